@@ -1,0 +1,86 @@
+"""Shared fixtures: a tiny model with random weights, a tokenizer and pictures made on the spot."""
+
+import string
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from vitdemo.backends.native import NativeBackend
+from vitdemo.config import ModelConfig
+from vitdemo.device import pick
+from vitdemo.models.checkpoint import save_checkpoint
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import SPECIAL, TextTokenizer
+
+WORDS = ("a an the dog cat man woman boy girl red blue green ball grass water runs plays sits on in "
+         "with and is are there what how many color where yes no two three picture describe "
+         "happy big small tree house").split()
+CHARACTERS = "一只狗猫男女孩人在草地上跑玩红蓝绿色的球水里有没什么几个图片描述这张用字坐和"
+
+
+def make_tokenizer(max_tokens: int = 256) -> TextTokenizer:
+    """A WordPiece tokenizer over a few words, all letters and some Chinese characters."""
+    letters = string.ascii_lowercase + string.digits
+    tokens = [*SPECIAL, *WORDS, *CHARACTERS, *letters, *(f"##{x}" for x in letters),
+              "##s", "##ing", *".,?!'\"-:;_。，？！“”"]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=64))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.add_special_tokens(list(SPECIAL))
+    return TextTokenizer(made, max_tokens)
+
+
+def make_model(tokenizer: TextTokenizer, seed: int = 0, **changes: object) -> VLM:
+    """A tiny model with random weights and open gates, in evaluation mode."""
+    torch.manual_seed(seed)
+    model = VLM(ModelConfig.from_size("tiny", vocabulary=tokenizer.size, **changes))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("_gate"):
+                parameter.fill_(0.7)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> TextTokenizer:
+    """The small tokenizer."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tokenizer: TextTokenizer) -> VLM:
+    """The tiny model; do not change it."""
+    return make_model(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def native_backend(tiny_model: VLM, tokenizer: TextTokenizer) -> NativeBackend:
+    """The tiny model behind the interface."""
+    return NativeBackend(tiny_model, tokenizer, name="tiny", revision="test",
+                         placement=pick("cpu"))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_model: VLM, tokenizer: TextTokenizer,
+                    tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model saved as a checkpoint folder."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    save_checkpoint(folder, tiny_model, tokenizer, {"name": "tiny", "step": 0})
+    return folder
+
+
+def make_picture(seed: int = 0, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """A smooth random RGB picture, (width, height)."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    """One picture, 96 x 64."""
+    return make_picture()

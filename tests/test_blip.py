@@ -1,0 +1,308 @@
+"""BLIP: its words and numbers are those of transformers, and its errors say what to do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_blip import CLASSES, SIDE, save_tiny_blip
+from transformers import BlipProcessor
+
+from vitdemo.backends.base import PictureFeatures
+from vitdemo.backends.blip import BlipBackend
+from vitdemo.backends.blip_explain import merge_tokens, word_places
+from vitdemo.backends.blip_load import load_checkpoint
+from vitdemo.backends.registry import load_backend, resolve
+from vitdemo.config import Decoding, EngineConfig
+from vitdemo.device import pick
+from vitdemo.errors import CheckpointError, TaskError, TextError
+from vitdemo.instructions import PRESETS
+from vitdemo.preprocess import to_pixels
+from vitdemo.words import normalise_answer
+
+CPU = pick("cpu")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("blip")
+    return {kind: save_tiny_blip(root / kind, kind, seed)
+            for seed, kind in enumerate(CLASSES, start=1)}
+
+
+@pytest.fixture(scope="module")
+def backends(folders: dict[str, Path]) -> dict[str, BlipBackend]:
+    return {kind: BlipBackend.load(str(folder), CPU) for kind, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    values = np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def theirs(folder: Path, kind: str, picture: Image.Image):
+    """The same checkpoint in plain transformers, its tokenizer and this picture's pixels."""
+    model = CLASSES[kind].from_pretrained(folder).eval()
+    checkpoint = load_checkpoint(str(folder), CPU)
+    shape = checkpoint.pixel_format
+    return model, checkpoint.tokenizer, to_pixels([picture], shape.side, shape.mean, shape.std)
+
+
+def features_of(backend: BlipBackend, picture: Image.Image) -> PictureFeatures:
+    return backend.encode_pictures([picture])[0]
+
+
+def test_pixels_are_those_of_the_processor(folders, picture):
+    checkpoint = load_checkpoint(str(folders["captioning"]), CPU)
+    shape = checkpoint.pixel_format
+    assert shape.side == SIDE
+    ours = to_pixels([picture], shape.side, shape.mean, shape.std)
+    processor = BlipProcessor.from_pretrained(folders["captioning"])
+    want = processor(images=picture, return_tensors="pt")["pixel_values"]
+    assert (ours - want).abs().max() < 2 / 255 / min(shape.std)  # rounding of 8-bit resizing
+
+
+@pytest.mark.parametrize("prefix", ["", "a photo of"])
+@pytest.mark.parametrize("settings", [
+    dict(strategy="greedy"), dict(strategy="greedy", min_tokens=9, max_tokens=9),
+    dict(strategy="greedy", repetition_penalty=1.6),
+    dict(strategy="beam", beams=3), dict(strategy="beam", beams=4, length_penalty=-1.0),
+    dict(strategy="beam", beams=5, length_penalty=1.5, min_tokens=5, max_tokens=12),
+    dict(strategy="beam", beams=3, repetition_penalty=1.6, max_tokens=20)])
+def test_words_equal_those_of_transformers(folders, backends, picture, prefix, settings):
+    backend = backends["captioning"]
+    model, tokenizer, pixels = theirs(folders["captioning"], "captioning", picture)
+    decoding = Decoding(**{"max_tokens": 15, **settings})
+    prompt = {"input_ids": tokenizer(prefix, return_tensors="pt")["input_ids"]} if prefix else {}
+    sure = dict(do_sample=False, max_new_tokens=decoding.max_tokens,
+                min_new_tokens=decoding.min_tokens,
+                repetition_penalty=float(decoding.repetition_penalty))
+    if decoding.strategy == "beam":
+        sure |= dict(num_beams=decoding.beams, length_penalty=decoding.length_penalty)
+    want = model.generate(pixel_values=pixels, **prompt, **sure)[0].tolist()
+    want = [number for number in want[1:] if number not in (0, 3)]  # padding and the end
+    *_, drafts = backend._writers["captioning"].write(
+        backend._writers["captioning"].reader.memory(
+            backend._states("captioning", features_of(backend, picture))),
+        backend._checkpoints["captioning"].ids(prefix)[0], decoding)
+    prompt_ids = backend._checkpoints["captioning"].ids(prefix)[0]
+    assert [*prompt_ids, *drafts[0].ids] == want
+    *_, last = backend.generate(features_of(backend, picture), prefix, "en", decoding)
+    assert last.final and last.text == backend._checkpoints["captioning"].text(want)
+
+
+def test_log_probability_is_that_of_one_teacher_forced_pass(backends, picture):
+    backend = backends["captioning"]
+    writer = backend._writers["captioning"]
+    memory = writer.reader.memory(backend._states("captioning", features_of(backend, picture)))
+    for strategy in ("greedy", "sample", "beam"):
+        decoding = Decoding(strategy=strategy, max_tokens=10, temperature=2.0)
+        *_, (draft, *_) = writer.write(memory, (), decoding)
+        ids = [*draft.ids, writer.end] if draft.ended else draft.ids
+        with_all = writer.teacher_forced(ids, memory)
+        assert draft.log_probability == pytest.approx(float(with_all.sum()), abs=1e-3)
+
+
+def test_presets_of_our_own_model_are_no_prefix(backends, picture):
+    backend = backends["captioning"]
+    features = features_of(backend, picture)
+    decoding = Decoding(strategy="greedy", max_tokens=5)
+    *_, plain = backend.generate(features, "", "en", decoding)
+    *_, preset = backend.generate(features, PRESETS["en"]["describe"], "en", decoding)
+    *_, begun = backend.generate(features, "two birds", "en", decoding)
+    assert preset == plain
+    assert begun.text.startswith("two birds") and len(begun.text) > len("two birds")
+
+
+def test_best_answer_is_at_least_as_probable_as_the_greedy_one(folders, backends, picture):
+    backend, question = backends["VQA"], "what colour is the dog?"
+    model, tokenizer, pixels = theirs(folders["VQA"], "VQA", picture)
+    ids = tokenizer(question, return_tensors="pt")["input_ids"]
+    result = model.generate(input_ids=ids, pixel_values=pixels, num_beams=5, max_new_tokens=12,
+                            num_return_sequences=5, length_penalty=0.0, do_sample=False,
+                            output_scores=True, return_dict_in_generate=True)
+    want: dict[str, float] = {}
+    for row, score in zip(result.sequences.tolist(), result.sequences_scores.exp().tolist(),
+                          strict=True):
+        text = normalise_answer(backend._checkpoints["VQA"].text(row))
+        want[text] = want.get(text, 0) + score
+    want.pop("", None)
+    got = backend.answer(features_of(backend, picture), question, "en", 5)
+    assert {one.text: pytest.approx(one.probability, rel=1e-3) for one in got} == want
+    assert len(got) >= 2
+
+
+def test_scores_and_vectors_equal_those_of_transformers(folders, backends, picture):
+    backend = backends["retrieval"]
+    model, tokenizer, pixels = theirs(folders["retrieval"], "retrieval", picture)
+    texts = ["a dog", "two cats play with a ball on the beach", "red car"]
+    features = features_of(backend, picture)
+    rows = [tokenizer(text, return_tensors="pt")["input_ids"] for text in texts]
+    with torch.no_grad():
+        scores = [float(model(input_ids=row, pixel_values=pixels).itm_score.softmax(-1)[0, 1])
+                  for row in rows]
+        cosines = [float(model(input_ids=row, pixel_values=pixels, use_itm_head=False).itm_score)
+                   for row in rows]
+    np.testing.assert_allclose(backend.score_pairs([features], texts)[0], scores, atol=1e-5)
+    ours = backend.embed_pictures([features]) @ backend.embed_texts(texts).T
+    np.testing.assert_allclose(ours[0], cosines, atol=1e-5)
+
+
+def test_maps_equal_output_attentions_of_transformers(folders, backends, picture):
+    backend = backends["captioning"]
+    model, tokenizer, pixels = theirs(folders["captioning"], "captioning", picture)
+    text = "two skateboards on the beach"
+    (got,) = backend.explain(features_of(backend, picture), instruction="", text=text,
+                             language="en", task="caption")
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    ids[:, 0] = model.config.text_config.bos_token_id
+    with torch.no_grad():
+        states = model.vision_model(pixel_values=pixels).last_hidden_state
+        output = model.text_decoder(input_ids=ids, encoder_hidden_states=states,
+                                    output_attentions=True)
+    want = torch.stack(output.cross_attentions)[:, 0, :, :, 1:]  # (L, H, T, K)
+    pieces = tokenizer.tokenize(text)
+    assert pieces == ["two", "skate", "##board", "##s", "on", "the", "beach"]
+    rows = [want[:, :, 0], want[:, :, 1:4].mean(2), *want[:, :, 4:7].unbind(2)]
+    np.testing.assert_allclose(got.weights, torch.stack(rows, 2).numpy(), atol=1e-5)
+    chosen = output.logits[0, :-1].softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    skateboards = float(chosen[1] * chosen[2] * chosen[3])
+    assert got.word_probabilities[1] == pytest.approx(skateboards, rel=1e-3)
+
+
+def test_answer_maps_go_through_the_question(folders, backends, picture):
+    backend = backends["VQA"]
+    question, answer = "where is the cat?", "red ball"
+    asked, told = backend.explain(features_of(backend, picture), instruction=question, text=answer,
+                                  language="en", task="ask")
+    model, tokenizer, pixels = theirs(folders["VQA"], "VQA", picture)
+    ids = tokenizer(question, return_tensors="pt")["input_ids"]
+    reply = torch.tensor([[model.decoder_start_token_id, *tokenizer(answer)["input_ids"][1:-1]]])
+    with torch.no_grad():
+        states = model.vision_model(pixel_values=pixels).last_hidden_state
+        read = model.text_encoder(input_ids=ids, encoder_hidden_states=states,
+                                  output_attentions=True)
+        written = model.text_decoder(input_ids=reply, encoder_hidden_states=read.last_hidden_state,
+                                     output_attentions=True)
+    first = torch.stack(read.cross_attentions)[:, 0, :, :, 1:]
+    np.testing.assert_allclose(asked.weights, first[:, :, 1:5].numpy(), atol=1e-5)
+    share = torch.stack(written.cross_attentions)[:, 0].mean((0, 1))[:2]
+    second = torch.einsum("at,lhtk->lhak", share, first)
+    np.testing.assert_allclose(told.weights, second.numpy(), atol=1e-5)
+    assert "question" in told.note and asked.note == ""
+
+
+def test_words_take_the_mean_of_their_tokens():
+    words, places = word_places("a dog's skateboard.",
+                                [(0, 1), (2, 5), (5, 6), (6, 7), (8, 13), (13, 18), (18, 19)])
+    assert [word.text for word in words] == ["a", "dog's", "skateboard"]
+    assert places == [[0], [1, 2, 3], [4, 5]]
+    weights = torch.arange(7.0).view(1, 1, 7, 1) / 10
+    np.testing.assert_allclose(merge_tokens(weights, places)[0, 0, :, 0], [0, 0.2, 0.45],
+                               atol=1e-6)
+
+
+def test_one_backend_holds_one_checkpoint_of_each_kind(folders, backends, picture):
+    names = "+".join(str(folder) for folder in folders.values())
+    both = load_backend(EngineConfig(model=f"blip:{names}", device="cpu"))
+    assert both.info.tasks == {"caption", "ask", "match", "embed", "explain"}
+    assert both.info.missing == {} and both.info.dimension == 24
+    features = both.encode_pictures([picture])[0]
+    single = backends["retrieval"]
+    alone = single.score_pairs(single.encode_pictures([picture]), ["a dog"])
+    np.testing.assert_allclose(both.score_pairs([features], ["a dog"]), alone, atol=1e-6)
+    assert set(features.data.states) == {"retrieval"}, "only what was needed was encoded"
+    *_, step = both.generate(features, "", "en", Decoding(strategy="greedy", max_tokens=4))
+    both.answer(features, "who?", "en")
+    assert step.final and not features.data.pixels, "pixels go once every encoder has seen them"
+
+
+def test_two_checkpoints_of_one_kind_are_refused(folders):
+    with pytest.raises(CheckpointError, match="both BLIP VQA"):
+        BlipBackend.load(f"{folders['VQA']},{folders['VQA']}", CPU)
+
+
+def test_each_kind_says_what_is_missing(backends):
+    with pytest.raises(TaskError, match="captioning only; load a BLIP VQA checkpoint, such as "
+                                        "Salesforce/blip-vqa-base, for questions"):
+        backends["captioning"].require("ask")
+    for backend in backends.values():
+        done, missing = backend.info.tasks, set(backend.info.missing)
+        assert done | missing == {"caption", "ask", "match", "embed", "explain"}
+        assert not done & missing
+
+
+def test_another_language_and_too_long_a_text_are_refused(backends, picture):
+    backend = backends["captioning"]
+    features = features_of(backend, picture)
+    with pytest.raises(TaskError, match="only English"):
+        backend.generate(features, "", "zh", Decoding())
+    with pytest.raises(TextError, match="Shorten it"):
+        backend.generate(features, "dog " * 500, "en", Decoding())
+    with pytest.raises(TextError, match="reads at most 510"):
+        backend.explain(features, instruction="", text="dog " * 600, language="en", task="caption")
+    vqa = backends["VQA"]
+    with pytest.raises(TextError, match="question is empty"):
+        vqa.answer(features_of(vqa, picture), "  ", "en")
+
+
+def test_revision_follows_the_weights(folders, backends, tmp_path):
+    again = load_checkpoint(str(folders["retrieval"]), CPU).revision
+    assert again == backends["retrieval"].info.revision
+    other = load_checkpoint(str(save_tiny_blip(tmp_path / "x", "retrieval", 9)), CPU).revision
+    assert other != again
+
+
+def test_unusable_checkpoints_are_refused_clearly(folders, tmp_path, monkeypatch):
+    def spoilt(name: str) -> Path:
+        return Path(shutil.copytree(folders["captioning"], tmp_path / name))
+
+    def change(folder: Path, **values: object) -> Path:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **values}))
+        return folder
+
+    cases = {
+        str(tmp_path / "nowhere"): "There is no folder",
+        str(change(spoilt("bert"), model_type="bert")): "is a bert model, not a BLIP model",
+        str(change(spoilt("class"), architectures=["BlipModel"])): "holds BlipModel",
+        str(change(spoilt("kind"), architectures=["BlipForQuestionAnswering"])): "lack",
+    }
+    (spoilt("weights") / "model.safetensors").unlink()
+    cases[str(tmp_path / "weights")] = "incomplete or broken"
+    cut = spoilt("cut") / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:5000])
+    cases[str(cut.parent)] = "incomplete or broken"
+    (spoilt("processor") / "processor_config.json").unlink()
+    cases[str(tmp_path / "processor")] = "incomplete or broken"
+    (spoilt("config") / "config.json").write_text("{")
+    cases[str(tmp_path / "config")] = "cannot be read"
+    (tmp_path / "empty").mkdir()
+    cases[str(tmp_path / "empty")] = "no config.json"
+    for source, message in cases.items():
+        with pytest.raises(CheckpointError, match=message):
+            load_checkpoint(source, CPU)
+    monkeypatch.setattr("vitdemo.backends.blip_load.BlipConfig.get_config_dict", _no_network)
+    with pytest.raises(CheckpointError, match="hf download Some/blip"):
+        load_checkpoint("Some/blip", CPU)
+
+
+def _no_network(name: str) -> None:
+    raise OSError(f"We couldn't connect to the hub to load {name}")
+
+
+def test_names_lead_to_families(folders, tmp_path):
+    assert resolve("blip:Salesforce/blip-vqa-base") == ("blip", "Salesforce/blip-vqa-base")
+    assert resolve(str(folders["VQA"])) == ("blip", str(folders["VQA"]))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "meta.json").write_text("{}")
+    assert resolve(str(tmp_path)) == ("native", str(tmp_path))
+    for name, message in {"blip:": "names no checkpoint", "clip:x": "no model family",
+                          "checkpoints/none": "no checkpoint folder",
+                          str(tmp_path / "meta.json"): "is a file", "": "no checkpoint"}.items():
+        with pytest.raises(CheckpointError, match=message):
+            resolve(name)

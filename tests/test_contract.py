@@ -1,0 +1,282 @@
+"""What every backend keeps to, whatever model is behind it: the engine relies on nothing else."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_blip import CLASSES, save_tiny_blip
+
+from vitdemo.backends.base import Backend, PictureFeatures, Step
+from vitdemo.backends.registry import load_backend
+from vitdemo.config import Decoding, EngineConfig
+from vitdemo.errors import TaskError
+from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation
+from vitdemo.words import split_words
+
+GREEDY = Decoding(strategy="greedy", max_tokens=8)
+TEXTS = ("a dog runs on the beach", "two red cats", "a man with a hat sits in the street")
+QUESTION, ANSWER = "what colour is the dog?", "red"
+
+
+@pytest.fixture(scope="module")
+def blip_backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    """Three tiny BLIP checkpoints, saved and then loaded by name as a user's are."""
+    root = tmp_path_factory.mktemp("blip")
+    folders = [save_tiny_blip(root / kind, kind, seed)
+               for seed, kind in enumerate(CLASSES, start=1)]
+    name = "blip:" + "+".join(str(folder) for folder in folders)
+    return load_backend(EngineConfig(model=name, device="cpu"))
+
+
+@pytest.fixture(params=["native", "blip"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return request.getfixturevalue(f"{request.param}_backend")
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+@pytest.fixture
+def features(backend: Backend) -> list[PictureFeatures]:
+    return backend.encode_pictures([noise(90, 60), noise(40, 64, 1), noise(8, 8, 2)])
+
+
+def last(steps: Iterator[Step]) -> Step:
+    *_, step = steps
+    return step
+
+
+def explain(backend: Backend, features: PictureFeatures, task: str, text: str,
+            instruction: str = "") -> tuple[Explanation, ...]:
+    return backend.explain(features, instruction=instruction, text=text, language="en", task=task)
+
+
+def test_info_is_consistent(backend):
+    info = backend.info
+    assert info.name and info.family and info.revision
+    assert info.tasks <= set(ALL_TASKS) and set(info.missing) == set(ALL_TASKS) - info.tasks
+    assert info.languages and set(info.languages) <= set(LANGUAGES)
+    assert (info.dimension > 0) == ("embed" in info.tasks)
+    assert info.tasks == set(ALL_TASKS), "the suite needs a model that can do everything"
+
+
+def test_features_know_the_size_of_their_picture(backend, features):
+    assert [one.size for one in features] == [(90, 60), (40, 64), (8, 8)]
+    assert backend.encode_pictures([]) == []
+
+
+def test_a_caption_grows_and_ends_with_the_final_step(backend, features):
+    for strategy in ("greedy", "sample"):
+        steps = list(backend.generate(features[0], "", "en",
+                                      dataclasses.replace(GREEDY, strategy=strategy)))
+        assert [step.final for step in steps] == [False] * (len(steps) - 1) + [True]
+        for before, after in zip(steps, steps[1:], strict=False):
+            assert after.text.startswith(before.text) or before.text in after.text
+            assert after.log_probability <= before.log_probability <= 0
+        assert steps[-1].text == steps[-1].text.strip()
+    steps = list(backend.generate(features[0], "", "en", Decoding(beams=3, max_tokens=8)))
+    assert [step.final for step in steps] == [False] * (len(steps) - 1) + [True]
+
+
+def test_the_same_seed_gives_the_same_text_and_another_seed_another(backend, features):
+    def drawn(seed: int) -> Step:
+        return last(backend.generate(features[0], "", "en", Decoding(
+            strategy="sample", temperature=3.0, top_p=1.0, max_tokens=12, min_tokens=6,
+            seed=seed)))
+
+    assert drawn(7) == drawn(7)
+    assert len({drawn(seed).text for seed in range(4)}) > 1
+
+
+def test_greedy_is_beam_search_with_one_beam(backend, features):
+    beam = dataclasses.replace(GREEDY, strategy="beam", beams=1)
+    assert last(backend.generate(features[0], "", "en", GREEDY)) == \
+        last(backend.generate(features[0], "", "en", beam))
+
+
+def test_beam_search_finds_nothing_less_probable_than_greedy(backend, features):
+    settings = dict(max_tokens=5, min_tokens=5)
+    greedy = last(backend.generate(features[0], "", "en", Decoding("greedy", **settings)))
+    beam = last(backend.generate(features[0], "", "en", Decoding("beam", beams=8, **settings)))
+    assert beam.log_probability >= greedy.log_probability - 1e-4
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "beam", "sample"])
+def test_the_number_of_tokens_is_kept_to(backend, features, strategy):
+    texts = []
+    for count in (1, 6):
+        decoding = Decoding(strategy, max_tokens=count, min_tokens=count, temperature=3.0)
+        steps = list(backend.generate(features[0], "", "en", decoding))
+        assert len(steps) <= count + 1, "one step a token, and the final one"
+        texts.append(steps[-1].text)
+    assert len(texts[0].split()) <= 1 and len(texts[1].split()) <= 6
+    assert len(texts[1]) > len(texts[0])
+
+
+def test_repetition_can_be_made_dear(backend, features):
+    for strategy in ("greedy", "beam"):
+        decoding = Decoding(strategy, max_tokens=14, min_tokens=14, repetition_penalty=3.0)
+        dear = last(backend.generate(features[0], "", "en", decoding)).text.split()
+        assert len(set(dear)) >= 0.7 * len(dear)
+
+
+def test_texts_depend_on_the_picture(backend, features):
+    sure = Decoding("greedy", max_tokens=6, min_tokens=6)
+    totals = [last(backend.generate(one, "", "en", sure)).log_probability for one in features]
+    assert len(set(totals)) == len(totals)
+
+
+def test_answers_are_sorted_and_are_probabilities(backend, features):
+    answers = backend.answer(features[0], QUESTION, "en", 5)
+    values = [answer.probability for answer in answers]
+    assert 1 <= len(answers) <= 5 and len({answer.text for answer in answers}) == len(answers)
+    assert values == sorted(values, reverse=True)
+    assert all(0 <= value <= 1 for value in values) and sum(values) <= 1 + 1e-5
+    assert backend.answer(features[0], QUESTION, "en", 5) == answers
+    assert backend.answer(features[0], QUESTION, "en", 1)[0].text == answers[0].text
+    assert len(backend.answer(features[0], QUESTION, "en", 2)) <= 2
+
+
+def test_vectors_are_unit_and_float32(backend, features):
+    pictures, texts = backend.embed_pictures(features), backend.embed_texts(TEXTS)
+    for vectors in (pictures, texts):
+        assert vectors.dtype == np.float32 and vectors.shape == (3, backend.info.dimension)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+        assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
+    assert backend.embed_pictures([]).shape == backend.embed_texts([]).shape == \
+        (0, backend.info.dimension)
+    alone = np.concatenate([backend.embed_texts([text]) for text in TEXTS])
+    np.testing.assert_allclose(alone, texts, atol=1e-5)
+    apart = [backend.embed_pictures(backend.encode_pictures([picture]))
+             for picture in (noise(90, 60), noise(40, 64, 1), noise(8, 8, 2))]
+    np.testing.assert_allclose(np.concatenate(apart), pictures, atol=1e-5)
+
+
+def test_scores_are_in_range_and_independent_of_order(backend, features):
+    scores = backend.score_pairs(features, TEXTS)
+    assert scores.dtype == np.float32 and scores.shape == (3, len(TEXTS))
+    assert (scores >= 0).all() and (scores <= 1).all()
+    turned = backend.score_pairs(features[::-1], TEXTS[::-1])
+    np.testing.assert_allclose(turned[::-1, ::-1], scores, atol=1e-5)
+    one = backend.score_pairs(features[1:2], TEXTS[2:])
+    np.testing.assert_allclose(one[0, 0], scores[1, 2], atol=1e-5)
+    many = backend.score_pairs(features[:1], [TEXTS[i % 3] for i in range(11)])
+    np.testing.assert_allclose(many[0], [scores[0, i % 3] for i in range(11)], atol=1e-5)
+    assert backend.score_pairs(features, []).shape == (3, 0)
+    assert backend.score_pairs([], TEXTS).shape == (0, len(TEXTS))
+
+
+def check_explanation(found: Explanation, text: str, source: str, size: tuple[int, int]) -> None:
+    assert (found.text, found.source, found.picture_size) == (text, source, size)
+    assert found.words == split_words(text)
+    assert all(text[word.start:word.end] == word.text for word in found.words)
+    assert (found.weights >= 0).all() and (found.weights <= 1).all()
+    sums = found.weights.sum(axis=-1)
+    assert (sums <= 1 + 1e-4).all() and (sums > 0).all()
+    check_cover(found, size)
+    assert found.method and len(found.gates) in (0, len(found.layer_names))
+    assert len(found.word_probabilities) in (0, len(found.words))
+    assert all(0 <= value <= 1 for value in found.word_probabilities)
+
+
+def check_cover(found: Explanation, size: tuple[int, int]) -> None:
+    """The regions lie side by side and leave nothing of the picture out."""
+    boxes = found.boxes
+    assert boxes[:, :2].min() == 0 and tuple(boxes[:, 2:].max(axis=0)) == size
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    assert (areas > 0).all()
+    assert areas.sum() == pytest.approx(size[0] * size[1], rel=1e-4)
+    if found.grid != (0, 0):
+        assert found.grid[0] * found.grid[1] == len(boxes)
+        assert (boxes[1:, 0] > boxes[:-1, 0])[:found.grid[1] - 1].all(), "row by row"
+
+
+def test_each_task_is_explained_word_by_word(backend, features):
+    for picture in features:
+        (caption,) = explain(backend, picture, "caption", TEXTS[0])
+        check_explanation(caption, TEXTS[0], "caption", picture.size)
+        assert len(caption.word_probabilities) == len(caption.words)
+        question, answer = explain(backend, picture, "ask", ANSWER, QUESTION)
+        check_explanation(question, QUESTION, "question", picture.size)
+        check_explanation(answer, ANSWER, "answer", picture.size)
+        (text,) = explain(backend, picture, "match", TEXTS[1])
+        check_explanation(text, TEXTS[1], "text", picture.size)
+
+
+def test_explaining_twice_gives_the_same_numbers(backend, features):
+    (first,), (second,) = (explain(backend, features[0], "caption", TEXTS[0]) for _ in range(2))
+    assert np.array_equal(first.weights, second.weights)
+    assert first.word_probabilities == second.word_probabilities
+
+
+def test_explaining_changes_nothing_that_is_written(backend, features):
+    before = last(backend.generate(features[0], "", "en", GREEDY))
+    explain(backend, features[1], "caption", TEXTS[0])
+    assert last(backend.generate(features[0], "", "en", GREEDY)) == before
+
+
+def test_a_word_that_comes_twice_has_two_maps(backend, features):
+    (found,) = explain(backend, features[0], "caption", "a dog and a dog")
+    assert [word.text for word in found.words] == ["a", "dog", "and", "a", "dog"]
+    assert not np.allclose(found.weights[:, :, 1], found.weights[:, :, 4], atol=1e-6)
+
+
+def test_a_word_is_not_changed_by_what_follows_it(backend, features):
+    """A caption is written left to right."""
+    (short,) = explain(backend, features[0], "caption", "a dog runs")
+    (long,) = explain(backend, features[0], "caption", "a dog runs on the beach")
+    np.testing.assert_allclose(long.weights[:, :, :3], short.weights, atol=1e-5)
+    np.testing.assert_allclose(long.word_probabilities[:3], short.word_probabilities, rtol=1e-3)
+
+
+def test_a_very_long_sentence(backend, features):
+    text = " ".join(TEXTS[i % 3].split()[i % 4] if i % 4 < 3 else "dog" for i in range(200))
+    for task in ("caption", "match"):
+        (found,) = explain(backend, features[0], task, text)
+        assert len(found.words) == 200 and np.isfinite(found.weights).all()
+    assert np.isfinite(backend.embed_texts([text])).all()
+    assert np.isfinite(backend.score_pairs(features[:1], [text])).all()
+
+
+def test_an_empty_caption(backend, features):
+    (found,) = explain(backend, features[0], "caption", "")
+    assert found.words == () and found.weights.shape[2] == 0
+    layers, heads, _, regions = found.weights.shape
+    (full,) = explain(backend, features[0], "caption", TEXTS[0])
+    assert (layers, heads, regions) == (*full.weights.shape[:2], full.weights.shape[3])
+
+
+def calls(features: list[PictureFeatures]) -> dict[str, Callable[[Backend], Any]]:
+    return {
+        "caption": lambda b: list(b.generate(features[0], "", "en", GREEDY)),
+        "ask": lambda b: b.answer(features[0], QUESTION, "en"),
+        "match": lambda b: b.score_pairs(features, TEXTS),
+        "embed": lambda b: (b.embed_pictures(features), b.embed_texts(TEXTS)),
+        "explain": lambda b: explain(b, features[0], "caption", TEXTS[0]),
+    }
+
+
+@pytest.mark.parametrize("task", ALL_TASKS)
+def test_a_task_that_was_not_trained_is_refused_with_the_reason(backend, features, task):
+    limited = copy.copy(backend)
+    limited.info = dataclasses.replace(backend.info, tasks=backend.info.tasks - {task},
+                                       missing={task: "it was never trained for that"})
+    with pytest.raises(TaskError, match="never trained for that"):
+        calls(features)[task](limited)
+    if task in ("caption", "ask", "match"):
+        with pytest.raises(TaskError, match="never trained for that"):
+            explain(limited, features[0], task, ANSWER, QUESTION)
+    for other, call in calls(features).items():
+        if other != task and not (other == "explain" and task == "caption"):
+            call(limited)
+
+
+def test_an_unknown_task_is_refused(backend, features):
+    with pytest.raises(TaskError):
+        explain(backend, features[0], "translate", TEXTS[0])

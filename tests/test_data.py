@@ -1,0 +1,188 @@
+"""Reading data folders: good rows come back whole, every kind of bad row is found and named."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train.data import METADATA, Question, Row, find_splits, read_split
+from vitdemo.errors import DataError
+
+
+def picture(path: Path, seed: int = 0, side: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def write(folder: Path, rows: list[Any]) -> Path:
+    """Rows that are text or bytes go into the file as they are, others as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [row if isinstance(row, bytes) else
+             (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)).encode()
+             for row in rows]
+    (folder / METADATA).write_bytes(b"\n".join(lines) + b"\n")
+    return folder
+
+
+def good(name: str = "a.jpg") -> dict[str, Any]:
+    return {"file_name": name, "captions": ["A dog ."]}
+
+
+def test_every_field_comes_back(tmp_path: Path) -> None:
+    picture(tmp_path / "flowers" / "train" / "sub" / "a.png")
+    folder = write(tmp_path / "flowers" / "train", [{
+        "file_name": "sub/a.png", "captions": ["A  dog\n runs ."], "captions_zh": ["一只狗。"],
+        "qa": [{"question": "what is it ?", "answer": "dog", "answers": ["dog"] * 10,
+                "type": "object", "source": "vqa_v2"},
+               {"question": "how many ?", "answer": "1"}],
+        "licence": "ours"}])
+    split = read_split(folder)
+    assert split.rows == (Row(folder / "sub" / "a.png", ("A dog runs .",), ("一只狗。",), (
+        Question("what is it ?", "dog", ("dog",) * 10, "object", "vqa_v2"),
+        Question("how many ?", "1", (), "", ""))),)
+    assert (split.name, split.folder, split.skipped) == ("flowers", folder, ())
+
+
+def test_blank_lines_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    picture(tmp_path / "b.jpg")
+    text = json.dumps(good("a.jpg")) + "\r\n\r\n" + json.dumps(good("b.jpg")) + "\r\n"
+    (tmp_path / METADATA).write_text(text, encoding="utf-8-sig", newline="")
+    assert [row.path.name for row in read_split(tmp_path).rows] == ["a.jpg", "b.jpg"]
+
+
+BAD_ROWS = {
+    "broken JSON": '{"file_name": "b.jpg", "captions": ["A',
+    "broken JSON (": "[" * 100_000,
+    "must be a JSON object, and this is a list": "[1, 2]",
+    "not UTF-8": b'{"file_name": "b.jpg", "captions": ["\xff\xfe"]}',
+    "there is no file_name": {"captions": ["A dog ."]},
+    "file_name must be text, not a number": {"file_name": 7, "captions": ["A dog ."]},
+    "file_name is empty": {"file_name": " ", "captions": ["A dog ."]},
+    "picture none.jpg is missing": good("none.jpg"),
+    "picture xxxx": good("x" * 5000 + ".jpg"),
+    "captions[1] is empty": {"file_name": "b.jpg", "captions": ["A dog .", "  "]},
+    "captions_zh[0] is empty": {"file_name": "b.jpg", "captions_zh": [""]},
+    "captions must be a list, not text": {"file_name": "b.jpg", "captions": "A dog ."},
+    "captions[0] must be text, not null": {"file_name": "b.jpg", "captions": [None]},
+    "half of a character": '{"file_name": "b.jpg", "captions": ["\\ud800"]}',
+    "nothing about the picture": {"file_name": "b.jpg", "caption": "A dog ."},
+    "(the row has file_name, captions, qa)": {"file_name": "b.jpg", "captions": [], "qa": []},
+    "qa[0] must be an object": {"file_name": "b.jpg", "qa": ["what ?"]},
+    "qa[0] has no answer": {"file_name": "b.jpg", "qa": [{"question": "what ?"}]},
+    "qa[0].answer is empty": {"file_name": "b.jpg", "qa": [{"question": "what ?", "answer": ""}]},
+    "qa[0].answer must be text, not a number":
+        {"file_name": "b.jpg", "qa": [{"question": "how many ?", "answer": 2}]},
+    "qa[0].answers[1] must be text, not true or false":
+        {"file_name": "b.jpg",
+         "qa": [{"question": "is it ?", "answer": "no", "answers": ["no", True]}]},
+    "picture a.jpg was named before, in line 1": good("./a.jpg"),
+    "must be a path inside the folder": good("../a.jpg"),
+    "'sub/../../a.jpg' must be a path inside the folder": good("sub/../../a.jpg"),
+    "'/etc/hostname' must be a path inside the folder": good("/etc/hostname"),
+    "picture text.jpg: text.jpg is not a picture": good("text.jpg"),
+    "picture cut.jpg: cut.jpg is broken or cut off": good("cut.jpg"),
+    "picture cut.png: cut.png is broken or cut off": good("cut.png"),
+    "picture empty.jpg: empty.jpg is empty (0 bytes)": good("empty.jpg"),
+    "picture small.jpg: small.jpg is only 4 x 4": good("small.jpg"),
+}
+
+
+@pytest.mark.parametrize("reason", list(BAD_ROWS))
+def test_each_bad_row_is_named_and_can_be_skipped(tmp_path: Path, reason: str) -> None:
+    picture(tmp_path / "a.jpg")  # a real one outside the folder, for the paths that leave it
+    folder = tmp_path / "data"
+    for name in ("a.jpg", "b.jpg", "c.jpg", "cut.jpg", "cut.png"):
+        picture(folder / name, side=64)
+    for name in ("cut.jpg", "cut.png"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:-800])
+    picture(folder / "small.jpg", side=4)
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "empty.jpg").touch()
+    write(folder, [good("a.jpg"), BAD_ROWS[reason], good("c.jpg")])
+
+    with pytest.raises(DataError) as caught:
+        read_split(folder)
+    message = str(caught.value)
+    assert message.startswith(f"{folder / METADATA}, line 2: ")
+    assert reason in message and "--skip-bad" in message
+
+    split = read_split(folder, skip_bad=True)
+    assert [row.path.name for row in split.rows] == ["a.jpg", "c.jpg"]
+    assert [(bad.file, bad.line) for bad in split.skipped] == [(folder / METADATA, 2)]
+    assert reason in split.skipped[0].reason
+
+
+def test_the_message_counts_all_bad_rows_in_order(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_text("no picture")
+    write(tmp_path, [good("a.jpg"), good("b.jpg"), "{", good("none.jpg")])
+    with pytest.raises(DataError, match="line 2: .*2 more bad row.*line 3, 4"):
+        read_split(tmp_path)
+    assert [bad.line for bad in read_split(tmp_path, skip_bad=True).skipped] == [2, 3, 4]
+
+
+def test_pictures_can_go_unchecked(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("no picture")
+    write(tmp_path, [good("a.jpg")])
+    assert len(read_split(tmp_path, check_pictures=False).rows) == 1
+
+
+@pytest.mark.parametrize("kind", ["CMYK", "L", "P", "RGBA"])
+def test_other_kinds_of_good_pictures_pass(tmp_path: Path, kind: str) -> None:
+    name = "a.jpg" if kind in ("CMYK", "L") else "a.png"
+    Image.new(kind, (40, 30)).save(tmp_path / name)
+    assert len(read_split(write(tmp_path, [good(name)])).rows) == 1
+
+
+def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_split(tmp_path)
+    write(tmp_path, [])
+    with pytest.raises(DataError, match="is empty"):
+        read_split(tmp_path)
+    write(tmp_path, ["{"])
+    with pytest.raises(DataError, match="no good row left"):
+        read_split(tmp_path, skip_bad=True)
+
+
+def test_find_splits_in_a_folder_a_data_set_and_a_folder_of_data_sets(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = write(tmp_path / "all" / "plain", [good()])
+    train = write(tmp_path / "all" / "birds" / "train", [good()])
+    validation = write(tmp_path / "all" / "birds" / "validation", [good()])
+    cats = write(tmp_path / "all" / "cats" / "train", [good()])
+    (tmp_path / "all" / "boxes" / "images").mkdir(parents=True)
+    (tmp_path / "all" / "notes.txt").touch()
+
+    assert find_splits(validation, "train") == [("birds", validation)]
+    assert find_splits(tmp_path / "all" / "birds", "train") == [("birds", train)]
+    assert find_splits(tmp_path / "all" / "birds", "validation") == [("birds", validation)]
+    assert find_splits(tmp_path / "all", "train") == [
+        ("birds", train), ("cats", cats), ("plain", plain)]
+    with caplog.at_level(logging.WARNING):
+        assert find_splits(tmp_path / "all", "validation") == [
+            ("birds", validation), ("plain", plain)]
+    assert "cats has no validation split" in caplog.text and "boxes" not in caplog.text
+
+
+def test_find_splits_says_what_is_missing(tmp_path: Path) -> None:
+    write(tmp_path / "cats" / "train", [good()])
+    with pytest.raises(DataError, match="no test split, only train"):
+        find_splits(tmp_path / "cats", "test")
+    with pytest.raises(DataError, match="no data for the test split"):
+        find_splits(tmp_path, "test")
+    with pytest.raises(DataError, match="is not a folder"):
+        find_splits(tmp_path / "none", "train")
+
+
+def test_find_splits_names_a_relative_path(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "birds" / "train", [good()])
+    monkeypatch.chdir(tmp_path / "birds" / "train")
+    assert find_splits(Path("."), "train") == [("birds", Path("."))]

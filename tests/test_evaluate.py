@@ -1,0 +1,275 @@
+"""Evaluation end to end on data made on the spot: layout of the JSON, options, errors, and a
+planted perfect model that must get 100."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from train import metrics
+from train.data import METADATA, Row, read_split
+from train.evaluate import evaluate_split, main, table
+from train.predict import ModelPredictor
+from vitdemo.config import ModelConfig
+from vitdemo.models.checkpoint import save_checkpoint
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import SPECIAL, TextTokenizer
+
+BLEU_KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "cider", "rouge_l", "meteor")
+CAPTIONS = ["a red dog runs on the grass", "two old men sit on a bench", "a blue bird flies high",
+            "the child eats some green soup"]
+CAPTIONS_ZH = ["红色的狗在草地上奔跑", "两个老人坐在长椅上", "蓝色的鸟飞得很高", "孩子在喝绿色的汤"]
+
+
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR takes seconds to start; its own test is in test_metrics.py."""
+    monkeypatch.setattr(metrics.shutil, "which", lambda name: None)
+
+
+def make_data(folder: Path, count: int = 4, captions: bool = True, seed: int = 0) -> Path:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        pixels = random.integers(0, 256, (24, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        row: dict[str, Any] = {"file_name": f"{i}.png"}
+        if captions:
+            row["captions"] = [f"{CAPTIONS[i % 4]} {i}", CAPTIONS[i % 4]]
+            row["captions_zh"] = [CAPTIONS_ZH[i % 4]]
+        if not captions or i % 2:
+            row["qa"] = [
+                {"question": "what colour is it ?", "answer": f"colour {i}",
+                 "answers": [f"colour {i}"] * 10, "type": "other", "source": "vqa_v2"},
+                {"question": "有几只？", "answer": f"{i}只", "source": "own"},
+                {"question": "is it big ?", "answer": "yes"}]
+        rows.append(row)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / METADATA).write_text(text, encoding="utf-8")
+    return folder
+
+
+def make_tokenizer() -> TextTokenizer:
+    letters = sorted(set("abcdefghijklmnopqrstuvwxyz0123456789.,?" + "".join(CAPTIONS_ZH)))
+    pieces = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters)]
+    inner = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
+    inner.normalizer = normalizers.BertNormalizer(lowercase=True)
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return TextTokenizer(inner, 64)
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[VLM, TextTokenizer]:
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    config = ModelConfig.from_size("tiny", vocabulary=tokenizer.size, max_text_tokens=64)
+    return VLM(config).eval(), tokenizer
+
+
+@pytest.fixture(scope="module")
+def checkpoint(parts: tuple[VLM, TextTokenizer],
+               tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "random-tiny"
+    save_checkpoint(folder, *parts, {})
+    return folder
+
+
+class Planted:
+    """Knows the right caption, vectors and answers of every picture, unless it is blind."""
+
+    def __init__(self, rows: Sequence[Row], batch: int = 3) -> None:
+        self.rows, self.batch = {row.path: row for row in rows}, batch
+
+    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], list[Row | None]]]:
+        for start in range(0, len(paths), self.batch):
+            places = list(range(start, min(start + self.batch, len(paths))))
+            yield places, [self.rows[paths[i]] for i in places]
+
+    def blank(self) -> list[Row | None]:
+        return [None]
+
+    def embed_pictures(self, features: list[Row | None]) -> np.ndarray:
+        places = list(self.rows)
+        return np.eye(len(places), dtype=np.float32)[
+            [places.index(row.path) for row in features if row]]
+
+    def embed_texts(self, texts: Sequence[str],
+                    progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
+        owner = {text: i for i, row in enumerate(self.rows.values())
+                 for text in row.captions + row.captions_zh}
+        return np.eye(len(self.rows), dtype=np.float32)[[owner[text] for text in texts]]
+
+    def captions(self, features: list[Row | None], places: Sequence[int],
+                 language: str) -> list[str]:
+        return [(row.captions if language == "en" else row.captions_zh)[0]
+                for row in (features[i] for i in places) if row]
+
+    def answers(self, features: list[Row | None], places: Sequence[int],
+                questions: Sequence[str]) -> list[str]:
+        rows = [features[i] for i in places]
+        return [next(q.answer for q in row.questions if q.question == question) if row else "yes"
+                for row, question in zip(rows, questions, strict=True)]
+
+
+def test_a_perfect_model_gets_100_and_a_blank_picture_shows_what_it_guesses(
+        tmp_path: Path) -> None:
+    split = read_split(make_data(tmp_path / "data"))
+    figures = evaluate_split(Planted(split.rows), split, blank=True, quiet=True)
+    for language in ("en", "zh"):
+        scores = figures["caption"][language]
+        assert [scores[key] for key in BLEU_KEYS[:4]] == pytest.approx([100] * 4)
+        assert scores["rouge_l"] == pytest.approx(100) and scores["meteor"] is None
+        for way in ("text_to_image", "image_to_text"):
+            assert figures["retrieval"][language][way] == {
+                "r1": 100, "r5": 100, "r10": 100, "median_rank": 1}
+    vqa = figures["vqa"]
+    assert (vqa["accuracy"], vqa["vqa_score"], vqa["n"], vqa["vqa_score_n"]) == (100, 100, 6, 2)
+    assert vqa["blank"] == pytest.approx({"accuracy": 100 / 3, "difference": 200 / 3})
+    assert {key: of["n"] for key, of in vqa["by_source"].items()} == {
+        "data": 2, "own": 2, "vqa_v2": 2}
+    assert vqa["by_source"]["vqa_v2"]["blank"]["accuracy"] == 0
+    assert vqa["by_source"]["data"]["blank"]["difference"] == 0
+    assert "vqa_score" not in vqa["by_source"]["own"]
+    assert list(vqa["by_type"]) == ["other"]
+
+
+class Mixed(Planted):
+    """Says of every picture what is true of the one before it."""
+
+    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], list[Row | None]]]:
+        rows = list(self.rows.values())
+        yield list(range(len(paths))), [*rows[-1:], *rows[:-1]]
+
+    def answers(self, features: list[Row | None], places: Sequence[int],
+                questions: Sequence[str]) -> list[str]:
+        return ["colour 99"] * len(questions)
+
+
+def test_a_model_that_mixes_up_pictures_does_not(tmp_path: Path) -> None:
+    split = read_split(make_data(tmp_path / "data"))
+    figures = evaluate_split(Mixed(split.rows), split, quiet=True)
+    assert figures["caption"]["en"]["bleu4"] < 20
+    assert figures["retrieval"]["en"]["text_to_image"]["r1"] == 0
+    assert figures["vqa"]["accuracy"] == figures["vqa"]["vqa_score"] == 0
+
+
+def test_the_json_has_the_promised_layout(
+        tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_data(tmp_path / "all" / "photos" / "validation")
+    make_data(tmp_path / "all" / "asked" / "validation", captions=False)
+    out = tmp_path / "new" / "figures.json"
+    assert main(["--checkpoint", str(checkpoint), "--data", str(tmp_path / "all"), "--json",
+                 str(out), "--blank", "--device", "cpu"]) == 0
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert set(figures) == {"photos", "asked", "_meta"}
+    assert set(figures["photos"]) == {"caption", "retrieval", "vqa"}
+    assert set(figures["asked"]) == {"vqa"}
+    for language in ("en", "zh"):
+        assert set(BLEU_KEYS) < set(figures["photos"]["caption"][language])
+        for way in ("text_to_image", "image_to_text"):
+            assert set(figures["photos"]["retrieval"][language][way]) == {
+                "r1", "r5", "r10", "median_rank"}
+    vqa = figures["asked"]["vqa"]
+    assert set(vqa) == {"accuracy", "n", "vqa_score", "vqa_score_n", "blank", "by_source",
+                        "by_type"}
+    assert set(vqa["by_source"]) == {"vqa_v2", "own", "asked"}
+    assert all(isinstance(of["accuracy"], float) for of in vqa["by_source"].values())
+    assert figures["_meta"]["checkpoint"] == "random-tiny"
+    assert len(figures["_meta"]["revision"]) == 12
+    printed = capsys.readouterr().out
+    assert "photos" in printed and "BLEU-4" in printed and "source own" in printed
+
+
+def test_several_data_sets_splits_and_limit(tmp_path: Path, checkpoint: Path) -> None:
+    one = make_data(tmp_path / "one" / "test", 4).parent
+    make_data(one / "validation", 2)
+    other = make_data(tmp_path / "two" / "one", 3)  # the same name, elsewhere
+    out = tmp_path / "figures.json"
+    assert main(["--checkpoint", str(checkpoint), "--data", str(one), "--data", str(other),
+                 "--data", str(one), "--split", "test", "--limit", "3", "--beams", "1",
+                 "--batch", "2", "--json", str(out)]) == 0
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert set(figures) == {"one", "one (2)", "_meta"}
+    assert figures["one"]["caption"]["en"]["pictures"] == 3
+    assert figures["one"]["retrieval"]["en"]["texts"] == 6
+    assert (figures["_meta"]["split"], figures["_meta"]["limit"]) == ("test", 3)
+
+
+def test_batches_change_nothing(tmp_path: Path, parts: tuple[VLM, TextTokenizer]) -> None:
+    split = read_split(make_data(tmp_path / "data", 7))
+    paths = [row.path for row in split.rows]
+
+    def everything(batch: int) -> tuple[list[str], list[str], np.ndarray]:
+        predictor = ModelPredictor(*parts, batch=batch)
+        captions: list[str] = []
+        answers: list[str] = []
+        vectors = []
+        for places, features in predictor.batches(paths):
+            inside = list(range(len(places)))
+            captions += predictor.captions(features, inside, "en")
+            answers += predictor.answers(features, inside, [f"what is {i} ?" for i in places])
+            vectors.append(predictor.embed_pictures(features))
+        return captions, answers, np.concatenate(vectors)
+
+    at_once, in_pieces = everything(7), everything(3)
+    assert at_once[:2] == in_pieces[:2] and all(at_once[0])
+    np.testing.assert_allclose(at_once[2], in_pieces[2], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(at_once[2], axis=1), 1, atol=1e-5)
+
+
+def test_texts_come_back_in_their_order(
+        parts: tuple[VLM, TextTokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.predict._TEXTS", 2)
+    predictor = ModelPredictor(*parts)
+    texts = ["a dog runs over the long grass", "dog", *CAPTIONS_ZH, *CAPTIONS]
+    heard: list[int] = []
+    together = predictor.embed_texts(texts, heard.append)
+    alone = np.concatenate([predictor.embed_texts([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert sum(heard) == len(texts)
+
+
+def test_bad_rows_stop_it_or_are_left_out(
+        tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_data(tmp_path / "data", 3)
+    (folder / "1.png").write_bytes(b"no picture")
+    command = ["--checkpoint", str(checkpoint), "--data", str(folder)]
+    assert main(command) == 2
+    assert f"{METADATA}, line 2" in capsys.readouterr().err
+    assert main([*command, "--skip-bad"]) == 0
+    assert "1 bad row(s) left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change, message", [
+    (["--checkpoint", "nowhere"], "there is no checkpoint folder nowhere"),
+    (["--data", "nowhere"], "nowhere is not a folder"),
+    (["--limit", "0"], "--limit is 0"),
+    (["--beams", "0"], "beams is 0"),
+    (["--batch", "0"], "--batch is 0"),
+    (["--device", "abacus"], "device 'abacus' is unknown"),
+    (["--json", "."], "--json . is a folder"),
+])
+def test_errors_are_one_line_and_exit_code_2(
+        tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str], change: list[str],
+        message: str) -> None:
+    good = ["--checkpoint", str(checkpoint), "--data", str(make_data(tmp_path / "data", 1))]
+    assert main(good + change) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1 and shown.err.startswith("error: ")
+    assert message in shown.err and shown.out == ""
+
+
+def test_the_table_shows_what_is_there_only() -> None:
+    ways = {way: {"r1": 20.0, "r5": 40.0, "r10": 60.0, "median_rank": 7.0}
+            for way in ("text_to_image", "image_to_text")}
+    shown = table({"photos": {"retrieval": {"en": {**ways, "pictures": 9, "texts": 45}}},
+                   "_meta": {"checkpoint": "x"}})
+    assert "en, text to image" in shown and "20.0" in shown and "45" in shown
+    assert "captions" not in shown and "questions" not in shown and "_meta" not in shown

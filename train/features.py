@@ -1,0 +1,137 @@
+"""Backbone features of every training picture, computed once and kept in a memory map.
+
+With a frozen backbone the features never change, so each picture is encoded once per view: as it
+is, mirrored, and in a few random crops. Shapes: P pictures, N tokens, C channels.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+from vitdemo.models.vlm import VLM
+from vitdemo.preprocess import normalisation, open_picture, to_pixels
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at a picture: ``mirrored``, and the least share of it that a crop keeps
+    (1: the whole picture)."""
+
+    mirrored: bool = False
+    least_area: float = 1.0
+
+
+VIEWS = (View(), View(mirrored=True), View(least_area=0.6), View(mirrored=True, least_area=0.6))
+
+
+def apply_view(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:
+    """The picture as this view shows it; a crop's place and shape are drawn."""
+    if view.mirrored:
+        image = ImageOps.mirror(image)
+    if view.least_area >= 1:
+        return image
+    area = generator.uniform(view.least_area, 1.0)
+    aspect = np.exp(generator.uniform(np.log(4 / 5), np.log(5 / 4)))
+    width = min(1.0, float(np.sqrt(area * aspect))) * image.width
+    height = min(1.0, float(np.sqrt(area / aspect))) * image.height
+    left = generator.uniform(0, image.width - width)
+    top = generator.uniform(0, image.height - height)
+    return image.crop((round(left), round(top), round(left + width), round(top + height)))
+
+
+class PictureDataset(torch.utils.data.Dataset):
+    """Pixels of pictures in one view; item i is the same whenever it is asked for."""
+
+    def __init__(self, paths: Sequence[Path], view: View, side: int, backbone: str) -> None:
+        self.paths, self.view, self.side = list(paths), view, side
+        self.mean, self.std = normalisation(backbone)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> Tensor:
+        """float32 (3, side, side)."""
+        path = self.paths[i]
+        seed = hashlib.sha256(f"{path.name}:{self.view}".encode()).digest()[:4]
+        generator = np.random.default_rng(int.from_bytes(seed, "little"))
+        image = apply_view(open_picture(path).image, self.view, generator)
+        return to_pixels([image], self.side, self.mean, self.std)[0]
+
+
+class FeatureStore:
+    """Features of a list of pictures: one float16 (P, N, C) per view, on disk."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], paths: Sequence[Path]) -> None:
+        self.arrays = list(arrays)
+        self.place = {path: i for i, path in enumerate(paths)}
+
+    @property
+    def views(self) -> int:
+        """How many views there are; view 0 is the picture as it is."""
+        return len(self.arrays)
+
+    def get(self, paths: Sequence[Path], views: Sequence[int]) -> Tensor:
+        """Features (B, N, C), float16, of these pictures, each in its view."""
+        rows = [self.arrays[view][self.place[path]]
+                for path, view in zip(paths, views, strict=True)]
+        return torch.from_numpy(np.stack(rows))  # (B, N, C)
+
+
+def fingerprint(model: VLM, paths: Sequence[Path], view: View) -> str:
+    """Changes when the backbone, a picture file or the view changes."""
+    digest = hashlib.sha256(repr((view, model.config.backbone,
+                                  model.config.picture_size)).encode())
+    for name, value in sorted(model.vision.backbone.state_dict().items()):
+        digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
+    for path in paths:
+        state = path.stat()
+        digest.update(f"{path.name}:{state.st_size}:{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], folder: Path,
+                  batch: int = 4, quiet: bool = False) -> FeatureStore:
+    """Open the features of these pictures under ``folder``, computing what is not there yet.
+
+    A view that was interrupted is computed again; the finished ones are kept. Small batches are
+    faster on a CPU: the activations stay in its cache.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return FeatureStore([_open_view(model, paths, view, folder, batch, quiet) for view in views],
+                        paths)
+
+
+def _open_view(model: VLM, paths: Sequence[Path], view: View, folder: Path, batch: int,
+               quiet: bool) -> np.ndarray:
+    file = folder / f"{fingerprint(model, paths, view)}.npy"
+    if not file.is_file():
+        part = file.with_suffix(".part")
+        tokens = model.vision.grid[0] * model.vision.grid[1]
+        array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16,
+                                          shape=(len(paths), tokens, model.vision.channels))
+        device = next(model.parameters()).device
+        pictures = PictureDataset(paths, view, model.config.picture_size, model.config.backbone)
+        loader = torch.utils.data.DataLoader(pictures, batch_size=batch)
+        training = model.training
+        model.eval()
+        at = 0
+        for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
+                           mininterval=5):
+            with torch.inference_mode():
+                found = model.vision.features(
+                    pixels.to(device, memory_format=torch.channels_last))
+            array[at:at + len(found)] = found.cpu().numpy()
+            at += len(found)
+        model.train(training)
+        array.flush()
+        del array
+        os.replace(part, file)
+    return np.lib.format.open_memmap(file, mode="r")

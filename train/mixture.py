@@ -1,0 +1,170 @@
+"""What each training step sees: drawn from the seed and the step alone, so a run can go on exactly.
+
+Shapes: P pictures, N picture tokens, C channels of the backbone, K texts per picture, T text
+tokens, S decoder tokens, U different instructions.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from train.data import Row
+from train.features import FeatureStore
+from train.instructions import (
+    DESCRIBE,
+    SHORT,
+    Example,
+    human_questions,
+    is_short,
+    made_questions,
+    mirrored,
+    thing_counts,
+)
+from vitdemo.tokens import TextTokenizer
+
+@dataclass
+class TextBatch:
+    """Pictures, each with an instruction and K texts to write.
+
+    features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
+    them; targets and their mask (P * K, S), start and end tokens included.
+    """
+
+    features: Tensor
+    instruction: Tensor
+    instruction_mask: Tensor
+    instruction_of: Tensor
+    targets: Tensor
+    target_mask: Tensor
+
+
+@dataclass
+class PairBatch:
+    """Pictures, each with one caption: features (P, N, C), ids and mask (P, T)."""
+
+    features: Tensor
+    ids: Tensor
+    mask: Tensor
+
+
+@dataclass
+class StepBatch:
+    """One step: captions to write, questions to answer, pairs to tell apart. A part is None where
+    the data has nothing of the kind."""
+
+    captions: TextBatch | None
+    questions: TextBatch | None
+    pairs: PairBatch | None
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How much of what is in a step."""
+
+    caption_pictures: int = 48  # pictures to describe
+    texts_per_picture: int = 5  # captions of each
+    short_share: float = 0.12  # of descriptions that are short
+    questions: int = 64  # questions to answer
+    human_share: float = 0.6  # of questions that people asked, where both kinds are there
+    target_tokens: int = 20  # of a text to write; longer ones are cut and get no end
+    pairs: int = 96  # pictures with a caption each, for the contrastive and the match loss
+
+
+class Mixture:
+    """Draws step batches from rows and their features."""
+
+    def __init__(self, rows: Sequence[Row], store: FeatureStore, tokenizer: TextTokenizer,
+                 config: MixtureConfig, seed: int, mirrored_views: Sequence[bool]) -> None:
+        self.rows, self.store, self.tokenizer = list(rows), store, tokenizer
+        self.config, self.seed = config, seed
+        self.mirrored_views = list(mirrored_views)
+        self.captioned = {language: [i for i, row in enumerate(self.rows) if _texts(row, language)]
+                          for language in ("en", "zh")}
+        everyone = sorted({i for places in self.captioned.values() for i in places})
+        self.paired = everyone
+        self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
+        others = [self.rows[i] for i in everyone]
+        counts, maker = thing_counts(others), random.Random(seed)
+        self.made = [e for i in everyone
+                     for e in made_questions(i, self.rows[i], others, counts, maker)]
+
+    def draw(self, step: int, rank: int = 0, world: int = 1) -> StepBatch:
+        """Step ``step`` of the run; with several processes each takes its share of it."""
+        maker = random.Random(f"{self.seed}:{step}")
+        captions = self._draw_captions(maker, rank, world)
+        questions = self._draw_questions(maker, rank, world)
+        return StepBatch(captions, questions, self._draw_pairs(maker, rank, world))
+
+    def _views(self, maker: random.Random, count: int) -> list[int]:
+        return [maker.randrange(self.store.views) for _ in range(count)]
+
+    def _say(self, text: str, view: int) -> str:
+        return mirrored(text) if self.mirrored_views[view] else text
+
+    def _draw_captions(self, maker: random.Random, rank: int, world: int) -> TextBatch | None:
+        languages = [language for language, places in self.captioned.items() if places]
+        if not languages:
+            return None
+        items = []
+        for i in range(self.config.caption_pictures):
+            language = languages[i % len(languages)]
+            place = maker.choice(self.captioned[language])
+            texts = _texts(self.rows[place], language)
+            briefs = [text for text in texts if is_short(text, language)]
+            short = bool(briefs) and maker.random() < self.config.short_share
+            chosen = briefs if short else list(texts)
+            count = self.config.texts_per_picture
+            chosen = maker.sample(chosen, count) if len(chosen) >= count else \
+                [maker.choice(chosen) for _ in range(count)]
+            asked = maker.choice((SHORT if short else DESCRIBE)[language])
+            items.append((place, asked, chosen, language))
+        views = self._views(maker, len(items))
+        return self._texts_batch(items[rank::world], views[rank::world])
+
+    def _draw_questions(self, maker: random.Random, rank: int, world: int) -> TextBatch | None:
+        if not self.human and not self.made:
+            return None
+        share = 1.0 if not self.made else self.config.human_share if self.human else 0.0
+        examples: list[Example] = [
+            maker.choice(self.human if maker.random() < share else self.made)
+            for _ in range(self.config.questions)]
+        views = self._views(maker, len(examples))
+        items = [(e.row, e.instruction, [e.target], e.language) for e in examples]
+        return self._texts_batch(items[rank::world], views[rank::world])
+
+    def _draw_pairs(self, maker: random.Random, rank: int, world: int) -> PairBatch | None:
+        if len(self.paired) < 2:
+            return None
+        places = maker.sample(self.paired, min(self.config.pairs, len(self.paired)))
+        views, texts = self._views(maker, len(places)), []
+        for place, view in zip(places, views, strict=True):
+            row = self.rows[place]
+            both = [found for found in (row.captions, row.captions_zh) if found]
+            texts.append(self._say(maker.choice(maker.choice(both)), view))
+        places, views, texts = places[rank::world], views[rank::world], texts[rank::world]
+        ids, mask = self.tokenizer.encode(texts)
+        features = self.store.get([self.rows[place].path for place in places], views)
+        return PairBatch(features.float(), ids, mask)
+
+    def _texts_batch(self, items: list[tuple[int, str, list[str], str]],
+                     views: list[int]) -> TextBatch:
+        asked = [self._say(item[1], view) for item, view in zip(items, views, strict=True)]
+        different = sorted(set(asked))
+        place = {text: i for i, text in enumerate(different)}
+        instruction, mask = self.tokenizer.encode(different)
+        targets = [self._say(text, view) for item, view in zip(items, views, strict=True)
+                   for text in item[2]]
+        languages = [item[3] for item in items for _ in item[2]]
+        ids, target_mask = self.tokenizer.encode_targets(targets, languages)
+        limit = self.config.target_tokens + 2  # start and end
+        ids, target_mask = ids[:, :limit], target_mask[:, :limit]
+        features = self.store.get([self.rows[item[0]].path for item in items], views)
+        chosen = torch.tensor([place[text] for text in asked])
+        return TextBatch(features.float(), instruction, mask, chosen, ids, target_mask)
+
+
+def _texts(row: Row, language: str) -> tuple[str, ...]:
+    return row.captions if language == "en" else row.captions_zh

@@ -1,0 +1,150 @@
+"""What a model says about many pictures, in batches: the reading end of evaluation.
+
+Shapes: P pictures of a batch, N picture tokens, C backbone channels, M texts, E embedding width.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vitdemo.config import Decoding
+from vitdemo.instructions import default_instruction
+from vitdemo.models.decoding import Vocabulary, write_all
+from vitdemo.models.vlm import VLM
+from vitdemo.preprocess import normalisation, open_picture, to_pixels
+from vitdemo.tokens import TextTokenizer
+from vitdemo.words import language_of
+
+Features = TypeVar("Features")
+
+_ROWS = 64  # texts written at a time
+_TEXTS = 128  # texts embedded at a time
+_ANSWER_TOKENS = 12
+
+
+class Predictor(Protocol[Features]):
+    """What evaluation asks of a model. ``Features`` are its own, of one batch of pictures."""
+
+    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Features]]:
+        """Features of all pictures, batch by batch, with the places of each batch in ``paths``."""
+        ...
+
+    def blank(self) -> Features:
+        """Features of one picture without content, the mean colour all over."""
+        ...
+
+    def embed_pictures(self, features: Features) -> np.ndarray:
+        """Unit vectors, float32 (P, E)."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str],
+                    progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
+        """Unit vectors, float32 (M, E); ``progress`` hears how many more are done."""
+        ...
+
+    def captions(self, features: Features, places: Sequence[int], language: str) -> list[str]:
+        """A raw description of each of these pictures of the batch."""
+        ...
+
+    def answers(self, features: Features, places: Sequence[int],
+                questions: Sequence[str]) -> list[str]:
+        """A raw answer to each question about the picture at its place in the batch."""
+        ...
+
+
+class ModelPredictor:
+    """Our own model as a `Predictor`. ``features`` are the backbone's, (P, N, C)."""
+
+    def __init__(self, model: VLM, tokenizer: TextTokenizer, *, beams: int = 3,
+                 batch: int = 32) -> None:
+        strategy = "beam" if beams > 1 else "greedy"
+        self.model, self.tokenizer, self.batch = model, tokenizer, batch
+        self.device = next(model.parameters()).device
+        self.caption_decoding = Decoding(strategy=strategy, beams=beams)
+        # An answer is the most probable finished text, as in the app: its length is not weighed.
+        self.answer_decoding = Decoding(strategy=strategy, beams=beams, length_penalty=0,
+                                        max_tokens=_ANSWER_TOKENS)
+
+    @torch.inference_mode()
+    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:
+        """The next batch's pictures are read while the model works on this one.
+
+        Raises:
+            PictureError: a picture cannot be read.
+        """
+        config = self.model.config
+        mean, std = normalisation(config.backbone)
+
+        def read(path: Path) -> Tensor:
+            return to_pixels([open_picture(path).image], config.picture_size, mean, std)
+
+        starts = range(0, len(paths), self.batch)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            ahead = [pool.submit(read, path) for path in paths[:self.batch]]
+            for start in starts:
+                end = start + self.batch
+                current = ahead
+                ahead = [pool.submit(read, path) for path in paths[end:end + self.batch]]
+                pixels = torch.cat([future.result() for future in current]).to(self.device)
+                yield (list(range(start, start + len(current))),
+                       self.model.vision.features(pixels))
+
+    @torch.inference_mode()
+    def blank(self) -> Tensor:
+        """Features (1, N, C) of a picture that is the backbone's mean colour all over."""
+        side = self.model.config.picture_size
+        return self.model.vision.features(torch.zeros(1, 3, side, side, device=self.device))
+
+    @torch.inference_mode()
+    def embed_pictures(self, features: Tensor) -> np.ndarray:
+        """(P, N, C) to unit vectors, float32 (P, E)."""
+        return self.model.picture_head(features).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str],
+                    progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
+        """Texts of like length go together, so that little is padding."""
+        vectors = np.zeros((len(texts), self.model.config.embedding_width), np.float32)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i].encode()))
+        for start in range(0, len(order), _TEXTS):
+            places = order[start:start + _TEXTS]
+            ids, mask = self.tokenizer.encode([texts[i] for i in places])
+            _, z = self.model.encode_text(ids.to(self.device), mask.to(self.device))
+            vectors[places] = z.float().cpu().numpy()
+            progress(len(places))
+        return vectors
+
+    def captions(self, features: Tensor, places: Sequence[int], language: str) -> list[str]:
+        """The model's answer to the default instruction of this language."""
+        instruction = [default_instruction(language)] * len(places)
+        return self._write(features, places, instruction, [language] * len(places),
+                           self.caption_decoding)
+
+    def answers(self, features: Tensor, places: Sequence[int],
+                questions: Sequence[str]) -> list[str]:
+        """In the language of each question. One picture may stand for all questions."""
+        languages = [language_of(question) for question in questions]
+        return self._write(features, places, questions, languages, self.answer_decoding)
+
+    @torch.inference_mode()
+    def _write(self, features: Tensor, places: Sequence[int], instructions: Sequence[str],
+               languages: Sequence[str], decoding: Decoding) -> list[str]:
+        tokens = self.model.vision.tokens(features)  # (P, N, D)
+        texts: list[str] = []
+        for start in range(0, len(places), _ROWS):
+            rows = slice(start, start + _ROWS)
+            ids, mask = (x.to(self.device) for x in self.tokenizer.encode(instructions[rows]))
+            words, z = self.model.encode_text(ids, mask)
+            memory = self.model.fuse(tokens[list(places[rows])], words, mask, z)
+            starts = [self.tokenizer.language_start[language] for language in languages[rows]]
+            vocabulary = Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
+            found = write_all(self.model.decoder, memory, vocabulary, decoding)
+            best = [next((text for text in of if text.ended), of[0]) for of in found]
+            texts += [self.tokenizer.decode(text.ids) for text in best]
+        return texts

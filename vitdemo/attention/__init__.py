@@ -1,0 +1,1 @@
+"""Which part of the picture each word used: captured, reduced, tested."""

@@ -1,0 +1,186 @@
+"""Reads one BLIP checkpoint of transformers, from a folder or from the Hugging Face hub."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+    BlipForQuestionAnswering,
+    BlipProcessor,
+    PreTrainedTokenizerBase,
+)
+
+from vitdemo.device import Placement
+from vitdemo.errors import CheckpointError, TextError
+
+# kind -> the class that holds such a checkpoint; `architectures` of its config names the class
+KINDS: dict[str, Any] = {
+    "captioning": BlipForConditionalGeneration,
+    "VQA": BlipForQuestionAnswering,
+    "retrieval": BlipForImageTextRetrieval,
+}
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How a checkpoint wants its pictures: side of the square in pixels, mean and std of RGB."""
+
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class BlipCheckpoint:
+    """A model on its device, in evaluation mode, with its tokenizer. ``revision`` is a
+    fingerprint of its weights."""
+
+    name: str
+    kind: str
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    pixel_format: PixelFormat
+    revision: str
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of picture patches."""
+        count = self.pixel_format.side // self.model.config.vision_config.patch_size
+        return count, count
+
+    def ids(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text without special tokens, and each one's (start, end) in the text.
+
+        Raises:
+            TextError: the text has more tokens than the model has positions.
+        """
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True,
+                                  verbose=False)
+        ids = list(encoding["input_ids"])
+        limit = self.model.config.text_config.max_position_embeddings - 2
+        if len(ids) > limit:
+            raise TextError(f"The text has {len(ids)} tokens; {self.name} reads at most {limit}. "
+                            "Shorten it.")
+        return ids, [(int(start), int(end)) for start, end in encoding["offset_mapping"]]
+
+    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """For a text encoder: [CLS] text [SEP] of each text, padded: ids and mask (M, T).
+
+        Raises:
+            TextError: a text has more tokens than the model has positions.
+        """
+        tokenizer, device = self.tokenizer, self.model.device
+        rows = [[tokenizer.cls_token_id, *self.ids(text)[0], tokenizer.sep_token_id]
+                for text in texts]
+        length = max(map(len, rows))
+        ids = torch.full((len(rows), length), self.model.config.text_config.pad_token_id)
+        mask = torch.zeros((len(rows), length), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, :len(row)] = torch.tensor(row)
+            mask[i, :len(row)] = 1
+        return ids.to(device), mask.to(device)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Ids to text, special tokens left out."""
+        known = [number for number in ids if number < len(self.tokenizer)]
+        return str(self.tokenizer.decode(known, skip_special_tokens=True,
+                                         clean_up_tokenization_spaces=True)).strip()
+
+
+def load_checkpoint(source: str, placement: Placement) -> BlipCheckpoint:
+    """Read the checkpoint in the folder ``source``, or of that name on the hub.
+
+    Raises:
+        CheckpointError: it cannot be had, is no BLIP model, or is incomplete.
+    """
+    where, config = _read_config(source)
+    kind = _kind(source, config)
+    try:
+        model, report = KINDS[kind].from_pretrained(where, dtype=torch.float32,
+                                                    output_loading_info=True)
+        processor = BlipProcessor.from_pretrained(where)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, StrictDataclassError,
+            SafetensorError) as error:
+        raise CheckpointError(f"The BLIP checkpoint {source} is incomplete or broken: "
+                              f"{_first_line(error)} Copy or download it again, with its weights, "
+                              "tokenizer and preprocessor_config.json.") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(f"The weights of {source} lack {len(missing)} parts of a BLIP "
+                              f"{kind} model, among them {missing[0]}. Download it again.")
+    if len(processor.tokenizer) > model.config.text_config.vocab_size:
+        raise CheckpointError(f"The tokenizer of {source} has {len(processor.tokenizer)} tokens, "
+                              f"its model knows {model.config.text_config.vocab_size}; they do "
+                              "not belong together. Download both again.")
+    images = processor.image_processor
+    pixel_format = PixelFormat(int(model.config.vision_config.image_size),
+                               tuple(images.image_mean), tuple(images.image_std))
+    revision = fingerprint(model)
+    model = model.to(device=placement.device, dtype=placement.dtype).eval().requires_grad_(False)
+    name = Path(source).resolve().name if Path(source).is_dir() else source.split("/")[-1]
+    return BlipCheckpoint(name, kind, model, processor.tokenizer, pixel_format, revision)
+
+
+def _read_config(source: str) -> tuple[str, dict[str, Any]]:
+    """Where transformers is to look, and what config.json says there."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        if source.startswith((".", "/", "~", "\\")) or source.count("/") != 1 or "\\" in source:
+            raise CheckpointError(f"There is no folder {source!r}. Give the folder of a BLIP "
+                                  "checkpoint, or its name on the Hugging Face hub, such as "
+                                  "Salesforce/blip-image-captioning-base.")
+    elif not (folder / "config.json").is_file():
+        raise CheckpointError(f"The folder {source} holds no config.json, so it is no BLIP "
+                              "checkpoint. Give the folder that save_pretrained or a download "
+                              "made.")
+    where = str(folder) if folder.is_dir() else source
+    try:
+        return where, BlipConfig.get_config_dict(where)[0]
+    except (OSError, ValueError) as error:
+        if folder.is_dir():
+            raise CheckpointError(f"config.json of {source} cannot be read: "
+                                  f"{_first_line(error)} Copy the checkpoint again.") from error
+        raise CheckpointError(
+            f"{source} could not be had from the Hugging Face hub: there is no network, no such "
+            "model, or no permission. Check the name; or, on a machine with a network, run 'hf "
+            f"download {source} --local-dir FOLDER', copy the folder here and use blip:FOLDER."
+        ) from error
+
+
+def _kind(source: str, config: dict[str, Any]) -> str:
+    if config.get("model_type") != "blip":
+        raise CheckpointError(f"{source} is a {config.get('model_type') or 'nameless'} model, not "
+                              "a BLIP model (model_type in its config.json).")
+    named = config.get("architectures") or ["no class"]
+    for kind, model_class in KINDS.items():
+        if model_class.__name__ in named:
+            return kind
+    raise CheckpointError(f"{source} holds {named[0]}; captioning, VQA and retrieval checkpoints "
+                          "can be used: "
+                          f"{', '.join(model_class.__name__ for model_class in KINDS.values())}.")
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """12 hex digits of a SHA-256 over up to 4096 values of every parameter, evenly spaced: another
+    set of weights gives another one, and a large model takes well under a second."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach().flatten()
+        values = values[::max(1, values.numel() // 4096)].float().cpu().contiguous()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text[:200] + "..." if len(text) > 200 else text).rstrip(".") + "."

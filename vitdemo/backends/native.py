@@ -1,0 +1,225 @@
+"""Our own model behind the interface.
+
+Legend: P pictures, M texts, N picture tokens, T text tokens, E embedding width, C channels of the
+backbone; L, H, Q, K as in `records`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from vitdemo.attention.capture import capture_cross_attention
+from vitdemo.backends.base import Backend, PictureFeatures, Step
+from vitdemo.config import Decoding
+from vitdemo.device import Placement
+from vitdemo.models.checkpoint import load_checkpoint
+from vitdemo.models.decoding import Hypothesis, Vocabulary, write, write_all
+from vitdemo.models.fusion import Memory
+from vitdemo.models.vlm import VLM
+from vitdemo.preprocess import grid_boxes, normalisation, to_pixels
+from vitdemo.records import LANGUAGES, Candidate, Explanation, ModelInfo
+from vitdemo.tokens import TextTokenizer
+from vitdemo.words import normalise_answer
+
+_ANSWER_TOKENS = 12
+
+
+def _weights_of(module: nn.Module, args: tuple[Any, ...], _kwargs: dict[str, Any],
+                _output: Any) -> Tensor:
+    return module.weights(*args)  # type: ignore[operator, no-any-return]
+
+
+class NativeBackend(Backend):
+    """A `VLM` with its tokenizer. The model must be in evaluation mode."""
+
+    def __init__(self, model: VLM, tokenizer: TextTokenizer, *, name: str, revision: str,
+                 placement: Placement) -> None:
+        self.model = model.to(placement.device, placement.dtype)
+        self.tokenizer = tokenizer
+        self.device, self.dtype = placement.device, placement.dtype
+        tasks = {"caption", "ask", "match", "embed", "explain"}
+        missing = {}
+        if model.config.fusion == "linear":
+            tasks.discard("explain")
+            missing["explain"] = "its linear fusion mixes all regions of the picture into one"
+        self.info = ModelInfo(name=name, family="native", revision=revision,
+                              tasks=frozenset(tasks), languages=tuple(LANGUAGES),
+                              dimension=model.config.embedding_width, missing=missing)
+
+    @classmethod
+    def load(cls, folder: Path | str, placement: Placement) -> "NativeBackend":
+        """Read a checkpoint folder.
+
+        Raises:
+            CheckpointError: see `load_checkpoint`.
+        """
+        found = load_checkpoint(folder)
+        name = str(found.meta.get("name") or found.folder.name)
+        return cls(found.model, found.tokenizer, name=name, revision=found.revision,
+                   placement=placement)
+
+    @torch.inference_mode()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
+        """Features (1, N, C) of each picture."""
+        config = self.model.config
+        pixels = to_pixels(pictures, config.picture_size, *normalisation(config.backbone))
+        features = self.model.vision.features(pixels.to(self.device, self.dtype))
+        return [PictureFeatures(features[i:i + 1], picture.size)
+                for i, picture in enumerate(pictures)]
+
+    def generate(self, features: PictureFeatures, instruction: str, language: str,
+                 decoding: Decoding) -> Iterator[Step]:
+        """Words as they are written."""
+        with torch.inference_mode():
+            memory, _, _ = self._read(features.data, [instruction])
+            states = write(self.model.decoder, memory, self._vocabulary([language]), decoding)
+        before: Step | None = None
+        while True:
+            with torch.inference_mode():  # entered anew each time: a generator must not leak it
+                state = next(states, None)
+            if state is None:
+                break
+            if before is not None:
+                yield before
+            before = self._step(state[0][0], final=False)
+        assert before is not None  # max_tokens is at least 1
+        yield Step(before.text, before.log_probability, final=True)
+
+    @torch.inference_mode()
+    def answer(self, features: PictureFeatures, question: str, language: str,
+               count: int = 5) -> tuple[Candidate, ...]:
+        """Beam search over whole answers, with no length normalisation: exp(sum log p)."""
+        memory, _, _ = self._read(features.data, [question])
+        decoding = Decoding(beams=min(10, count + 3), length_penalty=0.0,
+                            max_tokens=_ANSWER_TOKENS)
+        found = write_all(self.model.decoder, memory, self._vocabulary([language]), decoding)[0]
+        sums: dict[str, float] = {}
+        for text in found:
+            answer = normalise_answer(self.tokenizer.decode(text.ids))
+            if answer and text.ended:
+                sums[answer] = sums.get(answer, 0.0) + math.exp(text.log_probability)
+        if not sums:  # nothing ended in time: the best of what is there
+            sums[normalise_answer(self.tokenizer.decode(found[0].ids))] = math.exp(
+                found[0].log_probability)
+        ordered = sorted(sums.items(), key=lambda item: item[1], reverse=True)
+        return tuple(Candidate(text, min(1.0, value)) for text, value in ordered[:count])
+
+    @torch.inference_mode()
+    def score_pairs(self, features: Sequence[PictureFeatures],
+                    texts: Sequence[str]) -> np.ndarray:
+        """The match head's probability of every pair: float32 (P, M)."""
+        scores = np.zeros((len(features), len(texts)), dtype=np.float32)
+        if not texts:
+            return scores
+        ids, mask = self._encode(texts)
+        words, z = self.model.encode_text(ids, mask)
+        for i, feature in enumerate(features):
+            tokens = self.model.vision.tokens(feature.data).expand(len(texts), -1, -1)
+            picture = self.model.picture_head(feature.data)
+            memory = self.model.fuse(tokens, words, mask, z)
+            logits = self.model.match(memory, mask, picture.expand_as(z), z)
+            scores[i] = logits.float().sigmoid().cpu().numpy()
+        return scores
+
+    @torch.inference_mode()
+    def embed_pictures(self, features: Sequence[PictureFeatures]) -> np.ndarray:
+        """Unit vectors, float32 (P, E)."""
+        if not features:
+            return np.zeros((0, self.info.dimension), dtype=np.float32)
+        joined = torch.cat([feature.data for feature in features])
+        return self._unit(self.model.picture_head(joined))
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors, float32 (M, E)."""
+        if not texts:
+            return np.zeros((0, self.info.dimension), dtype=np.float32)
+        return self._unit(self.model.encode_text(*self._encode(texts))[1])
+
+    @torch.inference_mode()
+    def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
+                task: str) -> tuple[Explanation, ...]:
+        """The fusion's cross-attention for words that were read, the decoder's for words that
+        were written; the position that wrote a token is the one whose map it gets."""
+        self.require("explain")
+        read = text if task == "match" else instruction
+        fusion = [block.cross for block in self.model.fusion.blocks]
+        gates = tuple(float(gate) for gate in self.model.gates())
+        with capture_cross_attention(fusion, _weights_of) as seen:
+            memory, _, _ = self._read(features.data, [read])
+        found = []
+        if task in ("ask", "match") and fusion:
+            source = "question" if task == "ask" else "text"
+            weights = seen.stacked()[:, 0, :, 1:]  # (L, H, T, N); [CLS] is no word
+            found.append(self._explanation(features, read, source, weights, "fusion", gates, None))
+        if task in ("caption", "ask"):
+            weights, chances = self._teacher_forced(memory, text, language)
+            source = "caption" if task == "caption" else "answer"
+            found.append(self._explanation(features, text, source, weights, "decoder", (), chances))
+        return tuple(found)
+
+    def _teacher_forced(self, memory: Memory, text: str, language: str) -> tuple[Tensor, Tensor]:
+        """One pass over a finished text: weights (L, H, T, N) of each token that was written, and
+        its probability (T,)."""
+        ids, _ = self.tokenizer.pieces(text)
+        row = [self.tokenizer.language_start[language], *ids]
+        inputs = torch.tensor([row], device=self.device)
+        decoder = self.model.decoder
+        crossings = [block.cross for block in decoder.blocks]
+        with capture_cross_attention(crossings, _weights_of) as record:
+            logits = decoder(inputs, memory)  # (1, 1 + T, V)
+        weights = record.stacked()[:, 0, :, :len(ids), :memory.picture_tokens]  # (L, H, T, N)
+        chances = logits[0, :len(ids)].float().softmax(-1)
+        targets = torch.tensor(ids, dtype=torch.long, device=self.device)
+        return weights, chances.gather(1, targets[:, None]).squeeze(1)
+
+    def _explanation(self, features: PictureFeatures, text: str, source: str, weights: Tensor,
+                     part: str, gates: tuple[float, ...], chances: Tensor | None) -> Explanation:
+        """Tokens (L, H, T, N) to whole words (L, H, Q, N), by the mean over a word's tokens."""
+        places = self.tokenizer.word_tokens(text)
+        layers, heads, length, regions = weights.shape
+        merged = np.zeros((layers, heads, len(places), regions), dtype=np.float32)
+        values = weights.float().cpu().numpy()
+        for q, (_, tokens) in enumerate(places):
+            kept = [token for token in tokens if token < length]
+            if kept:
+                merged[:, :, q] = values[:, :, kept].mean(axis=2)
+        probabilities: tuple[float, ...] = ()
+        if chances is not None:
+            probabilities = tuple(float(chances[tokens].prod()) if tokens else 1.0
+                                  for _, tokens in places)
+        return Explanation(
+            text=text, source=source, words=tuple(word for word, _ in places),
+            weights=merged.clip(0, 1), boxes=grid_boxes(self.model.vision.grid, features.size),
+            grid=self.model.vision.grid, picture_size=features.size, method="cross-attention",
+            layer_names=tuple(f"{part} {i + 1}" for i in range(layers)), gates=gates,
+            word_probabilities=probabilities)
+
+    def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids, mask = self.tokenizer.encode(texts)
+        return ids.to(self.device), mask.to(self.device)
+
+    def _read(self, features: Tensor, texts: Sequence[str]) -> tuple[Memory, Tensor, Tensor]:
+        """The memory of one picture with each text, the text's mask (B, T) and z (B, E)."""
+        ids, mask = self._encode(texts)
+        words, z = self.model.encode_text(ids, mask)
+        tokens = self.model.vision.tokens(features).expand(len(texts), -1, -1)
+        return self.model.fuse(tokens, words, mask, z), mask, z
+
+    def _vocabulary(self, languages: Sequence[str]) -> Vocabulary:
+        starts = [self.tokenizer.language_start[language] for language in languages]
+        return Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
+
+    def _step(self, text: Hypothesis, final: bool) -> Step:
+        return Step(self.tokenizer.decode(text.ids), text.log_probability, final)
+
+    @staticmethod
+    def _unit(vectors: Tensor) -> np.ndarray:
+        found = vectors.float().cpu().numpy()
+        return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), dtype=np.float32)

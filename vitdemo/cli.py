@@ -1,0 +1,194 @@
+"""The command line: ``python -m vitdemo COMMAND``. Loads torch only once a command needs it."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from vitdemo import __version__
+from vitdemo.config import Decoding, EngineConfig
+from vitdemo.errors import VitDemoError
+from vitdemo.records import LANGUAGES
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+EPILOGUE = """examples:
+  python -m vitdemo caption photo.jpg
+  python -m vitdemo ask photo.jpg "what colour is the dog?"
+  python -m vitdemo match photo.jpg "a dog on grass" "a red car"
+  python -m vitdemo index ~/Pictures --store my-pictures
+  python -m vitdemo search "a dog on grass" --store my-pictures
+  python -m vitdemo explain photo.jpg --png map.png --word 2
+  python -m vitdemo serve
+
+python -m vitdemo COMMAND --help says more about one of them. Exit codes: 0 done, 2 something is
+wrong with what was given (one line on stderr says what, and what to do), 130 stopped by Ctrl-C."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is no error
+            stream.reconfigure(errors="backslashreplace")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' remarks to programmers
+    try:
+        if arguments[:1] == ["serve"]:
+            from vitdemo.commands import serve
+
+            return serve(arguments[1:])
+        options = parser().parse_args(arguments)
+        from vitdemo import commands
+
+        code: int = getattr(commands, options.command)(options)
+        sys.stdout.flush()
+        return code
+    except VitDemoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands but ``serve``, which is only named in it."""
+    top = argparse.ArgumentParser(
+        prog="python -m vitdemo", epilog=EPILOGUE, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Describe pictures, ask about them, search them, and see where the model "
+                    "looked.")
+    top.add_argument("--version", action="version", version=f"vitdemo {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_caption, _ask, _match, _index, _search, _explain):
+        add(commands)
+    commands.add_parser("serve", add_help=False, help="start the app in the browser")
+    return top
+
+
+def _command(commands: Commands, name: str, what: str,
+             more: str = "") -> argparse.ArgumentParser:
+    """A command with the options that all have."""
+    made = commands.add_parser(
+        name, help=what, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=what[0].upper() + what[1:] + "." + (f"\n\n{more}" if more else ""))
+    common = made.add_argument_group("the model")
+    common.add_argument("--model", metavar="FOLDER", default="",
+                        help="a checkpoint folder, or blip:NAME_OR_FOLDER for a BLIP model "
+                             f"(default: {EngineConfig().model})")
+    common.add_argument("--device", default="auto", metavar="DEVICE",
+                        help="auto, cpu, cuda, cuda:1 or mps (default: auto, a GPU where there "
+                             "is one)")
+    common.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16",
+                                                            "float16"),
+                        help="how numbers are kept (default: auto, which is float32)")
+    made.add_argument("--json", action="store_true",
+                      help="print the result as JSON, for programs")
+    return made
+
+
+def _language(made: argparse.ArgumentParser, default: str, what: str) -> None:
+    names = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
+    made.add_argument("--language", default=default, metavar="CODE", help=f"{what}: {names}")
+
+
+def _decoding(made: argparse.ArgumentParser) -> None:
+    standard = Decoding()
+    group = made.add_argument_group("how words are chosen")
+
+    def add(flag: str, kind: type, what: str) -> None:
+        value = getattr(standard, flag[2:].replace("-", "_"))
+        group.add_argument(flag, type=kind, default=value, metavar=kind.__name__.upper(),
+                           help=f"{what} (default: {value})")
+
+    group.add_argument("--strategy", default=standard.strategy,
+                       choices=("greedy", "beam", "sample"),
+                       help="greedy: the likeliest word each time; beam: the likeliest of several "
+                            "sentences; sample: drawn by chance "
+                            f"(default: {standard.strategy})")
+    add("--beams", int, "for beam: how many sentences are kept, 1 to 10")
+    add("--length-penalty", float, "for beam: above 0 favours longer sentences, -2 to 2")
+    add("--temperature", float, "for sample: above 1 is more surprising, 0.05 to 5")
+    add("--top-p", float, "for sample: draw from the likeliest words that hold this much "
+                          "probability, 0.01 to 1")
+    add("--seed", int, "for sample: the same seed gives the same sentence")
+    add("--max-tokens", int, "at most this many word pieces, 1 to 100")
+    add("--min-tokens", int, "at least this many word pieces")
+    add("--repetition-penalty", float, "above 1 makes a repeated word less likely, 1 to 3")
+
+
+def _caption(commands: Commands) -> None:
+    made = _command(commands, "caption", "describe pictures in a sentence")
+    made.add_argument("pictures", nargs="+", metavar="PICTURE", help="a picture file")
+    made.add_argument("--instruction", default="", metavar="TEXT",
+                      help='how to describe it, such as "Describe the picture in a few words."')
+    _language(made, "en", "the language of the description")
+    _decoding(made)
+
+
+def _ask(commands: Commands) -> None:
+    made = _command(commands, "ask", "answer a question about a picture",
+                    "The answer comes with its probability and the next likely ones.")
+    made.add_argument("picture", metavar="PICTURE", help="a picture file")
+    made.add_argument("question", metavar="QUESTION", help="in quotes, English or Chinese")
+    made.add_argument("--count", type=int, default=5, metavar="INT",
+                      help="how many answers to show (default: 5)")
+    _language(made, "", "the language of the answer (default: that of the question)")
+
+
+def _match(commands: Commands) -> None:
+    made = _command(commands, "match", "say which sentences fit a picture",
+                    "Each sentence gets a score from 0% (does not fit) to 100% (fits).")
+    made.add_argument("picture", metavar="PICTURE", help="a picture file")
+    made.add_argument("texts", nargs="+", metavar="TEXT", help="a sentence, in quotes")
+
+
+def _store(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--store", default=".gallery", metavar="PATH",
+                      help="where the index is kept: a folder, or the address of an object store "
+                           "such as s3://bucket/name (default: .gallery in this folder)")
+
+
+def _index(commands: Commands) -> None:
+    made = _command(commands, "index", "make folders of pictures searchable",
+                    "Reads every picture in the folders and the folders in them. Pictures that "
+                    "are in the\nstore already are replaced; the files themselves are left as "
+                    "they are.")
+    made.add_argument("folders", nargs="+", metavar="DIR", help="a folder of pictures")
+    _store(made)
+
+
+def _search(commands: Commands) -> None:
+    made = _command(commands, "search", "find indexed pictures by a text or by a picture",
+                    "Scores go from -1 (opposite) to 1 (the same).")
+    made.add_argument("text", nargs="?", metavar="TEXT", help="what to look for, in quotes")
+    made.add_argument("--picture", metavar="FILE", help="look for pictures like this one instead")
+    made.add_argument("--limit", type=int, default=12, metavar="INT",
+                      help="how many pictures to find (default: 12)")
+    _store(made)
+
+
+def _explain(commands: Commands) -> None:
+    made = _command(commands, "explain", "show where in a picture each word looked",
+                    "Without --question or --text the picture is described first and the "
+                    "description explained.\nPercentages are shares of a word's attention, the "
+                    "mean of all layers and heads; --json gives\nthem all.")
+    made.add_argument("picture", metavar="PICTURE", help="a picture file")
+    what = made.add_mutually_exclusive_group()
+    what.add_argument("--question", metavar="TEXT", help="answer this, and explain the words of "
+                                                         "question and answer")
+    what.add_argument("--text", metavar="TEXT", help="explain this sentence about the picture")
+    made.add_argument("--png", metavar="FILE", help="save the picture with the map over it")
+    made.add_argument("--word", type=int, metavar="NUMBER",
+                      help="for --png: the map of this word, numbered as in the table "
+                           "(default: the mean of all words)")
+    made.add_argument("--instruction", default="", metavar="TEXT", help="how to describe it")
+    _language(made, "", "the language of description or answer (default: en, or that of the "
+                        "question)")
+    _decoding(made)

@@ -1,0 +1,301 @@
+"""What each command of the command line does: from parsed options to printed results.
+
+The keys of the JSON that ``--json`` prints are part of the interface: keys may be added, none goes
+or changes its meaning. Numbers are 0..1 unless a record says otherwise; a number that is not known
+is null.
+"""
+
+import argparse
+import importlib
+import json
+import math
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitdemo.config import Decoding, EngineConfig
+from vitdemo.engine import Engine
+from vitdemo.errors import ConfigError, PictureError, StoreError, TextError
+from vitdemo.overlay import draw, percent, summarise
+from vitdemo.preprocess import open_picture
+from vitdemo.records import Answer, Caption, Explanation, Hit
+
+DIGITS = 6  # of a weight in JSON
+_HOME = Path(__file__).resolve().parent.parent  # the project folder, where it is not installed
+
+
+def caption(options: argparse.Namespace) -> int:
+    """Describe each picture; those that cannot be read are named, and make the exit code 2."""
+    decoding = _decoding_of(options)
+    engine: Engine | None = None
+    results: list[dict[str, Any]] = []
+    errors: list[dict[str, str]] = []
+    for name in options.pictures:
+        try:
+            picture = open_picture(name)
+        except PictureError as error:
+            print(f"error: {error}", file=sys.stderr)
+            errors.append({"picture": name, "error": str(error)})
+            continue
+        engine = engine or _engine(options)
+        found = engine.caption(picture, options.instruction, options.language, decoding)
+        results.append({"picture": name, **asdict(found)})
+        if not options.json:
+            print(f"{name}: {found.text}" if len(options.pictures) > 1 else found.text, flush=True)
+    if options.json:
+        _print_json({"results": results, "errors": errors})
+    return 2 if errors else 0
+
+
+def ask(options: argparse.Namespace) -> int:
+    """Answer a question; prints the answers with their probabilities."""
+    picture = open_picture(options.picture)
+    found = _engine(options).ask(picture, options.question, options.language, options.count)
+    if options.json:
+        _print_json({"picture": options.picture, **asdict(found)})
+    else:
+        print(found.text)
+        rows = [(found.text, percent(found.probability))]
+        rows += [(one.text, percent(one.probability)) for one in found.runners_up]
+        print()
+        _print_table(("answer", "probability"), rows)
+    return 0
+
+
+def match(options: argparse.Namespace) -> int:
+    """Score sentences; the table has the best one first, JSON keeps the order given."""
+    picture = open_picture(options.picture)
+    found = _engine(options).match(picture, options.texts)
+    if options.json:
+        _print_json({"picture": options.picture, "matches": [asdict(one) for one in found]})
+    else:
+        best = sorted(found, key=lambda one: -one.score)
+        _print_table(("fits", "similarity", "sentence"),
+                     [(percent(one.score), _cosine(one.similarity), one.text) for one in best])
+    return 0
+
+
+def index(options: argparse.Namespace) -> int:
+    """Index folders; files that cannot be read are listed and are no error."""
+    for folder in options.folders:
+        if not Path(folder).expanduser().is_dir():
+            raise PictureError(f"{folder} is not a folder. Give a folder of pictures.")
+    gallery = _engine(options).gallery(options.store)
+    reports = []
+    live = sys.stderr.isatty()
+
+    def progress(done: int, total: int, name: str) -> None:
+        if live:
+            shown = name if len(name) <= 50 else name[:47] + "..."
+            print(f"\r\x1b[K{done} of {total}  {shown}", end="", file=sys.stderr, flush=True)
+        elif done % 500 == 0:
+            print(f"{done} of {total}", file=sys.stderr, flush=True)
+
+    try:
+        for folder in options.folders:
+            report = gallery.add_folder(Path(folder), progress)
+            reports.append(report)
+            if live:
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            if not options.json:
+                _print_report(report)
+        count = gallery.count()
+    finally:
+        gallery.close()
+    if options.json:
+        _print_json({"store": options.store, "count": count,
+                     "folders": [asdict(report) for report in reports]})
+    else:
+        print(f"The store {options.store} now holds {_number(count, 'picture')}.")
+    return 0
+
+
+def _print_report(report: Any) -> None:
+    print(f"{report.folder}: {_number(report.added, 'picture')} read in {report.seconds:.1f} s")
+    if report.skipped:
+        print(f"{_number(len(report.skipped), 'file')} could not be read:")
+        for one in report.skipped:
+            print(f"  {one.path}: {one.reason}")
+
+
+def search(options: argparse.Namespace) -> int:
+    """Find pictures in a store by text or by picture."""
+    if bool(options.text) == bool(options.picture):
+        raise TextError("Give either a text or --picture FILE to search with.")
+    if "://" not in options.store and not Path(options.store).expanduser().is_dir():
+        raise StoreError(f"There is no store {options.store}. Make one first: "
+                         f"python -m vitdemo index DIR --store {options.store}")
+    picture = open_picture(options.picture) if options.picture else None
+    gallery = _engine(options).gallery(options.store)
+    try:
+        hits: list[Hit] = gallery.search_text(options.text, options.limit) if picture is None \
+            else gallery.search_picture(picture, options.limit)
+    finally:
+        gallery.close()
+    if options.json:
+        query = {"text": options.text} if picture is None else {"picture": options.picture}
+        _print_json({"store": options.store, "query": query, "hits": [asdict(h) for h in hits]})
+    elif hits:
+        _print_table(("score", "size", "picture"),
+                     [(_cosine(hit.score), f"{hit.width}x{hit.height}", hit.path) for hit in hits])
+    else:
+        print("The store is empty.", file=sys.stderr)
+    return 0
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Where each word looked: a table, JSON with every layer and head, or a picture."""
+    decoding = _decoding_of(options)
+    if options.word is not None and not options.png:
+        raise ConfigError("--word chooses the map for --png; give --png FILE too.")
+    picture = open_picture(options.picture)
+    engine = _engine(options)
+    result: Caption | Answer | str
+    if options.question is not None:
+        result = engine.ask(picture, options.question, options.language)
+    elif options.text is not None:
+        result = options.text
+    else:
+        result = engine.caption(picture, options.instruction, options.language or "en", decoding)
+    found = engine.explain(picture, result)
+    if options.png:
+        _save_png(picture.image, found, options.word, options.png)
+    if options.json:
+        plain = {"text": result} if isinstance(result, str) else asdict(result)
+        width, height = picture.image.size
+        _print_json({"picture": {"path": options.picture, "width": width, "height": height},
+                     "model": engine.info.name, "result": plain,
+                     "explanations": [explanation_json(one) for one in found]})
+    else:
+        _print_explanations(found)
+    return 0
+
+
+def explanation_json(explanation: Explanation) -> dict[str, Any]:
+    """An explanation as plain lists. Boxes are xyxy in pixels of the original; "weights" is
+    [layer][head][word][region]; "map" of a word is its mean over layers and heads."""
+    means = explanation.mean_map()
+    words = []
+    for number, word in enumerate(explanation.words):
+        summary = summarise(means[number], explanation.boxes, explanation.picture_size)
+        chances = explanation.word_probabilities
+        words.append({**asdict(word), "probability": chances[number] if chances else None,
+                      "where": summary.sentence(), "on_picture": round(summary.total, DIGITS),
+                      "map": _rounded(means[number])})
+    return {"source": explanation.source, "text": explanation.text, "method": explanation.method,
+            "note": explanation.note, "picture_size": list(explanation.picture_size),
+            "grid": list(explanation.grid), "boxes": _rounded(explanation.boxes, 2),
+            "layer_names": list(explanation.layer_names), "gates": list(explanation.gates),
+            "words": words, "weights": _rounded(explanation.weights)}
+
+
+def _rounded(values: Any, digits: int = DIGITS) -> Any:
+    return np.asarray(values, np.float64).round(digits).tolist()
+
+
+def _print_explanations(found: Sequence[Explanation]) -> None:
+    if not found:
+        print("The description has no words to explain.")
+    number = 0
+    for explanation in found:
+        print(f"{explanation.source}: {explanation.text}")
+        rows = []
+        for word, weights in zip(explanation.words, explanation.mean_map(), strict=True):
+            number += 1
+            summary = summarise(weights, explanation.boxes, explanation.picture_size)
+            rows.append((str(number), word.text, percent(summary.total), summary.sentence()))
+        _print_table(("", "word", "on picture", "where"), rows)
+        if explanation.note:
+            print(explanation.note)
+        print()
+
+
+def _save_png(image: Any, found: Sequence[Explanation], number: int | None, file: str) -> None:
+    maps = [(one, weights) for one in found for weights in one.mean_map()]
+    if not maps:
+        raise TextError("There is no word to draw a map of.")
+    if number is not None and not 1 <= number <= len(maps):
+        raise ConfigError(f"--word is {number}; there are words 1 to {len(maps)}.")
+    if number is None:  # of the last text: the description, or the answer
+        explanation = next(one for one in reversed(found) if one.words)
+        weights = explanation.mean_map().mean(axis=0)
+        top = float(weights.max())
+    else:
+        explanation, weights = maps[number - 1]
+        top = float(explanation.mean_map().max())  # one scale for all words of a text
+    drawn = draw(image, explanation, weights, top)
+    try:
+        drawn.save(file, "PNG")
+    except OSError as error:
+        raise PictureError(f"{file} cannot be written: {error.strerror or error}. "
+                           "Choose another place.") from error
+    print(f"saved {file}", file=sys.stderr)
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Start the app with the flags of app.py."""
+    places = [folder / "app.py" for folder in (_HOME, Path.cwd())]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ConfigError("The app (app.py) is not here. Go to the project folder, the one with "
+                          "app.py in it, and run this again there.")
+    sys.path.insert(0, str(file.parent))
+    app = importlib.import_module("app")
+    return int(app.main(list(arguments)) or 0)
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    """The engine that the options ask for; the shipped model is found from any folder."""
+    model = options.model or EngineConfig().model
+    if not options.model and not Path(model).is_dir() and (_HOME / model).is_dir():
+        model = str(_HOME / model)
+    return Engine.load(EngineConfig(model=model, device=options.device, dtype=options.dtype))
+
+
+def _decoding_of(options: argparse.Namespace) -> Decoding:
+    names = Decoding.__dataclass_fields__
+    return Decoding(**{name: getattr(options, name) for name in names})
+
+
+def _print_json(value: Any) -> None:
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(_no_nan(value), ensure_ascii=not plain, indent=_indent(value)))
+
+
+def _indent(value: Any) -> int | None:
+    return None if "explanations" in value else 2  # thousands of numbers: one line
+
+
+def _no_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _no_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_no_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(_width(row[n]) for row in (head, *rows)) for n in range(len(head))]
+    for row in (head, *rows):
+        cells = [cell + " " * (width - _width(cell))
+                 for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def _width(text: str) -> int:
+    """Columns in a terminal: Chinese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+
+
+def _cosine(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+

@@ -1,0 +1,125 @@
+"""Every setting of the model and the engine, as frozen dataclasses; a bad value is refused by name."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from vitdemo.errors import ConfigError
+
+FUSIONS = ("gated_cross_attention", "cross_attention", "concat", "linear")
+
+# The one dial: size -> what follows from it. "tiny" is the test model.
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": dict(backbone="test_efficientnet", picture_size=64, width=64, heads=4, text_layers=2,
+                 text_heads=4, fusion_layers=2, decoder_layers=2, embedding_width=32),
+    "small": dict(backbone="tf_efficientnet_lite2", picture_size=260, width=384, heads=8,
+                  text_layers=6, text_heads=12, fusion_layers=2, decoder_layers=3,
+                  embedding_width=384),
+    "base": dict(backbone="tf_efficientnet_lite4", picture_size=380, width=768, heads=12,
+                 text_layers=12, text_heads=12, fusion_layers=4, decoder_layers=6,
+                 embedding_width=512),
+}
+
+
+def _require(condition: bool, name: str, value: object, want: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name} is {value!r}; it must be {want}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a model; `from_size` derives it from the one dial."""
+
+    size: str = "small"  # the dial: tiny, small or base
+    backbone: str = "tf_efficientnet_lite2"  # a timm model name
+    picture_size: int = 260  # side of the square the model sees, in pixels
+    vocabulary: int = 8192  # number of tokens
+    width: int = 384  # D, of tokens everywhere
+    heads: int = 8  # of fusion and decoder
+    text_layers: int = 6  # of the text encoder
+    text_heads: int = 12  # of the text encoder
+    fusion: str = "gated_cross_attention"  # one of FUSIONS
+    fusion_layers: int = 2  # ignored by concat and linear
+    modulation: bool = True  # the instruction scales and shifts the picture's tokens
+    decoder_layers: int = 3  # of the decoder
+    embedding_width: int = 384  # of the retrieval vectors
+    max_text_tokens: int = 256  # the longest text the encoder reads
+
+    def __post_init__(self) -> None:
+        _require(self.size in SIZES, "size", self.size, f"one of {', '.join(SIZES)}")
+        _require(self.fusion in FUSIONS, "fusion", self.fusion, f"one of {', '.join(FUSIONS)}")
+        for name in ("picture_size", "vocabulary", "width", "heads", "text_layers", "text_heads",
+                     "fusion_layers", "decoder_layers", "embedding_width", "max_text_tokens"):
+            value = getattr(self, name)
+            _require(isinstance(value, int) and value > 0, name, value, "a whole number above 0")
+        for name in ("heads", "text_heads"):
+            _require(self.width % getattr(self, name) == 0, name, getattr(self, name),
+                     f"a divisor of width ({self.width})")
+
+    @classmethod
+    def from_size(cls, size: str, **changes: Any) -> "ModelConfig":
+        """The configuration for one dial setting, with any field changed by keyword."""
+        _require(size in SIZES, "size", size, f"one of {', '.join(SIZES)}")
+        known = {f.name for f in fields(cls)}
+        for name in changes:
+            _require(name in known, name, changes[name], "a field of ModelConfig; there is none")
+        return cls(**{"size": size, **SIZES[size], **changes})
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How words are chosen."""
+
+    strategy: str = "beam"  # greedy, beam or sample
+    beams: int = 3  # for beam: how many sentences are kept, 1..10
+    length_penalty: float = 0.7  # for beam: 0 favours short, 1 the mean log-probability, -2..2
+    temperature: float = 1.0  # for sample: below 1 is safer, above 1 more surprising, 0.05..5
+    top_p: float = 0.9  # for sample: the words that hold this much probability are drawn from, 0..1
+    seed: int = 0  # for sample
+    max_tokens: int = 30  # at most this many tokens, 1..100
+    min_tokens: int = 0  # no end before this many tokens
+    repetition_penalty: float = 1.0  # above 1: a token already written gets less likely, 1..3
+
+    def __post_init__(self) -> None:
+        _require(self.strategy in ("greedy", "beam", "sample"), "strategy", self.strategy,
+                 "greedy, beam or sample")
+        _require(isinstance(self.seed, int) and self.seed >= 0, "seed", self.seed,
+                 "a whole number, 0 or more")
+        ranges = {"beams": (1, 10), "length_penalty": (-2, 2), "temperature": (0.05, 5),
+                  "top_p": (0.01, 1), "max_tokens": (1, 100), "min_tokens": (0, self.max_tokens),
+                  "repetition_penalty": (1, 3)}
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            whole = name in ("beams", "max_tokens", "min_tokens")
+            _require(isinstance(value, int if whole else (int, float)), name, value,
+                     "a whole number" if whole else "a number")
+            _require(low <= value <= high, name, value, f"from {low} to {high}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted from a user: the one place where limits are named."""
+
+    max_file_megabytes: int = 50  # of one picture file
+    max_megapixels: int = 100  # of one picture, width x height
+    min_side: int = 8  # of one picture, in pixels
+    max_aspect: float = 30.0  # longest side over shortest
+    max_text_characters: int = 2000  # of one question, instruction or sentence
+    max_uploads: int = 500  # pictures in one upload to Search
+    max_sentences: int = 100  # lines in one picture-to-text search
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What the engine is made of."""
+
+    model: str = "checkpoints/vitdemo-small"  # a checkpoint folder, or blip:NAME_OR_FOLDER
+    device: str = "auto"  # auto, cpu, cuda, mps
+    dtype: str = "auto"  # auto, float32, bfloat16, float16
+    cached_pictures: int = 64  # how many pictures' features are kept
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.cached_pictures, int) and self.cached_pictures >= 1,
+                 "cached_pictures", self.cached_pictures, "a whole number, 1 or more")

@@ -1,0 +1,285 @@
+"""The one object that the app, the command line, the API and the index call.
+
+It holds a backend, a lock for the device and the features of the pictures seen last, so that the
+second question on a picture skips the vision encoder. P pictures, M texts, E embedding width.
+"""
+
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitdemo.backends.base import Backend, PictureFeatures, Step
+from vitdemo.cache import LRU
+from vitdemo.config import LIMITS, Decoding, EngineConfig
+from vitdemo.errors import ConfigError, TaskError, TextError
+from vitdemo.instructions import default_instruction
+from vitdemo.lock import FairLock
+from vitdemo.preprocess import Picture
+from vitdemo.records import LANGUAGES, Answer, Caption, Explanation, Match, ModelInfo
+from vitdemo.words import is_chinese, language_of, split_words, tidy
+
+if TYPE_CHECKING:
+    from vitdemo.retrieval.gallery import Gallery
+
+BATCH = 16  # pictures in one pass of the vision encoder
+TEXT_BATCH = 64  # texts in one pass of the text encoder
+
+
+class Engine:
+    """Describes pictures, answers questions on them, compares them with texts, and explains.
+
+    Safe to call from several threads: they take the device in the order they came, and a text
+    that is being written gives it back after every word. Reads no files and keeps none.
+    """
+
+    def __init__(self, backend: Backend, config: EngineConfig = EngineConfig()) -> None:
+        self.config = config
+        self._backend = backend
+        self._lock = FairLock()
+        self._cache: LRU[PictureFeatures] = LRU(config.cached_pictures)
+
+    @classmethod
+    def load(cls, config: EngineConfig = EngineConfig()) -> "Engine":
+        """Load the model that ``config.model`` names: a checkpoint folder, or
+        "blip:NAME_OR_FOLDER".
+
+        Raises:
+            CheckpointError: there is none, or it cannot be used.
+            ConfigError: the device is not there.
+        """
+        from vitdemo.backends.registry import load_backend
+
+        return cls(load_backend(config), config)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is and can do."""
+        return self._backend.info
+
+    def stream(self, picture: Picture, instruction: str = "", language: str = "en",
+               decoding: Decoding = Decoding()) -> Iterator[Caption]:
+        """Describe a picture; yields the caption as it grows, the finished one last.
+
+        ``instruction`` steers the description; empty means `default_instruction`. The device is
+        free while the caller looks at a caption, and the caller may stop at any time.
+
+        Raises (at once, not at the first caption):
+            TaskError: the model cannot describe, or not in this language.
+            TextError: the instruction is too long or holds control characters.
+        """
+        self._backend.require("caption")
+        instruction = clean_text(instruction, "The instruction", may_be_empty=True)
+        self._check_language(language, instruction)
+        instruction = instruction or default_instruction(language)
+        return self._stream(picture, instruction, language, decoding)
+
+    def _stream(self, picture: Picture, instruction: str, language: str,
+                decoding: Decoding) -> Iterator[Caption]:
+        seconds, last = 0.0, None
+        start = time.perf_counter()
+        with self._lock:
+            features = self._features([picture])[0]
+            steps = self._backend.generate(features, instruction, language, decoding)
+        try:
+            while True:
+                with self._lock:
+                    step = next(steps, None)
+                if step is None:
+                    break
+                seconds += time.perf_counter() - start
+                if step.final or last is None or step.text != last.text:
+                    yield _caption(step, language, instruction, seconds)
+                last = step
+                start = time.perf_counter()  # the caller's own time does not count
+        finally:
+            # No lock here: this may run in the garbage collector, in a thread that holds it.
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+        assert last is not None and last.final, f"{self.info.name} gave no final step"
+
+    def caption(self, picture: Picture, instruction: str = "", language: str = "en",
+                decoding: Decoding = Decoding()) -> Caption:
+        """The finished caption of `stream`, with the same errors."""
+        result = None
+        for result in self.stream(picture, instruction, language, decoding):  # noqa: B007
+            pass
+        assert result is not None
+        return result
+
+    def ask(self, picture: Picture, question: str, language: str = "", count: int = 5) -> Answer:
+        """Answer a question on a picture.
+
+        ``language`` is read off the question where it is empty. ``count`` is how many answers are
+        weighed against each other: the best one and ``count`` - 1 runners-up.
+
+        Raises:
+            TaskError: the model cannot answer, or not in this language.
+            TextError: the question is empty, too long or holds control characters.
+        """
+        self._backend.require("ask")
+        question = clean_text(question, "The question")
+        language = language or language_of(question)
+        self._check_language(language, question)
+        if count < 1:
+            raise ConfigError(f"count is {count}; ask for at least 1 answer.")
+        start = time.perf_counter()
+        with self._lock:
+            features = self._features([picture])[0]
+            found = self._backend.answer(features, question, language, count)
+        best = found[0]
+        return Answer(best.text, question, language, best.probability, tuple(found[1:]),
+                      time.perf_counter() - start)
+
+    def match(self, picture: Picture, texts: Sequence[str]) -> list[Match]:
+        """How well each text fits the picture, in the order given.
+
+        ``similarity`` is nan where the model has no embedding vectors.
+
+        Raises:
+            TaskError: the model cannot compare, or not in the language of a text.
+            TextError: a text is empty or too long, or there are too many.
+        """
+        self._backend.require("match")
+        if len(texts) > LIMITS.max_sentences:
+            raise TextError(f"There are {len(texts)} sentences; compare at most "
+                            f"{LIMITS.max_sentences} at once.")
+        cleaned = self._clean_all(texts)
+        if not cleaned:
+            return []
+        with self._lock:
+            features = self._features([picture])
+            scores = self._backend.score_pairs(features, cleaned)[0]
+            similarities = np.full(len(cleaned), np.nan)
+            if "embed" in self.info.tasks:
+                vector = self._backend.embed_pictures(features)[0]
+                similarities = self._backend.embed_texts(cleaned) @ vector
+        return [Match(text, float(score), float(similarity))
+                for text, score, similarity in zip(cleaned, scores, similarities, strict=True)]
+
+    def explain(self, picture: Picture, result: Caption | Answer | str) -> tuple[Explanation, ...]:
+        """Where in the picture each word of a result looked; the picture must be the same.
+
+        A caption gives one Explanation (source "caption"), an answer two ("question", "answer"),
+        a sentence to compare with the picture one ("text"). A caption without a word gives none.
+
+        Raises:
+            TaskError: the model cannot explain.
+            TextError: the sentence is empty, too long or holds control characters.
+        """
+        self._backend.require("explain")
+        if isinstance(result, Caption):
+            parts = (result.instruction, result.raw_text, result.language, "caption")
+        elif isinstance(result, Answer):
+            parts = (result.question, result.text, result.language, "ask")
+        else:
+            self._backend.require("match")
+            text = clean_text(result, "The sentence")
+            self._check_language(language_of(text), text)
+            parts = ("", text, language_of(text), "match")
+        instruction, text, language, task = parts
+        if not split_words(text):
+            return ()
+        with self._lock:
+            features = self._features([picture])[0]
+            return self._backend.explain(features, instruction=instruction, text=text,
+                                         language=language, task=task)
+
+    def embed_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
+        """Unit vectors of pictures: float32 (P, E). Encoded in batches of `BATCH`."""
+        self._backend.require("embed")
+        rows = [np.zeros((0, self.info.dimension), np.float32)]
+        for first in range(0, len(pictures), BATCH):
+            with self._lock:
+                features = self._features(pictures[first:first + BATCH])
+                rows.append(self._backend.embed_pictures(features))
+        return np.concatenate(rows)  # (P, E)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors of texts: float32 (M, E), comparable with those of pictures.
+
+        Raises:
+            TextError: a text is empty, too long or holds control characters.
+        """
+        self._backend.require("embed")
+        cleaned = self._clean_all(texts)
+        rows = [np.zeros((0, self.info.dimension), np.float32)]
+        for first in range(0, len(cleaned), TEXT_BATCH):
+            with self._lock:
+                rows.append(self._backend.embed_texts(cleaned[first:first + TEXT_BATCH]))
+        return np.concatenate(rows)  # (M, E)
+
+    def gallery(self, uri: str = "memory://") -> "Gallery":
+        """Pictures that can be searched; ``uri`` is a folder, an object store's address, or
+        "memory://" for one that is gone with the process.
+
+        Raises:
+            TaskError: the model has no embedding vectors.
+            StoreError: the store was made by another model, or cannot be opened.
+        """
+        self._backend.require("embed")
+        from vitdemo.retrieval.base import Stamp, open_index
+        from vitdemo.retrieval.gallery import Gallery
+
+        stamp = Stamp(self.info.name, self.info.revision, self.info.dimension)
+        return Gallery(open_index(uri, stamp), self)
+
+    def _features(self, pictures: Sequence[Picture]) -> list[PictureFeatures]:
+        """Features from the cache or the encoder; the caller holds the lock.
+
+        A batch is looked up but not kept: indexing a folder must not push out the picture that
+        somebody is asking about.
+        """
+        found = {picture.digest: self._cache.get(picture.digest) for picture in pictures}
+        lacking = {p.digest: p for p in pictures if found[p.digest] is None}
+        if lacking:
+            encoded = self._backend.encode_pictures([p.image for p in lacking.values()])
+            found.update(zip(lacking, encoded, strict=True))
+            if len(pictures) == 1:
+                self._cache.put(pictures[0].digest, encoded[0])
+        features = [found[picture.digest] for picture in pictures]
+        return [one for one in features if one is not None]
+
+    def _clean_all(self, texts: Sequence[str]) -> list[str]:
+        names = ["The text"] if len(texts) == 1 else [f"Text {n + 1}" for n in range(len(texts))]
+        cleaned = [clean_text(text, name) for text, name in zip(texts, names, strict=True)]
+        for text in cleaned:
+            self._check_language(language_of(text), text)
+        return cleaned
+
+    def _check_language(self, language: str, text: str) -> None:
+        can = ", ".join(LANGUAGES.get(code, code) for code in self.info.languages)
+        if language not in self.info.languages:
+            raise TaskError(f"{self.info.name} does not know the language "
+                            f"{LANGUAGES.get(language, repr(language))}; it knows {can}.")
+        if is_chinese(text) and "zh" not in self.info.languages:
+            raise TaskError(f"{self.info.name} does not read Chinese; write in {can}.")
+
+
+def clean_text(text: str, what: str, may_be_empty: bool = False) -> str:
+    """A user's text with line breaks and tabs as spaces, in Unicode's composed form.
+
+    Raises:
+        TextError: empty, too long, or with control characters; ``what`` names it in the message.
+    """
+    text = unicodedata.normalize("NFC", " ".join(text.split()))
+    if not text and not may_be_empty:
+        raise TextError(f"{what} is empty. Write something first.")
+    if len(text) > LIMITS.max_text_characters:
+        raise TextError(f"{what} has {len(text)} characters; the limit is "
+                        f"{LIMITS.max_text_characters}. Shorten it.")
+    for place, character in enumerate(text):
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise TextError(f"{what} holds a control character (U+{ord(character):04X}, at place "
+                            f"{place + 1}). Delete it, or type the text anew.")
+    return text
+
+
+def _caption(step: Step, language: str, instruction: str, seconds: float) -> Caption:
+    text = tidy(step.text, language)
+    if not step.final:  # the full stop comes with the end
+        text = text.rstrip(".。")
+    return Caption(text, step.text, language, instruction, step.log_probability, seconds)

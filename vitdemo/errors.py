@@ -1,0 +1,33 @@
+"""The errors that vitdemo raises for a user's input. Each message says what is wrong and what to do."""
+
+
+class VitDemoError(Exception):
+    """Base of every error that a user can cause; its text is shown as it is."""
+
+
+class PictureError(VitDemoError):
+    """A file is no picture, is broken, or is over a limit."""
+
+
+class TextError(VitDemoError):
+    """A text is empty or too long for the model."""
+
+
+class CheckpointError(VitDemoError):
+    """A checkpoint folder is missing, incomplete, changed or of another format version."""
+
+
+class ConfigError(VitDemoError):
+    """A setting has a value outside its range."""
+
+
+class TaskError(VitDemoError):
+    """The chosen model cannot do what was asked of it."""
+
+
+class DataError(VitDemoError):
+    """A row or a file of a data set is bad; the message names the file and the line."""
+
+
+class StoreError(VitDemoError):
+    """A picture index cannot be opened, or was made by another model."""

@@ -1,0 +1,1 @@
+"""The native model: vision encoder, text encoder, fusion, decoder and heads."""

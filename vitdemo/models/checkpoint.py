@@ -1,0 +1,161 @@
+"""A checkpoint is a folder: config.json, model.safetensors, tokenizer.json, meta.json.
+
+Large matrices are stored as int8 with one float32 scale per row, the rest as float16 or float32.
+meta.json holds the SHA-256 of the three other files, so a truncated or changed one is refused.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from vitdemo.config import ModelConfig
+from vitdemo.errors import CheckpointError, ConfigError
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+FORMAT_VERSION = 1
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_SCALE = "::scale"  # suffix of the name of an int8 matrix's scales
+_SMALLEST_INT8 = 4096  # elements; below this int8 saves nothing worth its rounding
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint. ``revision`` is the first 12 digits of the weights' SHA-256."""
+
+    model: VLM
+    tokenizer: TextTokenizer
+    meta: dict[str, Any]
+    folder: Path
+
+    @property
+    def revision(self) -> str:
+        """Which weights these are."""
+        return str(self.meta["sha256"]["model.safetensors"])[:12]
+
+
+def pack(state: dict[str, Tensor], weights: str) -> dict[str, Tensor]:
+    """A state dict as it is stored. ``weights`` is "int8", "float16" or "float32"."""
+    packed: dict[str, Tensor] = {}
+    for name, value in state.items():
+        value = value.detach().cpu()
+        if not value.is_floating_point() or weights == "float32":
+            packed[name] = value.contiguous()
+        elif weights == "int8" and value.dim() == 2 and value.numel() >= _SMALLEST_INT8:
+            scale = value.float().abs().amax(1).clamp(min=1e-12) / 127  # (rows,)
+            packed[name] = (value.float() / scale[:, None]).round().to(torch.int8).contiguous()
+            packed[name + _SCALE] = scale
+        elif "running_" in name or value.dim() < 2:
+            packed[name] = value.float().contiguous()  # small, and float16 could overflow
+        else:
+            packed[name] = value.half().contiguous()
+    return packed
+
+
+def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `pack` stored, as float32 tensors."""
+    state = {}
+    for name, value in packed.items():
+        if name.endswith(_SCALE):
+            continue
+        if name + _SCALE in packed:
+            value = value.float() * packed[name + _SCALE][:, None]
+        state[name] = value.float() if value.is_floating_point() else value
+    return state
+
+
+def save_checkpoint(folder: Path, model: VLM, tokenizer: TextTokenizer, meta: dict[str, Any],
+                    weights: str = "int8") -> None:
+    """Write the four files; each appears whole or not at all. ``meta`` must be plain JSON.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "config.json", json.dumps(dataclasses.asdict(model.config), indent=2))
+        part = folder / "model.safetensors.part"
+        part.write_bytes(safetensors.torch.save(pack(model.state_dict(), weights)))
+        os.replace(part, folder / "model.safetensors")
+        part = folder / "tokenizer.json.part"
+        tokenizer.save(part)
+        os.replace(part, folder / "tokenizer.json")
+        sums = {name: _digest(folder / name) for name in FILES}
+        whole = {"format_version": FORMAT_VERSION, **meta, "weights": weights, "sha256": sums}
+        _write(folder / "meta.json", json.dumps(whole, indent=2, ensure_ascii=False))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"the checkpoint could not be written to {folder}: {error}. "
+                              "Is there room on the disk, and may you write there?") from error
+
+
+def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint; the model is in evaluation mode, float32, on ``device``.
+
+    Raises:
+        CheckpointError: the folder or a file is missing, of another format version, truncated,
+            changed, or does not fit together.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no checkpoint folder {folder}. "
+                              "Give the folder that holds config.json and model.safetensors.")
+    missing = [name for name in (*FILES, "meta.json") if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(f"the checkpoint {folder} lacks {', '.join(missing)}; "
+                              "copy the whole folder again.")
+    meta = _read_json(folder / "meta.json")
+    if meta.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"the checkpoint {folder} has format version {meta.get('format_version')}, this "
+            f"program reads version {FORMAT_VERSION}. Use a checkpoint and a program of one age.")
+    sums = meta.get("sha256")
+    for name in FILES:
+        if not isinstance(sums, dict) or sums.get(name) != _digest(folder / name):
+            raise CheckpointError(f"{folder / name} is truncated or was changed after it was "
+                                  "saved (its SHA-256 is not the one in meta.json); "
+                                  "copy the whole folder again.")
+    try:
+        config = ModelConfig(**_read_json(folder / "config.json"))
+        model = VLM(config)
+        model.load_state_dict(unpack(safetensors.torch.load_file(folder / "model.safetensors")))
+    except (TypeError, ConfigError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"the files of the checkpoint {folder} do not fit together: "
+                              f"{str(error)[:300]}.") from error
+    tokenizer = TextTokenizer.load(folder / "tokenizer.json", config.max_text_tokens)
+    if tokenizer.size != config.vocabulary:
+        raise CheckpointError(f"the tokenizer of {folder} has {tokenizer.size} tokens, its model "
+                              f"{config.vocabulary}; copy the whole folder again.")
+    return Checkpoint(model.eval().to(device), tokenizer, meta, folder)
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_name(file.name + ".part")
+    part.write_text(text + "\n", encoding="utf-8")
+    os.replace(part, file)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file} does not hold a JSON object.")
+    return value
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""A word's map in plain words, and drawn over the picture: what the viewer does, without a browser.
+
+K regions. Boxes are xyxy in pixels of the original.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from vitdemo.records import Explanation
+
+# Nine even steps of matplotlib's cividis (CC0), dark to bright; it reads alike for all eyes.
+CIVIDIS = ((0, 34, 77), (26, 56, 111), (67, 78, 107), (97, 100, 111), (124, 123, 120),
+           (154, 147, 118), (186, 172, 108), (220, 200, 88), (253, 231, 55))
+PLACES = (("in the upper left", "at the top", "in the upper right"),
+          ("on the left", "in the middle", "on the right"),
+          ("in the lower left", "at the bottom", "in the lower right"))
+STRONG_AREA = 1 / 12  # of the picture: what "strongest" speaks of
+RASTER = 256  # longest side on which regions that are no full grid are drawn, in pixels
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a map says: ``total`` of the word's attention fell on the picture; ``share`` of that
+    lies in ``area`` of the picture, around ``place``; ``even`` marks a map with no strong spot.
+    All numbers 0..1."""
+
+    total: float
+    share: float = 0.0
+    area: float = 0.0
+    place: str = ""
+    even: bool = True
+
+    def sentence(self) -> str:
+        """For a person: "strongest in the lower left; 34% of the attention in 8% of ...". """
+        if self.total <= 0:
+            return "did not look at the picture"
+        if self.even:
+            return "spread over the whole picture"
+        return (f"strongest {self.place}; {percent(self.share)} of the attention in "
+                f"{percent(self.area)} of the picture")
+
+
+def percent(value: float) -> str:
+    """0.34 -> "34%"; never "0%" for something."""
+    if 0 < value < 0.00995:
+        return "under 0.1%" if value < 0.001 else f"{100 * value:.1f}%"
+    return f"{100 * value:.0f}%"
+
+
+def summarise(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> Summary:
+    """Put a map (K,) over boxes (K, 4) of a picture of size (width, height) in words.
+
+    The strongest regions are the densest ones that make up about a twelfth of the picture, and at
+    least one. They are named by the middle of all regions at least half as dense as the densest,
+    or, where that middle is empty, of those around the densest.
+    """
+    areas = np.clip((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 0, None)
+    kept = areas > 0
+    total = float(weights.sum())
+    if total <= 0 or not kept.any():
+        return Summary(0.0)
+    weights, areas, boxes = weights[kept], areas[kept].astype(np.float64), boxes[kept]
+    middles = np.stack(((boxes[:, 0] + boxes[:, 2]) / 2 / size[0],
+                        (boxes[:, 1] + boxes[:, 3]) / 2 / size[1]), 1)  # (K, 2)
+    density = weights / areas
+    order = np.argsort(-density, kind="stable")
+    room = areas.sum() * STRONG_AREA
+    before = np.concatenate(([0.0], np.cumsum(areas[order])[:-1]))
+    fits = before + areas[order] / 2 <= room
+    fits[0] = True
+    strongest = order[:int(np.argmin(fits)) if not fits.all() else len(order)]
+    share = float(weights[strongest].sum()) / total
+    area = float(areas[strongest].sum())
+    column, row = np.clip(_middle(weights, middles, density) * 3, 0, 2).astype(int)
+    return Summary(total, share, min(1.0, area / (size[0] * size[1])), PLACES[row][column],
+                   share < 1.5 * area / areas.sum())
+
+
+def _middle(weights: np.ndarray, middles: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """Where the strong regions lie: (x, y), 0..1 of the picture."""
+    strong = density >= density.max() / 2
+    middle = np.average(middles[strong], axis=0, weights=weights[strong])
+    nearest = np.hypot(*(middles - middle).T).argmin()
+    if not strong[nearest]:  # two spots far apart: their middle is where nothing is
+        strong &= np.hypot(*(middles - middles[density.argmax()]).T) < 0.25
+        middle = np.average(middles[strong], axis=0, weights=weights[strong])
+    return np.asarray(middle)
+
+
+def draw(image: Image.Image, explanation: Explanation, weights: np.ndarray, top: float,
+         opacity: float = 0.6) -> Image.Image:
+    """The picture with a map (K,) over it in colours from 0 (dark blue) to ``top`` (yellow).
+
+    Regions that tile the picture are drawn smoothly between their middles, others as they lie.
+    """
+    values = _raster(explanation, weights / max(top, 1e-12), image.size)
+    levels = np.clip(values.round(), 0, 255).astype(np.uint8)
+    table = np.stack([np.interp(np.arange(256), np.linspace(0, 255, len(CIVIDIS)), channel)
+                      for channel in zip(*CIVIDIS, strict=True)], 1)  # (256, 3)
+    colours = Image.fromarray(table.round().astype(np.uint8)[levels])
+    return Image.blend(image, colours, opacity)
+
+
+def _raster(explanation: Explanation, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map with values 0..1 as 0..255 on every pixel: float32 (height, width)."""
+    rows, columns = explanation.grid
+    if rows * columns == len(values):
+        small = values.reshape(rows, columns)
+        way = Image.Resampling.BICUBIC
+    else:
+        scale = RASTER / max(size)
+        shape = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
+        small, covers = np.zeros(shape), np.zeros(shape)
+        for value, box in zip(values, explanation.boxes * scale, strict=True):
+            x0, y0, x1, y1 = box.round().astype(int)
+            here = (slice(y0, max(y1, y0 + 1)), slice(x0, max(x1, x0 + 1)))
+            small[here] += value
+            covers[here] += 1
+        small /= np.maximum(covers, 1)  # where regions overlap: their mean
+        way = Image.Resampling.NEAREST
+    wide = Image.fromarray(small.astype(np.float32) * 255).resize(size, way)
+    return np.asarray(wide)

@@ -1,0 +1,226 @@
+"""Pictures: from a file to upright RGB, to the model's square of pixels, and the way back.
+
+Shapes: B batch, H x W pixels, K regions, gh x gw grid. Boxes are xyxy in pixels of the upright
+original. The model's square is the whole picture squeezed to picture_size x picture_size: nothing
+is cropped, so every region of the grid is a plain rectangle of the original.
+"""
+
+import hashlib
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vitdemo.config import LIMITS, Limits
+from vitdemo.errors import PictureError
+
+# Mean and std of the pixels (0..1, RGB) that a backbone was trained with.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SYMMETRIC = ((127 / 255,) * 3, (128 / 255,) * 3)
+
+# What Pillow may open: no format that starts another program (EPS) or is no picture.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM",
+           "ICO")
+_HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1", b"ftypheim")
+# What Pillow raises on damaged data, by format.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError,
+           OverflowError, MemoryError, RuntimeError, struct.error, zlib.error)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An upright RGB picture, the SHA-256 of its pixels and size, and the name it came with."""
+
+    image: Image.Image
+    digest: str
+    name: str = ""
+
+
+def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, std) for a timm backbone by name, of RGB values 0..1."""
+    return SYMMETRIC if "lite" in backbone else IMAGENET
+
+
+def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image,
+                 limits: Limits = LIMITS, name: str = "") -> Picture:
+    """Read a picture of any common kind as upright RGB.
+
+    CMYK, 16-bit, palette and grey pictures are converted, a see-through one is laid on white, an
+    animated one gives its first frame, an EXIF-rotated one is turned upright. ``name`` is what the
+    picture is called in messages where that is not the file's name. A PIL image given is left as
+    it is.
+
+    Raises:
+        PictureError: no such file, no picture, broken, or over one of the limits.
+    """
+    if isinstance(source, Image.Image):
+        return _finish(source, name or "The picture", limits, owned=False)
+    if isinstance(source, bytes):
+        found, data = "The picture", source
+    elif isinstance(source, str | os.PathLike):
+        found, data = _read_file(Path(source), limits)
+    else:
+        found, data = "The picture", source.read(limits.max_file_megabytes * 2**20 + 1)
+    name = name or found
+    if not data:
+        raise PictureError(f"{name} is empty (0 bytes). Choose another file.")
+    if len(data) > limits.max_file_megabytes * 2**20:
+        raise PictureError(f"{name} is over the limit of {limits.max_file_megabytes} MB. "
+                           "Save it smaller.")
+    return _finish(_open_data(data, name, limits), name, limits, owned=True)
+
+
+def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise PictureError(f"{path} is a folder; a picture file is wanted.")
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block for ever
+            raise PictureError(f"{path} is not a plain file; a picture file is wanted.")
+        if status.st_size > limits.max_file_megabytes * 2**20:
+            raise PictureError(f"{path.name} has {status.st_size / 2**20:.0f} MB; the limit "
+                               f"is {limits.max_file_megabytes} MB. Save it smaller.")
+        return path.name, path.read_bytes()
+    except FileNotFoundError as error:
+        raise PictureError(f"{path} does not exist.") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
+        why = getattr(error, "strerror", None) or error
+        raise PictureError(f"{path} cannot be read: {why}.") from error
+
+
+def _open_data(data: bytes, name: str, limits: Limits) -> Image.Image:
+    Image.init()
+    kinds = [kind for kind in FORMATS if kind in Image.OPEN]
+    try:
+        return Image.open(io.BytesIO(data), formats=kinds)
+    except UnidentifiedImageError as error:
+        if data[4:12] in _HEIC:
+            raise PictureError(f"{name} is a HEIC photograph, which cannot be read here. "
+                               "Save it as JPEG first.") from error
+        raise PictureError(f"{name} is not a picture that can be read here. "
+                           "Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise PictureError(f"{name} is far over the limit of {limits.max_megapixels} megapixels. "
+                           "Make it smaller first.") from error
+    except _BROKEN as error:
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: BaseException) -> PictureError:
+    return PictureError(f"{name} is broken or cut off ({error or type(error).__name__}). "
+                        "Try to save or download it again.")
+
+
+def _finish(image: Image.Image, name: str, limits: Limits, owned: bool) -> Picture:
+    """Check the size before anything is decoded, then decode, turn upright and convert."""
+    width, height = image.size
+    if width * height > limits.max_megapixels * 1_000_000:
+        raise PictureError(f"{name} has {width} x {height} pixels "
+                           f"({width * height / 1e6:.0f} megapixels); the limit is "
+                           f"{limits.max_megapixels} megapixels. Make it smaller first.")
+    if min(width, height) < limits.min_side:
+        raise PictureError(f"{name} is only {width} x {height} pixels; each side must have at "
+                           f"least {limits.min_side}.")
+    if max(width, height) > limits.max_aspect * min(width, height):
+        raise PictureError(f"{name} is {width} x {height} pixels; a side may be at most "
+                           f"{limits.max_aspect:g} times the other. Crop it first.")
+    try:
+        image.load()  # a cut-off file raises here
+    except _BROKEN as error:
+        raise _broken(name, error) from error
+    image = image if owned else image.copy()
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except _BROKEN:
+        pass  # damaged EXIF data in a sound picture: there is nothing to turn it by
+    rgb = _to_rgb(image)
+    return Picture(rgb, _digest(rgb), name)
+
+
+def _digest(rgb: Image.Image) -> str:
+    """SHA-256 of size and pixels, in strips: a copy of a large picture would cost its memory."""
+    digest = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
+    for top in range(0, rgb.height, 256):
+        digest.update(rgb.crop((0, top, rgb.width, min(top + 256, rgb.height))).tobytes())
+    return digest.hexdigest()
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _to_grey(image)
+    if image.mode in ("La", "RGBa"):  # alpha multiplied in already
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        ground = Image.new("RGB", image.size, (255, 255, 255))
+        ground.paste(image, mask=image)
+        ground.info = {key: image.info[key] for key in ("exif",) if key in image.info}
+        return ground
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    """A picture with one wide number per pixel to 8 bits.
+
+    16 bits: white is 65535 (4095 in a 12-bit TIFF). "I" is 16 bits in disguise where the file
+    says so or its values do. Numbers with a point: 0..1 and 0..255 are taken for black to white.
+    Anything else (depths, counts) is stretched from its least to its greatest number.
+    """
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        bits = getattr(image, "tag_v2", {}).get(258, (16,))
+        white = 4095 if bits == (12,) else 65535
+        table = np.round(np.arange(65536) * (255 / white)).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(table[values])
+    strips = [slice(top, top + 256) for top in range(0, len(values), 256)]  # to save memory
+    low, high = np.inf, -np.inf
+    for strip in strips:
+        finite = values[strip][np.isfinite(values[strip])].astype(np.float64)
+        low, high = finite.min(initial=low), finite.max(initial=high)
+    if image.mode == "I" and low >= 0 and high <= 65535 and (
+            high > 255 or getattr(image, "format", "") in ("PNG", "PPM")):
+        low, high = 0.0, 65535.0
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    grey = np.zeros(values.shape, np.uint8)
+    if high > low:
+        for strip in strips:
+            scaled = (values[strip].astype(np.float64) - low) * (255 / (high - low))
+            grey[strip] = np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0
+                                        ).round().clip(0, 255).astype(np.uint8)
+    return Image.fromarray(grey)
+
+
+def to_pixels(pictures: Sequence[Image.Image], side: int, mean: Sequence[float],
+              std: Sequence[float]) -> torch.Tensor:
+    """Upright RGB pictures to float32 (B, 3, side, side), each squeezed whole to the square."""
+    rows = [np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
+            for picture in pictures]
+    pixels = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
+    shape = (1, 3, 1, 1)
+    return (pixels - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+
+
+def grid_boxes(grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Boxes of a full grid over a picture, row by row: float32 (gh * gw, 4), xyxy in pixels.
+
+    ``grid`` is (gh, gw), ``size`` is (width, height) of the upright original in pixels.
+    """
+    rows, columns = grid
+    x = np.linspace(0, size[0], columns + 1, dtype=np.float32)
+    y = np.linspace(0, size[1], rows + 1, dtype=np.float32)
+    boxes = np.empty((rows, columns, 4), dtype=np.float32)
+    boxes[..., 0], boxes[..., 2] = x[None, :-1], x[None, 1:]
+    boxes[..., 1], boxes[..., 3] = y[:-1, None], y[1:, None]
+    return boxes.reshape(-1, 4)  # (K, 4)

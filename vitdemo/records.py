@@ -1,0 +1,135 @@
+"""Plain records that cross layers: no tensors, nothing on a GPU, nothing that can change.
+
+Coordinates are xy in pixels of the picture the user gave (upright, before any resize).
+L layers, H heads, Q whole words, K regions of the picture.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Word:
+    """One whole word of a text: what a person clicks. ``text[start:end]`` in code points."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A possible answer and the model's probability for it, 0..1."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A description of a picture.
+
+    ``text`` is as shown to a person (capital letter, full stop); ``raw_text`` is what the model
+    wrote, the form that `explain` and the metrics take; ``log_probability`` is the sum over its
+    tokens, in nats; ``seconds`` is the time from picture to last word.
+    """
+
+    text: str
+    raw_text: str
+    language: str
+    instruction: str
+    log_probability: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question, its probability 0..1, and the next best ones, best first."""
+
+    text: str
+    question: str
+    language: str
+    probability: float
+    runners_up: tuple[Candidate, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """How well a text fits a picture: ``score`` 0..1 (match head), ``similarity`` -1..1 (cosine)."""
+
+    text: str
+    score: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One picture found: its id in the index, where it lies, and its score (cosine, -1..1)."""
+
+    id: str
+    path: str
+    score: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where in the picture each word of a text looked, by layer and head.
+
+    ``weights`` is float32 (L, H, Q, K), each value in 0..1; over K they add up to the share of
+    that word's attention which fell on the picture (at most 1; the rest went to text).
+    ``boxes`` is float32 (K, 4): x0, y0, x1, y1 in pixels of the picture the user gave.
+    ``grid`` is (rows, columns) where the regions form a full grid in row-major order, else (0, 0).
+    ``picture_size`` is (width, height) in pixels. ``source`` says which text this is: "caption",
+    "question", "answer" or "text". ``layer_names`` has L names. ``gates`` has L values of
+    tanh(gate), -1..1, and is empty where the model has no gates on these layers.
+    ``word_probabilities`` has Q values 0..1, the model's probability of each word given those
+    before it (the product over its tokens), and is empty for a text the model did not write.
+    ``note`` says in plain words how the map was made where that is not the plain cross-attention.
+    """
+
+    text: str
+    source: str
+    words: tuple[Word, ...]
+    weights: np.ndarray
+    boxes: np.ndarray
+    grid: tuple[int, int]
+    picture_size: tuple[int, int]
+    method: str
+    layer_names: tuple[str, ...]
+    gates: tuple[float, ...] = ()
+    word_probabilities: tuple[float, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        layers, _, queries, regions = self.weights.shape
+        assert queries == len(self.words), (self.weights.shape, self.words)
+        assert self.boxes.shape == (regions, 4), (self.weights.shape, self.boxes.shape)
+        assert layers == len(self.layer_names), (self.weights.shape, self.layer_names)
+        assert self.weights.dtype == np.float32 and self.boxes.dtype == np.float32
+
+    def mean_map(self) -> np.ndarray:
+        """Mean over layers and heads: float32 (Q, K)."""
+        return np.asarray(self.weights.mean(axis=(0, 1)), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a backend is and can do. ``tasks`` is a subset of `ALL_TASKS`; ``missing`` says, for
+    each task it cannot do, why, in a sentence for the user. ``dimension`` is that of its
+    embedding vectors, 0 where it has none."""
+
+    name: str
+    family: str
+    revision: str
+    tasks: frozenset[str]
+    languages: tuple[str, ...]
+    dimension: int
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+ALL_TASKS = ("caption", "ask", "match", "embed", "explain")
+LANGUAGES = {"en": "English", "zh": "中文"}

@@ -1,0 +1,1 @@
+"""Picture indexes: one interface, several engines."""

@@ -1,0 +1,236 @@
+"""The default index: LanceDB, a folder on disk, an object store, or memory.
+
+Every change is a new version of the table that becomes visible in one step, so a process that is
+killed leaves the last whole version, and several processes may read and write at once. Search
+compares with every vector (exact) below `EXACT_BELOW` rows and uses an index above.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from lancedb.index import IvfSq
+
+from vitdemo.errors import StoreError
+from vitdemo.retrieval.base import (
+    FIELDS,
+    FORMAT_VERSION,
+    METADATA,
+    Condition,
+    Entry,
+    Found,
+    Index,
+    Stamp,
+    check_entries,
+    check_limit,
+    check_stamp,
+    check_vector,
+)
+
+TABLE = "pictures"
+EXACT_BELOW = 100_000  # rows
+TIDY_EVERY = 32  # changes after which small files are joined
+DELETE_BATCH = 1000  # ids in one statement
+_KEY = b"vitdemo"
+# Marks the id as the table's key: without it, two processes that add one id at the same moment
+# would both insert it.
+_PRIMARY = {b"lance-schema:unenforced-primary-key:position": b"1"}
+_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+
+Result = TypeVar("Result")
+
+
+class LanceIndex(Index):
+    """See `Index`. ``exact_below`` is the number of rows from which an index is used."""
+
+    def __init__(self, table: Any, stamp: Stamp, uri: str, exact_below: int = EXACT_BELOW) -> None:
+        self.stamp = stamp
+        self.uri = uri
+        self._table = table
+        self._exact_below = exact_below
+        self._changes = 0
+
+    @classmethod
+    def open(cls, uri: str, stamp: Stamp, exact_below: int = EXACT_BELOW) -> "LanceIndex":
+        """Open the store at a folder, an object store's address or "memory://", or make it.
+
+        Raises:
+            StoreError: it cannot be opened or made, or belongs to another model.
+        """
+        if "://" not in uri:
+            uri = str(Path(uri).expanduser())
+            if Path(uri).exists() and not Path(uri).is_dir():
+                raise StoreError(f"The store {uri} is a file; give a folder.")
+        return _guard(uri, lambda: cls._open(uri.removeprefix("lance://"), stamp, exact_below))
+
+    @classmethod
+    def _open(cls, uri: str, stamp: Stamp, exact_below: int) -> "LanceIndex":
+        # Interval 0: a search sees what another process has just added.
+        database = lancedb.connect(uri, read_consistency_interval=timedelta(0))
+        if TABLE not in _table_names(database):
+            try:
+                database.create_table(TABLE, schema=_schema(stamp))
+            except (ValueError, OSError, RuntimeError):
+                if TABLE not in _table_names(database):  # else another process was faster
+                    raise
+        table = database.open_table(TABLE)
+        check_stamp(_read_stamp(table.schema, uri), stamp, uri)
+        lacking = [name for name in METADATA if name not in table.schema.names]
+        if lacking:
+            table.add_columns([pa.field(name, _TYPES[METADATA[name]]) for name in lacking])
+        return cls(table, stamp, uri, exact_below)
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        entries = check_entries(entries, self.stamp.dimension)
+        if not entries:
+            return
+        rows = _rows(entries, self._open_table().schema)
+        _guard(self.uri, lambda: self._open_table().merge_insert("id").when_matched_update_all()
+               .when_not_matched_insert_all().execute(rows))
+        self._changed()
+
+    def delete(self, ids: Sequence[str]) -> int:
+        wanted, gone = list(dict.fromkeys(ids)), 0
+        for first in range(0, len(wanted), DELETE_BATCH):
+            names = ", ".join(quote(one) for one in wanted[first:first + DELETE_BATCH])
+            result = _guard(self.uri, lambda names=names: self._open_table().delete(
+                f"id IN ({names})"))
+            gone += int(result.num_deleted_rows)
+        if gone:
+            self._changed()
+        return gone
+
+    def search(self, vector: np.ndarray, limit: int = 12,
+               where: Sequence[Condition] = ()) -> list[Found]:
+        check_limit(limit)
+        vector = check_vector(vector, self.stamp.dimension)
+        return _guard(self.uri, lambda: self._search(vector, limit, where))
+
+    def _search(self, vector: np.ndarray, limit: int, where: Sequence[Condition]) -> list[Found]:
+        table = self._open_table()
+        query = table.search(vector, vector_column_name="vector").distance_type("cosine")
+        query = query.select([*FIELDS, "_distance"]).limit(limit)
+        if where:
+            query = query.where(" AND ".join(to_sql(one) for one in where), prefilter=True)
+        if table.count_rows() < self._exact_below:
+            query = query.bypass_vector_index()
+        else:
+            query = query.nprobes(40).refine_factor(10)  # of the index's lists; exact re-ranking
+        found = [_found(row) for row in query.to_list()]
+        return sorted(found, key=lambda one: (-one.score, one.path))
+
+    def count(self) -> int:
+        return int(_guard(self.uri, lambda: self._open_table().count_rows()))
+
+    def close(self) -> None:
+        self._table = None
+
+    def _open_table(self) -> Any:
+        if self._table is None:
+            raise StoreError(f"The store {self.uri} is closed; open it again.")
+        return self._table
+
+    def _changed(self) -> None:
+        """Now and then: join small files, and make or extend the index of a large store."""
+        self._changes += 1
+        table = self._open_table()
+        large = table.count_rows() >= self._exact_below
+        if large and not list(table.list_indices()):
+            _guard(self.uri, lambda: table.create_index(
+                "vector", config=IvfSq(distance_type="cosine")))
+        elif self._changes % TIDY_EVERY == 0:
+            _guard(self.uri, lambda: table.optimize(cleanup_older_than=timedelta(hours=1)))
+
+
+def quote(text: str) -> str:
+    """A text as a string of SQL: a quote inside is doubled, nothing else has a meaning."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def to_sql(condition: Condition) -> str:
+    """A condition in the SQL of LanceDB (DataFusion)."""
+    name, value = condition.field, condition.value
+    values = value if isinstance(value, tuple) else (value,)
+    if any(isinstance(one, float) for one in values):
+        name = f"CAST({name} AS DOUBLE)"  # LanceDB compares whole numbers only with whole numbers
+    literals = ", ".join(_literal(one) for one in values)
+    if condition.operator == "in":
+        return f"{name} IN ({literals})" if values else "FALSE"
+    if condition.operator in ("starts_with", "contains"):
+        return f"{condition.operator}({name}, {literals})"
+    return f"{name} {condition.operator} {literals}"
+
+
+def _literal(value: object) -> str:
+    return quote(value) if isinstance(value, str) else repr(value)
+
+
+def _schema(stamp: Stamp) -> pa.Schema:
+    about = {"format": FORMAT_VERSION, "model": stamp.model, "revision": stamp.revision,
+             "dimension": stamp.dimension}
+    fields = [pa.field("id", pa.string(), nullable=False, metadata=_PRIMARY),
+              pa.field("vector", pa.list_(pa.float32(), stamp.dimension), nullable=False)]
+    fields += [pa.field(name, _TYPES[kind]) for name, kind in FIELDS.items() if name != "id"]
+    return pa.schema(fields, metadata={_KEY: json.dumps(about).encode()})
+
+
+def _read_stamp(schema: pa.Schema, uri: str) -> Stamp:
+    try:
+        about = json.loads((schema.metadata or {})[_KEY])
+        if about["format"] != FORMAT_VERSION:
+            raise StoreError(f"The store {uri} has format {about['format']}; this version of "
+                             f"vitdemo reads format {FORMAT_VERSION}. Index the pictures again.")
+        return Stamp(about["model"], about["revision"], about["dimension"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{uri} holds a table {TABLE!r} that vitdemo did not make. "
+                         "Give another folder.") from error
+
+
+def _rows(entries: Sequence[Entry], schema: pa.Schema) -> pa.Table:
+    columns: dict[str, Any] = {"id": [entry.id for entry in entries],
+                               "path": [entry.path for entry in entries],
+                               "width": [entry.width for entry in entries],
+                               "height": [entry.height for entry in entries]}
+    for name, kind in METADATA.items():
+        values = [entry.metadata.get(name) for entry in entries]
+        columns[name] = [None if value is None else kind(value) for value in values]
+    flat = pa.array(np.concatenate([np.asarray(e.vector, np.float32) for e in entries]))
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, len(flat) // len(entries))
+    arrays = [columns[one.name] if one.name == "vector" else
+              pa.array(columns.get(one.name, [None] * len(entries)), one.type) for one in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _found(row: dict[str, Any]) -> Found:
+    metadata = {name: row[name] for name in METADATA if row.get(name) is not None}
+    score = min(1.0, max(-1.0, 1.0 - float(row["_distance"])))
+    return Found(row["id"], row["path"], score, row["width"], row["height"], metadata)
+
+
+def _table_names(database: Any) -> set[str]:
+    names: set[str] = set()
+    page = None
+    while True:
+        answer = database.list_tables(page_token=page)
+        names.update(answer.tables)
+        page = answer.page_token
+        if not page:
+            return names
+
+
+def _guard(uri: str, work: Callable[[], Result]) -> Result:
+    """Run a call of the library; its faults become a `StoreError` that names the store."""
+    try:
+        return work()
+    except StoreError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise StoreError(f"The store {uri} cannot be used: {first[0][:300]}. Check that the "
+                         "place is there, that you may write to it, and that it has room."
+                         ) from error

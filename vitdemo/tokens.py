@@ -1,0 +1,121 @@
+"""Text to ids and back: one WordPiece vocabulary for English words and Chinese characters.
+
+Shapes: M texts, T tokens. The encoder reads [CLS] text [SEP]; the decoder writes after a start
+token of the language and ends with [SEP].
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from vitdemo.errors import CheckpointError
+from vitdemo.records import Word
+from vitdemo.words import is_chinese, split_words
+
+PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+LANGUAGE_STARTS = {"en": "[EN]", "zh": "[ZH]"}
+SPECIAL = (PAD, UNKNOWN, START, END, *LANGUAGE_STARTS.values())
+
+
+class TextTokenizer:
+    """Wraps a `tokenizers.Tokenizer` that has the special tokens above."""
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
+        lost = [name for name, number in ids.items() if number is None]
+        if lost:
+            raise CheckpointError(f"tokenizer.json lacks the tokens {', '.join(lost)}; "
+                                  "it does not belong to a vitdemo checkpoint.")
+        self.pad, self.unknown, self.end = ids[PAD], ids[UNKNOWN], ids[END]
+        self.start = ids[START]
+        self.language_start = {language: ids[name] for language, name in LANGUAGE_STARTS.items()}
+        # What a decoder must never write: everything special but the end.
+        self.banned = tuple(ids[name] for name in SPECIAL if name != END)
+
+    @classmethod
+    def load(cls, file: Path, max_tokens: int) -> "TextTokenizer":
+        """Read tokenizer.json.
+
+        Raises:
+            CheckpointError: the file is missing or broken.
+        """
+        try:
+            return cls(Tokenizer.from_file(str(file)), max_tokens)
+        except CheckpointError:
+            raise
+        except Exception as error:  # the library raises plain Exception for any fault of the file
+            raise CheckpointError(f"{file} cannot be read as a tokenizer: {error}.") from error
+
+    def save(self, file: Path) -> None:
+        """Write tokenizer.json."""
+        self._tokenizer.save(str(file))
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        return int(self._tokenizer.get_vocab_size())
+
+    def pieces(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text without special tokens, and each one's (start, end) in the text."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def batch_pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """`pieces` of many texts, ids only."""
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """For the text encoder: ids (M, T) and bool mask (M, T); longer texts are cut."""
+        room = self.max_tokens - 2
+        return self.pad_rows([[self.start, *ids[:room], self.end]
+                              for ids in self.batch_pieces(texts)])
+
+    def encode_targets(self, texts: Sequence[str], languages: Sequence[str],
+                       ) -> tuple[Tensor, Tensor]:
+        """For the decoder: start, text, end as ids (M, T) with bool mask (M, T)."""
+        return self.pad_rows([[self.language_start[language], *ids, self.end]
+                              for ids, language in zip(self.batch_pieces(texts), languages,
+                                                       strict=True)])
+
+    def pad_rows(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Rows of ids to a padded (M, T) and its bool mask."""
+        length = max(map(len, rows), default=0)
+        ids = torch.full((len(rows), length), self.pad, dtype=torch.long)
+        mask = torch.zeros((len(rows), length), dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, :len(row)] = torch.tensor(row, dtype=torch.long)
+            mask[i, :len(row)] = True
+        return ids, mask
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids to raw text: words with one space between, Chinese characters with none."""
+        text = ""
+        for number in ids:
+            piece = self._tokenizer.id_to_token(int(number))
+            if piece is None or piece in SPECIAL:
+                continue
+            if piece.startswith("##"):
+                text += piece[2:]
+            elif text and not (is_chinese(text[-1]) and _joins(piece)
+                               or is_chinese(piece) and _joins(text[-1])):
+                text += " " + piece
+            else:
+                text += piece
+        return text
+
+    def word_tokens(self, text: str) -> list[tuple[Word, list[int]]]:
+        """The whole words of a text, each with the places of its tokens in `pieces`."""
+        _, offsets = self.pieces(text)
+        return [(word, [i for i, (start, end) in enumerate(offsets)
+                        if start < word.end and end > word.start])
+                for word in split_words(text)]
+
+
+def _joins(piece: str) -> bool:
+    return is_chinese(piece) or not piece[:1].isalnum()

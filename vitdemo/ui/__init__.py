@@ -1,0 +1,60 @@
+"""The app's pages, on Gradio: `build_ui` lays them out over an engine."""
+
+import html
+
+import gradio as gr
+
+from vitdemo.engine import Engine
+from vitdemo.ui.ask import build_ask
+from vitdemo.ui.describe import build_describe
+from vitdemo.ui.parts import QUIET, Context, Settings, readable_examples
+from vitdemo.ui.search import build_search
+from vitdemo.ui.session import Sessions
+from vitdemo.ui.theme import launch_settings
+
+__all__ = ["Settings", "build_ui", "launch_settings"]
+
+# Uploads are deleted when their page is closed; what no page told of goes after a day.
+CACHE = (600, 86400)  # seconds: look this often, delete what is older
+
+
+def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
+    """The whole app; launch it with `launch_settings`."""
+    sessions = Sessions()
+    context = Context(engine, settings, sessions, readable_examples(settings.examples))
+    with gr.Blocks(title="vitdemo", analytics_enabled=False, delete_cache=CACHE) as blocks:
+        gr.HTML(_header(context), apply_default_css=False)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Describe", id="describe", interactive=context.can("caption")):
+                describe = build_describe(context)
+            with gr.Tab("Ask", id="ask", interactive=context.can("ask")):
+                ask = build_ask(context)
+            with gr.Tab("Search", id="search",
+                        interactive=context.can("embed") or context.can("match")):
+                build_search(context)
+        for here, there in ((describe, ask), (ask, describe)):
+            for change in here.changes:  # both tabs are about the same picture
+                change.then(lambda path: path, here.picture, there.picture, **QUIET)
+        blocks.unload(sessions.leave)
+    return blocks
+
+
+def _header(context: Context) -> str:
+    info = context.engine.info
+    where = "the server" if context.settings.shared else "this computer"
+    off = [f"<li>{html.escape(_missing(info.name, name, info.missing.get(task, '')))}</li>"
+           for name, task in (("Describe", "caption"), ("Ask", "ask"), ("Find pictures", "embed"),
+                              ("Which sentence fits?", "match"), ("Maps", "explain"))
+           if task not in info.tasks]
+    missing = f'<ul class="vt-off">{"".join(off)}</ul>' if off else ""
+    return (
+        '<header class="vt-header"><h1>vitdemo</h1>'
+        "<p>Give it a picture. It tells you in words what it sees, and for each word it shows you "
+        "where in the picture it looked.</p>"
+        f'<p class="vt-small">Model: {html.escape(info.name)}. Your pictures stay on {where} and '
+        f"are deleted when you close the page.</p>{missing}</header>")
+
+
+def _missing(model: str, what: str, reason: str) -> str:
+    why = reason or "it was not made for it"
+    return f"“{what}” is off: with {model}, {why[:1].lower()}{why[1:].rstrip('.')}."

@@ -1,0 +1,114 @@
+"""The tab Ask: a question about a picture, the answer, and how sure the model is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from vitdemo import viewer
+from vitdemo.engine import Engine
+from vitdemo.errors import PictureError
+from vitdemo.preprocess import Picture
+from vitdemo.records import Answer
+from vitdemo.ui.describe import PictureTab, finished
+from vitdemo.ui.parts import (
+    MODEL,
+    QUIET,
+    Context,
+    bars,
+    chips,
+    clickable_html,
+    drop_refused,
+    guarded,
+    picture_input,
+    read_picture,
+    thumbnails,
+    viewer_output,
+)
+
+HINT = "The answer to your question appears here."
+READY = "Now ask something about this picture."
+ANSWERS = 5  # the best one and the next four
+QUESTIONS = {
+    "en": ["What is in the picture?", "What colour is it?", "How many are there?"],
+    "zh": ["图片里有什么？", "它是什么颜色？"],
+}
+
+
+def build_ask(context: Context) -> PictureTab:
+    """Lay out the tab and tie its handlers."""
+    samples = [question for code in context.engine.info.languages
+               for question in QUESTIONS.get(code, [])]
+    with gr.Row(elem_classes="vt-columns"):
+        with gr.Column(scale=5, min_width=300):
+            picture = picture_input(elem_id="ask-picture")
+            examples = clickable_html(
+                thumbnails(context.examples, "Or try one of these photographs"),
+                visible=bool(context.examples), elem_id="ask-examples")
+            question = gr.Textbox(label="Your question", lines=1, max_lines=4,
+                                  placeholder="What colour is the car?", elem_id="ask-question")
+            chip_row = clickable_html(chips(samples, "Questions to start with"),
+                                      elem_id="ask-samples")
+            run = gr.Button("Ask", variant="primary", elem_id="ask-run")
+        with gr.Column(scale=7, min_width=300):
+            answers = gr.HTML(apply_default_css=False, elem_id="ask-answers")
+            view = viewer_output(HINT, "ask-view")
+
+    refused = gr.State(False)
+    failed = guarded(lambda error: ({"message": str(error)}, "", isinstance(error, PictureError)))
+
+    @failed
+    def ask(request: gr.Request, path: str | None, question: str
+            ) -> Iterator[tuple[dict[str, Any], str, bool]]:
+        context.sessions.keep(request, [path])
+        for shown, rows in reply(context.engine, read_picture(path), question):
+            yield shown, rows, False
+
+    @failed
+    def take(request: gr.Request, path: str | None) -> Iterator[tuple[dict[str, Any], str, bool]]:
+        context.sessions.keep(request, [path])
+        yield {"picture": viewer.display(read_picture(path)), "hint": READY}, "", False
+
+    def example(event: gr.EventData) -> str:
+        return str(context.examples[event.index])
+
+    def sample(event: gr.EventData) -> str:
+        return samples[event.index]
+
+    outputs = [view, answers, refused]
+    busy = {"show_progress": "minimal", "show_progress_on": view, **MODEL}
+    asked = gr.on([run.click, question.submit], ask, [picture, question], outputs, api_name="ask",
+                  **busy)
+    sampled = chip_row.click(sample, None, question, **QUIET).then(
+        ask, [picture, question], outputs, api_visibility="private", **busy)
+    given = picture.input(take, picture, outputs, api_visibility="private",
+                          show_progress="hidden", trigger_mode="always_last")
+    chosen = examples.click(example, None, picture, **QUIET).then(
+        take, picture, outputs, api_visibility="private", show_progress="hidden")
+    emptied = picture.clear(lambda: ({"hint": HINT}, ""), None, [view, answers], **QUIET)
+    for event in (asked, sampled):
+        drop_refused(event, refused, picture)
+    return PictureTab(picture, (drop_refused(given, refused, picture), chosen, emptied))
+
+
+def reply(engine: Engine, photo: Picture, question: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Pairs of a payload for the viewer and the answers' bars as HTML."""
+    shown = {"picture": viewer.display(photo)}
+    yield {**shown, "writing": ""}, ""
+    answer = engine.ask(photo, question, count=ANSWERS)
+    rows = answer_bars(answer)
+    if "explain" not in engine.info.tasks:
+        yield {**shown, "writing": answer.text,
+               "reason": engine.info.missing.get("explain", "")}, rows
+        return
+    maps = [viewer.dress(explanation, answer.question if explanation.source == "question"
+                         else answer.text) for explanation in engine.explain(photo, answer)]
+    yield finished(engine, shown, maps, answer.text), rows
+
+
+def answer_bars(answer: Answer) -> str:
+    """The answer and the next best ones with their probabilities, as HTML."""
+    rows = [(answer.text, answer.probability),
+            *((candidate.text, candidate.probability) for candidate in answer.runners_up)]
+    return ('<h3 class="vt-heading">How sure the model is</h3>'
+            f'{bars(rows, "Answers and their probabilities", best_large=True)}')

@@ -1,0 +1,252 @@
+"""Components and handler helpers that all tabs use."""
+
+import functools
+import html
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData, ImageData, ListFiles
+
+from vitdemo import viewer
+from vitdemo.engine import Engine
+from vitdemo.errors import PictureError, VitDemoError
+from vitdemo.preprocess import Picture, open_picture
+from vitdemo.ui.session import Sessions
+
+log = logging.getLogger(__name__)
+
+# Every handler that uses the model is in this group. The engine gives the device from one to the
+# next after each word, so that a long job does not hold up a short one.
+MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 4}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+SORRY = ("Something went wrong here that should not have. Try again; if it stays, restart the app "
+         "and look at its log.")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the person who starts the app decides."""
+
+    examples: Path | None = None  # a folder of example photographs
+    folders: tuple[Path, ...] = ()  # Search may index what lies in these; none: not offered
+    store: str = ""  # where indexes of folders are kept; empty: in memory
+    shared: bool = False  # the app runs on a server for others, not for its owner alone
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every tab is built from."""
+
+    engine: Engine
+    settings: Settings
+    sessions: Sessions
+    examples: tuple[Path, ...]
+
+    def can(self, *tasks: str) -> bool:
+        return all(task in self.engine.info.tasks for task in tasks)
+
+from gradio.events import Dependency
+
+class PictureInput(gr.Image):
+    """An image field that hands on the uploaded file as it is.
+
+    `gr.Image` opens the file itself and fails with a stack trace where it is broken or very large;
+    `open_picture` says what is wrong instead.
+    """
+
+    def get_block_name(self) -> str:
+        """The frontend's component: a plain image."""
+        return "image"
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """The path of the uploaded file, untouched."""
+        return payload.path if payload is not None else None
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None
+                                                 ) -> str | None:
+        """As `gr.Image`, but nothing is fetched from an address."""
+        _refuse_address(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+class FilesInput(gr.File):
+    """Several files, handed on as they are: their contents are checked one by one."""
+
+    def get_block_name(self) -> str:
+        """The frontend's component: a plain file field."""
+        return "file"
+
+    def preprocess(self, payload: ListFiles | FileData | None) -> list[str] | None:
+        """The paths of the uploaded files, untouched."""
+        if payload is None:
+            return None
+        return [file.path for file in (payload.root if isinstance(payload, ListFiles)
+                                       else [payload])]
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None
+                                                 ) -> str | None:
+        """As `gr.File`, but nothing is fetched from an address."""
+        _refuse_address(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+def _refuse_address(path: str | Path | None) -> None:
+    if str(path or "").lower().startswith(("http://", "https://")):
+        raise gr.Error("Upload the picture as a file; addresses are not fetched.",
+                       print_exception=False)
+
+
+def picture_input(label: str = "Picture", **settings: Any) -> PictureInput:
+    """The field for one picture: upload, drag, paste or webcam."""
+    settings = {"height": 300, **settings}
+    return PictureInput(label=label, sources=["upload", "webcam", "clipboard"], type="filepath",
+                        image_mode=None, buttons=["fullscreen"], interactive=True,
+                        placeholder="Drop a picture here\nor click to choose one",
+                        webcam_options=gr.WebcamOptions(mirror=False), **settings)
+
+
+def viewer_output(hint: str, elem_id: str) -> gr.HTML:
+    """The attention viewer; its value is a payload of `vitdemo.viewer`."""
+    return gr.HTML(value={"hint": hint}, html_template='<div class="vd-viewer"></div>',
+                   css_template=viewer.styles(), js_on_load=viewer.gradio_script(),
+                   apply_default_css=False, elem_id=elem_id)
+
+
+CLICKS = """
+element.addEventListener("click", (event) => {
+  const chosen = event.target.closest("[data-index]");
+  if (chosen) trigger("click", { index: Number(chosen.dataset.index) });
+});
+"""
+
+
+def clickable_html(value: str = "", **settings: Any) -> gr.HTML:
+    """HTML whose elements with ``data-index`` trigger ``click`` with that index."""
+    return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, **settings)
+
+
+def drop_refused(event: Any, refused: gr.State, picture: gr.Image) -> Any:
+    """After an event, empty a field whose picture cannot be used; gives the last event."""
+    return event.then(lambda bad: None if bad else gr.skip(), refused, picture, **QUIET)
+
+
+def read_picture(path: str | None, missing: str = "Choose a picture first.") -> Picture:
+    """Open a field's picture.
+
+    Raises:
+        PictureError: there is none, or it cannot be used.
+    """
+    if not path:
+        raise PictureError(missing)
+    if not os.path.exists(path):
+        raise PictureError("This picture is no longer here: it is deleted when the page is closed "
+                           "or has lost its connection. Choose it again.")
+    return open_picture(path)
+
+
+def guarded(failed: Callable[[Exception], Any]) -> Callable[..., Callable[..., Iterator[Any]]]:
+    """Make a generator handler show an error as one sentence: ``failed(error)`` gives the outputs.
+
+    The error's text is the sentence. A fault of the program is logged in full and becomes `SORRY`.
+    """
+
+    def decorate(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        @functools.wraps(handler)
+        def run(*inputs: Any) -> Iterator[Any]:
+            try:
+                yield from handler(*inputs)
+            except VitDemoError as error:
+                yield failed(error)
+            except gr.Error:
+                raise
+            except Exception:  # the outermost place: a person is waiting for an answer
+                log.exception("a fault in %s", handler.__name__)
+                yield failed(RuntimeError(SORRY))
+
+        return run
+
+    return decorate
+
+
+def notice(text: str) -> str:
+    """One sentence about something that went wrong, as HTML that a screen reader reads out."""
+    return f'<p class="vt-error" role="alert">{html.escape(text)}</p>' if text else ""
+
+
+def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False) -> str:
+    """Texts with a value 0..1 each, as horizontal bars in HTML."""
+    items = []
+    for place, (text, value) in enumerate(rows):
+        name = "vt-row vt-best" if best_large and place == 0 else "vt-row"
+        items.append(
+            f'<li class="{name}"><span class="vt-what">{html.escape(text)}</span>'
+            f'<span class="vt-value">{percent(value)}</span>'
+            f'<span class="vt-track" aria-hidden="true"><span class="vt-fill" '
+            f'style="width:{100 * max(0.0, min(1.0, value)):.1f}%"></span></span></li>')
+    return f'<ol class="vt-bars" aria-label="{html.escape(label)}">{"".join(items)}</ol>'
+
+
+def percent(value: float) -> str:
+    """0.1234 -> "12%"; small ones keep a digit."""
+    if 0 < value < 0.0005:
+        return "under 0.1%"
+    return f"{100 * value:.1f}%" if value < 0.0995 else f"{100 * value:.0f}%"
+
+
+def readable_examples(folder: Path | None) -> tuple[Path, ...]:
+    """The pictures of a folder in the order of their names; one that cannot be read is left out."""
+    found = []
+    names = sorted(folder.glob("*")) if folder is not None and folder.is_dir() else []
+    for path in names:
+        if path.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
+            continue
+        try:
+            thumbnail(str(path), 240)
+            found.append(path)
+        except PictureError as error:
+            log.warning("an example picture is left out: %s", error)
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=256)
+def thumbnail(path: str, side: int) -> str:
+    """A small copy of a picture file as a data URL.
+
+    Raises:
+        PictureError: the file cannot be read.
+    """
+    return viewer.data_url(open_picture(path).image, side)
+
+
+def thumbnails(paths: Sequence[Path], label: str) -> str:
+    """Small pictures as buttons, in HTML."""
+    items = []
+    for index, path in enumerate(paths):
+        name = html.escape(path.stem.replace("-", " ").replace("_", " "))
+        items.append(f'<button type="button" data-index="{index}" title="{name}">'
+                     f'<img src="{thumbnail(str(path), 240)}" alt="{name}"></button>')
+    return (f'<div class="vt-thumbs" role="group" aria-label="{html.escape(label)}">'
+            f'{"".join(items)}</div>')
+
+
+def chips(texts: Sequence[str], label: str) -> str:
+    """Short texts as buttons, in HTML."""
+    items = [f'<button type="button" data-index="{index}">{html.escape(text)}</button>'
+             for index, text in enumerate(texts)]
+    return (f'<div class="vt-chips" role="group" aria-label="{html.escape(label)}">'
+            f'{"".join(items)}</div>')

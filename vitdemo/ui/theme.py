@@ -1,0 +1,58 @@
+"""How the app looks: the theme, and the CSS of what is not the viewer."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.themes.utils import colors, sizes
+
+FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC",
+         "PingFang SC", "Microsoft YaHei", "sans-serif")
+MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """A calm theme in fonts that every system has: nothing is fetched."""
+    made = gr.themes.Base(primary_hue=colors.blue, secondary_hue=colors.blue,
+                          neutral_hue=colors.slate, text_size=sizes.text_md,
+                          radius_size=sizes.radius_lg, font=FONTS, font_mono=MONO)
+    return made.set(
+        body_background_fill="white",
+        body_background_fill_dark="*neutral_950",
+        body_text_color="*neutral_800",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_background_fill="white",
+        block_background_fill_dark="*neutral_900",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_300",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        block_shadow="none",
+        color_accent="*primary_700",
+        input_border_width="1px",
+        border_color_primary="*neutral_300",
+        border_color_primary_dark="*neutral_700",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_900",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color="white",
+        button_secondary_background_fill="*neutral_100",
+        button_secondary_background_fill_hover="*neutral_200",
+        button_secondary_background_fill_dark="*neutral_800",
+        button_secondary_background_fill_hover_dark="*neutral_700",
+    )
+
+
+def launch_settings() -> dict[str, Any]:
+    """What `gr.Blocks.launch` needs so that the app looks and behaves as meant."""
+    return {"theme": theme(), "css": (Path(__file__).parent / "app.css").read_text("utf-8"),
+            "footer_links": ["api"], "run_history": False, "show_error": True,
+            "ssr_mode": False, "enable_monitoring": False}
