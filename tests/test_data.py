@@ -186,3 +186,13 @@ def test_find_splits_names_a_relative_path(
     write(tmp_path / "birds" / "train", [good()])
     monkeypatch.chdir(tmp_path / "birds" / "train")
     assert find_splits(Path("."), "train") == [("birds", Path("."))]
+
+
+def test_the_example_of_the_readme_is_good_data(tmp_path: Path) -> None:
+    readme = (Path(__file__).parent.parent / "train" / "README.md").read_text(encoding="utf-8")
+    example = readme.split("```json\n")[1].split("```")[0]
+    picture(tmp_path / "dog.jpg")
+    picture(tmp_path / "more" / "tram.png")
+    rows = read_split(write(tmp_path, example.splitlines())).rows
+    assert [len(row.captions) for row in rows] == [2, 0]
+    assert len(rows[0].captions_zh) == 1 and rows[1].questions[0].answer == "yellow"

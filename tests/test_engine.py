@@ -6,8 +6,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from planted import Planted, picture
 
+from vitdemo.backends.native import NativeBackend
 from vitdemo.config import LIMITS, Decoding, EngineConfig
 from vitdemo.engine import Engine, clean_text
 from vitdemo.errors import ConfigError, TaskError, TextError
@@ -300,3 +302,30 @@ def test_a_captions_wait_for_an_indexing_thread_is_one_batch() -> None:
     engine.ask(picture("red"), "what?")
     assert indexing.is_alive() and len(backend.batches) < 10
     indexing.join(timeout=30)
+
+
+def test_the_real_backend_keeps_to_the_engine(native_backend: NativeBackend) -> None:
+    """Streams that take turns give what each gives alone, and leave no mode of torch behind."""
+    engine = Engine(native_backend)
+    pictures = [picture("red"), picture("blue", (64, 48))]
+    decoding = Decoding(max_tokens=6, min_tokens=3)
+    alone = [engine.caption(one, decoding=decoding).raw_text for one in pictures]
+    streams = [engine.stream(one, decoding=decoding) for one in pictures]
+    last = ["", ""]
+    for _ in range(8):
+        for number, stream in enumerate(streams):
+            caption = next(stream, None)
+            assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+            if caption is not None:
+                last[number] = caption.raw_text
+                engine.match(pictures[1 - number], ["a dog runs"])
+                engine.explain(pictures[0], "a red dog")
+    assert last == alone
+    answer = engine.ask(pictures[0], "what colour is it?")
+    assert 0 <= answer.probability <= 1 and len(answer.runners_up) <= 4
+    (text,) = engine.explain(pictures[0], "a red dog")
+    assert [word.text for word in text.words] == ["a", "red", "dog"]
+    assert text.picture_size == (40, 30)
+    gallery = engine.gallery()
+    gallery.add([("red", pictures[0]), ("blue", pictures[1])])
+    assert gallery.search_picture(pictures[1])[0].path == "blue"

@@ -90,6 +90,7 @@ def test_scoring_prints_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_meteor_where_java_is() -> None:
     if metrics.shutil.which("java") is None:
         pytest.skip("no Java here")

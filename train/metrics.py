@@ -142,10 +142,10 @@ def retrieval_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.nda
         own = picture_of[rows, None] == np.arange(len(pictures))  # (chunk, P)
         by_text.append(_places(texts[rows] @ pictures.T, own))
     for start in range(0, len(pictures), chunk):
-        rows = np.arange(start, min(start + chunk, len(pictures)))
-        own = rows[:, None] == picture_of  # (chunk, M)
+        some = np.arange(start, min(start + chunk, len(pictures)))
+        own = some[:, None] == picture_of  # (chunk, M)
         known = own.any(axis=1)  # a picture with no text cannot be judged
-        by_picture.append(_places(pictures[rows[known]] @ texts.T, own[known]))
+        by_picture.append(_places(pictures[some[known]] @ texts.T, own[known]))
     return {"text_to_image": _recalls(np.concatenate(by_text)),
             "image_to_text": _recalls(np.concatenate(by_picture))}
 

@@ -91,7 +91,8 @@ class ModelPredictor:
                 end = start + self.batch
                 current = ahead
                 ahead = [pool.submit(read, path) for path in paths[end:end + self.batch]]
-                pixels = torch.cat([future.result() for future in current]).to(self.device)
+                pixels = torch.cat([future.result() for future in current])
+                pixels = pixels.to(self.device, memory_format=torch.channels_last)  # much faster
                 yield (list(range(start, start + len(current))),
                        self.model.vision.features(pixels))
 

@@ -37,9 +37,11 @@ class Summary:
         if self.total <= 0:
             return "did not look at the picture"
         if self.even:
-            return "spread over the whole picture"
-        return (f"strongest {self.place}; {percent(self.share)} of the attention in "
-                f"{percent(self.area)} of the picture")
+            start = f"about even, a little more {self.place}"
+        else:
+            start = f"strongest {self.place}"
+        return (f"{start}; {percent(self.share)} of the attention in {percent(self.area)} of the "
+                "picture")
 
 
 def percent(value: float) -> str:

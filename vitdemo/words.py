@@ -31,7 +31,8 @@ def _jieba() -> ModuleType:
 
     jieba.setLogLevel(logging.WARNING)
     jieba.initialize()
-    return jieba
+    module: ModuleType = jieba
+    return module
 
 
 def segment_chinese(text: str) -> list[str]:

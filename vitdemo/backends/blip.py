@@ -21,6 +21,7 @@ from vitdemo.backends import blip_explain
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.blip_decoder import Draft, Reader, Writer
 from vitdemo.backends.blip_load import BlipCheckpoint, PixelFormat, load_checkpoint
+from vitdemo.backends.blip_vision import encode_pixels
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError, TaskError, TextError
@@ -119,7 +120,7 @@ class BlipBackend(Backend):
             some = waiting[i:i + PICTURES_AT_ONCE]
             pixels = torch.stack([one.pixels[checkpoint.pixel_format] for one in some])
             pixels = pixels.to(checkpoint.model.device, checkpoint.model.dtype)
-            states = checkpoint.model.vision_model(pixel_values=pixels).last_hidden_state
+            states = encode_pixels(checkpoint.model.vision_model, pixels)
             for one, row in zip(some, states, strict=True):
                 one.states[kind] = row[None].clone()  # (1, N, D), free of the batch
                 if len(one.states) == len(self._checkpoints):

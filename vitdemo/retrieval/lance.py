@@ -5,6 +5,7 @@ killed leaves the last whole version, and several processes may read and write a
 compares with every vector (exact) below `EXACT_BELOW` rows and uses an index above.
 """
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -98,9 +99,8 @@ class LanceIndex(Index):
         wanted, gone = list(dict.fromkeys(ids)), 0
         for first in range(0, len(wanted), DELETE_BATCH):
             names = ", ".join(quote(one) for one in wanted[first:first + DELETE_BATCH])
-            result = _guard(self.uri, lambda names=names: self._open_table().delete(
-                f"id IN ({names})"))
-            gone += int(result.num_deleted_rows)
+            work = functools.partial(self._open_table().delete, f"id IN ({names})")
+            gone += int(_guard(self.uri, work).num_deleted_rows)
         if gone:
             self._changed()
         return gone

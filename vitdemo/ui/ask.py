@@ -98,7 +98,7 @@ def reply(engine: Engine, photo: Picture, question: str) -> Iterator[tuple[dict[
     answer = engine.ask(photo, question, count=ANSWERS)
     rows = answer_bars(answer)
     if "explain" not in engine.info.tasks:
-        yield {**shown, "writing": answer.text,
+        yield {**shown, "written": answer.text,
                "reason": engine.info.missing.get("explain", "")}, rows
         return
     maps = [viewer.dress(explanation, answer.question if explanation.source == "question"

@@ -97,7 +97,7 @@ def narrate(engine: Engine, photo: Picture, instruction: str | None, language: s
         yield {**shown, "writing": caption.text}
     text = caption.text if caption is not None else ""
     if caption is None or "explain" not in engine.info.tasks:
-        yield {**shown, "writing": text, "reason": engine.info.missing.get("explain", "")}
+        yield {**shown, "written": text, "reason": engine.info.missing.get("explain", "")}
         return
     maps = [viewer.dress(explanation, text) for explanation in engine.explain(photo, caption)]
     yield finished(engine, shown, maps, text)
@@ -107,7 +107,7 @@ def finished(engine: Engine, shown: dict[str, Any], maps: list[Explanation],
              text: str) -> dict[str, Any]:
     """The last payload: the maps, or the bare text where it has no word to explain."""
     if not maps:
-        return {**shown, "writing": text or "The model had nothing to say.", "reason": ""}
+        return {**shown, "written": text or "The model had nothing to say."}
     return {**shown, "model": engine.info.name, "texts": viewer.texts(maps)}
 
 

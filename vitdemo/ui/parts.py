@@ -4,12 +4,14 @@ import functools
 import html
 import logging
 import os
+from abc import ABCMeta
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.component_meta import ComponentMeta
 from gradio.data_classes import FileData, ImageData, ListFiles
 
 from vitdemo import viewer
@@ -51,7 +53,14 @@ class Context:
         return all(task in self.engine.info.tasks for task in tasks)
 
 
-class PictureInput(gr.Image):
+class _QuietMeta(ComponentMeta):
+    """Makes a component class as Gradio does, but writes no .pyi file beside this one."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class PictureInput(gr.Image, metaclass=_QuietMeta):
     """An image field that hands on the uploaded file as it is.
 
     `gr.Image` opens the file itself and fails with a stack trace where it is broken or very large;
@@ -73,7 +82,7 @@ class PictureInput(gr.Image):
         return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
-class FilesInput(gr.File):
+class FilesInput(gr.File, metaclass=_QuietMeta):
     """Several files, handed on as they are: their contents are checked one by one."""
 
     def get_block_name(self) -> str:

@@ -30,7 +30,9 @@ from vitdemo.ui.parts import (
 )
 
 HITS = 12
-EXAMPLES, UPLOADS, FOLDER = "The example photographs", "My own pictures", "A folder on this computer"
+EXAMPLES = "The example photographs"
+UPLOADS = "My own pictures"
+FOLDER = "A folder on this computer"
 FIND_HINT = "Pictures that fit appear here, the best one first."
 WHY = "Choose a picture to see where it fits your words."
 BUSY = {"show_progress": "minimal", **MODEL}

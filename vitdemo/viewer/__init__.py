@@ -116,7 +116,7 @@ def _text(explanation: Explanation) -> dict[str, Any]:
 @functools.cache
 def script() -> str:
     """The viewer's JavaScript: defines ``mountViewer(root, payload)``."""
-    names = ("colours.js", "maps.js", "paint.js", "viewer.js")
+    names = ("colours.js", "maps.js", "paint.js", "text.js", "viewer.js")
     return "\n".join((_FOLDER / name).read_text("utf-8") for name in names)
 
 

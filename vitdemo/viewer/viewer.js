@@ -4,30 +4,8 @@
 //   null or { hint }                    nothing yet
 //   { message }                         an error, one sentence
 //   { picture, writing }                a text that is still being written
-//   { picture, texts, model, reason }   the finished thing; see vitdemo/viewer/__init__.py
-
-const VD_SOURCES = {
-  caption: ["Caption", "the whole caption"],
-  question: ["Question", "the whole question"],
-  answer: ["Answer", "the whole answer"],
-  text: ["Sentence", "the whole sentence"],
-};
-
-const VD_SCALE_HINT = "Share of the attention on one region; the scale is the same for every word.";
-
-const VD_LAYER_HINT = "A layer is one step of the model; in each layer several heads look at the "
-  + "picture, each for itself.";
-
-/** A DOM element with properties (or data-/aria- attributes) and children. */
-function vdElement(tag, settings = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(settings)) {
-    if (name in element) element[name] = value;
-    else element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
+//   { picture, written, reason }        a finished text that has no maps, and why
+//   { picture, texts, model }           the finished thing; see vitdemo/viewer/__init__.py
 
 class VdViewer {
   constructor(root) {
@@ -105,7 +83,7 @@ class VdViewer {
 
   /** Show a payload, whole. */
   update(payload) {
-    const { hint, message, picture, writing, texts, reason } = payload || {};
+    const { hint, message, picture, writing, written, texts, reason } = payload || {};
     this.preview = null;
     this.picture = picture || null;
     this.texts = (texts || []).map(vdUnpack);
@@ -120,16 +98,19 @@ class VdViewer {
     if (picture) this.showPicture(picture);
     this.note.textContent = reason || "";
     this.lines.replaceChildren();
-    if (writing !== undefined) this.showWriting(writing);
+    if (writing !== undefined || written) this.showWriting(written || writing);
     if (this.texts.length) this.showTexts();
     else this.clear();
-    if (message || writing === "") this.bringIntoView();
+    const started = writing !== undefined && this.busy !== true;
+    const finished = this.busy === true && writing === undefined;
+    this.busy = writing !== undefined;
+    if (message || started || finished) this.bringIntoView();
   }
 
   /** On a small screen the result is below the fields: go there when something happens. */
   bringIntoView() {
-    const { top, bottom } = this.root.getBoundingClientRect();
-    if (bottom > 0 && top < window.innerHeight * 0.7) return;
+    const { top } = this.root.getBoundingClientRect();
+    if (!this.root.offsetParent || (top > -40 && top < window.innerHeight * 0.5)) return;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.root.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
   }
@@ -142,7 +123,7 @@ class VdViewer {
 
   /** A text without maps: one that grows, or the only one that the model can give. */
   showWriting(writing) {
-    const line = vdElement("p", { className: "vd-writing" }, writing || "Looking at the picture …");
+    const line = vdElement("p", { className: "vd-writing" }, writing || "Looking …");
     line.classList.toggle("vd-waiting", !writing);
     this.lines.append(line);
   }
@@ -159,15 +140,17 @@ class VdViewer {
     this.chosen.word = -1;
     this.drawn = null;
     this.texts.forEach((text, index) => this.lines.append(this.buildText(text, index)));
-    this.lines.append(vdElement("p", { className: "vd-hint" }, this.hintText()));
+    this.lines.append(this.buildHint());
     this.fillChoices();
     this.refresh();
   }
 
-  hintText() {
+  buildHint() {
     const unsure = this.texts.some((text) => text.probabilities.some((p) => p < 0.5));
-    return "Choose a word to see where the model looked for it; the arrow keys go from word to word."
-      + (unsure ? " A dotted line marks a word the model was less than half sure of." : "");
+    return vdElement("p", { className: "vd-hint" },
+      "Choose a word to see where the model looked for it.",
+      vdElement("span", { className: "vd-keys" }, " The arrow keys go from word to word."),
+      unsure ? " A dotted line marks a word the model was less than half sure of." : "");
   }
 
   /** One text as a row of word buttons; only one of them can be reached with Tab. */
@@ -234,8 +217,8 @@ class VdViewer {
     };
     if (this.chosen.layer >= text.layerCount) this.chosen.layer = -1;
     if (this.chosen.head >= text.headCount) this.chosen.head = -1;
-    fill(this.layerSelect, "Mean of all", text.layers, this.chosen.layer);
-    fill(this.headSelect, "Mean of all", Array.from({ length: text.headCount },
+    fill(this.layerSelect, "Average of all", text.layers, this.chosen.layer);
+    fill(this.headSelect, "Average of all", Array.from({ length: text.headCount },
       (_, i) => `Head ${i + 1}`), this.chosen.head);
     const gates = text.gates.map((gate, i) => `${text.layers[i]} ${gate.toFixed(2)}`);
     this.note.textContent = [text.note, VD_LAYER_HINT, gates.length ? "Gate, how much the picture "
@@ -274,7 +257,7 @@ class VdViewer {
     }));
     this.now = { text, index, word, layer, head, map: vdMap(text, layer, head, word),
       top: vdReduce(text, layer, head).top };
-    const sentence = this.sentence(this.now);
+    const sentence = vdSentence(this.now);
     // Announced only where the person chose it, not on each hover.
     this.summary.ariaLive = this.preview ? "off" : "polite";
     if (this.summary.textContent !== sentence) this.summary.textContent = sentence;
@@ -284,30 +267,6 @@ class VdViewer {
     this.bar.classList.toggle("vd-clear", this.style.colours === "spotlight");
     this.point(null);
     this.glide();
-  }
-
-  wordText({ text, word }) {
-    if (word < 0) return "";
-    return Array.from(text.text).slice(...text.words[word]).join("");
-  }
-
-  /** What the map shows, in plain words. */
-  sentence(now) {
-    const { text, word, map } = now;
-    const whole = (VD_SOURCES[text.source] || VD_SOURCES.text)[1];
-    const subject = word < 0 ? `For ${whole}` : `For “${this.wordText(now)}”`;
-    const { total, share, area, place, even } = vdSummary(map, text.boxes, text.width,
-      text.height);
-    if (!(total > 0)) return `${subject} the model did not look at the picture.`;
-    const rest = total < 0.995 ? ` ${vdWhole(total)} of all its attention went to the picture, `
-      + "the rest to text." : "";
-    if (even) {
-      return `${subject} the model looked about evenly over the whole picture, a little more `
-        + `${place}: ${vdWhole(share)} of its attention lies in ${vdWhole(area)} of the `
-        + `picture.${rest}`;
-    }
-    return `${subject} the model looked most ${place}: ${vdWhole(share)} of its attention lies `
-      + `in ${vdWhole(area)} of the picture.${rest}`;
   }
 
   view(text) {
@@ -383,12 +342,12 @@ class VdViewer {
 
   download() {
     const { text, word, layer, head, map, top } = this.now;
-    const shown = this.wordText(this.now);
+    const shown = vdWord(this.now);
     const details = [shown ? `Word: “${shown}”` : "All words",
-      layer < 0 ? "mean of all layers" : text.layers[layer],
-      head < 0 ? "mean of all heads" : `head ${head + 1}`, this.model].filter(Boolean);
+      layer < 0 ? "average of all layers" : text.layers[layer],
+      head < 0 ? "average of all heads" : `head ${head + 1}`, this.model].filter(Boolean);
     const poster = vdPoster(this.photo, map, top, this.view(text), { title: text.text,
-      summary: this.sentence(this.now), details: details.join(" · "), low: "0%",
+      summary: vdSentence(this.now), details: details.join(" · "), low: "0%",
       high: vdPercent(top) });
     const name = (shown || text.source).replace(/[^\p{L}\p{N}-]+/gu, "-");
     poster.toBlob((blob) => {

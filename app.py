@@ -1,0 +1,128 @@
+"""Starts the app: `python app.py`. A Hugging Face Space runs this file as it stands."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; what is not given is filled in for a Space or one's own computer."""
+    parser = argparse.ArgumentParser(
+        prog="app.py", description="Describe pictures, ask about them, search them, and see where "
+        "the model looked for every word.")
+    parser.add_argument("--model", default=str(HERE / "checkpoints" / "vitdemo-small"),
+                        help="a checkpoint folder, or blip:NAME_OR_FOLDER (default: the demo's)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--host", default="", help="address to listen on (default: this computer "
+                        "only, 127.0.0.1; in a Space: all)")
+    parser.add_argument("--port", type=int, default=None,
+                        help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument("--share", action="store_true",
+                        help="make a public link through Gradio's servers (default: off)")
+    parser.add_argument("--store", default="",
+                        help="a folder for the indexes of searched folders (default: in memory)")
+    parser.add_argument("--examples", type=Path, default=HERE / "examples",
+                        help="a folder of example photographs")
+    parser.add_argument("--allow-folder", type=Path, action="append", default=[], metavar="DIR",
+                        help="Search may read pictures in DIR; may be given several times "
+                        "(default: your home folder)")
+    args = parser.parse_args(argv)
+    args.space = bool(os.environ.get("SPACE_ID"))
+    args.host = args.host or ("0.0.0.0" if args.space else "127.0.0.1")
+    args.alone = args.host in LOOPBACK and not args.share and not args.space
+    if args.allow_folder and not args.alone:
+        parser.error("--allow-folder lets every visitor search your files; it works only without "
+                     "--share and --host, on your own computer.")
+    if args.port is not None and not 0 < args.port < 65536:
+        parser.error(f"--port is {args.port}; it must be from 1 to 65535.")
+    return args
+
+
+def zero_gpu() -> Callable[..., Any] | None:
+    """The decorator that borrows a GPU in a ZeroGPU Space; None everywhere else.
+
+    To be called before torch is imported: that is how `spaces` wants it.
+    """
+    if not os.environ.get("SPACES_ZERO_GPU"):
+        return None
+    import spaces
+
+    return spaces.GPU
+
+
+def borrow_gpu(engine: Any, gpu: Callable[..., Any]) -> None:
+    """Let each method of the engine that uses the model run on a borrowed GPU.
+
+    ZeroGPU runs such a call in a process of its own, so the calls are cut where only plain records
+    go in and out; what lasts (galleries, sessions) stays here.
+    """
+    for name in ("ask", "match", "explain", "embed_pictures", "embed_texts"):
+        setattr(engine, name, gpu(getattr(engine, name)))
+    stream = engine.stream
+
+    @gpu
+    def borrowed_stream(*args: Any, **settings: Any) -> Any:
+        yield from stream(*args, **settings)
+
+    engine.stream = borrowed_stream
+
+
+def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | None) -> None:
+    """Load the model and serve until the process is ended."""
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    from vitdemo.config import LIMITS, EngineConfig
+    from vitdemo.engine import Engine
+    from vitdemo.ui import Settings, build_ui, launch_settings
+
+    engine = Engine.load(EngineConfig(model=args.model, device=args.device))
+    if gpu is not None:
+        borrow_gpu(engine, gpu)
+    folders = tuple(args.allow_folder or [Path.home()]) if args.alone else ()
+    blocks = build_ui(engine, Settings(args.examples, folders, args.store, not args.alone))
+    blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,
+                  prevent_thread_lock=True, max_file_size=LIMITS.max_file_megabytes * 2**20,
+                  **launch_settings())
+    print(f"vitdemo is ready: open {blocks.local_url} in a browser. Ctrl-C ends it.", flush=True)
+    if blocks.share_url:
+        print(f"Anyone with this link can use it: {blocks.share_url}", flush=True)
+    blocks.block_thread()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the app; gives the process's exit code."""
+    args = parse(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if threading.current_thread() is threading.main_thread():
+        # So that uploads are deleted then, too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    gpu = zero_gpu()
+    from vitdemo.errors import VitDemoError
+    from vitdemo.ui.scratch import scratch_folder
+
+    try:
+        with scratch_folder() as uploads:
+            serve(args, uploads, gpu)
+    except VitDemoError as error:
+        print(f"vitdemo: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if "empty port" not in str(error):
+            raise
+        print(f"vitdemo: port {args.port or '7860 and the next ones'} is taken; choose another "
+              "with --port.", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

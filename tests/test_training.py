@@ -1,0 +1,230 @@
+"""Training: the data made from captions, the losses, and a run that goes on exactly."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model, make_picture
+
+from train.data import Question, Row, read_split
+from train.features import VIEWS, View, open_features
+from train.finetune import FinetuneConfig, main, rate_at
+from train.instructions import (
+    human_questions,
+    is_short,
+    made_questions,
+    mirrored,
+    thing_counts,
+)
+from train.losses import LossConfig, contrastive_loss, keep_some, step_losses
+from train.mixture import Mixture, MixtureConfig
+from vitdemo.errors import ConfigError
+from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+ROOT = Path(__file__).parent.parent
+CAPTIONS = ("Two dogs run on the grass .", "A dog is running with a red ball .", "dogs play")
+CAPTIONS_ZH = ("两只狗在草地上跑。", "一只狗和红色的球。")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set with both splits, captions in both languages and a question."""
+    for split, count in (("train", 10), ("validation", 4)):
+        folder = tmp_path / "data" / split
+        folder.mkdir(parents=True)
+        rows = []
+        for i in range(count):
+            make_picture(i + 50 * (split == "train"), (40, 30)).save(folder / f"{i}.png")
+            rows.append({"file_name": f"{i}.png", "captions": CAPTIONS[:1 + i % 3],
+                         "captions_zh": CAPTIONS_ZH[:1 + i % 2],
+                         "qa": [{"question": "what is there ?", "answer": "dog", "source": "s"}]})
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(tmp_path: Path, tokenizer: TextTokenizer) -> Path:
+    save_checkpoint(tmp_path / "start", make_model(tokenizer), tokenizer, {"name": "start"},
+                    "float32")
+    return tmp_path / "start"
+
+
+def arguments(data: Path, start: Path, out: Path, *more: str) -> list[str]:
+    return ["--data", str(data), "--from", str(start), "--out", str(out), "--cache",
+            str(out.parent / "cache"), "--steps", "12", "--validate-every", "6", "--pairs", "6",
+            "--caption-pictures", "4", "--questions", "4", "--texts-per-picture", "2",
+            "--mixed-precision", "no", *more]
+
+
+def losses_of(out: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def test_made_questions_are_what_the_captions_say() -> None:
+    row = Row(Path("a.jpg"), CAPTIONS, CAPTIONS_ZH, ())
+    other = Row(Path("b.jpg"), ("A man rides a horse .",), ("一个男人在骑马。",), ())
+    counts = thing_counts([row, other])
+    found = [example for seed in range(8)
+             for example in made_questions(0, row, [other], counts, random.Random(seed))]
+    said = {(e.instruction, e.target) for e in found}
+    assert ("How many dogs are there?", "2") in said
+    assert ("What color is the ball?", "red") in said
+    assert ("What is the dog doing?", "running") in said
+    assert ("有几只狗？", "两只") in said
+    assert any("dog" in i and t == "yes" for i, t in said)
+    assert any("horse" in i and t == "no" for i, t in said)
+    assert not any("dog" in i and t == "no" and i.startswith(("Is there", "Can")) for i, t in said)
+    assert any(i.startswith("这句话") and t == "不对" for i, t in said)
+
+
+def test_yes_and_no_are_balanced() -> None:
+    rows = [Row(Path(f"{i}.jpg"), (f"A {thing} outside .",), (), ())
+            for i, thing in enumerate(("dog", "man", "cat", "horse", "boat", "bird") * 5)]
+    counts, maker = thing_counts(rows), random.Random(0)
+    answers = [e.target for i, row in enumerate(rows)
+               for e in made_questions(i, row, rows, counts, maker)
+               if e.kind == "yes_no" and e.language == "en"]
+    assert 0.4 < answers.count("yes") / len(answers) < 0.6
+
+
+def test_answers_of_several_people_count_when_three_agree() -> None:
+    question = Question("what ?", "tree", ("tree",) * 5 + ("log",) * 3 + ("trees",) * 2, "", "v")
+    row = Row(Path("a.jpg"), (), (), (question, Question("where ?", "tissue_box", (), "", "d")))
+    assert [e.target for e in human_questions(0, row)] == ["tree", "log", "tissue box"]
+
+
+def test_a_mirror_swaps_left_and_right() -> None:
+    assert mirrored("the dog on the left looks right") == "the dog on the right looks left"
+    assert mirrored("左边的狗") == "右边的狗"
+    assert is_short("two dogs play", "en") and not is_short("一" * 20, "zh")
+
+
+def test_contrastive_loss_is_the_formula() -> None:
+    similarity = torch.tensor([[0.9, 0.1], [0.3, 0.5]])
+    scores = similarity / 0.1
+    rows = [-(scores[i, i] - scores[i].logsumexp(0)) for i in range(2)]
+    columns = [-(scores[i, i] - scores[:, i].logsumexp(0)) for i in range(2)]
+    want = (sum(rows) / 2 + sum(columns) / 2) / 2
+    assert contrastive_loss(similarity, 0.1).item() == pytest.approx(float(want), abs=1e-6)
+    assert contrastive_loss(torch.eye(4), 0.05) < contrastive_loss(torch.eye(4).flip(0), 0.05)
+
+
+def test_dropped_tokens_are_some_of_the_tokens() -> None:
+    tokens = torch.arange(20.0).view(1, 10, 2)
+    kept = keep_some(tokens, 0.6)
+    assert kept.shape == (1, 6, 2)
+    assert {tuple(t) for t in kept[0].tolist()} <= {tuple(t) for t in tokens[0].tolist()}
+    assert keep_some(tokens, 1.0) is tokens
+
+
+def test_features_are_computed_once_and_again_after_a_change(data: Path, tiny_model: VLM,
+                                                             tmp_path: Path) -> None:
+    paths = [row.path for row in read_split(data / "train").rows]
+    store = open_features(tiny_model, paths, VIEWS[:2], tmp_path / "c", quiet=True)
+    assert store.views == 2
+    whole, mirror = store.get(paths[:2], [0, 0]), store.get(paths[:2], [1, 1])
+    assert not torch.equal(whole, mirror)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "c").iterdir()}
+    open_features(tiny_model, paths, VIEWS[:2], tmp_path / "c", quiet=True)
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "c").iterdir()} == before
+    make_picture(999, (40, 30)).save(paths[0])
+    changed = open_features(tiny_model, paths, [View()], tmp_path / "c", quiet=True)
+    assert not torch.equal(changed.get(paths[:1], [0]), whole[:1])
+    assert torch.equal(changed.get(paths[1:2], [0]), whole[1:])
+
+
+def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,
+                                     tmp_path: Path) -> None:
+    model = make_model(tokenizer).train()
+    rows = list(read_split(data / "train").rows)
+    store = open_features(model, [row.path for row in rows], VIEWS[:1], tmp_path / "c", quiet=True)
+    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, [False])
+    values = step_losses(model, mixture.draw(0), LossConfig())
+    assert set(values) == {"caption", "question", "contrastive", "match", "loss"}
+    values["loss"].backward()
+    without = [name for name, parameter in model.named_parameters()
+               if parameter.grad is None and "backbone" not in name]
+    assert not without
+
+
+def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model: VLM,
+                                tmp_path: Path) -> None:
+    rows = list(read_split(data / "train").rows)
+    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:1], tmp_path / "c",
+                          quiet=True)
+    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, [False])
+    whole, parts = mixture.draw(3), [mixture.draw(3, rank, 2) for rank in range(2)]
+    for name in ("captions", "questions", "pairs"):
+        joined = [getattr(part, name).features for part in parts]
+        assert torch.equal(torch.stack(joined, 1).flatten(0, 1), getattr(whole, name).features)
+
+
+def test_the_rate_rises_and_falls() -> None:
+    config = FinetuneConfig(steps=100, warmup=0.1)
+    rates = [rate_at(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0)
+    assert rates[9:] == sorted(rates[9:], reverse=True) and rates[-1] < 0.03
+
+
+def test_a_run_learns_and_ships_a_checkpoint(data: Path, start: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, "--steps", "40", "--learning-rate", "0.005")) == 0
+    losses = [loss for _, loss in losses_of(out)]
+    assert len(losses) == 40
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    shipped = load_checkpoint(out)
+    assert shipped.meta["validation"]["total"] >= 0
+    assert main(arguments(data, start, out)) == 2  # would overwrite the run
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(data: Path, start: Path,
+                                                   tmp_path: Path) -> None:
+    assert main(arguments(data, start, tmp_path / "whole")) == 0
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "train.finetune",
+               *arguments(data, start, out, "--save-minutes", "0.00001")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        log = out / "log.jsonl"
+        if log.is_file() and len(log.read_text().splitlines()) >= 5:
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    killed_at = len(losses_of(out))
+    assert 0 < killed_at < 12
+    assert main(arguments(data, start, out, "--resume")) == 0
+    assert losses_of(out) == losses_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--steps", "0"), ("--views", "9"),
+                                             ("--mixed-precision", "int3")])
+def test_bad_settings_are_refused_by_name(flag: str, value: str, data: Path, start: Path,
+                                          tmp_path: Path,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(data, start, tmp_path / "out", flag, value)) == 2
+    assert flag.strip("-").replace("-", "_") in capsys.readouterr().err
+    with pytest.raises(ConfigError):
+        FinetuneConfig(steps=0)
+
+
+def test_bad_rows_stop_the_run_or_are_skipped(data: Path, start: Path, tmp_path: Path,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "train" / "3.png").write_bytes(b"no picture")
+    assert main(arguments(data, start, tmp_path / "a")) == 2
+    assert "line 4" in capsys.readouterr().err
+    assert main(arguments(data, start, tmp_path / "b", "--skip-bad", "--steps", "1")) == 0
+    assert "1 skipped" in capsys.readouterr().err

@@ -1,0 +1,338 @@
+"""The app without a browser: its start, its handlers' parts, and what it leaves behind."""
+
+import gc
+import logging
+import os
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from fake_engine import CAPTION, planted_engine
+from gradio.data_classes import ImageData
+from PIL import Image
+
+import app
+from vitdemo.config import LIMITS, Decoding
+from vitdemo.engine import Engine
+from vitdemo.errors import ConfigError, PictureError, StoreError, TextError
+from vitdemo.preprocess import open_picture
+from vitdemo.records import Candidate, Hit, Match
+from vitdemo.ui import Settings, build_ui, launch_settings
+from vitdemo.ui.albums import album_of_files, album_of_folder
+from vitdemo.ui.ask import reply
+from vitdemo.ui.describe import decoding_of, narrate
+from vitdemo.ui.parts import SORRY, Context, PictureInput, bars, guarded, percent, read_picture
+from vitdemo.ui.scratch import scratch_folder
+from vitdemo.ui.search import hits_html, lines_of, rank
+from vitdemo.ui.session import Sessions
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return planted_engine()
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> dict[str, str]:
+    """Plain pictures, by colour."""
+    paths = {}
+    for name in ("red", "green", "blue"):
+        paths[name] = str(tmp_path / f"{name}.png")
+        Image.new("RGB", (40, 30), name).save(paths[name])
+    return paths
+
+
+def context(engine: Engine, **settings: object) -> Context:
+    return Context(engine, Settings(**settings), Sessions(), ())  # type: ignore[arg-type]
+
+
+def request_of(session: str) -> gr.Request:
+    return gr.Request(session_hash=session)
+
+
+# The page
+
+def functions(blocks: gr.Blocks) -> dict[str, object]:
+    return {fn.api_name: fn for fn in blocks.fns.values() if isinstance(fn.api_name, str)}
+
+
+def test_every_handler_that_uses_the_model_shares_one_group(engine: Engine) -> None:
+    blocks = build_ui(engine)
+    named = functions(blocks)
+    for name in ("describe", "ask", "search_words", "search_picture", "match"):
+        assert named[name].concurrency_id == "model", name
+    touching = [fn for fn in blocks.fns.values() if fn.concurrency_id == "model"]
+    assert len({fn.concurrency_limit for fn in touching}) == 1
+
+
+def test_a_task_the_model_lacks_is_greyed_with_the_reason() -> None:
+    blocks = build_ui(planted_engine(tasks=("caption", "explain", "embed"),
+                                     missing={"ask": "it was trained on captions only"}))
+    tabs = {block.label: block.interactive for block in blocks.blocks.values()
+            if isinstance(block, gr.Tab)}
+    assert tabs == {"Describe": True, "Ask": False, "Search": True, "Find pictures": True,
+                    "Which sentence fits?": False}
+    shown = " ".join(str(block.value) for block in blocks.blocks.values()
+                     if isinstance(block, gr.HTML))
+    assert "“Ask” is off: with planted, it was trained on captions only." in shown
+
+
+def test_a_page_asks_nothing_of_other_hosts(engine: Engine) -> None:
+    blocks = build_ui(engine)
+    assert blocks.analytics_enabled is False
+    theme = launch_settings()["theme"]
+    assert not theme._stylesheets and "http" not in theme._get_theme_css()
+    assert launch_settings()["run_history"] is False  # Gradio keeps runs in the browser otherwise
+
+
+def test_making_the_components_writes_no_files() -> None:
+    assert not list((ROOT / "vitdemo").rglob("*.pyi"))
+
+
+def test_the_picture_field_hands_on_the_file_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "text.jpg"
+    path.write_text("not a picture")
+    field = PictureInput(type="filepath")
+    assert field.get_block_name() == "image"
+    assert field.preprocess(ImageData(path=str(path), orig_name="text.jpg")) == str(path)
+    assert field.preprocess(None) is None
+
+
+def test_the_picture_field_fetches_no_addresses() -> None:
+    import asyncio
+
+    field = PictureInput(type="filepath")
+    with pytest.raises(gr.Error, match="Upload the picture as a file"):
+        asyncio.run(field.async_move_resource_to_block_cache("http://127.0.0.1:1/a.png"))
+
+
+# Handlers' parts
+
+def test_describing_shows_the_picture_then_the_words_then_the_maps(engine: Engine) -> None:
+    photo = open_picture(Image.new("RGB", (64, 48), "red"))
+    shown = list(narrate(engine, photo, "", "en", Decoding()))
+    assert shown[0]["writing"] == "" and shown[0]["picture"]["width"] == 64
+    texts = [one["writing"] for one in shown[:-1]]
+    assert texts == sorted(texts, key=len) and texts[-1] == "A" + CAPTION["en"][1:] + "."
+    assert "writing" not in shown[-1] and shown[-1]["texts"][0]["text"] == texts[-1]
+
+
+def test_describing_without_maps_says_why() -> None:
+    engine = planted_engine(tasks=("caption",), missing={"explain": "no attention to show"})
+    shown = list(narrate(engine, open_picture(Image.new("RGB", (64, 48))), "", "en", Decoding()))
+    assert shown[-1]["written"].startswith("A cat") and shown[-1]["reason"] == (
+        "no attention to show")
+
+
+def test_an_answer_comes_with_five_bars_and_its_text_is_escaped(engine: Engine) -> None:
+    photo = open_picture(Image.new("RGB", (64, 48)))
+    payload, rows = list(reply(engine, photo, "what is on the left?"))[-1]
+    assert rows.count("<li") == 5 and "width:61.0%" in rows and ">61%<" in rows
+    assert "top &lt;b&gt;" in rows and "<b>" not in rows
+    assert [text["source"] for text in payload["texts"]] == ["question", "answer"]
+
+
+def test_decoding_controls_reach_the_model() -> None:
+    assert decoding_of("sample", 4, 0.5, 1.5, 0.8, 7, 12, 2, 1.2) == Decoding(
+        "sample", 4, 0.5, 1.5, 0.8, 7, 12, 2, 1.2)
+    assert decoding_of("beam", 3, 0.7, 1, 0.9, None, 30, 0, 1) == Decoding()
+    with pytest.raises(ConfigError, match="min_tokens"):
+        decoding_of("beam", 3, 0.7, 1, 0.9, 0, 10, 20, 1)
+
+
+def test_a_wrong_picture_is_one_sentence_and_a_fault_is_logged(
+        caplog: pytest.LogCaptureFixture) -> None:
+    @guarded(lambda error: str(error))
+    def handler(what: str) -> Iterator[str]:
+        yield "begun"
+        if what == "user":
+            raise PictureError("This is no picture.")
+        raise ZeroDivisionError("secret")
+
+    assert list(handler("user")) == ["begun", "This is no picture."]
+    with caplog.at_level(logging.ERROR):
+        assert list(handler("fault")) == ["begun", SORRY]
+    assert "ZeroDivisionError" in caplog.text and "secret" not in SORRY
+
+
+def test_a_picture_deleted_meanwhile_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="no longer here"):
+        read_picture(str(tmp_path / "gone.png"))
+    with pytest.raises(PictureError, match="Choose a picture first"):
+        read_picture(None)
+
+
+def test_bars_stay_inside_and_escape() -> None:
+    made = bars([("<script>", 1.7), ("b", -1)], "a \"label\"")
+    assert "<script>" not in made and "width:100.0%" in made and "width:0.0%" in made
+    assert "a &quot;label&quot;" in made
+    assert [percent(v) for v in (0.0001, 0.012, 0.5)] == ["under 0.1%", "1.2%", "50%"]
+
+
+def test_sentences_are_read_line_by_line() -> None:
+    assert lines_of(" a \n\n b\r\n") == ["a", "b"]
+    with pytest.raises(TextError, match="at least one sentence"):
+        lines_of(" \n")
+    with pytest.raises(TextError, match=str(LIMITS.max_sentences)):
+        lines_of("a\n" * (LIMITS.max_sentences + 1))
+    best = rank([Match("low", 0.1, 0.0), Match("high", 0.9, 0.0)])
+    assert [match.text for match in best] == ["high", "low"]
+
+
+def test_hits_name_their_file_safely(colours: dict[str, str]) -> None:
+    made = hits_html([Hit("1", colours["red"], 0.5, 40, 30),
+                      Hit("2", "/nowhere/${alert(1)}<b>.png", 0.25, 4, 3)], "Choose one.")
+    assert 'alt="red.png"' in made and ">0.500<" in made and "no longer there" in made
+    assert "<b>" not in made and made.count("<button") == 2
+    assert "<button" not in hits_html([Hit("1", colours["red"], 0.5, 40, 30)], "")
+
+
+# Galleries
+
+def test_uploads_are_searched_and_bad_ones_named(engine: Engine, colours: dict[str, str],
+                                                 tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    album = album_of_files(engine, [*colours.values(), str(tmp_path / "text.png")], "your upload")
+    assert [Path(hit.path).stem for hit in album.opened().search_text("green", 3)][0] == "green"
+    assert "<strong>3 pictures to search</strong>" in album.report()
+    assert "text.png is not a picture" in album.report()
+    album.close()
+    album.close()
+    with pytest.raises(StoreError, match="no longer here"):
+        album.opened()
+
+
+def test_uploads_without_one_picture_are_refused(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(PictureError, match="0 bytes"):
+        album_of_files(engine, [str(tmp_path / "empty.png")], "your upload")
+    with pytest.raises(PictureError, match=str(LIMITS.max_uploads)):
+        album_of_files(engine, ["x"] * (LIMITS.max_uploads + 1), "your upload")
+
+
+def test_only_allowed_folders_are_read(engine: Engine, colours: dict[str, str],
+                                       tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    inside.mkdir()
+    outside.mkdir()
+    os.replace(colours["red"], inside / "red.png")
+    os.replace(colours["blue"], outside / "blue.png")
+    (inside / "way-out").symlink_to(outside)
+    allowed = context(engine, folders=(inside,))
+    assert album_of_folder(allowed, f' "{inside}" ').opened().count() >= 1
+    for path in (outside, inside / ".." / "out", inside / "way-out", Path("/")):
+        with pytest.raises(PictureError, match="--allow-folder"):
+            album_of_folder(allowed, str(path))
+    with pytest.raises(PictureError, match="Type the path"):
+        album_of_folder(allowed, "  ")
+
+
+# What is left behind
+
+def test_an_upload_goes_with_the_last_page_that_uses_it(tmp_path: Path) -> None:
+    sessions, shared, own = Sessions(), tmp_path / "a.png", tmp_path / "b.png"
+    shared.write_bytes(b"x")
+    own.write_bytes(b"x")
+    closed = []
+    sessions.keep(request_of("one"), [str(shared), str(own), None])
+    sessions.keep(request_of("two"), [str(shared)])
+    sessions.on_leave(request_of("one"), lambda: closed.append("one"))
+    sessions.leave(request_of("one"))
+    assert shared.exists() and not own.exists() and closed == ["one"]
+    sessions.leave(request_of("two"))
+    assert not shared.exists()
+    sessions.leave(request_of("two"))  # nothing left to do
+
+
+def test_the_scratch_folder_goes_and_takes_what_a_killed_process_left(tmp_path: Path) -> None:
+    kill = ("import os, signal, sys; from pathlib import Path\n"
+            "from vitdemo.ui.scratch import scratch_folder\n"
+            "with scratch_folder(Path(sys.argv[1])) as folder:\n"
+            "    (folder / 'photo.jpg').write_bytes(b'x')\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n")
+    subprocess.run([sys.executable, "-c", kill, str(tmp_path)], cwd=ROOT, check=False, timeout=120)
+    assert len(list(tmp_path.rglob("photo.jpg"))) == 1
+    with scratch_folder(tmp_path) as first:
+        assert not list(tmp_path.rglob("photo.jpg"))
+        (first / "photo.jpg").write_bytes(b"x")
+        assert first.stat().st_mode & 0o077 == 0
+        with scratch_folder(tmp_path):
+            assert (first / "photo.jpg").exists()  # a living process keeps its own
+    assert not list(tmp_path.iterdir())
+
+
+# The start
+
+@pytest.fixture
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("SPACE_ID", "SPACES_ZERO_GPU", "GRADIO_SERVER_NAME", "GRADIO_SHARE"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_alone_by_default_and_open_in_a_space(plain_environment: pytest.MonkeyPatch) -> None:
+    args = app.parse([])
+    assert (args.host, args.share, args.alone) == ("127.0.0.1", False, True)
+    assert not app.parse(["--share"]).alone and not app.parse(["--host", "0.0.0.0"]).alone
+    plain_environment.setenv("SPACE_ID", "somebody/vitdemo")
+    args = app.parse([])
+    assert args.host == "0.0.0.0" and not args.alone
+
+
+@pytest.mark.parametrize("argv", [["--allow-folder", "x", "--share"], ["--port", "70000"],
+                                  ["--allow-folder", "x", "--host", "0.0.0.0"]])
+def test_flags_that_do_not_go_together(argv: list[str], plain_environment: pytest.MonkeyPatch,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app.parse(argv)
+    assert ended.value.code == 2 and argv[0] in capsys.readouterr().err
+
+
+def test_a_missing_model_ends_with_one_line(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "SPACE_ID"}
+    done = subprocess.run([sys.executable, "app.py", "--model", str(tmp_path / "nothing")],
+                          cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180,
+                          check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.fullmatch(r"vitdemo: .*nothing.*\n", done.stderr), done.stderr
+
+
+def test_zero_gpu_borrows_for_every_use_of_the_model(
+        plain_environment: pytest.MonkeyPatch) -> None:
+    assert app.zero_gpu() is None
+    borrowed: list[str] = []
+
+    def gpu(function):  # noqa: ANN001, ANN202 - as spaces.GPU: a plain or a generator function
+        def run(*args: object, **settings: object) -> object:
+            borrowed.append(function.__name__)
+            return function(*args, **settings)
+        return run
+
+    plain_environment.setenv("SPACES_ZERO_GPU", "true")
+    plain_environment.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=gpu))
+    engine = planted_engine()
+    app.borrow_gpu(engine, app.zero_gpu())
+    photo = open_picture(Image.new("RGB", (32, 32), "red"))
+    assert list(engine.stream(photo))[-1].raw_text == CAPTION["en"]
+    engine.ask(photo, "what?")
+    engine.match(photo, ["red"])
+    engine.explain(photo, "red")
+    gallery = engine.gallery()
+    gallery.add([("red.png", photo)])
+    assert gallery.search_text("red")[0].path == "red.png"
+    gallery.close()
+    assert borrowed == ["borrowed_stream", "ask", "match", "explain", "embed_pictures",
+                        "embed_texts"]
+    gc.collect()
+
+
+def test_candidates_need_no_probability_to_be_shown() -> None:
+    assert "0.0%" in bars([(one.text, one.probability) for one in (Candidate("x", 0.0),)], "l")
