@@ -81,9 +81,10 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     from vitdemo.config import LIMITS, EngineConfig
     from vitdemo.engine import Engine
-    from vitdemo.ui import Settings, build_ui, launch_settings
 
     engine = Engine.load(EngineConfig(model=args.model, device=args.device))
+    from vitdemo.ui import Settings, build_ui, launch_settings  # slow, so a wrong model shows first
+
     if gpu is not None:
         borrow_gpu(engine, gpu)
     folders = tuple(args.allow_folder or [Path.home()]) if args.alone else ()
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     gpu = zero_gpu()
     from vitdemo.errors import VitDemoError
-    from vitdemo.ui.scratch import scratch_folder
+    from vitdemo.scratch import scratch_folder
 
     try:
         with scratch_folder() as uploads:

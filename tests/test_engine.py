@@ -94,6 +94,7 @@ def test_a_batch_does_not_push_pictures_out_of_the_cache(backend: Planted) -> No
     assert vectors.shape == (21, 3) and vectors.dtype == np.float32
     assert vectors[20].argmax() == 0 and vectors[3].argmax() == 1
     assert backend.batches == [1, 16, 4]  # the red one came from the cache
+    assert len(engine._cache) == 1
     engine.ask(picture("red"), "what colour?")
     assert len(backend.batches) == 3
 

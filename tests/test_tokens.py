@@ -9,7 +9,7 @@ from vitdemo.tokens import TextTokenizer
 
 
 @pytest.mark.parametrize("text", ["a dog runs on the grass", "一只狗在草地上跑。",
-                                  "two dogs , playing .", "zebra"])
+                                  "two dogs , playing .", "zebra", "a t-shirt", "10:30 man's"])
 def test_decoding_gives_the_text_again(tokenizer: TextTokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.pieces(text)[0]) == text
 

@@ -15,7 +15,7 @@ from conftest import make_model, make_picture
 
 from train.data import Question, Row, read_split
 from train.features import VIEWS, View, open_features
-from train.finetune import FinetuneConfig, main, rate_at
+from train.finetune import FinetuneConfig, main, rate_at, read_rows
 from train.instructions import (
     human_questions,
     is_short,
@@ -228,3 +228,19 @@ def test_bad_rows_stop_the_run_or_are_skipped(data: Path, start: Path, tmp_path:
     assert "line 4" in capsys.readouterr().err
     assert main(arguments(data, start, tmp_path / "b", "--skip-bad", "--steps", "1")) == 0
     assert "1 skipped" in capsys.readouterr().err
+
+
+def test_a_plain_folder_keeps_every_tenth_picture_for_validation(data: Path, start: Path,
+                                                                 tmp_path: Path) -> None:
+    train, validation = read_rows([data / "train"], skip_bad=False)
+    assert (len(train), len(validation)) == (9, 1)
+    assert not {row.path for row in train} & {row.path for row in validation}
+    both = read_rows([data], skip_bad=False)
+    assert (len(both[0]), len(both[1])) == (10, 4)
+
+
+def test_a_bad_validation_row_is_not_taken_for_no_validation(
+        data: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "validation" / "0.png").unlink()
+    assert main(arguments(data, start, tmp_path / "out")) == 2
+    assert "validation" in capsys.readouterr().err

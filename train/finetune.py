@@ -89,18 +89,42 @@ def rate_at(step: int, config: FinetuneConfig) -> float:
     return 0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
-def read_rows(sources: Sequence[Path], split: str, skip_bad: bool) -> list[Row]:
-    """The rows of one split of every data set; what was skipped is said on standard error."""
-    rows: list[Row] = []
+def read_rows(sources: Sequence[Path], skip_bad: bool) -> tuple[list[Row], list[Row]]:
+    """The rows to train on and those to validate on; what was read is said on standard error.
+
+    A folder that is no data set with splits, only pictures and a metadata.jsonl, gives every tenth
+    row to validation.
+
+    Raises:
+        DataError: there is nothing to train on, or a row is bad.
+    """
+    train: list[Row] = []
+    validation: list[Row] = []
     for source in sources:
-        for name, folder in find_splits(source, split):
-            found = read_split(folder, skip_bad=skip_bad)
-            rows += found.rows
-            for bad in found.skipped:
-                print(f"skipped: {bad}", file=sys.stderr)
-            print(f"{name}, {split}: {len(found.rows)} pictures, {len(found.skipped)} skipped",
-                  file=sys.stderr)
-    return rows
+        folders = [folder for _, folder in find_splits(source, "train")]
+        for folder in folders:
+            rows = _read(folder, skip_bad)
+            if folder == source:
+                validation += rows[9::10]
+                rows = [row for i, row in enumerate(rows) if i % 10 != 9]
+            train += rows
+        try:
+            others = [folder for _, folder in find_splits(source, "validation")]
+        except DataError:
+            print(f"{source} has no validation split", file=sys.stderr)
+            continue
+        for folder in others:
+            if folder not in folders:
+                validation += _read(folder, skip_bad)
+    return train, validation
+
+
+def _read(folder: Path, skip_bad: bool) -> list[Row]:
+    found = read_split(folder, skip_bad=skip_bad)
+    for bad in found.skipped:
+        print(f"skipped: {bad}", file=sys.stderr)
+    print(f"{folder}: {len(found.rows)} pictures, {len(found.skipped)} skipped", file=sys.stderr)
+    return list(found.rows)
 
 
 def to_device(batch: StepBatch, device: torch.device) -> StepBatch:
@@ -298,12 +322,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                               "or choose another --out.")
         args.out.mkdir(parents=True, exist_ok=True)
         start = load_checkpoint(args.start)
-        train = read_rows(args.data, "train", args.skip_bad)
-        try:
-            validation = read_rows(args.data, "validation", args.skip_bad)
-        except DataError:
-            validation = []
-            print("no validation split: the last weights are kept", file=sys.stderr)
+        train, validation = read_rows(args.data, args.skip_bad)
+        if not validation:
+            print("nothing to validate on: the last weights are kept", file=sys.stderr)
         run = Run(start, train, validation, args.out, args.cache,
                   settings(FinetuneConfig, args), settings(MixtureConfig, args),
                   settings(LossConfig, args, "loss-"))

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from train.data import Row
 from train.features import FeatureStore
-from train.metrics import bleu, retrieval_scores
+from train.metrics import bleu, exact_match, retrieval_scores
 from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction
 from vitdemo.models.decoding import Vocabulary, write_all
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
-from vitdemo.words import normalise_answer
+from vitdemo.words import language_of
 
 
 @torch.inference_mode()
@@ -91,12 +91,13 @@ def validate(model: VLM, tokenizer: TextTokenizer, rows: Sequence[Row], store: F
     right: dict[str, list[bool]] = {}
     for start in range(0, len(asked), batch):
         part = asked[start:start + batch]
-        said = write_texts(model, tokenizer, get([row for row, _ in part]),
-                           [question.question for _, question in part], ["en"] * len(part),
+        questions_asked = [question.question for _, question in part]
+        said = write_texts(model, tokenizer, get([row for row, _ in part]), questions_asked,
+                           [language_of(text) for text in questions_asked],
                            Decoding(strategy="greedy", max_tokens=12))
         for text, (_, question) in zip(said, part, strict=True):
             right.setdefault(question.source or "questions", []).append(
-                normalise_answer(text) == normalise_answer(question.answer))
+                exact_match(text, question.answer))
     for source, values in right.items():
         scores[f"accuracy_{source}"] = 100 * sum(values) / len(values)
     scores["total"] = sum(scores.values()) / len(scores)

@@ -4,6 +4,7 @@ Shapes: M texts, T tokens. The encoder reads [CLS] text [SEP]; the decoder write
 token of the language and ends with [SEP].
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from vitdemo.words import is_chinese, split_words
 
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 LANGUAGE_STARTS = {"en": "[EN]", "zh": "[ZH]"}
+# Marks inside a word: "t - shirt" is "t-shirt", "man ' s" is "man's", "10 : 30" is "10:30".
+_TIGHT = re.compile(r"(?<=[^\W_]) ([-'’]) (?=[^\W_])|(?<=\d) ([:.]) (?=\d)")
 SPECIAL = (PAD, UNKNOWN, START, END, *LANGUAGE_STARTS.values())
 
 
@@ -26,11 +29,12 @@ class TextTokenizer:
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
-        ids = {name: tokenizer.token_to_id(name) for name in SPECIAL}
-        lost = [name for name, number in ids.items() if number is None]
+        found = {name: tokenizer.token_to_id(name) for name in SPECIAL}
+        lost = [name for name, number in found.items() if number is None]
         if lost:
             raise CheckpointError(f"tokenizer.json lacks the tokens {', '.join(lost)}; "
                                   "it does not belong to a vitdemo checkpoint.")
+        ids = {name: int(number) for name, number in found.items() if number is not None}
         self.pad, self.unknown, self.end = ids[PAD], ids[UNKNOWN], ids[END]
         self.start = ids[START]
         self.language_start = {language: ids[name] for language, name in LANGUAGE_STARTS.items()}
@@ -107,7 +111,7 @@ class TextTokenizer:
                 text += " " + piece
             else:
                 text += piece
-        return text
+        return _TIGHT.sub(lambda mark: mark.group(1) or mark.group(2), text)
 
     def word_tokens(self, text: str) -> list[tuple[Word, list[int]]]:
         """The whole words of a text, each with the places of its tokens in `pieces`."""

@@ -1,0 +1,1 @@
+"""Benchmarks of vitdemo: each compares two ways in one interleaved run and gives their ratio."""
