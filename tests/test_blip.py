@@ -68,21 +68,21 @@ def test_pixels_are_those_of_the_processor(folders, picture):
 
 @pytest.mark.parametrize("prefix", ["", "a photo of"])
 @pytest.mark.parametrize("settings", [
-    dict(strategy="greedy"), dict(strategy="greedy", min_tokens=9, max_tokens=9),
-    dict(strategy="greedy", repetition_penalty=1.6),
-    dict(strategy="beam", beams=3), dict(strategy="beam", beams=4, length_penalty=-1.0),
-    dict(strategy="beam", beams=5, length_penalty=1.5, min_tokens=5, max_tokens=12),
-    dict(strategy="beam", beams=3, repetition_penalty=1.6, max_tokens=20)])
+    {"strategy": "greedy"}, {"strategy": "greedy", "min_tokens": 9, "max_tokens": 9},
+    {"strategy": "greedy", "repetition_penalty": 1.6},
+    {"strategy": "beam", "beams": 3}, {"strategy": "beam", "beams": 4, "length_penalty": -1.0},
+    {"strategy": "beam", "beams": 5, "length_penalty": 1.5, "min_tokens": 5, "max_tokens": 12},
+    {"strategy": "beam", "beams": 3, "repetition_penalty": 1.6, "max_tokens": 20}])
 def test_words_equal_those_of_transformers(folders, backends, picture, prefix, settings):
     backend = backends["captioning"]
     model, tokenizer, pixels = theirs(folders["captioning"], "captioning", picture)
     decoding = Decoding(**{"max_tokens": 15, **settings})
     prompt = {"input_ids": tokenizer(prefix, return_tensors="pt")["input_ids"]} if prefix else {}
-    sure = dict(do_sample=False, max_new_tokens=decoding.max_tokens,
-                min_new_tokens=decoding.min_tokens,
-                repetition_penalty=float(decoding.repetition_penalty))
+    sure = {"do_sample": False, "max_new_tokens": decoding.max_tokens,
+            "min_new_tokens": decoding.min_tokens,
+            "repetition_penalty": float(decoding.repetition_penalty)}
     if decoding.strategy == "beam":
-        sure |= dict(num_beams=decoding.beams, length_penalty=decoding.length_penalty)
+        sure |= {"num_beams": decoding.beams, "length_penalty": decoding.length_penalty}
     want = model.generate(pixel_values=pixels, **prompt, **sure)[0].tolist()
     want = [number for number in want[1:] if number not in (0, 3)]  # padding and the end
     *_, drafts = backend._writers["captioning"].write(
@@ -92,7 +92,8 @@ def test_words_equal_those_of_transformers(folders, backends, picture, prefix, s
     prompt_ids = backend._checkpoints["captioning"].ids(prefix)[0]
     assert [*prompt_ids, *drafts[0].ids] == want
     *_, last = backend.generate(features_of(backend, picture), prefix, "en", decoding)
-    assert last.final and last.text == backend._checkpoints["captioning"].text(want)
+    assert last.final
+    assert last.text == backend._checkpoints["captioning"].text(want)
 
 
 def test_log_probability_is_that_of_one_teacher_forced_pass(backends, picture):
@@ -115,7 +116,8 @@ def test_presets_of_our_own_model_are_no_prefix(backends, picture):
     *_, preset = backend.generate(features, PRESETS["en"]["describe"], "en", decoding)
     *_, begun = backend.generate(features, "two birds", "en", decoding)
     assert preset == plain
-    assert begun.text.startswith("two birds") and len(begun.text) > len("two birds")
+    assert begun.text.startswith("two birds")
+    assert len(begun.text) > len("two birds")
 
 
 def test_best_answer_is_at_least_as_probable_as_the_greedy_one(folders, backends, picture):
@@ -193,7 +195,8 @@ def test_answer_maps_go_through_the_question(folders, backends, picture):
     share = torch.stack(written.cross_attentions)[:, 0].mean((0, 1))[:2]
     second = torch.einsum("at,lhtk->lhak", share, first)
     np.testing.assert_allclose(told.weights, second.numpy(), atol=1e-5)
-    assert "question" in told.note and asked.note == ""
+    assert "question" in told.note
+    assert asked.note == ""
 
 
 def test_words_take_the_mean_of_their_tokens():
@@ -210,7 +213,8 @@ def test_one_backend_holds_one_checkpoint_of_each_kind(folders, backends, pictur
     names = "+".join(str(folder) for folder in folders.values())
     both = load_backend(EngineConfig(model=f"blip:{names}", device="cpu"))
     assert both.info.tasks == {"caption", "ask", "match", "embed", "explain"}
-    assert both.info.missing == {} and both.info.dimension == 24
+    assert both.info.missing == {}
+    assert both.info.dimension == 24
     features = both.encode_pictures([picture])[0]
     single = backends["retrieval"]
     alone = single.score_pairs(single.encode_pictures([picture]), ["a dog"])
@@ -218,7 +222,8 @@ def test_one_backend_holds_one_checkpoint_of_each_kind(folders, backends, pictur
     assert set(features.data.states) == {"retrieval"}, "only what was needed was encoded"
     *_, step = both.generate(features, "", "en", Decoding(strategy="greedy", max_tokens=4))
     both.answer(features, "who?", "en")
-    assert step.final and not features.data.pixels, "pixels go once every encoder has seen them"
+    assert step.final
+    assert not features.data.pixels, "pixels go once every encoder has seen them"
 
 
 def test_two_checkpoints_of_one_kind_are_refused(folders):

@@ -104,6 +104,9 @@ class App:
         width, height, data = found
         return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
 
+    def control(self, label: str) -> "playwright.Locator":
+        return self.page.locator("#describe-view").get_by_label(label)
+
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
@@ -136,7 +139,7 @@ def test_a_word_moves_the_map_to_where_it_came_from(app: App, pictures: Path) ->
     app.give("describe-picture", pictures / "red.png")
     words = app.words()
     assert words.all_inner_texts() == "A cat on the left and a dog on the right".split()
-    app.page.get_by_label("Layer").select_option(label="Step 1")
+    app.control("Layer").select_option(label="Step 1")
     words.nth(4).click()
     app.settled("0:4:0:-1")
     pixels = app.map()
@@ -165,20 +168,20 @@ def test_nothing_in_the_viewer_calls_the_server(app: App, pictures: Path) -> Non
     before = len(app.requests)
     words.nth(4).click()
     page = app.page
-    page.get_by_label("Layer").select_option(label="Step 2")
-    page.get_by_label("Head").select_option(label="Head 3")
+    app.control("Layer").select_option(label="Step 2")
+    app.control("Head").select_option(label="Head 3")
     app.settled("0:4:1:2")
     means = corner_means(app.map())  # layer 2 head 3 looks at the top, whatever the word
     assert np.abs(means["top"] - CIVIDIS_HIGH).max() < 4, means
     assert np.abs(means["bottom"] - CIVIDIS_LOW).max() < 4, means
-    page.get_by_label("Colours").select_option(label="Viridis")
+    app.control("Colours").select_option(label="Viridis")
     assert np.abs(corner_means(app.map())["bottom"] - (68, 1, 84)).max() < 4
-    page.get_by_label("Map strength").fill("100")
+    app.control("Map strength").fill("100")
     assert app.map()[..., 3].min() == 255
     smooth = app.map()
-    page.get_by_label("Show the model's grid").check()
+    app.control("Show the model's grid").check()
     assert not np.array_equal(smooth, app.map())
-    page.get_by_label("Colours").select_option(label="Spotlight")
+    app.control("Colours").select_option(label="Spotlight")
     words.nth(2).hover()
     page.locator("#describe-view .vd-stage").hover(position={"x": 20, "y": 20})
     assert "times the average" in page.locator("#describe-view .vd-readout").inner_text()
@@ -308,7 +311,7 @@ def broken_files(folder: Path) -> dict[str, str]:
 
 def test_a_bad_file_gives_one_sentence_and_costs_nothing_else(app: App, pictures: Path,
                                                               tmp_path: Path) -> None:
-    instruction = app.page.locator("#describe-instruction input")
+    instruction = app.page.locator("#describe-instruction textarea")
     instruction.fill("Say: my own words")
     for name, reason in broken_files(tmp_path).items():
         app.give("describe-picture", tmp_path / name)
@@ -326,17 +329,16 @@ def test_a_bad_file_gives_one_sentence_and_costs_nothing_else(app: App, pictures
 
 
 def odd_files(folder: Path) -> list[str]:
-    """Unusual pictures that are welcome, all 80 x 40 once upright."""
-    plain = Image.new("RGB", (80, 40), "red")
-    plain.convert("CMYK").save(folder / "cmyk.jpg")
+    """Unusual pictures that are welcome, all 80 x 40 once upright, each of another colour."""
+    plain = [Image.new("RGB", (80, 40), (250 - 40 * i, 40 * i, 90)) for i in range(6)]
+    plain[0].convert("CMYK").save(folder / "cmyk.jpg")
     Image.fromarray(np.full((40, 80), 40000, np.uint16)).save(folder / "deep.png")
-    plain.convert("P").save(folder / "palette.png")
-    plain.save(folder / "moving.gif", save_all=True,
-               append_images=[Image.new("RGB", (80, 40), "blue")])
-    plain.save(folder / "new.webp")
+    plain[2].convert("P").save(folder / "palette.png")
+    plain[3].save(folder / "moving.gif", save_all=True, append_images=[plain[0]])
+    plain[4].save(folder / "new.webp")
     turned = Image.Exif()
     turned[0x0112] = 6
-    plain.rotate(90, expand=True).save(folder / "turned.jpg", exif=turned)
+    plain[5].rotate(90, expand=True).save(folder / "turned.jpg", exif=turned)
     return ["cmyk.jpg", "deep.png", "palette.png", "moving.gif", "new.webp", "turned.jpg"]
 
 
@@ -355,7 +357,7 @@ def test_odd_pictures_are_described_upright(app: App, tmp_path: Path) -> None:
 
 
 def test_a_fault_of_the_program_is_one_calm_sentence(app: App, pictures: Path) -> None:
-    app.page.locator("#describe-instruction input").fill("Break.")
+    app.page.locator("#describe-instruction textarea").fill("Break.")
     app.give("describe-picture", pictures / "red.png")
     app.page.locator("#describe-view .vd-message", has_text="Something went wrong").wait_for()
     app.page.wait_for_selector("#describe-picture img")  # the picture was not at fault
@@ -364,7 +366,7 @@ def test_a_fault_of_the_program_is_one_calm_sentence(app: App, pictures: Path) -
 def test_chinese_words_are_whole(app: App, pictures: Path) -> None:
     app.page.get_by_label("中文").check()
     app.page.wait_for_function(
-        "document.querySelector('#describe-instruction input').value === '描述这张图片。'")
+        "document.querySelector('#describe-instruction textarea').value === '描述这张图片。'")
     app.give("describe-picture", pictures / "red.png")
     words = app.words()
     assert "左边" in words.all_inner_texts() and "右边" in words.all_inner_texts()

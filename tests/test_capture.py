@@ -92,7 +92,7 @@ def test_one_teacher_forced_pass_equals_recording_step_by_step(blip):
 
 
 def test_hooks_go_even_when_the_pass_fails(blip):
-    writer, memory = blip
+    writer, _ = blip
     modules = writer.reader.cross_attentions
     with pytest.raises(RuntimeError), \
             capture_cross_attention(modules, returned_weights):
@@ -174,4 +174,5 @@ def test_blocks_may_be_nested(fused):
         module(x, memory)
         with capture_cross_attention([module], again) as inner:
             module(x, memory)
-    assert outer.weights[0].shape[2] == 6 and inner.weights[0].shape[2] == 3
+    assert outer.weights[0].shape[2] == 6
+    assert inner.weights[0].shape[2] == 3

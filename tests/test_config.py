@@ -30,7 +30,7 @@ def test_a_configuration_comes_back_from_its_fields() -> None:
 
 @pytest.mark.parametrize("changes, named", [
     ({"width": 0}, "width is 0"), ({"width": -4}, "width is -4"), ({"width": 2.5}, "width is 2.5"),
-    ({"width": "64"}, "width is '64'"), ({"heads": 5}, "heads is 5.*divisor of width"),
+    ({"width": "64"}, "width is '64'"), ({"heads": 5}, r"heads is 5.*divisor of width"),
     ({"text_heads": 7}, "text_heads is 7"), ({"fusion": "sum"}, "fusion is 'sum'.*concat"),
     ({"vocabulary": 0}, "vocabulary"), ({"max_text_tokens": 0}, "max_text_tokens"),
     ({"wdth": 3}, "wdth is 3.*there is none"),
@@ -41,7 +41,7 @@ def test_bad_model_settings(changes: dict[str, object], named: str) -> None:
 
 
 def test_an_unknown_size() -> None:
-    with pytest.raises(ConfigError, match="size is 'huge'.*tiny, small, base"):
+    with pytest.raises(ConfigError, match=r"size is 'huge'.*tiny, small, base"):
         ModelConfig.from_size("huge")
 
 

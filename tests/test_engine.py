@@ -190,7 +190,7 @@ def test_too_many_sentences_are_refused(engine: Engine) -> None:
 
 def test_languages_that_the_model_lacks_are_refused_by_name() -> None:
     engine = Engine(Planted(languages=("en",)))
-    with pytest.raises(TaskError, match="中文.*knows English"):
+    with pytest.raises(TaskError, match=r"中文.*knows English"):
         engine.stream(picture(), language="zh")
     with pytest.raises(TaskError, match="'fr'"):
         engine.caption(picture(), language="fr")

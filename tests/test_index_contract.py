@@ -172,9 +172,9 @@ def test_equal_scores_come_by_path(index: Index) -> None:
                                     np.ones(8, np.float32)])
 def test_a_vector_that_does_not_fit_is_refused(index: Index, vector: np.ndarray) -> None:
     index.add([entry("a", axis(0))])
-    with pytest.raises(StoreError, match="shape|length"):
+    with pytest.raises(StoreError, match=r"shape|length"):
         index.add([entry("b", axis(1)), entry("c", vector)])
-    with pytest.raises(StoreError, match="shape|length"):
+    with pytest.raises(StoreError, match=r"shape|length"):
         index.search(vector, 3)
     assert index.count() == 1  # b was not taken in either
 

@@ -1,5 +1,7 @@
 """Languages, whole words, and how a model's text is shown to a person."""
 
+import itertools
+
 import pytest
 
 from vitdemo.words import (
@@ -16,7 +18,7 @@ def texts(text: str) -> list[str]:
     words = split_words(text)
     for word in words:
         assert text[word.start:word.end] == word.text
-    assert all(a.end <= b.start for a, b in zip(words, words[1:], strict=False))
+    assert all(a.end <= b.start for a, b in itertools.pairwise(words))
     return [word.text for word in words]
 
 

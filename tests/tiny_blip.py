@@ -18,9 +18,11 @@ CLASSES: dict[str, Any] = {"captioning": BlipForConditionalGeneration,
                            "VQA": BlipForQuestionAnswering,
                            "retrieval": BlipForImageTextRetrieval}
 SIDE, PATCH = 32, 8
-_WORDS = ("a the of on in at is are with and dog cat man woman red blue green ball grass sky tree "
-          "bird runs sits plays eats two three what colour who where how many photo picture beach "
-          "water white black young big small hat car street yes no skate ##board ##s ##ing ##ed").split()
+_WORDS = """
+a the of on in at is are with and dog cat man woman red blue green ball grass sky tree bird runs
+sits plays eats two three what colour who where how many photo picture beach water white black
+young big small hat car street yes no skate ##board ##s ##ing ##ed
+""".split()  # noqa: SIM905
 
 
 def vocabulary() -> dict[str, int]:
@@ -36,13 +38,14 @@ def save_tiny_blip(folder: Path, kind: str, seed: int = 0) -> Path:
     """Make a checkpoint of one kind ("captioning", "VQA" or "retrieval") in ``folder``."""
     words = vocabulary()
     size = len(words) + 2  # the real ones have two tokens that the tokenizer does not know
-    text = dict(vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=3,
-                num_attention_heads=4, max_position_embeddings=512, bos_token_id=len(words),
-                eos_token_id=2, pad_token_id=0, sep_token_id=words["[SEP]"],
-                initializer_range=0.3)
-    vision = dict(hidden_size=32 if kind == "VQA" else 48, intermediate_size=64, num_hidden_layers=2,
-                  num_attention_heads=4, image_size=SIDE, patch_size=PATCH,
-                  initializer_range=0.2)
+    text = {"vocab_size": size, "hidden_size": 32, "intermediate_size": 64,
+            "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 512,
+            "bos_token_id": len(words), "eos_token_id": 2, "pad_token_id": 0,
+            "sep_token_id": words["[SEP]"], "initializer_range": 0.3}
+    # A VQA decoder reads the question's states with layers made for the picture's width.
+    vision = {"hidden_size": 32 if kind == "VQA" else 48, "intermediate_size": 64,
+              "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": SIDE,
+              "patch_size": PATCH, "initializer_range": 0.2}
     config = BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=24,
                         initializer_range=0.3)
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""Every setting of the model and the engine, as frozen dataclasses; a bad value is refused by name."""
+"""Every setting of the model and the engine, as frozen dataclasses; a bad value is refused."""
 
 from dataclasses import dataclass, fields
 from typing import Any

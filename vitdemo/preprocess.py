@@ -5,6 +5,7 @@ original. The model's square is the whole picture squeezed to picture_size x pic
 is cropped, so every region of the grid is a plain rectangle of the original.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -138,10 +139,8 @@ def _finish(image: Image.Image, name: str, limits: Limits, owned: bool) -> Pictu
     except _BROKEN as error:
         raise _broken(name, error) from error
     image = image if owned else image.copy()
-    try:
+    with contextlib.suppress(*_BROKEN):  # damaged EXIF data in a sound picture: not turned
         ImageOps.exif_transpose(image, in_place=True)
-    except _BROKEN:
-        pass  # damaged EXIF data in a sound picture: there is nothing to turn it by
     rgb = _to_rgb(image)
     return Picture(rgb, _digest(rgb), name)
 

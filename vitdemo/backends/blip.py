@@ -58,7 +58,8 @@ class BlipBackend(Backend):
 
     def __init__(self, checkpoints: Sequence[BlipCheckpoint]) -> None:
         self._checkpoints = {checkpoint.kind: checkpoint for checkpoint in checkpoints}
-        assert checkpoints and len(self._checkpoints) == len(checkpoints)
+        assert checkpoints
+        assert len(self._checkpoints) == len(checkpoints)
         self._readers: dict[str, Reader] = {}
         self._writers: dict[str, Writer] = {}
         for kind, checkpoint in self._checkpoints.items():

@@ -69,8 +69,7 @@ def word_places(text: str, offsets: Sequence[tuple[int, int]],
 def merge_tokens(weights: Tensor, places: Sequence[Sequence[int]]) -> np.ndarray:
     """Mean over each word's tokens: (L, H, T, K) to float32 (L, H, Q, K). A word of which the
     tokenizer kept nothing gets zeros."""
-    layers, heads, tokens, regions = weights.shape
-    mean = torch.zeros(len(places), tokens)
+    mean = torch.zeros(len(places), weights.shape[2])
     for row, found in zip(mean, places, strict=True):
         if found:
             row[list(found)] = 1 / len(found)

@@ -23,8 +23,8 @@ BATCH_MEGAPIXELS = 100  # at most, of the pictures of one batch together: they l
 STORE_EVERY = 256  # pictures; each change of a store has its price
 # Endings of files that are taken for pictures; the rest of a folder is left alone. HEIC cannot be
 # read, but its owner should be told so.
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .mpo .avif .jp2 "
-                     ".ppm .pgm .heic .heif".split())
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib",
+                      ".tif", ".tiff", ".mpo", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"))
 
 Progress = Callable[[int, int, str], None]
 
@@ -175,7 +175,7 @@ class Gallery:
                     batch, pixels = [], 0
                 batch.append((str(path), picture))
                 pixels += size
-            if len(batch) == BATCH or done == len(paths) and batch:
+            if len(batch) == BATCH or (done == len(paths) and batch):
                 yield self._entries(batch)
                 batch, pixels = [], 0
             if progress is not None:

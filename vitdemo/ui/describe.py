@@ -17,6 +17,7 @@ from vitdemo.ui.parts import (
     MODEL,
     QUIET,
     Context,
+    chips,
     clickable_html,
     drop_refused,
     guarded,
@@ -52,10 +53,10 @@ def build_describe(context: Context) -> PictureTab:
             language = gr.Radio(
                 [(LANGUAGES.get(code, code), code) for code in languages], value=languages[0],
                 label="Language", visible=len(languages) > 1, elem_id="describe-language")
-            instruction = gr.Dropdown(
-                list(PRESETS[languages[0]].values()), value=default_instruction(languages[0]),
-                allow_custom_value=True, label="Instruction (choose one or write your own)",
-                elem_id="describe-instruction")
+            instruction = gr.Textbox(
+                default_instruction(languages[0]), lines=1, max_lines=4,
+                label="Instruction: what should it tell you?", elem_id="describe-instruction")
+            presets = clickable_html(_preset_chips(languages[0]), elem_id="describe-presets")
             run = gr.Button("Describe", variant="primary", elem_id="describe-run")
             controls = _decoding_controls()
         with gr.Column(scale=7, min_width=300):
@@ -83,7 +84,9 @@ def build_describe(context: Context) -> PictureTab:
         describe, inputs, outputs, api_visibility="private", **busy)
     emptied = picture.clear(lambda: {"hint": HINT}, None, view, **QUIET)
     drop_refused(clicked, refused, picture)
-    language.change(_presets, language, instruction, **QUIET)
+    instruction.submit(describe, inputs, outputs, api_visibility="private", **busy)
+    presets.click(_preset, language, instruction, **QUIET)
+    language.change(_other_language, [language, instruction], [instruction, presets], **QUIET)
     return PictureTab(picture, (drop_refused(given, refused, picture), chosen, emptied))
 
 
@@ -123,9 +126,21 @@ def decoding_of(strategy: str, beams: float, length_penalty: float, temperature:
                     int(seed or 0), int(max_tokens), int(min_tokens), float(repetition_penalty))
 
 
-def _presets(language: str) -> Any:
-    return gr.update(choices=list(PRESETS[language].values()),
-                     value=default_instruction(language))
+def _preset_chips(language: str) -> str:
+    return chips(list(PRESETS[language].values()), "Ready-made instructions")
+
+
+def _preset(event: gr.EventData, language: str) -> str:
+    return list(PRESETS[language].values())[event.index]
+
+
+def _other_language(language: str, instruction: str) -> tuple[str, str]:
+    """A ready-made instruction changes with the language; what the person wrote stays."""
+    for known in PRESETS.values():
+        for name, text in known.items():
+            if text == instruction.strip():
+                return PRESETS[language][name], _preset_chips(language)
+    return instruction or default_instruction(language), _preset_chips(language)
 
 
 def _decoding_controls() -> list[Any]:
