@@ -112,7 +112,9 @@ def time_app(checkpoint: Path, picture: Path) -> tuple[float, float]:
                 app.kill()
                 app.wait()
     if not isinstance(shown, dict) or not shown.get("texts"):
-        raise BenchmarkError(f"the app gave no caption with maps: {str(shown)[:300]}")
+        said_instead = {name: value for name, value in shown.items() if name != "picture"} \
+            if isinstance(shown, dict) else shown
+        raise BenchmarkError(f"the app gave no caption with maps, but {str(said_instead)[:300]}.")
     return ready, answered
 
 

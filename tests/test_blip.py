@@ -7,6 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    Response,
+)
 from PIL import Image
 from tiny_blip import CLASSES, SIDE, save_tiny_blip
 from transformers import BlipProcessor
@@ -262,7 +269,7 @@ def test_revision_follows_the_weights(folders, backends, tmp_path):
     assert other != again
 
 
-def test_unusable_checkpoints_are_refused_clearly(folders, tmp_path, monkeypatch):
+def test_unusable_checkpoints_are_refused_clearly(folders, tmp_path):
     def spoilt(name: str) -> Path:
         return Path(shutil.copytree(folders["captioning"], tmp_path / name))
 
@@ -291,13 +298,28 @@ def test_unusable_checkpoints_are_refused_clearly(folders, tmp_path, monkeypatch
     for source, message in cases.items():
         with pytest.raises(CheckpointError, match=message):
             load_checkpoint(source, CPU)
-    monkeypatch.setattr("vitdemo.backends.blip_load.BlipConfig.get_config_dict", _no_network)
-    with pytest.raises(CheckpointError, match="hf download Some/blip"):
+
+
+@pytest.mark.parametrize(("fault", "message"), [
+    (HTTPError("Name or service not known"), "hf download Some/blip"),
+    (OfflineModeIsEnabled("offline mode is enabled"), "hf download Some/blip"),
+    (HfHubHTTPError("404: no such repository", response=Response(404)), "does not give Some/blip"),
+    (HFValidationError("bad name"), "neither a folder nor a name")])
+def test_the_hubs_faults_are_told_apart(monkeypatch, fault, message):
+    def refuse(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("vitdemo.backends.blip_load.HfApi.model_info", refuse)
+    with pytest.raises(CheckpointError, match=message):
         load_checkpoint("Some/blip", CPU)
 
 
-def _no_network(name: str) -> None:
-    raise OSError(f"We couldn't connect to the hub to load {name}")
+def test_a_model_that_was_downloaded_before_needs_no_network(folders, monkeypatch):
+    module = "vitdemo.backends.blip_load"
+    monkeypatch.setattr(f"{module}.try_to_load_from_cache", lambda *_: "/cache/file")
+    monkeypatch.setattr(f"{module}.HfApi.model_info", None)  # not to be called
+    with pytest.raises(CheckpointError, match="config.json of Some/blip cannot be read"):
+        load_checkpoint("Some/blip", CPU)  # it looks in the cache alone, where it is not
 
 
 def test_names_lead_to_families(folders, tmp_path):

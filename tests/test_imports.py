@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent
 # Layers from the bottom; a module may import its own layer and those below it.
 LAYERS = (
     ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
-     "vitdemo.instructions", "vitdemo.words", "vitdemo.lock", "vitdemo.cache"),
+     "vitdemo.instructions", "vitdemo.words", "vitdemo.lock", "vitdemo.cache",
+     "vitdemo.scratch"),
     ("vitdemo.preprocess", "vitdemo.tokens"),
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),

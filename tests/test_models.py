@@ -8,7 +8,7 @@ from vitdemo.config import FUSIONS, ModelConfig
 from vitdemo.errors import ConfigError
 from vitdemo.models.fusion import FusionBlock, Modulation
 from vitdemo.models.layers import CrossAttention, attend, sinusoid
-from vitdemo.models.vision import VisionEncoder
+from vitdemo.models.vision import Stride, VisionEncoder, region_edges
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
@@ -172,3 +172,37 @@ def test_the_dial_builds_every_size() -> None:
             assert config.width % config.heads == 0
     with pytest.raises(ConfigError, match="backbone"):
         VisionEncoder("no_such_model", 64, 32)
+
+
+def test_regions_lie_where_their_cells_look() -> None:
+    for backbone, side in (("tf_efficientnet_lite0", 84), ("resnet18", 96), ("test_vit", 64)):
+        vision = VisionEncoder(backbone, side, 32).eval()
+        count = vision.grid[0]
+        edges = vision.edges[0]
+        assert len(edges) == count + 1 and edges == sorted(edges)
+        assert edges[0] == 0.0 and edges[-1] == 1.0
+    assert VisionEncoder("test_vit", 64, 32).edges[0] == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+
+
+def test_the_edges_of_the_demo_model_are_those_of_its_strides() -> None:
+    vision = VisionEncoder("tf_efficientnet_lite2", 260, 384)
+    middles = [32 * i + 3.5 for i in range(9)]  # worked out by hand from the five strides
+    want = [0, *((a + b) / 2 / 260 for a, b in zip(middles, middles[1:], strict=False)), 1]
+    assert vision.edges[0] == pytest.approx(want)
+
+
+def test_a_strided_convolution_sees_where_the_edges_say() -> None:
+    """A chain of real layers with weights of one sees, per cell, pixels around the region."""
+    chain = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3, 2, 1, bias=False),
+                                torch.nn.Conv2d(1, 1, 5, 2, 2, bias=False))
+    for layer in chain:
+        torch.nn.init.ones_(layer.weight)
+    strides = [Stride(32, 2, 3, 1), Stride(16, 2, 5, 2)]
+    edges = region_edges(8, 32, strides)
+    for cell in (2, 3, 4, 5):
+        pixels = torch.zeros(1, 1, 32, 32, requires_grad=True)
+        chain(pixels)[0, 0, cell, cell].backward()
+        seen = pixels.grad[0, 0].sum(1)
+        centre = float((seen * (torch.arange(32) + 0.5)).sum() / seen.sum())
+        assert edges[cell] * 32 < centre < edges[cell + 1] * 32
+        assert centre == pytest.approx((edges[cell] + edges[cell + 1]) * 16, abs=0.51)

@@ -211,14 +211,18 @@ def to_pixels(pictures: Sequence[Image.Image], side: int, mean: Sequence[float],
     return (pixels - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
 
 
-def grid_boxes(grid: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+def grid_boxes(grid: tuple[int, int], size: tuple[int, int],
+               edges: tuple[Sequence[float], Sequence[float]] | None = None) -> np.ndarray:
     """Boxes of a full grid over a picture, row by row: float32 (gh * gw, 4), xyxy in pixels.
 
-    ``grid`` is (gh, gw), ``size`` is (width, height) of the upright original in pixels.
+    ``grid`` is (gh, gw), ``size`` is (width, height) of the upright original in pixels. ``edges``
+    are where rows and columns end, gh + 1 and gw + 1 rising shares 0..1; without them the regions
+    are equal parts.
     """
     rows, columns = grid
-    x = np.linspace(0, size[0], columns + 1, dtype=np.float32)
-    y = np.linspace(0, size[1], rows + 1, dtype=np.float32)
+    down, across = edges or (np.linspace(0, 1, rows + 1), np.linspace(0, 1, columns + 1))
+    x = np.asarray(across, dtype=np.float32) * size[0]
+    y = np.asarray(down, dtype=np.float32) * size[1]
     boxes = np.empty((rows, columns, 4), dtype=np.float32)
     boxes[..., 0], boxes[..., 2] = x[None, :-1], x[None, 1:]
     boxes[..., 1], boxes[..., 3] = y[:-1, None], y[1:, None]

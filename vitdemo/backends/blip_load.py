@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    StrictDataclassError,
+)
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -28,6 +34,7 @@ KINDS: dict[str, Any] = {
     "VQA": BlipForQuestionAnswering,
     "retrieval": BlipForImageTextRetrieval,
 }
+HUB_SECONDS = 10  # to wait for the hub's answer before saying that it cannot be reached
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,12 @@ def load_checkpoint(source: str, placement: Placement) -> BlipCheckpoint:
     Raises:
         CheckpointError: it cannot be had, is no BLIP model, or is incomplete.
     """
-    where, config = _read_config(source)
-    kind = _kind(source, config)
+    where, offline = _locate(source)
+    kind = _kind(source, _read_config(source, where, offline))
     try:
-        model, report = KINDS[kind].from_pretrained(where, dtype=torch.float32,
-                                                    output_loading_info=True)
-        processor = BlipProcessor.from_pretrained(where)
+        model, report = KINDS[kind].from_pretrained(
+            where, dtype=torch.float32, output_loading_info=True, local_files_only=offline)
+        processor = BlipProcessor.from_pretrained(where, local_files_only=offline)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, StrictDataclassError,
             SafetensorError) as error:
         raise CheckpointError(f"The BLIP checkpoint {source} is incomplete or broken: "
@@ -130,30 +137,46 @@ def load_checkpoint(source: str, placement: Placement) -> BlipCheckpoint:
     return BlipCheckpoint(name, kind, model, processor.tokenizer, pixel_format, revision)
 
 
-def _read_config(source: str) -> tuple[str, dict[str, Any]]:
-    """Where transformers is to look, and what config.json says there."""
+def _locate(source: str) -> tuple[str, bool]:
+    """Where transformers is to look, and whether it is to leave the network alone: it is for a
+    folder and for a model that was downloaded before."""
     folder = Path(source).expanduser()
-    if not folder.is_dir():
-        if source.startswith((".", "/", "~", "\\")) or source.count("/") != 1 or "\\" in source:
-            raise CheckpointError(f"There is no folder {source!r}. Give the folder of a BLIP "
-                                  "checkpoint, or its name on the Hugging Face hub, such as "
-                                  "Salesforce/blip-image-captioning-base.")
-    elif not (folder / "config.json").is_file():
-        raise CheckpointError(f"The folder {source} holds no config.json, so it is no BLIP "
-                              "checkpoint. Give the folder that save_pretrained or a download "
-                              "made.")
-    where = str(folder) if folder.is_dir() else source
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(f"The folder {source} holds no config.json, so it is no BLIP "
+                                  "checkpoint. Give the folder that save_pretrained or a download "
+                                  "made.")
+        return str(folder), True
+    if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
+        raise CheckpointError(f"There is no folder {source!r}. Give the folder of a BLIP "
+                              "checkpoint, or its name on the Hugging Face hub, such as "
+                              "Salesforce/blip-image-captioning-base.")
+    here = [isinstance(try_to_load_from_cache(source, name), str)
+            for name in ("config.json", "model.safetensors", "pytorch_model.bin")]
+    if here[0] and any(here[1:]):
+        return source, True
     try:
-        return where, BlipConfig.get_config_dict(where)[0]
-    except (OSError, ValueError) as error:
-        if folder.is_dir():
-            raise CheckpointError(f"config.json of {source} cannot be read: "
-                                  f"{_first_line(error)} Copy the checkpoint again.") from error
+        HfApi().model_info(source, timeout=HUB_SECONDS)
+    except HfHubHTTPError as error:
+        raise CheckpointError(f"The Hugging Face hub does not give {source}: "
+                              f"{_first_line(error)} Check the name.") from error
+    except HFValidationError as error:
+        raise CheckpointError(f"{source!r} is neither a folder nor a name on the Hugging Face "
+                              "hub. Check it.") from error
+    except (HTTPError, OSError) as error:
         raise CheckpointError(
-            f"{source} could not be had from the Hugging Face hub: there is no network, no such "
-            "model, or no permission. Check the name; or, on a machine with a network, run 'hf "
-            f"download {source} --local-dir FOLDER', copy the folder here and use blip:FOLDER."
-        ) from error
+            f"{source} is not on this machine, and the Hugging Face hub cannot be reached to "
+            f"download it. Check the network; or, where there is one, run 'hf download {source} "
+            "--local-dir FOLDER', copy the folder here and use blip:FOLDER.") from error
+    return source, False
+
+
+def _read_config(source: str, where: str, offline: bool) -> dict[str, Any]:
+    try:
+        return dict(BlipConfig.get_config_dict(where, local_files_only=offline)[0])
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"config.json of {source} cannot be read: {_first_line(error)} "
+                              "Copy or download the checkpoint again.") from error
 
 
 def _kind(source: str, config: dict[str, Any]) -> str:

@@ -194,10 +194,11 @@ class NativeBackend(Backend):
         if chances is not None:
             probabilities = tuple(float(chances[tokens].prod()) if tokens else 1.0
                                   for _, tokens in places)
+        vision = self.model.vision
         return Explanation(
             text=text, source=source, words=tuple(word for word, _ in places),
-            weights=merged.clip(0, 1), boxes=grid_boxes(self.model.vision.grid, features.size),
-            grid=self.model.vision.grid, picture_size=features.size, method="cross-attention",
+            weights=merged.clip(0, 1), boxes=grid_boxes(vision.grid, features.size, vision.edges),
+            grid=vision.grid, picture_size=features.size, method="cross-attention",
             layer_names=tuple(f"{part} {i + 1}" for i in range(layers)), gates=gates,
             word_probabilities=probabilities)
 
