@@ -67,7 +67,8 @@ def make_environment() -> None:
     if environment_python().exists():
         return
     say("making the environment .venv")
-    made = subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], stdin=subprocess.DEVNULL)
+    made = subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)],
+                          stdin=subprocess.DEVNULL)
     if made.returncode == 0:
         return
     shutil.rmtree(ENVIRONMENT, ignore_errors=True)

@@ -53,10 +53,11 @@ class BenchmarkError(Exception):
 
 
 def settings() -> dict[str, str]:
-    """The environment of every run: no hub, no remarks."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
-            "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore",
-            "GRADIO_ANALYTICS_ENABLED": "False", "PYTHONIOENCODING": "utf-8"}
+    """The environment of every run: the CPU for all alike, no hub, no remarks."""
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "PYTHONWARNINGS": "ignore", "GRADIO_ANALYTICS_ENABLED": "False",
+            "PYTHONIOENCODING": "utf-8"}
 
 
 def time_command(command: Sequence[str]) -> float:

@@ -47,7 +47,7 @@ def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int, warmups:
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-warmups, repeats):
-        for name in ways if turn % 2 == 0 else reversed(ways):
+        for name in ways if turn % 2 == 0 else reversed(list(ways)):
             seconds[name] += [once(ways[name])] if turn >= 0 else []
             if turn < 0:
                 once(ways[name])

@@ -16,8 +16,8 @@ from vitdemo.models.checkpoint import save_checkpoint
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import SPECIAL, TextTokenizer
 
-WORDS = ("a an the dog cat man woman boy girl red blue green ball grass water runs plays sits on in "
-         "with and is are there what how many color where yes no two three picture describe "
+WORDS = ("a an the dog cat man woman boy girl red blue green ball grass water runs plays sits on "
+         "in with and is are there what how many color where yes no two three picture describe "
          "happy big small tree house").split()
 CHARACTERS = "一只狗猫男女孩人在草地上跑玩红蓝绿色的球水里有没什么几个图片描述这张用字坐和"
 

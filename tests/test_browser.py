@@ -1,136 +1,15 @@
-"""The app in a real browser, on a model whose maps are known (`fake_engine`)."""
+"""The app in a real browser: what a person does, and what they then see."""
 
 import io
-import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_engine import planted_engine
+from browser_app import WAIT, App, contrast, corner_means, playwright
 from PIL import Image
 
-from vitdemo import viewer
-from vitdemo.config import LIMITS
-from vitdemo.preprocess import open_picture
-from vitdemo.ui import Settings, build_ui, launch_settings
-
-playwright = pytest.importorskip("playwright.sync_api")
+pytest_plugins = ["browser_app"]
 pytestmark = pytest.mark.browser
-
-WAIT = 60_000  # milliseconds: for a slow and busy machine; a quick one waits for nothing
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-def chromium_path() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        pytest.fail("no Chromium was found: install the package chromium, name one in the "
-                    "variable CHROMIUM, or leave these tests out with -m 'not browser'")
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium_path(), args=FLAGS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of plain pictures, 320 x 240, named by colour."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for name in ("blue", "green", "red"):
-        Image.new("RGB", (320, 240), name).save(folder / f"{name}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("uploads")
-
-
-@pytest.fixture(scope="module")
-def address(pictures: Path, uploads: Path) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
-        blocks = build_ui(planted_engine(), Settings(pictures, folders=(pictures,)))
-        _, local, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
-                                    share=False, max_file_size=LIMITS.max_file_megabytes * 2**20,
-                                    **launch_settings())
-        yield local
-        blocks.close(verbose=False)
-
-
-class App:
-    """One open page, with what it asked of the network and what went wrong in it."""
-
-    def __init__(self, page: "playwright.Page", address: str) -> None:
-        self.page = page
-        self.requests: list[str] = []
-        self.faults: list[str] = []
-        page.set_default_timeout(WAIT)
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.goto(address)
-        page.wait_for_selector("#describe-picture input[type=file]", state="attached")
-
-    def give(self, field: str, *paths: Path) -> None:
-        self.page.set_input_files(f"#{field} input[type=file]", [str(path) for path in paths])
-
-    def words(self, view: str = "describe-view") -> "playwright.Locator":
-        self.page.wait_for_selector(f"#{view} .vd-word")
-        return self.page.locator(f"#{view} .vd-word")
-
-    def settled(self, drawn: str, view: str = "describe-view") -> None:
-        """Wait until the map "text:word:layer:head" is on screen."""
-        self.page.wait_for_selector(f"#{view} .vd-viewer[data-drawn='{drawn}']")
-
-    def map(self, view: str = "describe-view") -> np.ndarray:
-        """The canvas's pixels: uint8 (height, width, 4)."""
-        found = self.page.evaluate(
-            """(view) => { const canvas = document.querySelector(`#${view} .vd-map`);
-            const { width, height } = canvas;
-            const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-            let text = ""; for (const byte of data) text += String.fromCharCode(byte);
-            return [width, height, btoa(text)]; }""", view)
-        import base64
-
-        width, height, data = found
-        return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
-
-    def control(self, label: str) -> "playwright.Locator":
-        return self.page.locator("#describe-view").get_by_label(label)
-
-    def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name, exact=True).click()
-
-
-@pytest.fixture
-def app(browser: "playwright.Browser", address: str) -> Iterator[App]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = App(context.new_page(), address)
-    yield opened
-    outside = [url for url in opened.requests
-               if not url.startswith((address, "data:", "blob:"))]
-    assert not outside, outside
-    assert not opened.faults, opened.faults
-    context.close()
-
-
-def corner_means(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean colour in the middle of each half."""
-    height, width = pixels.shape[:2]
-    parts = {"left": np.s_[:, : width // 3], "right": np.s_[:, -width // 3:],
-             "top": np.s_[: height // 3], "bottom": np.s_[-height // 3:]}
-    return {name: pixels[part][..., :3].reshape(-1, 3).mean(axis=0)
-            for name, part in parts.items()}
-
 
 CIVIDIS_LOW, CIVIDIS_HIGH = (0, 34, 78), (254, 232, 56)
 
@@ -222,13 +101,13 @@ def test_the_download_is_the_picture_with_its_map(app: App, pictures: Path) -> N
         app.page.get_by_role("button", name="Download PNG").click()
     assert wanted.value.suggested_filename == "vitdemo-left.png"
     saved = Image.open(wanted.value.path())
-    assert saved.format == "PNG" and saved.width == 480 and saved.height > 360
+    assert saved.format == "PNG" and saved.width == 720 and saved.height > 540
     pixels = np.asarray(saved.convert("RGB")).astype(float)
-    left, right = pixels[100, 100], pixels[100, 400]
+    left, right = pixels[100, 100], pixels[100, 600]
     expected = 0.65 * np.array(CIVIDIS_HIGH) + 0.35 * np.array([254, 0, 0])
     assert np.abs(left - expected).max() < 30  # layer 2 head 3 takes its part
     assert left[1] - right[1] > 80
-    assert (pixels[-5, 5] == 255).all() and pixels[360:].min() < 100  # text on white
+    assert (pixels[-5, 5] == 255).all() and pixels[540:].min() < 100  # text on white
 
 
 def test_an_answer_shows_its_rivals_and_its_maps(app: App, pictures: Path) -> None:
@@ -356,6 +235,26 @@ def test_odd_pictures_are_described_upright(app: App, tmp_path: Path) -> None:
         assert size == [80, 40], name
 
 
+def test_a_pasted_picture_is_described_and_the_field_can_be_emptied(app: App) -> None:
+    app.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    app.page.evaluate(
+        """async () => { const canvas = document.createElement("canvas");
+        canvas.width = 100; canvas.height = 80;
+        canvas.getContext("2d").fillRect(0, 0, 50, 80);
+        const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+        await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]); }""")
+    app.page.get_by_label("Paste from clipboard").locator("visible=true").click()
+    app.words()
+    app.page.wait_for_selector("#describe-picture img")
+    app.tab("Ask")
+    app.page.wait_for_selector("#ask-picture img")  # the last thing that the paste sets off
+    app.tab("Describe")
+    assert app.page.locator("#describe-picture img").count() == 1
+    app.page.locator("#describe-picture [aria-label='Remove Image']").click()
+    app.page.get_by_text("The description of your picture appears here").wait_for()
+    assert app.page.locator("#describe-view .vd-message").is_hidden()
+
+
 def test_a_fault_of_the_program_is_one_calm_sentence(app: App, pictures: Path) -> None:
     app.page.locator("#describe-instruction textarea").fill("Break.")
     app.give("describe-picture", pictures / "red.png")
@@ -365,8 +264,8 @@ def test_a_fault_of_the_program_is_one_calm_sentence(app: App, pictures: Path) -
 
 def test_chinese_words_are_whole(app: App, pictures: Path) -> None:
     app.page.get_by_label("中文").check()
-    app.page.wait_for_function(
-        "document.querySelector('#describe-instruction textarea').value === '描述这张图片。'")
+    playwright.expect(app.page.locator("#describe-instruction textarea")).to_have_value(
+        "描述这张图片。", timeout=WAIT)
     app.give("describe-picture", pictures / "red.png")
     words = app.words()
     assert "左边" in words.all_inner_texts() and "右边" in words.all_inner_texts()
@@ -415,96 +314,3 @@ def test_a_phone_never_scrolls_sideways(browser: "playwright.Browser", address: 
         opened.page.wait_for_selector(f"#{name.lower()}-run")
         assert opened.page.evaluate(wide) <= 390, name
     context.close()
-
-
-def contrast(page: "playwright.Page", selector: str) -> float:
-    """WCAG contrast of a text with the page behind it."""
-    colours = page.evaluate(
-        """(selector) => { const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-        let ground = document.querySelector(selector);
-        const ink = rgb(getComputedStyle(ground).color);
-        let behind = [0, 0, 0, 0];
-        while (ground && (behind.length > 3 && behind[3] === 0)) {
-          behind = rgb(getComputedStyle(ground).backgroundColor);
-          ground = ground.parentElement;
-        }
-        return [ink, behind]; }""", selector)
-
-    def light(colour: list[float]) -> float:
-        parts = np.array(colour[:3]) / 255
-        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
-    low, high = sorted(light(colour) for colour in colours)
-    return (high + 0.05) / (low + 0.05)
-
-
-# The viewer by itself, as a saved report will use it
-
-@pytest.fixture
-def blank(browser: "playwright.Browser") -> Iterator["playwright.Page"]:
-    context = browser.new_context(viewport={"width": 700, "height": 900})
-    page = context.new_page()
-    page.set_content(f"<style>{viewer.styles()}</style><div id=v class=vd-viewer></div>")
-    page.add_script_tag(content=viewer.script())
-    yield page
-    context.close()
-
-
-def test_the_viewer_stands_alone(blank: "playwright.Page") -> None:
-    engine, photo = planted_engine(), open_picture(Image.new("RGB", (160, 120), "red"))
-    caption = engine.caption(photo, "Say: nothing on the left")
-    payload = viewer.payload(engine.explain(photo, caption), photo, "planted")
-    blank.evaluate("(payload) => { window.v = mountViewer(document.querySelector('#v'), payload) }",
-                   payload)
-    blank.wait_for_selector("#v[data-drawn='0:-1:-1:-1']")
-    blank.get_by_role("button", name="nothing").click()
-    blank.wait_for_selector("#v[data-drawn='0:0:-1:-1']")
-    assert blank.locator(".vd-summary").inner_text() == (
-        "For “nothing” the model did not look at the picture.")
-    blank.get_by_role("button", name="left", exact=True).click()
-    summary = "For “left” the model looked most on the left"
-    assert blank.locator(".vd-summary").inner_text().startswith(summary)
-    blank.evaluate("window.v.destroy()")
-    assert blank.locator("#v > *").count() == 0
-
-
-def test_summaries_are_right(blank: "playwright.Page") -> None:
-    """Share, area and place of maps with a known answer, on boxes that form no grid."""
-    boxes = [0, 0, 50, 100, 50, 0, 100, 50, 50, 50, 100, 100]  # left half, two right quarters
-    summary = "([map, boxes]) => vdSummary(Float32Array.from(map), boxes, 100, 100)"
-    found = blank.evaluate(summary, [[0.1, 0.2, 0.6], boxes])
-    assert found["total"] == pytest.approx(0.9) and found["place"] == "in the lower right"
-    assert found["share"] == pytest.approx(0.6 / 0.9) and found["area"] == pytest.approx(0.25)
-    assert found["even"] is False
-    found = blank.evaluate(summary, [[0.5, 0.25, 0.25], boxes])
-    assert found["even"] is True and found["place"] == "in the middle"
-    assert blank.evaluate(summary, [[0, 0, 0], boxes]) == {"total": 0}
-    grid = np.zeros((9, 9))
-    grid[0, 0] = grid[8, 8] = 1  # two spots: the middle between them is not the place
-    cells = [[x, y, x + 1, y + 1] for y in range(9) for x in range(9)]
-    found = blank.evaluate("([map, boxes]) => vdSummary(Float32Array.from(map), boxes, 9, 9)",
-                           [grid.ravel().tolist(), np.ravel(cells).tolist()])
-    assert found["place"] == "in the upper left"
-
-
-def test_the_mean_over_layers_and_heads_is_quick_and_right(blank: "playwright.Page") -> None:
-
-    weights = np.random.default_rng(0).random((4, 8, 15, 100)).astype(np.float32)
-    bits, scale, data = viewer.quantise(weights)
-    text = {"shape": [4, 8, 15, 100], "bits": bits, "scale": scale, "weights": data}
-    found = blank.evaluate(
-        """(text) => { const unpacked = vdUnpack(text); vdReduce(unpacked, 0, 0);
-        const times = [];
-        let mean;
-        for (let i = 0; i < 9; i++) {
-          unpacked.reduced.clear();
-          const start = performance.now();
-          mean = vdMap(unpacked, -1, -1, 3);
-          times.push(performance.now() - start);
-        }
-        times.sort((a, b) => a - b);
-        return { median: times[4], mean: Array.from(mean) }; }""", text)
-    assert found["median"] < 16, found["median"]
-    assert np.allclose(found["mean"], weights.mean(axis=(0, 1))[3], atol=2e-5)
-

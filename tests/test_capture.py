@@ -13,6 +13,7 @@ from vitdemo.attention.capture import attention_weights, capture_cross_attention
 from vitdemo.backends.blip import BlipBackend
 from vitdemo.backends.blip_decoder import Memory, Writer
 from vitdemo.backends.blip_explain import returned_weights
+from vitdemo.backends.native import _weights_of as weights_of_native
 from vitdemo.device import pick
 
 IDS = (17, 8, 30, 8, 22, 41)
@@ -89,6 +90,28 @@ def test_one_teacher_forced_pass_equals_recording_step_by_step(blip):
     assert [len(calls) for calls in stepwise.calls] == [len(IDS)] * 3
     torch.testing.assert_close(once.stacked(), stepwise.stacked(), atol=1e-5, rtol=1e-4)
     np.testing.assert_allclose(log_probabilities, found, atol=1e-4)
+
+
+@torch.no_grad()
+def test_our_own_model_is_recorded_as_truly(native_backend, picture):
+    """Same bits with recording on and off, and one pass equal to step by step."""
+    decoder = native_backend.model.decoder
+    crossings = [block.cross for block in decoder.blocks]
+    features = native_backend.encode_pictures([picture])[0]
+    memory, _, _ = native_backend._read(features.data, ["what is there?"])
+    ids = torch.tensor([[native_backend.tokenizer.language_start["en"], *IDS]])
+    plain = decoder(ids, memory)
+    with capture_cross_attention(crossings, weights_of_native) as once:
+        assert torch.equal(decoder(ids, memory), plain)
+    cache = decoder.start(memory)
+    with capture_cross_attention(crossings, weights_of_native) as stepwise:
+        logits = [decoder.logits(decoder.hidden(ids[:, i:i + 1], cache, keep=True))
+                  for i in range(ids.shape[1])]
+    torch.testing.assert_close(torch.cat(logits, dim=1), plain, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(once.stacked(), stepwise.stacked(), atol=1e-5, rtol=1e-4)
+    sums = once.stacked().sum(-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+    assert hooks_of(crossings) == 0
 
 
 def test_hooks_go_even_when_the_pass_fails(blip):

@@ -1,5 +1,7 @@
 """The model: shapes, the cache, the gates, every kind of fusion and of backbone."""
 
+import itertools
+
 import pytest
 import torch
 from conftest import make_model
@@ -187,7 +189,7 @@ def test_regions_lie_where_their_cells_look() -> None:
 def test_the_edges_of_the_demo_model_are_those_of_its_strides() -> None:
     vision = VisionEncoder("tf_efficientnet_lite2", 260, 384)
     middles = [32 * i + 3.5 for i in range(9)]  # worked out by hand from the five strides
-    want = [0, *((a + b) / 2 / 260 for a, b in zip(middles, middles[1:], strict=False)), 1]
+    want = [0, *((a + b) / 2 / 260 for a, b in itertools.pairwise(middles)), 1]
     assert vision.edges[0] == pytest.approx(want)
 
 

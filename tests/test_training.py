@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import make_model, make_picture
 
+from train.cross_entropy import linear_cross_entropy
 from train.data import Question, Row, read_split
 from train.features import VIEWS, View, open_features
 from train.finetune import FinetuneConfig, main, rate_at, read_rows
@@ -118,6 +119,26 @@ def test_contrastive_loss_is_the_formula() -> None:
     want = (sum(rows) / 2 + sum(columns) / 2) / 2
     assert contrastive_loss(similarity, 0.1).item() == pytest.approx(float(want), abs=1e-6)
     assert contrastive_loss(torch.eye(4), 0.05) < contrastive_loss(torch.eye(4).flip(0), 0.05)
+
+
+@pytest.mark.parametrize(("rows", "smoothing"), [(7, 0.0), (1100, 0.1)])
+def test_the_chunked_cross_entropy_is_the_plain_one(rows: int, smoothing: float) -> None:
+    torch.manual_seed(0)
+    values = [torch.randn(rows, 16), torch.randn(50, 16), torch.randn(50)]
+    targets = torch.randint(50, (rows,))
+    results = []
+    for kind in ("plain", "chunked"):
+        hidden, weight, bias = (value.clone().requires_grad_() for value in values)
+        if kind == "plain":
+            loss = torch.nn.functional.cross_entropy(
+                torch.nn.functional.linear(hidden, weight, bias), targets,
+                label_smoothing=smoothing)
+        else:
+            loss = linear_cross_entropy(hidden, weight, bias, targets, smoothing)
+        (3 * loss).backward()
+        results.append((loss.detach(), hidden.grad, weight.grad, bias.grad))
+    for plain, chunked in zip(*results, strict=True):
+        assert torch.allclose(plain, chunked, atol=1e-5)
 
 
 def test_dropped_tokens_are_some_of_the_tokens() -> None:

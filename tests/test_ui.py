@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -149,16 +149,16 @@ def test_decoding_controls_reach_the_model() -> None:
 
 def test_a_wrong_picture_is_one_sentence_and_a_fault_is_logged(
         caplog: pytest.LogCaptureFixture) -> None:
-    @guarded(lambda error: str(error))
+    @guarded(lambda error, inputs: f"{error} {inputs}")
     def handler(what: str) -> Iterator[str]:
         yield "begun"
         if what == "user":
             raise PictureError("This is no picture.")
         raise ZeroDivisionError("secret")
 
-    assert list(handler("user")) == ["begun", "This is no picture."]
+    assert list(handler("user")) == ["begun", "This is no picture. ('user',)"]
     with caplog.at_level(logging.ERROR):
-        assert list(handler("fault")) == ["begun", SORRY]
+        assert list(handler("fault")) == ["begun", f"{SORRY} ('fault',)"]
     assert "ZeroDivisionError" in caplog.text and "secret" not in SORRY
 
 
@@ -310,7 +310,7 @@ def test_zero_gpu_borrows_for_every_use_of_the_model(
     assert app.zero_gpu() is None
     borrowed: list[str] = []
 
-    def gpu(function):  # noqa: ANN001, ANN202 - as spaces.GPU: a plain or a generator function
+    def gpu(function: Callable[..., object]) -> Callable[..., object]:
         def run(*args: object, **settings: object) -> object:
             borrowed.append(function.__name__)
             return function(*args, **settings)

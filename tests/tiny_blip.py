@@ -22,7 +22,7 @@ _WORDS = """
 a the of on in at is are with and dog cat man woman red blue green ball grass sky tree bird runs
 sits plays eats two three what colour who where how many photo picture beach water white black
 young big small hat car street yes no skate ##board ##s ##ing ##ed
-""".split()  # noqa: SIM905
+""".split()
 
 
 def vocabulary() -> dict[str, int]:

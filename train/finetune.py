@@ -42,6 +42,7 @@ class FinetuneConfig:
     learning_rate: float = 5e-4  # of new parts
     text_rate: float = 0.1  # of the text encoder, as a share of learning_rate
     embedding_rate: float = 0.3  # of the text encoder's token table, likewise
+    gate_rate: float = 20.0  # of the gates, likewise: they start at 0, where they hardly learn
     weight_decay: float = 0.05  # of matrices (Loshchilov, Hutter 2019)
     warmup: float = 0.05  # share of the steps in which the rate rises
     dropout: float = 0.1  # in the decoder
@@ -74,6 +75,8 @@ def parameter_groups(model: VLM, config: FinetuneConfig) -> list[dict[str, Any]]
         share = 1.0
         if name.startswith("text."):
             share = config.embedding_rate if "token_embedding" in name else config.text_rate
+        elif name.endswith("_gate"):
+            share = config.gate_rate
         decay = config.weight_decay if parameter.dim() > 1 and "embedding" not in name else 0.0
         groups.setdefault((config.learning_rate * share, decay), []).append(parameter)
     return [{"params": found, "lr": rate, "weight_decay": decay}

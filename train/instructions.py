@@ -14,7 +14,8 @@ from vitdemo.instructions import PRESETS
 
 DESCRIBE = {
     "en": (PRESETS["en"]["describe"], "Describe this photo.", "What is in the picture?",
-           "What do you see?", "Write a caption.", "What is happening here?", "Caption this image."),
+           "What do you see?", "Write a caption.", "What is happening here?",
+           "Caption this image."),
     "zh": (PRESETS["zh"]["describe"], "图片里有什么？", "你看到了什么？", "说说这张照片。",
            "这张图片里发生了什么？", "给这张图片写一句话。"),
 }

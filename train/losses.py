@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from train.cross_entropy import linear_cross_entropy
 from train.mixture import PairBatch, StepBatch, TextBatch
 from vitdemo.models.vlm import VLM
 
@@ -43,9 +44,10 @@ def text_loss(model: VLM, batch: TextBatch, config: LossConfig) -> Tensor:
     decoder = model.decoder
     hidden = decoder.hidden(batch.targets[:, :-1], decoder.start(memory))
     real = batch.target_mask[:, 1:]
-    logits = decoder.logits(hidden[real])  # (tokens, V)
+    states = F.dropout(hidden[real], decoder.dropout, decoder.training)  # (tokens, D)
     smoothing = config.smoothing if model.training else 0.0
-    return F.cross_entropy(logits.float(), batch.targets[:, 1:][real], label_smoothing=smoothing)
+    return linear_cross_entropy(states, decoder.embedding.weight, decoder.bias,
+                                batch.targets[:, 1:][real], smoothing)
 
 
 def contrastive_loss(similarity: Tensor, temperature: float) -> Tensor:

@@ -69,7 +69,7 @@ class MixtureConfig:
     short_share: float = 0.12  # of descriptions that are short
     questions: int = 64  # questions to answer
     human_share: float = 0.6  # of questions that people asked, where both kinds are there
-    target_tokens: int = 20  # of a text to write; longer ones are cut and get no end
+    target_tokens: int = 20  # of a text to write; longer captions are left out where they can be
     pairs: int = 96  # pictures with a caption each, for the contrastive and the match loss
 
 
@@ -85,6 +85,7 @@ class Mixture:
                           for language in ("en", "zh")}
         everyone = sorted({i for places in self.captioned.values() for i in places})
         self.paired = everyone
+        self.lengths = self._count_tokens()
         self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
         others = [self.rows[i] for i in everyone]
         counts, maker = thing_counts(others), random.Random(seed)
@@ -97,6 +98,20 @@ class Mixture:
         captions = self._draw_captions(maker, rank, world)
         questions = self._draw_questions(maker, rank, world)
         return StepBatch(captions, questions, self._draw_pairs(maker, rank, world))
+
+    def _count_tokens(self) -> dict[str, int]:
+        """Length in tokens of every caption."""
+        texts = [text for places in self.captioned.items() for place in places[1]
+                 for text in _texts(self.rows[place], places[0])]
+        return {text: len(ids) for text, ids in
+                zip(texts, self.tokenizer.batch_pieces(texts), strict=True)}
+
+    def _fitting(self, texts: Sequence[str]) -> list[str]:
+        """The captions that need not be cut; a cut one gets no end, and a model that sees many of
+        those does not learn to stop. Where all are too long, the shortest."""
+        limit = self.config.target_tokens
+        return [text for text in texts if self.lengths[text] <= limit] or [
+            min(texts, key=lambda text: self.lengths[text])]
 
     def _views(self, maker: random.Random, count: int) -> list[int]:
         return [maker.randrange(self.store.views) for _ in range(count)]
@@ -112,7 +127,7 @@ class Mixture:
         for i in range(self.config.caption_pictures):
             language = languages[i % len(languages)]
             place = maker.choice(self.captioned[language])
-            texts = _texts(self.rows[place], language)
+            texts = self._fitting(_texts(self.rows[place], language))
             briefs = [text for text in texts if is_short(text, language)]
             short = bool(briefs) and maker.random() < self.config.short_share
             chosen = briefs if short else list(texts)

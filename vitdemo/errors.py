@@ -1,4 +1,4 @@
-"""The errors that vitdemo raises for a user's input. Each message says what is wrong and what to do."""
+"""What vitdemo raises for a user's input; each message says what is wrong and what to do."""
 
 
 class VitDemoError(Exception):

@@ -57,7 +57,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Match:
-    """How well a text fits a picture: ``score`` 0..1 (match head), ``similarity`` -1..1 (cosine)."""
+    """How well a text fits a picture: ``score`` 0..1 (match head), ``similarity`` (cosine) -1..1,
+    nan where the model has no vectors."""
 
     text: str
     score: float

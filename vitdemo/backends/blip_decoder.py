@@ -47,7 +47,8 @@ class Reader:
     @property
     def cross_attentions(self) -> list[nn.Module]:
         """The modules whose call returns (result, weights (R, H, T, N)), one per layer."""
-        return [layer.crossattention.self for layer in self.model.encoder.layer]
+        layers: Any = self.model.encoder.layer
+        return [layer.crossattention.self for layer in layers]
 
     @property
     def heads(self) -> int:

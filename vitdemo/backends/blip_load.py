@@ -151,11 +151,11 @@ def _locate(source: str) -> tuple[str, bool]:
         raise CheckpointError(f"There is no folder {source!r}. Give the folder of a BLIP "
                               "checkpoint, or its name on the Hugging Face hub, such as "
                               "Salesforce/blip-image-captioning-base.")
-    here = [isinstance(try_to_load_from_cache(source, name), str)
-            for name in ("config.json", "model.safetensors", "pytorch_model.bin")]
-    if here[0] and any(here[1:]):
-        return source, True
     try:
+        here = [isinstance(try_to_load_from_cache(source, name), str)
+                for name in ("config.json", "model.safetensors", "pytorch_model.bin")]
+        if here[0] and any(here[1:]):
+            return source, True
         HfApi().model_info(source, timeout=HUB_SECONDS)
     except HfHubHTTPError as error:
         raise CheckpointError(f"The Hugging Face hub does not give {source}: "

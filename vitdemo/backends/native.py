@@ -67,6 +67,8 @@ class NativeBackend(Backend):
     @torch.inference_mode()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
         """Features (1, N, C) of each picture."""
+        if not pictures:
+            return []
         config = self.model.config
         pixels = to_pixels(pictures, config.picture_size, *normalisation(config.backbone))
         features = self.model.vision.features(pixels.to(self.device, self.dtype))
@@ -76,6 +78,11 @@ class NativeBackend(Backend):
     def generate(self, features: PictureFeatures, instruction: str, language: str,
                  decoding: Decoding) -> Iterator[Step]:
         """Words as they are written."""
+        self.require("caption")
+        return self._generate(features, instruction, language, decoding)
+
+    def _generate(self, features: PictureFeatures, instruction: str, language: str,
+                  decoding: Decoding) -> Iterator[Step]:
         with torch.inference_mode():
             memory, _, _ = self._read(features.data, [instruction])
             states = write(self.model.decoder, memory, self._vocabulary([language]), decoding)
@@ -95,6 +102,7 @@ class NativeBackend(Backend):
     def answer(self, features: PictureFeatures, question: str, language: str,
                count: int = 5) -> tuple[Candidate, ...]:
         """Beam search over whole answers, with no length normalisation: exp(sum log p)."""
+        self.require("ask")
         memory, _, _ = self._read(features.data, [question])
         decoding = Decoding(beams=min(10, count + 3), length_penalty=0.0,
                             max_tokens=_ANSWER_TOKENS)
@@ -114,6 +122,7 @@ class NativeBackend(Backend):
     def score_pairs(self, features: Sequence[PictureFeatures],
                     texts: Sequence[str]) -> np.ndarray:
         """The match head's probability of every pair: float32 (P, M)."""
+        self.require("match")
         scores = np.zeros((len(features), len(texts)), dtype=np.float32)
         if not texts:
             return scores
@@ -130,6 +139,7 @@ class NativeBackend(Backend):
     @torch.inference_mode()
     def embed_pictures(self, features: Sequence[PictureFeatures]) -> np.ndarray:
         """Unit vectors, float32 (P, E)."""
+        self.require("embed")
         if not features:
             return np.zeros((0, self.info.dimension), dtype=np.float32)
         joined = torch.cat([feature.data for feature in features])
@@ -138,6 +148,7 @@ class NativeBackend(Backend):
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, float32 (M, E)."""
+        self.require("embed")
         if not texts:
             return np.zeros((0, self.info.dimension), dtype=np.float32)
         return self._unit(self.model.encode_text(*self._encode(texts))[1])
@@ -148,8 +159,9 @@ class NativeBackend(Backend):
         """The fusion's cross-attention for words that were read, the decoder's for words that
         were written; the position that wrote a token is the one whose map it gets."""
         self.require("explain")
+        self.require(task)
         read = text if task == "match" else instruction
-        fusion = [block.cross for block in self.model.fusion.blocks]
+        fusion: list[Any] = [block.cross for block in self.model.fusion.blocks]
         gates = tuple(float(gate) for gate in self.model.gates())
         with capture_cross_attention(fusion, _weights_of) as seen:
             memory, _, _ = self._read(features.data, [read])
@@ -171,7 +183,7 @@ class NativeBackend(Backend):
         row = [self.tokenizer.language_start[language], *ids]
         inputs = torch.tensor([row], device=self.device)
         decoder = self.model.decoder
-        crossings = [block.cross for block in decoder.blocks]
+        crossings: list[Any] = [block.cross for block in decoder.blocks]
         with capture_cross_attention(crossings, _weights_of) as record:
             logits = decoder(inputs, memory)  # (1, 1 + T, V)
         weights = record.stacked()[:, 0, :, :len(ids), :memory.picture_tokens]  # (L, H, T, N)

@@ -61,7 +61,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None,
                 past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x (R, T, D); ``mask`` broadcasts to (R, H, T, T_all). Returns (R, T, D), (keys, values)."""
+        """x (R, T, D), ``mask`` broadcasts to (R, H, T, T_all), to (R, T, D), (keys, values)."""
         key, value = self.project(x)
         if past is not None:
             key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
@@ -85,7 +85,8 @@ class CrossAttention(nn.Module):
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a memory (B, N, D), each (B, H, N, d)."""
-        return split_heads(self.key(memory), self.heads), split_heads(self.value(memory), self.heads)
+        key, value = self.key(memory), self.value(memory)
+        return split_heads(key, self.heads), split_heads(value, self.heads)
 
     def forward(self, x: Tensor, memory: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """x (R, T, D) with R = B * C; ``memory`` from `project`; ``mask`` bool (B, 1, 1, N)."""

@@ -3,6 +3,7 @@
 Shapes: B pictures, N = gh * gw tokens, gh x gw grid, C backbone channels, D width.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def region_edges(count: int, side: int, strides: Sequence[Stride]) -> list[float
         middle = (stride.kernel - 1) / 2 - stride.before
         places = [place * stride.step + middle for place in places]
     places = [min(max((place + 0.5) / side, 0.0), 1.0) for place in places]
-    between = [(left + right) / 2 for left, right in zip(places, places[1:], strict=False)]
+    between = [(left + right) / 2 for left, right in itertools.pairwise(places)]
     return [0.0, *between, 1.0]
 
 

@@ -7,7 +7,6 @@ import gradio as gr
 
 from vitdemo import viewer
 from vitdemo.engine import Engine
-from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Answer
 from vitdemo.ui.describe import PictureTab, finished
@@ -22,6 +21,7 @@ from vitdemo.ui.parts import (
     guarded,
     picture_input,
     read_picture,
+    refusal,
     thumbnails,
     viewer_output,
 )
@@ -54,20 +54,21 @@ def build_ask(context: Context) -> PictureTab:
             answers = gr.HTML(apply_default_css=False, elem_id="ask-answers")
             view = viewer_output(HINT, "ask-view")
 
-    refused = gr.State(False)
-    failed = guarded(lambda error: ({"message": str(error)}, "", isinstance(error, PictureError)))
+    refused = gr.State("")  # the path of a picture that cannot be used
+    failed = guarded(lambda error, inputs: ({"message": str(error)}, "", refusal(error, inputs)))
 
     @failed
     def ask(request: gr.Request, path: str | None, question: str
-            ) -> Iterator[tuple[dict[str, Any], str, bool]]:
+            ) -> Iterator[tuple[dict[str, Any], str, str]]:
         context.sessions.keep(request, [path])
         for shown, rows in reply(context.engine, read_picture(path), question):
-            yield shown, rows, False
+            yield shown, rows, ""
 
     @failed
-    def take(request: gr.Request, path: str | None) -> Iterator[tuple[dict[str, Any], str, bool]]:
-        context.sessions.keep(request, [path])
-        yield {"picture": viewer.display(read_picture(path)), "hint": READY}, "", False
+    def take(request: gr.Request, path: str | None) -> Iterator[tuple[dict[str, Any], str, str]]:
+        if path:  # emptying the field is an input, too
+            context.sessions.keep(request, [path])
+            yield {"picture": viewer.display(read_picture(path)), "hint": READY}, "", ""
 
     def example(event: gr.EventData) -> str:
         return str(context.examples[event.index])

@@ -1,5 +1,6 @@
 """The tab Describe: a picture becomes a sentence, and each word of it a map."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ import gradio as gr
 from vitdemo import viewer
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine
-from vitdemo.errors import PictureError
 from vitdemo.instructions import PRESETS, default_instruction
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Explanation
@@ -23,6 +23,7 @@ from vitdemo.ui.parts import (
     guarded,
     picture_input,
     read_picture,
+    refusal,
     thumbnails,
     viewer_output,
 )
@@ -62,15 +63,20 @@ def build_describe(context: Context) -> PictureTab:
         with gr.Column(scale=7, min_width=300):
             view = viewer_output(HINT, "describe-view")
 
-    refused = gr.State(False)
+    refused = gr.State("")  # the path of a picture that cannot be used
 
-    @guarded(lambda error: ({"message": str(error)}, isinstance(error, PictureError)))
+    @guarded(lambda error, inputs: ({"message": str(error)}, refusal(error, inputs)))
     def describe(request: gr.Request, path: str | None, instruction: str | None, language: str,
-                 *controls: Any) -> Iterator[tuple[dict[str, Any], bool]]:
+                 *controls: Any) -> Iterator[tuple[dict[str, Any], str]]:
         context.sessions.keep(request, [path])
         photo = read_picture(path)
         for shown in narrate(context.engine, photo, instruction, language, decoding_of(*controls)):
-            yield shown, False
+            yield shown, ""
+
+    @functools.wraps(describe)
+    def describe_given(*inputs: Any) -> Iterator[tuple[dict[str, Any], str]]:
+        if inputs[1]:  # emptying the field is an input, too
+            yield from describe(*inputs)
 
     def example(event: gr.EventData) -> str:
         return str(context.examples[event.index])
@@ -78,7 +84,7 @@ def build_describe(context: Context) -> PictureTab:
     inputs, outputs = [picture, instruction, language, *controls], [view, refused]
     busy = {"show_progress": "minimal", "show_progress_on": view, **MODEL}
     clicked = run.click(describe, inputs, outputs, api_name="describe", **busy)
-    given = picture.input(describe, inputs, outputs, api_visibility="private",
+    given = picture.input(describe_given, inputs, outputs, api_visibility="private",
                           trigger_mode="always_last", **busy)
     chosen = examples.click(example, None, picture, **QUIET).then(
         describe, inputs, outputs, api_visibility="private", **busy)
@@ -162,7 +168,8 @@ def _decoding_controls() -> list[Any]:
         shortest = gr.Slider(0, 100, start.min_tokens, step=1, label="Shortest text, in tokens")
         repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
                                label="Against repetition: 1 is off")
-    beam_only, sample_only = [beams, length], [temperature, top_p, seed]
+    beam_only: list[Any] = [beams, length]
+    sample_only: list[Any] = [temperature, top_p, seed]
     strategy.change(
         lambda chosen: [gr.update(visible=chosen == "beam") for _ in beam_only]
         + [gr.update(visible=chosen == "sample") for _ in sample_only],

@@ -138,9 +138,19 @@ def clickable_html(value: str = "", **settings: Any) -> gr.HTML:
     return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, **settings)
 
 
+def refusal(error: Exception, inputs: tuple[Any, ...]) -> str:
+    """The path of a picture that cannot be used, of a handler's inputs (request, path, ...);
+    empty where the picture was not at fault."""
+    return str(inputs[1] or "") if isinstance(error, PictureError) else ""
+
+
 def drop_refused(event: Any, refused: gr.State, picture: gr.Image) -> Any:
-    """After an event, empty a field whose picture cannot be used; gives the last event."""
-    return event.then(lambda bad: None if bad else gr.skip(), refused, picture, **QUIET)
+    """After an event, empty a field whose picture cannot be used; gives the last event.
+
+    ``refused`` holds the picture's path: a better one that was chosen meanwhile stays.
+    """
+    return event.then(lambda bad, now: None if bad and bad == now else gr.skip(),
+                      [refused, picture], picture, **QUIET)
 
 
 def read_picture(path: str | None, missing: str = "Choose a picture first.") -> Picture:
@@ -157,8 +167,10 @@ def read_picture(path: str | None, missing: str = "Choose a picture first.") -> 
     return open_picture(path)
 
 
-def guarded(failed: Callable[[Exception], Any]) -> Callable[..., Callable[..., Iterator[Any]]]:
-    """Make a generator handler show an error as one sentence: ``failed(error)`` gives the outputs.
+def guarded(failed: Callable[[Exception, tuple[Any, ...]], Any]
+            ) -> Callable[..., Callable[..., Iterator[Any]]]:
+    """Make a generator handler show an error as one sentence: ``failed(error, inputs)`` gives the
+    outputs.
 
     The error's text is the sentence. A fault of the program is logged in full and becomes `SORRY`.
     """
@@ -169,12 +181,12 @@ def guarded(failed: Callable[[Exception], Any]) -> Callable[..., Callable[..., I
             try:
                 yield from handler(*inputs)
             except VitDemoError as error:
-                yield failed(error)
+                yield failed(error, inputs)
             except gr.Error:
                 raise
             except Exception:  # the outermost place: a person is waiting for an answer
                 log.exception("a fault in %s", handler.__name__)
-                yield failed(RuntimeError(SORRY))
+                yield failed(RuntimeError(SORRY), inputs)
 
         return run
 

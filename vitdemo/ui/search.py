@@ -25,6 +25,7 @@ from vitdemo.ui.parts import (
     notice,
     picture_input,
     read_picture,
+    refusal,
     thumbnail,
     viewer_output,
 )
@@ -87,7 +88,7 @@ def _gallery_choice(context: Context, album: gr.State) -> None:
         return (gr.update(visible=chosen == UPLOADS, value=None),
                 gr.update(visible=chosen == FOLDER), _start_text(context, chosen), None)
 
-    failed = guarded(lambda error: (notice(str(error)), None))
+    failed = guarded(lambda error, _: (notice(str(error)), None))
 
     @failed
     def upload(request: gr.Request, paths: list[str] | None, held: Album | None,
@@ -126,25 +127,26 @@ def _tie_search(context: Context, examples: ExampleAlbum, held: tuple[Any, ...],
             raise PictureError("Choose pictures to search first.")
         return chosen or examples.get()
 
-    refused = gr.State(False)
-    failed = guarded(lambda error: (notice(str(error)), None, {},
-                                    isinstance(error, PictureError)))
+    refused = gr.State("")  # the path of a picture that cannot be used
+    failed = guarded(lambda error, inputs: (notice(str(error)), None, {}, refusal(error, inputs)))
 
     @failed
-    def by_words(chosen: Album | None, text: str) -> Iterator[tuple[Any, ...]]:
+    def by_words(text: str, chosen: Album | None) -> Iterator[tuple[Any, ...]]:
         listed = gallery(chosen).opened().search_text(text, HITS)
         hint = WHY if context.can("match", "explain") else ""
-        yield hits_html(listed, hint), (text, listed), {}, False
+        yield hits_html(listed, hint), (text, listed), {}, ""
 
     @failed
-    def by_picture(request: gr.Request, chosen: Album | None,
-                   path: str | None) -> Iterator[tuple[Any, ...]]:
+    def by_picture(request: gr.Request, path: str | None,
+                   chosen: Album | None) -> Iterator[tuple[Any, ...]]:
+        if not path:  # emptying the field is an input, too
+            return
         context.sessions.keep(request, [path])
         photo = read_picture(path)
         listed = gallery(chosen).opened().search_picture(photo, HITS)
-        yield hits_html(listed, ""), ("", listed), {}, False
+        yield hits_html(listed, ""), ("", listed), {}, ""
 
-    @guarded(lambda error: {"message": str(error)})
+    @guarded(lambda error, _: {"message": str(error)})
     def explain(event: gr.EventData, last: tuple[str, list[Hit]] | None) -> Iterator[Any]:
         text, listed = last or ("", [])
         if not text or not context.can("match", "explain") or event.index >= len(listed):
@@ -155,9 +157,9 @@ def _tie_search(context: Context, examples: ExampleAlbum, held: tuple[Any, ...],
         yield finished(engine, shown, list(engine.explain(photo, text)), text)
 
     outputs = [hits, found, why, refused]
-    gr.on([run.click, words.submit], by_words, [album, words], outputs, api_name="search_words",
+    gr.on([run.click, words.submit], by_words, [words, album], outputs, api_name="search_words",
           **BUSY)
-    given = picture.input(by_picture, [album, picture], outputs, api_name="search_picture",
+    given = picture.input(by_picture, [picture, album], outputs, api_name="search_picture",
                           trigger_mode="always_last", **BUSY)
     drop_refused(given, refused, picture)
     hits.click(explain, found, why, api_visibility="private", show_progress="hidden", **MODEL)
@@ -178,27 +180,28 @@ def _build_fits(context: Context) -> None:
             result = gr.HTML(start, apply_default_css=False, elem_id="fits-result")
             view = viewer_output("", "fits-view")
 
-    refused = gr.State(False)
-    failed = guarded(lambda error: (notice(str(error)), {}, isinstance(error, PictureError)))
+    refused = gr.State("")  # the path of a picture that cannot be used
+    failed = guarded(lambda error, inputs: (notice(str(error)), {}, refusal(error, inputs)))
 
     @failed
     def fits(request: gr.Request, path: str | None, text: str
-             ) -> Iterator[tuple[str, dict[str, Any], bool]]:
+             ) -> Iterator[tuple[str, dict[str, Any], str]]:
         context.sessions.keep(request, [path])
         photo = read_picture(path)
         ranked = rank(context.engine.match(photo, lines_of(text)))
         table = match_bars(ranked)
-        yield table, {}, False
+        yield table, {}, ""
         if context.can("explain"):
             shown = {"picture": viewer.display(photo)}
             maps = list(context.engine.explain(photo, ranked[0].text))
-            yield table, finished(context.engine, shown, maps, ranked[0].text), False
+            yield table, finished(context.engine, shown, maps, ranked[0].text), ""
 
     @failed
-    def take(request: gr.Request, path: str | None) -> Iterator[tuple[str, dict[str, Any], bool]]:
-        context.sessions.keep(request, [path])
-        read_picture(path)
-        yield start, {}, False
+    def take(request: gr.Request, path: str | None) -> Iterator[tuple[str, dict[str, Any], str]]:
+        if path:  # emptying the field is an input, too
+            context.sessions.keep(request, [path])
+            read_picture(path)
+            yield start, {}, ""
 
     outputs = [result, view, refused]
     ran = run.click(fits, [picture, sentences], outputs, api_name="match", **BUSY)
@@ -245,12 +248,12 @@ def hits_html(hits: Sequence[Hit], hint: str) -> str:
             image = f'<img src="{thumbnail(hit.path, 320)}" alt="{name}">'
         except PictureError:  # deleted or changed since it was indexed
             image = '<span class="vt-gone">no longer there</span>'
-        caption = (f'<span class="vt-name">{name}</span><span class="vt-score" title="How alike, '
-                   f'from -1 to 1">{hit.score:.3f}</span>')
+        caption = (f'<span class="vt-name">{name}</span><span class="vt-score" title="How well '
+                   f'it fits, from -1 to 1">{hit.score:.3f}</span>')
         tag = "button" if hint else "div"
         items.append(f'<li><{tag} class="vt-hit" data-index="{place}">{image}{caption}'
                      f'</{tag}></li>')
-    text = (f"The best {len(hits)}, with how alike they are (1 is most)."
+    text = (f"The best {len(hits)}, each with how well it fits (1 is best)."
             if len(hits) > 1 else "The only picture there.") + (f" {hint}" if hint else "")
     return f'<p class="vt-hint">{text}</p><ol class="vt-hits">{"".join(items)}</ol>'
 

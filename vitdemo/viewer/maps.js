@@ -104,22 +104,24 @@ function vdSummary(map, boxes, width, height) {
     area += region.area;
   }
   return { total, share: weight / total, area: Math.min(1, area / (width * height)),
-    place: vdStrongPlace(regions), even: weight / total < 1.5 * (area / covered) };
+    place: vdStrongPlace(regions, count), even: weight / total < 1.5 * (area / covered) };
 }
 
-/** Where the strong regions (at least half as dense as the densest, which comes first) lie. */
-function vdStrongPlace(regions) {
-  const peak = regions[0].weight / regions[0].area;
-  const strong = regions.filter((one) => one.weight / one.area >= peak / 2);
+/**
+ * Where the strongest regions lie. `regions` come densest first; `count` of them are spoken of.
+ * Those as dense as the last of these belong to them, those under half the densest do not.
+ */
+function vdStrongPlace(regions, count) {
+  const density = (one) => one.weight / one.area;
+  const least = Math.max(0.999 * density(regions[count - 1]), density(regions[0]) / 2);
+  const strong = regions.filter((one) => density(one) >= least);
   const middle = vdMiddle(strong);
+  const away = (one, place) => Math.hypot(one.x - place.x, one.y - place.y);
   const nearest = regions.reduce((best, one) => (
-    Math.hypot(one.x - middle.x, one.y - middle.y) < Math.hypot(best.x - middle.x,
-      best.y - middle.y) ? one : best));
+    away(one, middle) < away(best, middle) ? one : best));
+  if (density(nearest) >= least) return vdPlace(middle.x, middle.y);
   // Two spots far apart have their middle where nothing is: then the strongest spot counts.
-  const hollow = nearest.weight / nearest.area < peak / 2;
-  const first = regions[0];
-  const { x, y } = hollow ? vdMiddle(strong.filter((one) => (
-    Math.hypot(one.x - first.x, one.y - first.y) < 0.25))) : middle;
+  const { x, y } = vdMiddle(strong.filter((one) => away(one, regions[0]) < 0.25));
   return vdPlace(x, y);
 }
 

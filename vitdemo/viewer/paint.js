@@ -85,7 +85,7 @@ function vdWrap(context, text, width) {
  * `strip` is { title, summary, details, low, high }: plain texts.
  */
 function vdPoster(photo, map, top, view, strip) {
-  const width = Math.max(photo.naturalWidth, 480);
+  const width = Math.max(photo.naturalWidth, 720);
   const height = Math.round((photo.naturalHeight * width) / photo.naturalWidth);
   const size = Math.max(14, Math.round(width / 48));
   const edge = Math.round(size * 1.2);
@@ -127,12 +127,11 @@ function vdPosterScale(context, colours, strip, x, y, width, size) {
   context.font = `${size}px system-ui, sans-serif`;
   const left = x + context.measureText(strip.low).width + size * 0.6;
   const right = x + width - context.measureText(strip.high).width - size * 0.6;
-  for (let i = 0; i < 256; i++) {
-    const j = 4 * i;
-    context.fillStyle = `rgba(${lut[j]}, ${lut[j + 1]}, ${lut[j + 2]}, ${lut[j + 3] / 255})`;
-    const at = left + ((right - left) * i) / 256;
-    context.fillRect(at, y, (right - left) / 256 + 0.6, size * 0.8);
-  }
+  const line = document.createElement("canvas");
+  line.width = 256;
+  line.height = 1;
+  line.getContext("2d").putImageData(new ImageData(lut, 256, 1), 0, 0);
+  context.drawImage(line, left, y, right - left, size * 0.8);
   context.fillStyle = "#374151";
   context.textAlign = "left";
   context.fillText(strip.low, x, y + size * 0.75);

@@ -29,19 +29,18 @@ function vdWord({ text, word }) {
   return Array.from(text.text).slice(...text.words[word]).join("");
 }
 
-/** What a map shows, in plain words: { text, word, map } as the viewer holds them. */
-function vdSentence(now) {
-  const { text, word, map } = now;
+/** What a map ({ text, word, map } as the viewer holds them) shows, in one or two sentences. */
+function vdSentences({ text, word, map }) {
   const whole = VD_WHOLE[text.source] || VD_WHOLE.text;
-  const subject = word < 0 ? `For ${whole}` : `For “${vdWord(now)}”`;
+  const subject = word < 0 ? `For ${whole}` : `For “${vdWord({ text, word })}”`;
   const { total, share, area, place, even } = vdSummary(map, text.boxes, text.width, text.height);
-  if (!(total > 0)) return `${subject} the model did not look at the picture.`;
-  const rest = total < 0.995 ? ` ${vdWhole(total)} of all its attention went to the picture, `
-    + "the rest to text." : "";
+  if (!(total > 0)) return [`${subject} the model did not look at the picture.`];
+  const rest = total < 0.995 ? [`The picture got ${vdWhole(total)} of all its attention, the text `
+    + "the rest."] : [];
   if (even) {
-    return `${subject} the model looked about evenly over the whole picture: even the `
-      + `strongest ${vdWhole(area)} of it holds only ${vdWhole(share)} of the attention.${rest}`;
+    return [`${subject} the model looked about evenly over the whole picture: even the `
+      + `strongest ${vdWhole(area)} of it holds only ${vdWhole(share)} of the attention.`, ...rest];
   }
-  return `${subject} the model looked most ${place}: ${vdWhole(share)} of its attention lies `
-    + `in ${vdWhole(area)} of the picture.${rest}`;
+  return [`${subject} the model looked most ${place}: ${vdWhole(share)} of its attention lies `
+    + `in ${vdWhole(area)} of the picture.`, ...rest];
 }

@@ -257,10 +257,13 @@ class VdViewer {
     }));
     this.now = { text, index, word, layer, head, map: vdMap(text, layer, head, word),
       top: vdReduce(text, layer, head).top };
-    const sentence = vdSentence(this.now);
+    const [main, rest] = vdSentences(this.now);
+    const sentence = rest ? `${main} ${rest}` : main;
     // Announced only where the person chose it, not on each hover.
     this.summary.ariaLive = this.preview ? "off" : "polite";
-    if (this.summary.textContent !== sentence) this.summary.textContent = sentence;
+    if (this.summary.textContent !== sentence) {
+      this.summary.replaceChildren(vdElement("strong", {}, main), rest ? ` ${rest}` : "");
+    }
     this.canvas.ariaLabel = sentence;
     this.high.textContent = vdPercent(this.now.top);
     this.bar.style.backgroundImage = vdGradient(this.style.colours);
@@ -347,7 +350,7 @@ class VdViewer {
       layer < 0 ? "average of all layers" : text.layers[layer],
       head < 0 ? "average of all heads" : `head ${head + 1}`, this.model].filter(Boolean);
     const poster = vdPoster(this.photo, map, top, this.view(text), { title: text.text,
-      summary: vdSentence(this.now), details: details.join(" · "), low: "0%",
+      summary: vdSentences(this.now).join(" "), details: details.join(" · "), low: "0%",
       high: vdPercent(top) });
     const name = (shown || text.source).replace(/[^\p{L}\p{N}-]+/gu, "-");
     poster.toBlob((blob) => {

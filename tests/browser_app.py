@@ -1,0 +1,148 @@
+"""A real Chromium, and the app served to it on a model whose maps are known (`fake_engine`)."""
+
+import base64
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_engine import planted_engine
+from PIL import Image
+
+from vitdemo.config import LIMITS
+from vitdemo.ui import Settings, build_ui, launch_settings
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+WAIT = 60_000  # milliseconds: for a slow and busy machine; a quick one waits for nothing
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def chromium_path() -> str:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        pytest.fail("no Chromium was found: install the package chromium, name one in the "
+                    "variable CHROMIUM, or leave these tests out with -m 'not browser'")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium_path(), args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of plain pictures, 320 x 240, named by colour."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in ("blue", "green", "red"):
+        Image.new("RGB", (320, 240), name).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def address(pictures: Path, uploads: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
+        blocks = build_ui(planted_engine(), Settings(pictures, folders=(pictures,)))
+        _, local, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
+                                    share=False, max_file_size=LIMITS.max_file_megabytes * 2**20,
+                                    **launch_settings())
+        yield local
+        blocks.close(verbose=False)
+
+
+class App:
+    """One open page, with what it asked of the network and what went wrong in it."""
+
+    def __init__(self, page: "playwright.Page", address: str) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.faults: list[str] = []
+        page.set_default_timeout(WAIT)
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector("#describe-picture input[type=file]", state="attached")
+
+    def give(self, field: str, *paths: Path) -> None:
+        self.page.set_input_files(f"#{field} input[type=file]", [str(path) for path in paths])
+
+    def words(self, view: str = "describe-view") -> "playwright.Locator":
+        self.page.wait_for_selector(f"#{view} .vd-word")
+        return self.page.locator(f"#{view} .vd-word")
+
+    def settled(self, drawn: str, view: str = "describe-view") -> None:
+        """Wait until the map "text:word:layer:head" is on screen."""
+        self.page.wait_for_selector(f"#{view} .vd-viewer[data-drawn='{drawn}']")
+
+    def map(self, view: str = "describe-view") -> np.ndarray:
+        """The canvas's pixels: uint8 (height, width, 4)."""
+        found = self.page.evaluate(
+            """(view) => { const canvas = document.querySelector(`#${view} .vd-map`);
+            const { width, height } = canvas;
+            const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
+            let text = ""; for (const byte of data) text += String.fromCharCode(byte);
+            return [width, height, btoa(text)]; }""", view)
+        width, height, data = found
+        return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
+
+    def control(self, label: str) -> "playwright.Locator":
+        return self.page.locator("#describe-view").get_by_label(label)
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+
+@pytest.fixture
+def app(browser: "playwright.Browser", address: str) -> Iterator[App]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = App(context.new_page(), address)
+    yield opened
+    outside = [url for url in opened.requests
+               if not url.startswith((address, "data:", "blob:"))]
+    assert not outside, outside
+    assert not opened.faults, opened.faults
+    context.close()
+
+
+def corner_means(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean colour in the middle of each half."""
+    height, width = pixels.shape[:2]
+    parts = {"left": np.s_[:, : width // 3], "right": np.s_[:, -width // 3:],
+             "top": np.s_[: height // 3], "bottom": np.s_[-height // 3:]}
+    return {name: pixels[part][..., :3].reshape(-1, 3).mean(axis=0)
+            for name, part in parts.items()}
+
+
+def contrast(page: "playwright.Page", selector: str) -> float:
+    """WCAG contrast of a text with the page behind it."""
+    colours = page.evaluate(
+        """(selector) => { const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+        let ground = document.querySelector(selector);
+        const ink = rgb(getComputedStyle(ground).color);
+        let behind = [0, 0, 0, 0];
+        while (ground && (behind.length > 3 && behind[3] === 0)) {
+          behind = rgb(getComputedStyle(ground).backgroundColor);
+          ground = ground.parentElement;
+        }
+        return [ink, behind]; }""", selector)
+
+    def light(colour: list[float]) -> float:
+        parts = np.array(colour[:3]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted(light(colour) for colour in colours)
+    return (high + 0.05) / (low + 0.05)
