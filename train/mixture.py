@@ -25,6 +25,7 @@ from train.instructions import (
 )
 from vitdemo.tokens import TextTokenizer
 
+
 @dataclass
 class TextBatch:
     """Pictures, each with an instruction and K texts to write.

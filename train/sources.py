@@ -60,7 +60,8 @@ def load_efficientnet(backbone: torch.nn.Module, file: Path) -> None:
 
 def texts_of(rows: Iterable[Row]) -> tuple[list[str], list[str]]:
     """All English texts and all Chinese texts of some rows."""
-    english, chinese = [], []
+    english: list[str] = []
+    chinese: list[str] = []
     for row in rows:
         english += row.captions
         chinese += row.captions_zh

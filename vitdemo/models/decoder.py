@@ -4,6 +4,7 @@ Shapes: B memories, C texts per memory, R = B * C rows, T tokens, M memory token
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ class Decoder(nn.Module):
     def __init__(self, vocabulary: int, width: int, heads: int, layers: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
-        self.blocks = nn.ModuleList([DecoderBlock(width, heads) for _ in range(layers)])
+        self.blocks: Any = nn.ModuleList([DecoderBlock(width, heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         self.dropout = 0.0  # set by training; on the embeddings and before the output

@@ -6,6 +6,7 @@ the picture, in the order of the grid; the others are words of the instruction.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ class Fusion(nn.Module):
         self.kind = kind
         gated = kind == "gated_cross_attention"
         count = layers if kind.endswith("cross_attention") else 0
-        self.blocks = nn.ModuleList([FusionBlock(width, heads, gated) for _ in range(count)])
+        self.blocks: Any = nn.ModuleList([FusionBlock(width, heads, gated) for _ in range(count)])
         self.linear = nn.Linear(2 * width, width) if kind == "linear" else None
         self.norm = nn.LayerNorm(width)
 

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -32,7 +33,7 @@ def _recorded_strides(backbone: nn.Module) -> Iterator[list[Stride]]:
     main path does, so of the layers that were given one size the first is enough."""
     found: list[Stride] = []
 
-    def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def hook(module: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
         step, kernel = _first(module.stride), _first(module.kernel_size)
         size = args[0].shape[2]
         if step == 1 or any(stride.size == size for stride in found):
@@ -83,8 +84,8 @@ class VisionEncoder(nn.Module):
         super().__init__()
         if not timm.is_model(backbone):
             raise ConfigError(f"backbone is {backbone!r}; it must be the name of a timm model.")
-        extra = {"img_size": picture_size} if "vit" in backbone else {}
-        self.backbone = timm.create_model(backbone, pretrained=False, num_classes=0, **extra)
+        extra: dict[str, Any] = {"img_size": picture_size} if "vit" in backbone else {}
+        self.backbone: Any = timm.create_model(backbone, pretrained=False, num_classes=0, **extra)
         self.prefix_tokens = int(getattr(self.backbone, "num_prefix_tokens", 0))
         self.grid, self.channels, self.edges = self._probe(picture_size)
         self.norm = nn.LayerNorm(self.channels)
