@@ -1,66 +1,14 @@
-"""A real Chromium, and the app served to it on a model whose maps are known (`fake_engine`)."""
+"""An open page of the app as the browser tests see it, and what they measure on it."""
 
 import base64
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_engine import planted_engine
-from PIL import Image
-
-from vitdemo.config import LIMITS
-from vitdemo.ui import Settings, build_ui, launch_settings
 
 playwright = pytest.importorskip("playwright.sync_api")
 
 WAIT = 60_000  # milliseconds: for a slow and busy machine; a quick one waits for nothing
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-def chromium_path() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        pytest.fail("no Chromium was found: install the package chromium, name one in the "
-                    "variable CHROMIUM, or leave these tests out with -m 'not browser'")
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium_path(), args=FLAGS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of plain pictures, 320 x 240, named by colour."""
-    folder = tmp_path_factory.mktemp("pictures")
-    for name in ("blue", "green", "red"):
-        Image.new("RGB", (320, 240), name).save(folder / f"{name}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("uploads")
-
-
-@pytest.fixture(scope="module")
-def address(pictures: Path, uploads: Path) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(uploads))
-        blocks = build_ui(planted_engine(), Settings(pictures, folders=(pictures,)))
-        _, local, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
-                                    share=False, max_file_size=LIMITS.max_file_megabytes * 2**20,
-                                    **launch_settings())
-        yield local
-        blocks.close(verbose=False)
 
 
 class App:
@@ -103,18 +51,6 @@ class App:
 
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
-
-
-@pytest.fixture
-def app(browser: "playwright.Browser", address: str) -> Iterator[App]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = App(context.new_page(), address)
-    yield opened
-    outside = [url for url in opened.requests
-               if not url.startswith((address, "data:", "blob:"))]
-    assert not outside, outside
-    assert not opened.faults, opened.faults
-    context.close()
 
 
 def corner_means(pixels: np.ndarray) -> dict[str, np.ndarray]:

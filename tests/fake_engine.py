@@ -100,7 +100,7 @@ class PlantedBackend(Backend):
         return Explanation(
             text, source, words, weights, grid_boxes(GRID, features.size), GRID, features.size,
             "cross-attention", ("Step 1", "Step 2"), self.gates,
-            tuple(0.3 if word.text == "dog" else 0.9 for word in words) if said else ())
+            tuple(0.2 if word.text == "dog" else 0.9 for word in words) if said else ())
 
 
 def _unit(rows: Sequence[Sequence[float]]) -> np.ndarray:

@@ -11,7 +11,7 @@ from PIL import Image
 from vitdemo import viewer
 from vitdemo.preprocess import open_picture
 
-pytest_plugins = ["browser_app"]
+pytest_plugins = ["browser_fixtures"]  # its fixtures
 pytestmark = pytest.mark.browser
 
 
@@ -62,7 +62,7 @@ def test_summaries_are_right(blank: "playwright.Page") -> None:
     assert found["place"] == "in the upper left"
     grid = np.full((9, 9), 0.55)  # a broad weak ground on the right must not pull the spot away
     grid[:, :5] = 0.1
-    grid[5:7, 2:4] = 1
+    grid[4:6, 1:3] = 1
     found = blank.evaluate("([map, boxes]) => vdSummary(Float32Array.from(map), boxes, 9, 9)",
                            [grid.ravel().tolist(), np.ravel(cells).tolist()])
     assert found["place"] == "on the left"

@@ -111,5 +111,5 @@ def answer_bars(answer: Answer) -> str:
     """The answer and the next best ones with their probabilities, as HTML."""
     rows = [(answer.text, answer.probability),
             *((candidate.text, candidate.probability) for candidate in answer.runners_up)]
-    return ('<h3 class="vt-heading">How sure the model is</h3>'
+    return ('<h2 class="vt-heading">How sure the model is</h2>'
             f'{bars(rows, "Answers and their probabilities", best_large=True)}')

@@ -235,7 +235,7 @@ def rank(matches: Sequence[Match]) -> list[Match]:
 def match_bars(ranked: Sequence[Match]) -> str:
     """Sentences with how likely each one fits, as HTML."""
     rows = [(match.text, match.score) for match in ranked]
-    return ('<h3 class="vt-heading">How likely each sentence fits the picture</h3>'
+    return ('<h2 class="vt-heading">How likely each sentence fits the picture</h2>'
             f'{bars(rows, "Sentences and how likely they fit", best_large=True)}')
 
 

@@ -109,12 +109,14 @@ function vdSummary(map, boxes, width, height) {
 
 /**
  * Where the strongest regions lie. `regions` come densest first; `count` of them are spoken of.
- * Those as dense as the last of these belong to them, those under half the densest do not.
+ * Of these, the ones almost as dense as the densest count; on a plateau, all of it does.
  */
 function vdStrongPlace(regions, count) {
   const density = (one) => one.weight / one.area;
-  const least = Math.max(0.999 * density(regions[count - 1]), density(regions[0]) / 2);
-  const strong = regions.filter((one) => density(one) >= least);
+  const peak = density(regions[0]);
+  const flat = density(regions[count - 1]) >= 0.9 * peak;
+  const least = (flat ? 0.9 : 0.7) * peak;
+  const strong = (flat ? regions : regions.slice(0, count)).filter((one) => density(one) >= least);
   const middle = vdMiddle(strong);
   const away = (one, place) => Math.hypot(one.x - place.x, one.y - place.y);
   const nearest = regions.reduce((best, one) => (

@@ -9,6 +9,10 @@ const VD_WHOLE = {
 
 const VD_SCALE_HINT = "Share of the attention on one region; the scale is the same for every word.";
 
+const VD_STRETCHED_HINT = "Share of the attention on one region; the scale is this word's own.";
+
+const VD_UNSURE = 0.25; // below this probability a word is marked
+
 const VD_LAYER_HINT = "A layer is one step of the model; in each layer several heads look at the "
   + "picture, each for itself.";
 

@@ -14,7 +14,7 @@ class VdViewer {
     this.picture = null;
     // What the person chose stays as it is from one picture to the next.
     this.chosen = { text: 0, word: -1, layer: -1, head: -1 };
-    this.style = { colours: "cividis", opacity: 0.65, squares: false };
+    this.style = { colours: "cividis", opacity: 0.65, squares: false, stretch: false };
     this.preview = null;
     this.drawn = null;
     this.build();
@@ -62,6 +62,11 @@ class VdViewer {
     this.squares = vdElement("input", { type: "checkbox" });
     this.squares.addEventListener("change", () => this.restyle({
       squares: this.squares.checked }));
+    this.stretch = vdElement("input", { type: "checkbox" });
+    this.stretch.addEventListener("change", () => {
+      this.style.stretch = this.stretch.checked;
+      this.refresh();
+    });
     this.save = vdElement("button", { type: "button", className: "vd-save" }, "Download PNG");
     this.save.addEventListener("click", () => this.download());
     const controls = vdElement("div", { className: "vd-controls" },
@@ -74,6 +79,7 @@ class VdViewer {
       vdElement("label", { className: "vd-field" }, vdElement("span", {}, "Map strength"),
         this.strength),
       vdElement("label", { className: "vd-check" }, this.squares, "Show the model's grid"),
+      vdElement("label", { className: "vd-check" }, this.stretch, "Full contrast for each word"),
       this.save);
     for (const [value, label] of Object.entries(VD_COLOUR_NAMES)) {
       this.colourSelect.append(vdElement("option", { value }, label));
@@ -146,11 +152,11 @@ class VdViewer {
   }
 
   buildHint() {
-    const unsure = this.texts.some((text) => text.probabilities.some((p) => p < 0.5));
+    const unsure = this.texts.some((text) => text.probabilities.some((p) => p < VD_UNSURE));
     return vdElement("p", { className: "vd-hint" },
       "Choose a word to see where the model looked for it.",
       vdElement("span", { className: "vd-keys" }, " The arrow keys go from word to word."),
-      unsure ? " A dotted line marks a word the model was less than half sure of." : "");
+      unsure ? " A dotted line marks a word the model was less than a quarter sure of." : "");
   }
 
   /** One text as a row of word buttons; only one of them can be reached with Tab. */
@@ -180,7 +186,7 @@ class VdViewer {
     if (word < 0) button.className = "vd-all";
     if (sure !== undefined) {
       button.title = `The model was ${vdPercent(sure)} sure of this word`;
-      button.classList.toggle("vd-unsure", sure < 0.5);
+      button.classList.toggle("vd-unsure", sure < VD_UNSURE);
     }
     text.buttons[word + 1] = button;
     button.addEventListener("click", () => {
@@ -240,7 +246,8 @@ class VdViewer {
 
   restyle(change) {
     Object.assign(this.style, change);
-    this.refresh();
+    this.showScale();
+    this.paint();
   }
 
   /** Bring everything on screen in line with what is chosen (or previewed). */
@@ -255,8 +262,9 @@ class VdViewer {
       button.ariaPressed = String(on);
       button.tabIndex = on || (this.chosen.text !== i && j === 0) ? 0 : -1;
     }));
-    this.now = { text, index, word, layer, head, map: vdMap(text, layer, head, word),
-      top: vdReduce(text, layer, head).top };
+    const map = vdMap(text, layer, head, word);
+    this.now = { text, index, word, layer, head, map,
+      top: this.style.stretch ? Math.max(...map) : vdReduce(text, layer, head).top };
     const [main, rest] = vdSentences(this.now);
     const sentence = rest ? `${main} ${rest}` : main;
     // Announced only where the person chose it, not on each hover.
@@ -265,11 +273,15 @@ class VdViewer {
       this.summary.replaceChildren(vdElement("strong", {}, main), rest ? ` ${rest}` : "");
     }
     this.canvas.ariaLabel = sentence;
-    this.high.textContent = vdPercent(this.now.top);
-    this.bar.style.backgroundImage = vdGradient(this.style.colours);
-    this.bar.classList.toggle("vd-clear", this.style.colours === "spotlight");
+    this.showScale();
     this.point(null);
     this.glide();
+  }
+
+  showScale() {
+    if (this.now) this.high.textContent = vdPercent(this.now.top);
+    this.bar.style.backgroundImage = vdGradient(this.style.colours);
+    this.bar.classList.toggle("vd-clear", this.style.colours === "spotlight");
   }
 
   view(text) {
@@ -326,7 +338,7 @@ class VdViewer {
       ((event.clientX - rect.left) / rect.width) * text.width,
       ((event.clientY - rect.top) / rect.height) * text.height) : -1;
     this.mark.hidden = region < 0 || !(top > 0);
-    this.readout.textContent = VD_SCALE_HINT;
+    this.readout.textContent = this.style.stretch ? VD_STRETCHED_HINT : VD_SCALE_HINT;
     for (const each of this.texts) {
       for (const button of each.buttons) button.style.removeProperty("--vd-heat");
     }
