@@ -9,7 +9,8 @@ from fake_engine import planted_engine
 from PIL import Image
 
 from vitdemo import viewer
-from vitdemo.preprocess import open_picture
+from vitdemo.overlay import summarise
+from vitdemo.preprocess import grid_boxes, open_picture
 
 pytest_plugins = ["browser_fixtures"]  # its fixtures
 pytestmark = pytest.mark.browser
@@ -66,6 +67,21 @@ def test_summaries_are_right(blank: "playwright.Page") -> None:
     found = blank.evaluate("([map, boxes]) => vdSummary(Float32Array.from(map), boxes, 9, 9)",
                            [grid.ravel().tolist(), np.ravel(cells).tolist()])
     assert found["place"] == "on the left"
+
+
+def test_the_command_line_says_the_same(blank: "playwright.Page") -> None:
+    """The viewer and `overlay` put every map in the same words."""
+    generator = np.random.default_rng(4)
+    boxes = grid_boxes((9, 9), (90, 60), ([0, 0.07, *np.arange(0.2, 0.95, 0.105), 1][:10],) * 2)
+    for power in (0.2, 1, 3, 8):
+        for _ in range(10):
+            weights = (generator.random(81) ** power / 81).astype(np.float32)
+            ours = summarise(weights, boxes, (90, 60))
+            found = blank.evaluate("([m, b]) => vdSummary(Float32Array.from(m), b, 90, 60)",
+                                   [weights.tolist(), boxes.ravel().tolist()])
+            assert (found["place"], found["even"]) == (ours.place, ours.even)
+            assert found["share"] == pytest.approx(ours.share, abs=1e-4)
+            assert found["area"] == pytest.approx(ours.area, abs=1e-4)
 
 
 def test_the_mean_over_layers_and_heads_is_quick_and_right(blank: "playwright.Page") -> None:

@@ -55,8 +55,8 @@ def summarise(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> 
     """Put a map (K,) over boxes (K, 4) of a picture of size (width, height) in words.
 
     The strongest regions are the densest ones that make up about a twelfth of the picture, and at
-    least one. They are named by the middle of all regions at least half as dense as the densest,
-    or, where that middle is empty, of those around the densest.
+    least one. They are named by their middle, or, where it is empty, by that of those around the
+    densest. The viewer says it by the same rule (`vdSummary` in viewer/maps.js).
     """
     areas = np.clip((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), 0, None)
     kept = areas > 0
@@ -75,17 +75,24 @@ def summarise(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> 
     strongest = order[:int(np.argmin(fits)) if not fits.all() else len(order)]
     share = float(weights[strongest].sum()) / total
     area = float(areas[strongest].sum())
-    column, row = np.clip(_middle(weights, middles, density) * 3, 0, 2).astype(int)
+    column, row = np.clip(_middle(weights, middles, density, strongest) * 3, 0, 2).astype(int)
     return Summary(total, share, min(1.0, area / (size[0] * size[1])), PLACES[row][column],
                    share < 1.5 * area / areas.sum())
 
 
-def _middle(weights: np.ndarray, middles: np.ndarray, density: np.ndarray) -> np.ndarray:
-    """Where the strong regions lie: (x, y), 0..1 of the picture."""
-    strong = density >= density.max() / 2
+def _middle(weights: np.ndarray, middles: np.ndarray, density: np.ndarray,
+            strongest: np.ndarray) -> np.ndarray:
+    """Where the strong regions lie: (x, y), 0..1 of the picture. Of ``strongest``, indices with the
+    densest first, those almost as dense as the first count; on a plateau, all of it does."""
+    peak = density[strongest[0]]
+    flat = density[strongest[-1]] >= 0.9 * peak
+    strong = density >= (0.9 if flat else 0.7) * peak
+    dense = strong.copy()
+    if not flat:
+        strong &= np.isin(np.arange(len(density)), strongest)
     middle = np.average(middles[strong], axis=0, weights=weights[strong])
     nearest = np.hypot(*(middles - middle).T).argmin()
-    if not strong[nearest]:  # two spots far apart: their middle is where nothing is
+    if not dense[nearest]:  # two spots far apart: their middle is where nothing is
         strong &= np.hypot(*(middles - middles[density.argmax()]).T) < 0.25
         middle = np.average(middles[strong], axis=0, weights=weights[strong])
     return np.asarray(middle)
