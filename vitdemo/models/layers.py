@@ -44,8 +44,8 @@ def sinusoid(length: int, width: int) -> Tensor:
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)[:, :width]
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention, with an optional key-value cache for one token at a time."""
+class Attention(nn.Module):
+    """The four linear maps of multi-head attention (Vaswani et al. 2017, section 3.2.2)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -56,8 +56,12 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of new tokens, each (R, H, T, d)."""
+        """Keys and values of tokens (R, T, D), each (R, H, T, d)."""
         return split_heads(self.key(x), self.heads), split_heads(self.value(x), self.heads)
+
+
+class SelfAttention(Attention):
+    """Multi-head self-attention, with an optional key-value cache for one token at a time."""
 
     def forward(self, x: Tensor, mask: Tensor | None,
                 past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -69,24 +73,11 @@ class SelfAttention(nn.Module):
         return self.out(join_heads(mixed)), (key, value)
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Attention):
     """Multi-head cross-attention of C texts per memory over that memory's tokens.
 
     Keys and values are projected once per memory; the C texts' words query them together.
     """
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
-
-    def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a memory (B, N, D), each (B, H, N, d)."""
-        key, value = self.key(memory), self.value(memory)
-        return split_heads(key, self.heads), split_heads(value, self.heads)
 
     def forward(self, x: Tensor, memory: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """x (R, T, D) with R = B * C; ``memory`` from `project`; ``mask`` bool (B, 1, 1, N)."""
