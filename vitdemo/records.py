@@ -118,10 +118,94 @@ class Explanation:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A word's probability while more and more of the picture is blurred.
+
+    ``hidden`` has S shares of the regions, 0..1, rising; ``probability`` S values, 0..1; ``area``
+    is the area under the curve by trapezoids, 0..1.
+    """
+
+    hidden: tuple[float, ...]
+    probability: tuple[float, ...]
+    area: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How far the map of one word can be trusted (Petsiuk et al. 2018, RISE, section 4.2).
+
+    ``deletion`` blurs the map's regions from the most to the least important, so a small area is
+    good; ``insertion`` from the least to the most important, so a large area is good. The same
+    areas for random orders (one value an order; the picture is the same, so they are shared by all
+    words) and for an order by the distance from the centre stand beside them. ``probability`` is
+    the word's on the whole picture, ``blank`` on the picture with every region blurred. ``verdict``
+    is one of `VERDICTS`. ``word`` counts the whole words of the explanation from 0.
+    """
+
+    word: int
+    source: str
+    method: str
+    deletion: Curve
+    insertion: Curve
+    random_deletion: tuple[float, ...]
+    random_insertion: tuple[float, ...]
+    centre_deletion: float
+    centre_insertion: float
+    probability: float
+    blank: float
+    verdict: str
+
+
+# What the evidence says of a map, best first; "language" is a word that does not need the picture.
+VERDICTS = ("strong", "some", "chance", "worse", "language")
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What the model says when a map's strongest regions are blurred, and the same number of others.
+
+    ``hidden`` and ``random`` are places of regions; ``before``, ``after`` and ``after_random`` the
+    texts that it then writes; ``probability`` and its two companions the probability, 0..1, of the
+    word asked about.
+    """
+
+    word: int
+    source: str
+    method: str
+    hidden: tuple[int, ...]
+    random: tuple[int, ...]
+    before: str
+    after: str
+    after_random: str
+    probability: float
+    probability_after: float
+    probability_random: float
+
+
+@dataclass(frozen=True)
+class PictureShare:
+    """How much the picture counted for each of the Q words of one explanation.
+
+    ``gate`` is the mean size of the gates, 0..1, nan where the model has none; ``attention`` the
+    share of each word's attention that fell on the picture, 0..1; ``probability`` each word's
+    probability, ``blank`` the same with a picture that is one grey; ``anyway`` marks words that
+    the model would have said anyway.
+    """
+
+    source: str
+    gate: float
+    attention: tuple[float, ...]
+    probability: tuple[float, ...]
+    blank: tuple[float, ...]
+    anyway: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What a backend is and can do. ``tasks`` is a subset of `ALL_TASKS`; ``missing`` says, for
     each task it cannot do, why, in a sentence for the user. ``dimension`` is that of its
-    embedding vectors, 0 where it has none."""
+    embedding vectors, 0 where it has none. ``methods`` names the ways to explain that it knows
+    (`vitdemo.attention.methods.METHODS`), the default one first; empty where it cannot explain."""
 
     name: str
     family: str
@@ -130,6 +214,7 @@ class ModelInfo:
     languages: tuple[str, ...]
     dimension: int
     missing: dict[str, str] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
 
 
 ALL_TASKS = ("caption", "ask", "match", "embed", "explain")

@@ -87,11 +87,24 @@ class Backend(ABC):
 
     @abstractmethod
     def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str) -> tuple[Explanation, ...]:
-        """One teacher-forced pass over finished texts that records every layer and head.
+                task: str, method: str = "") -> tuple[Explanation, ...]:
+        """One teacher-forced pass over finished texts, read by one of ``info.methods`` ("" is
+        the first of them).
 
         ``task`` "caption": ``text`` is the raw caption; one Explanation with source "caption".
         "ask": ``instruction`` is the question and ``text`` the answer; two, with sources
         "question" and "answer". "match": ``text`` is a sentence to compare with the picture;
         one, with source "text".
+        """
+
+    @abstractmethod
+    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
+                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
+        """The probability of each word of a finished text on each of P pictures, as one batch.
+
+        One float32 array (P, Q) for each Explanation that `explain` gives for the same arguments,
+        in the same order. A word that was written has the probability given the words before it
+        (the product over its tokens). A word that was only read has none of its own: every word
+        of a question has that of the whole answer, every word of a sentence to compare the match
+        head's score.
         """
