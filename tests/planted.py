@@ -39,9 +39,11 @@ class Planted(Backend):
                  languages: Sequence[str] = ("en", "zh"), pause: float = 0.0,
                  missing: dict[str, str] | None = None, revision: str = "1") -> None:
         self.info = ModelInfo("planted", "test", revision, frozenset(tasks), tuple(languages),
-                              3 if "embed" in tasks else 0, missing or {})
+                              3 if "embed" in tasks else 0, missing or {},
+                              ("cross-attention",) if "explain" in tasks else ())
         self.pause = pause
         self.batches: list[int] = []  # sizes of the batches that were encoded
+        self.explained: list[str] = []  # the methods asked for
         self.closed = 0  # generators that were ended
         self._busy = threading.Lock()
 
@@ -103,7 +105,8 @@ class Planted(Backend):
         return unit(rows)
 
     def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str) -> tuple[Explanation, ...]:
+                task: str, method: str = "") -> tuple[Explanation, ...]:
+        self.explained.append(method)
         texts = {"caption": [("caption", text)], "match": [("text", text)],
                  "ask": [("question", instruction), ("answer", text)]}[task]
         boxes = grid_boxes(GRID, features.size)
@@ -116,6 +119,20 @@ class Planted(Backend):
                     there = features.data[..., list(COLOURS).index(word.text)].reshape(-1)
                     weights[:, :, q] = 0.9 * there / max(there.sum(), 1e-6)
             found.append(Explanation(one, source, words, weights, boxes, GRID, features.size,
-                                     "cross-attention", ("layer 1", "layer 2"), (0.25, 0.5),
+                                     method or "cross-attention", ("layer 1", "layer 2"), (0.25, 0.5),
                                      tuple(0.5 for _ in words)))
+        return tuple(found)
+
+    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
+                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
+        """A colour's word is as probable as the picture's cells have that colour, in the mean;
+        every other word has one half, whatever the picture."""
+        texts = [instruction, text] if task == "ask" else [text]
+        means = np.stack([one.data.mean((0, 1)) for one in features])  # (P, 3)
+        found = []
+        for one in texts:
+            columns = [means[:, list(COLOURS).index(word.text)] if word.text in COLOURS
+                       else np.full(len(means), 0.5) for word in split_words(one)]
+            found.append(np.stack(columns, 1).astype(np.float32) if columns
+                         else np.zeros((len(means), 0), np.float32))
         return tuple(found)

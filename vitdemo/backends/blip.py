@@ -7,8 +7,9 @@ share nothing, each has its own vision encoder.
 Legend: P pictures, M texts, N picture tokens (the class token first), D width, E embedding width.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vitdemo.backends import blip_explain
+from vitdemo.attention.sanity import randomise
+from vitdemo.backends import blip_explain, blip_words
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.blip_decoder import Draft, Reader, Writer
 from vitdemo.backends.blip_load import BlipCheckpoint, PixelFormat, load_checkpoint
@@ -93,6 +95,17 @@ class BlipBackend(Backend):
                     f"{checkpoint.kind} checkpoints; give at most one of each kind.")
             loaded[checkpoint.kind] = checkpoint
         return cls(list(loaded.values()))
+
+    def randomised(self, seed: int) -> "BlipBackend":
+        """The same checkpoints with random weights."""
+        copies = []
+        for checkpoint in self._checkpoints.values():
+            model = copy.deepcopy(checkpoint.model)
+            randomise(model, seed)
+            copies.append(replace(checkpoint, model=model,
+                                  name=f"{checkpoint.name} with random weights",
+                                  revision=f"{checkpoint.revision}-random-{seed}"))
+        return BlipBackend(copies)
 
     # Pictures
 
@@ -264,6 +277,24 @@ class BlipBackend(Backend):
                 self._checkpoints["retrieval"], self._readers["retrieval"],
                 self._states("retrieval", features), features.size, text),)
         raise TaskError(f"A {task!r} result has no words to explain; use caption, ask or match.")
+
+    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
+                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
+        """See `Backend.word_probabilities` and `blip_words`; errors as in `explain`."""
+        self.require("explain")
+        self.require(task)
+        kind = WANTED[task][0] if task in ("caption", "ask", "match") else ""
+        if not kind:
+            raise TaskError(f"A {task!r} result has no words; use caption, ask or match.")
+        checkpoint = self._checkpoints[kind]
+        self._encode(kind, features)
+        states = [one.data.states[kind] for one in features]
+        if task == "caption":
+            return (blip_words.caption_words(checkpoint, self._writers[kind], states, text),)
+        if task == "ask":
+            return blip_words.answer_words(checkpoint, self._readers[kind], self._writers[kind],
+                                           states, instruction, text)
+        return (blip_words.match_words(checkpoint, self._readers[kind], states, text),)
 
 
 def _info(checkpoints: Sequence[BlipCheckpoint]) -> ModelInfo:

@@ -22,14 +22,15 @@ from vitdemo.config import Decoding
 
 @dataclass(frozen=True)
 class Memory:
-    """What the text looks at: ``states`` (1, N, D), and each layer's key and value of it,
-    (1, H, N, d)."""
+    """What the text looks at: ``states`` (B, N, D), and each layer's key and value of it,
+    (B, H, N, d). B is 1, or P where one text is read with each of P pictures."""
 
     states: Tensor
     pairs: tuple[tuple[Tensor, Tensor], ...]
 
     def cache(self, rows: int = 1, written: DynamicCache | None = None) -> EncoderDecoderCache:
-        """A cache for ``rows`` texts that all look at this memory and go on after ``written``."""
+        """A cache for ``rows`` texts that all look at this memory and go on after ``written``;
+        ``rows`` is B where B is not 1."""
         cross = DynamicCache()
         for i, (key, value) in enumerate(self.pairs):
             cross.update(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1), i)
@@ -62,14 +63,18 @@ class Reader:
 
     @torch.no_grad()
     def memory(self, states: Tensor) -> Memory:
-        """Project ``states`` (1, N, D) for every layer."""
+        """Project ``states`` (1, N, D) for every layer, once for the same tensor."""
         if self._last is None or self._last.states is not states:
             self._last = None  # the old one's room is free before the new one is made
-            pairs = tuple((_project(module, module.key, states),
-                           _project(module, module.value, states))
-                          for module in self.cross_attentions)
-            self._last = Memory(states, pairs)
+            self._last = self.project(states)
         return self._last
+
+    @torch.no_grad()
+    def project(self, states: Tensor) -> Memory:
+        """Project ``states`` (B, N, D) for every layer; nothing is kept."""
+        return Memory(states, tuple((_project(module, module.key, states),
+                                     _project(module, module.value, states))
+                                    for module in self.cross_attentions))
 
     @torch.no_grad()
     def encode(self, ids: Tensor, mask: Tensor, memory: Memory) -> Tensor:
@@ -80,7 +85,7 @@ class Reader:
 
 def _project(module: Any, linear: Any, states: Tensor) -> Tensor:
     shape = (*states.shape[:-1], -1, module.attention_head_size)
-    keys: Tensor = linear(states).view(shape).transpose(1, 2)  # (1, H, N, d)
+    keys: Tensor = linear(states).view(shape).transpose(1, 2)  # (B, H, N, d)
     return keys
 
 
@@ -122,12 +127,18 @@ class Writer:
         Row t of a cross-attention recorded meanwhile is the one that id t was chosen with: the
         decoder reads start, ids[0], ..., ids[T-2].
         """
+        return self.teacher_forced_on_each(ids, memory)[0]
+
+    @torch.no_grad()
+    def teacher_forced_on_each(self, ids: Sequence[int], memory: Memory) -> Tensor:
+        """`teacher_forced` with each of the memory's B states: float32 (B, T)."""
         device = memory.states.device
-        inputs = torch.tensor([[self.start, *ids[:-1]]], device=device)
+        rows = len(memory.states)
+        inputs = torch.tensor([[self.start, *ids[:-1]]], device=device).expand(rows, -1)
         logits = self.model(input_ids=inputs, encoder_hidden_states=memory.states,
-                            past_key_values=memory.cache(), use_cache=True).logits[0].float()
-        targets = torch.tensor(list(ids), device=device)[:, None]
-        return logits.log_softmax(-1).gather(1, targets)[:, 0]  # (T,)
+                            past_key_values=memory.cache(rows), use_cache=True).logits.float()
+        targets = torch.tensor(list(ids), device=device).expand(rows, -1)[..., None]
+        return logits.log_softmax(-1).gather(2, targets)[..., 0]  # (B, T)
 
     def write(self, memory: Memory, prompt: Sequence[int],
               decoding: Decoding) -> Iterator[list[Draft]]:

@@ -4,6 +4,7 @@ Legend: P pictures, M texts, N picture tokens, T text tokens, E embedding width,
 backbone; L, H, Q, K as in `records`.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitdemo.attention.capture import capture_cross_attention
+from vitdemo.attention.methods import choose, explanation
+from vitdemo.attention.sanity import randomise
+from vitdemo.backends import native_methods
 from vitdemo.backends.base import Backend, PictureFeatures, Step
+from vitdemo.backends.native_words import match_scores, written_probabilities
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
 from vitdemo.models.checkpoint import load_checkpoint
@@ -25,14 +30,22 @@ from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes, normalisation, to_pixels
 from vitdemo.records import LANGUAGES, Candidate, Explanation, ModelInfo
 from vitdemo.tokens import TextTokenizer
-from vitdemo.words import normalise_answer
+from vitdemo.words import normalise_answer, split_words
 
 _ANSWER_TOKENS = 12
+# Pictures in one pass of the backbone. On a CPU the activations of more leave its cache, and a
+# picture then takes twice as long.
+PICTURES_AT_ONCE_CPU, PICTURES_AT_ONCE = 4, 64
 
 
 def _weights_of(module: nn.Module, args: tuple[Any, ...], _kwargs: dict[str, Any],
                 _output: Any) -> Tensor:
     return module.weights(*args)  # type: ignore[operator, no-any-return]
+
+
+def _for_each_word(values: np.ndarray, words: int) -> np.ndarray:
+    """(P,) to (P, Q): words that were only read share one number."""
+    return np.repeat(values[:, None], words, axis=1)
 
 
 class NativeBackend(Backend):
@@ -50,7 +63,8 @@ class NativeBackend(Backend):
             missing["explain"] = "its linear fusion mixes all regions of the picture into one"
         self.info = ModelInfo(name=name, family="native", revision=revision,
                               tasks=frozenset(tasks), languages=tuple(LANGUAGES),
-                              dimension=model.config.embedding_width, missing=missing)
+                              dimension=model.config.embedding_width, missing=missing,
+                              methods=native_methods.METHODS if "explain" in tasks else ())
 
     @classmethod
     def load(cls, folder: Path | str, placement: Placement) -> "NativeBackend":
@@ -64,16 +78,30 @@ class NativeBackend(Backend):
         return cls(found.model, found.tokenizer, name=name, revision=found.revision,
                    placement=placement)
 
+    def randomised(self, seed: int) -> "NativeBackend":
+        """The same network with random weights."""
+        model = copy.deepcopy(self.model)
+        randomise(model, seed)
+        return NativeBackend(model, self.tokenizer, name=f"{self.info.name} with random weights",
+                             revision=f"{self.info.revision}-random-{seed}",
+                             placement=Placement(self.device, self.dtype, "as the trained model"))
+
     @torch.inference_mode()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """Features (1, N, C) of each picture."""
+        """Features (1, N, C) of each picture, a few at a time."""
         if not pictures:
             return []
         config = self.model.config
-        pixels = to_pixels(pictures, config.picture_size, *normalisation(config.backbone))
-        features = self.model.vision.features(pixels.to(self.device, self.dtype))
-        return [PictureFeatures(features[i:i + 1], picture.size)
-                for i, picture in enumerate(pictures)]
+        found = []
+        size = PICTURES_AT_ONCE_CPU if self.device.type == "cpu" else PICTURES_AT_ONCE
+        for first in range(0, len(pictures), size):
+            some = pictures[first:first + size]
+            pixels = to_pixels(some, config.picture_size, *normalisation(config.backbone))
+            pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
+            features = self.model.vision.features(pixels)
+            found += [PictureFeatures(features[i:i + 1], picture.size)
+                      for i, picture in enumerate(some)]
+        return found
 
     def generate(self, features: PictureFeatures, instruction: str, language: str,
                  decoding: Decoding) -> Iterator[Step]:
@@ -153,13 +181,30 @@ class NativeBackend(Backend):
             return np.zeros((0, self.info.dimension), dtype=np.float32)
         return self._unit(self.model.encode_text(*self._encode(texts))[1])
 
-    @torch.inference_mode()
     def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str) -> tuple[Explanation, ...]:
-        """The fusion's cross-attention for words that were read, the decoder's for words that
-        were written; the position that wrote a token is the one whose map it gets."""
+                task: str, method: str = "") -> tuple[Explanation, ...]:
+        """The fusion's attention for words that were read, the decoder's for words that were
+        written; the position that wrote a token is the one whose map it gets. See
+        `native_methods` for the methods other than cross-attention.
+
+        Raises:
+            ConfigError: the model does not know the method.
+        """
         self.require("explain")
         self.require(task)
+        method = choose(method, self.info.methods)
+        if method == "cross-attention":
+            return self._cross_attention(features, instruction, text, language, task)
+        vision = self.model.vision
+        boxes = grid_boxes(vision.grid, features.size, vision.edges)
+        return tuple(explanation(found, method, boxes, vision.grid, features.size)
+                     for found in native_methods.word_maps(
+                         self.model, self.tokenizer, features.data, instruction=instruction,
+                         text=text, language=language, task=task, method=method))
+
+    @torch.inference_mode()
+    def _cross_attention(self, features: PictureFeatures, instruction: str, text: str,
+                         language: str, task: str) -> tuple[Explanation, ...]:
         read = text if task == "match" else instruction
         fusion: list[Any] = [block.cross for block in self.model.fusion.blocks]
         gates = tuple(float(gate) for gate in self.model.gates())
@@ -175,6 +220,22 @@ class NativeBackend(Backend):
             source = "caption" if task == "caption" else "answer"
             found.append(self._explanation(features, text, source, weights, "decoder", (), chances))
         return tuple(found)
+
+    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
+                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
+        """See `Backend.word_probabilities`; one teacher-forced pass over all pictures."""
+        self.require("explain")
+        self.require(task)
+        joined = torch.cat([one.data for one in features])  # (P, N, C)
+        fused = len(self.model.fusion.blocks) > 0  # else `explain` has no map of what was read
+        if task == "match":
+            scores = match_scores(self.model, self.tokenizer, joined, text)
+            return (_for_each_word(scores, len(split_words(text))),) if fused else ()
+        words, whole = written_probabilities(self.model, self.tokenizer, joined, instruction, text,
+                                             language)
+        if task == "ask" and fused:
+            return _for_each_word(whole, len(split_words(instruction))), words
+        return (words,)
 
     def _teacher_forced(self, memory: Memory, text: str, language: str) -> tuple[Tensor, Tensor]:
         """One pass over a finished text: weights (L, H, T, N) of each token that was written, and
