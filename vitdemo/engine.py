@@ -54,6 +54,18 @@ class Engine:
 
         return cls(load_backend(config), config)
 
+    def randomised(self, seed: int = 0) -> "Engine":
+        """An engine over a copy of the model whose weights are random, for sanity checks: it has
+        learned nothing. It takes as much memory again; the device's lock is the same one.
+
+        Raises:
+            TaskError: this model cannot be copied with random weights.
+        """
+        with self._lock:
+            made = Engine(self._backend.randomised(seed), self.config)
+        made._lock = self._lock
+        return made
+
     @property
     def info(self) -> ModelInfo:
         """What the model is and can do."""

@@ -108,3 +108,12 @@ class Backend(ABC):
         of a question has that of the whole answer, every word of a sentence to compare the match
         head's score.
         """
+
+    def randomised(self, seed: int) -> "Backend":
+        """A copy that has learned nothing: the same architecture with random weights drawn from
+        ``seed`` (`vitdemo.attention.sanity.randomise`). This one stays as it is.
+
+        Raises:
+            TaskError: this family cannot make one.
+        """
+        raise TaskError(f"{self.info.name} cannot be copied with random weights.")

@@ -1,0 +1,180 @@
+"""Sanity checks of maps: do they go with the words, and do they hang on what the model has learned?
+
+Two checks that a map which means something must pass, as pure functions:
+- shuffled words: the same words in another order; a map should go with its word, not its place;
+- random weights: the same map out of a model that has learned nothing must look different
+  (Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv:1810.03292, section 3: model
+  parameter randomisation, compared by Spearman's rank correlation).
+The lines between the verdicts are our own; the paper gives none.
+
+Q whole words, K picture regions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from vitdemo.records import Explanation, Word
+
+CHANGED, PARTLY = 0.4, 0.7  # mean rank correlation below which random weights changed the maps
+APART = 0.1  # by so much must a word's own map be nearer than the map of its new place
+ALIKE = 0.7  # mean rank correlation above which maps of different words are much the same
+TRIES = 200  # orders that are drawn to find one in which every word moves
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """What shuffling the words did to their maps.
+
+    ``own`` is, for each word that moved, the rank correlation (-1..1) of its map with its own map
+    before; ``place`` that with the map of the word that used to stand where it now stands.
+    ``verdict`` is "word", "place", "alike", "mixed" or, where too few words moved, "unclear".
+    """
+
+    moved: tuple[int, ...]
+    own: tuple[float, ...]
+    place: tuple[float, ...]
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Randomised:
+    """What random weights did to the maps: the rank correlation (-1..1) of each word's map before
+    and after. ``verdict`` is "changed" (as it should be), "partly" or "unchanged"."""
+
+    similarity: tuple[float, ...]
+    verdict: str
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rho of each row of (Q, K) with the same row of (Q, K): (Q,), -1..1.
+
+    Equal values share their mean rank. A row without any order (all values equal) has nothing to
+    compare and gives 0, never nan.
+    """
+    x, y = _ranks(np.asarray(a, np.float64)), _ranks(np.asarray(b, np.float64))
+    x -= x.mean(axis=1, keepdims=True)
+    y -= y.mean(axis=1, keepdims=True)
+    size = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    return np.asarray((x * y).sum(axis=1) / np.where(size > 0, size, 1.0))
+
+
+def _ranks(rows: np.ndarray) -> np.ndarray:
+    """Ranks from 0 within each row, ties as their mean: float64, the same shape."""
+    found = np.zeros(rows.shape)
+    for row, ranks in zip(rows, found, strict=True):
+        values, inverse, counts = np.unique(row, return_inverse=True, return_counts=True)
+        last = np.cumsum(counts)
+        ranks[:] = (last - (counts + 1) / 2)[inverse] if len(values) else 0
+    return found
+
+
+def shuffle_words(words: Sequence[Word], seed: int = 0) -> tuple[str, tuple[int, ...]]:
+    """The words in another order, as a text with single spaces, and the order: place p of the new
+    text holds word ``order[p]`` of the old one.
+
+    Of many orders drawn from the seed it is the first in which most words move to a place where
+    another word stood; equal words that change places have not moved.
+    """
+    texts = [word.text.casefold() for word in words]
+    generator = np.random.default_rng(seed)
+    best, most = tuple(range(len(words))), -1
+    for _ in range(TRIES):
+        order = tuple(int(place) for place in generator.permutation(len(words)))
+        moved = sum(texts[p] != texts[q] for p, q in enumerate(order))
+        if moved > most:
+            best, most = order, moved
+        if most == len(words):
+            break
+    return " ".join(words[q].text for q in best), best
+
+
+def compare_shuffled(before: Explanation, after: Explanation, order: Sequence[int]) -> Shuffled:
+    """Whether the maps of shuffled words go with the words or with their places.
+
+    ``after`` explains the text of `shuffle_words`. "unclear" where its words were cut otherwise
+    (Chinese) or fewer than two moved.
+    """
+    texts = [word.text.casefold() for word in before.words]
+    found = [word.text.casefold() for word in after.words]
+    moved = [p for p, q in enumerate(order) if texts[p] != texts[q]]
+    if found != [texts[q] for q in order] or len(moved) < 2:
+        return Shuffled((), (), (), "unclear")
+    words = [order[p] for p in moved]
+    old, new = before.mean_map(), after.mean_map()
+    own = rank_correlation(old[words], new[moved])
+    place = rank_correlation(old[moved], new[moved])
+    gap = float((own - place).mean())
+    if gap >= APART:
+        verdict = "word"
+    elif gap <= -APART:
+        verdict = "place"
+    else:
+        verdict = "alike" if min(own.mean(), place.mean()) >= ALIKE else "mixed"
+    return Shuffled(tuple(words), _floats(own), _floats(place), verdict)
+
+
+def compare_randomised(trained: Explanation, randomised: Explanation) -> Randomised:
+    """How like the maps of a trained model are to those of one with random weights, over the same
+    words."""
+    similarity = rank_correlation(trained.mean_map(), randomised.mean_map())
+    mean = float(similarity.mean()) if similarity.size else 0.0
+    verdict = "changed" if mean < CHANGED else "partly" if mean < PARTLY else "unchanged"
+    return Randomised(_floats(similarity), verdict)
+
+
+def shuffled_sentence(found: Shuffled) -> str:
+    """The verdict in plain words."""
+    if found.verdict == "unclear":
+        return "Too few words changed their place to tell anything from it."
+    own, place = float(np.mean(found.own)), float(np.mean(found.place))
+    numbers = (f"On average a word's map is {own:.2f} like its own map before, and {place:.2f} "
+               "like the map of the word that stood in its place (1 is the same, 0 is nothing "
+               "alike).")
+    return numbers + " " + {
+        "word": "The maps go with the words, as they should.",
+        "place": "The maps go with the place in the sentence more than with the word. Do not read "
+                 "them as being about the word.",
+        "alike": "The maps of all words are much alike here, so they say little about any single "
+                 "word.",
+        "mixed": "The maps go neither with the word nor with its place: they hang on the whole "
+                 "sentence. Read them with care."}[found.verdict]
+
+
+def randomised_sentence(found: Randomised) -> str:
+    """The verdict in plain words."""
+    mean = float(np.mean(found.similarity)) if found.similarity else 0.0
+    numbers = (f"On average a word's map with random weights is {mean:.2f} like the real one "
+               "(1 is the same, 0 is nothing alike).")
+    return numbers + " " + {
+        "changed": "The maps fall apart, as they should: what they show was learned.",
+        "partly": "The maps change, but not wholly: a part of them comes from how the model is "
+                  "built, and not from what it has learned.",
+        "unchanged": "The maps hardly change. They would look like this without any training, so "
+                     "they say nothing about what the model has learned."}[found.verdict]
+
+
+@torch.no_grad()
+def randomise(model: nn.Module, seed: int) -> None:
+    """Replace what a model has learned by noise of the same size, in place.
+
+    Every weight tensor is drawn anew from a normal distribution with mean 0 and the standard
+    deviation of the trained tensor, all from one generator. Normalisation layers and single numbers
+    (gates) stay, so that signals keep their size.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    kept = {id(parameter) for module in model.modules() if isinstance(module, _NORMS)
+            for parameter in module.parameters(recurse=False)}
+    for parameter in model.parameters():
+        if id(parameter) in kept or parameter.numel() < 2:
+            continue
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.copy_(noise * float(parameter.float().std()))
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
