@@ -15,8 +15,9 @@ weights (R, H, T, N) of one call of one module. Two ways to write one:
 - the layer uses a fused kernel that keeps them for itself: compute them again from ``args`` with
   `attention_weights(q, k)`, which is softmax(q k^T / sqrt(d)).
 
-With ``keep_graph=True`` the weights stay part of the graph, for methods that need gradients. A
-layer with a fused kernel must then be led through its weights: pass
+With ``keep_graph=True`` the weights stay part of the graph, for methods that need gradients, and so
+in the number type that they were made in. A layer with a fused kernel must then be led through its
+weights: pass
 ``output_from(module, weights, args, kwargs)``, which returns the layer's output computed from
 ``weights``; it replaces the kernel's, so the logits then agree to rounding and not to the bit.
 
@@ -51,7 +52,8 @@ class AttentionRecord:
         return [calls[0] if len(calls) == 1 else torch.cat(calls, dim=2) for calls in self.calls]
 
     def stacked(self) -> torch.Tensor:
-        """All layers in one tensor: float32 (L, R, H, T, N)."""
+        """All layers in one tensor: float32 (L, R, H, T, N), with ``keep_graph`` of the number type
+        that they were made in."""
         return torch.stack(self.weights)
 
 
@@ -91,7 +93,9 @@ def capture_cross_attention(modules: Sequence[nn.Module], weights_of: WeightsOf,
                  output: Any) -> Any:
             if keep_graph:
                 weights = weights_of(module, args, kwargs, output)
-                calls.append(weights.float())
+                if output_from and not weights.requires_grad:  # as in a frozen model
+                    weights.requires_grad_()
+                calls.append(weights)  # a float copy would lie beside the way to the output
                 return output_from(module, weights, args, kwargs) if output_from else None
             with torch.no_grad():
                 calls.append(weights_of(module, args, kwargs, output).detach().float())

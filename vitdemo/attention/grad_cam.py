@@ -1,0 +1,47 @@
+"""Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via
+Gradient-based Localization", eqs. 1 and 2) on the last feature grid of the vision encoder.
+
+With y the target (a word's log-probability) and f the features:
+    eq. 1   a_c = mean over the regions n of dy/df[n, c]
+    eq. 2   map[n] = max(0, sum over c of a_c f[n, c])
+
+Words that were only read share one target, whose gradient alone would give them one map. The
+picture comes into a text through cross-attention only, so for such a word the gradient is let
+through at that word's own positions (`only_through`): the part of it that the word brought in.
+
+Legend: R rows (one target each), N regions, C channels, T positions of the text.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+def grad_cam(features: Tensor, mean_gradient: Tensor) -> Tensor:
+    """Eq. 2: features (N, C) and a_c for each row (R, C) to maps float32 (R, N), at least 0."""
+    return (mean_gradient.float() @ features.float().mT).clamp(min=0)
+
+
+@contextmanager
+def only_through(modules: Sequence[nn.Module], positions: Tensor) -> Iterator[None]:
+    """Inside, gradients pass the results of ``modules`` (R, T, D) only where ``positions``, bool
+    (R, T), is true. The results themselves stay the same. A module may return a tuple, whose first
+    part it then is."""
+    handles: list[RemovableHandle] = []
+
+    def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        result = output[0] if isinstance(output, tuple) else output
+        result = torch.where(positions[..., None], result, result.detach())
+        return (result, *output[1:]) if isinstance(output, tuple) else result
+
+    try:
+        for module in modules:
+            handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
