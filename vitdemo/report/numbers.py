@@ -1,0 +1,125 @@
+"""Explanations as JSON and as CSV, exactly as the model gave them.
+
+L layers, H heads, Q words, K regions. Boxes are x0, y0, x1, y1 in pixels of the picture that was
+given. A float32 is written with the fewest digits that read back as the same float32.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from vitdemo import __version__
+from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
+from vitdemo.attention.methods import METHODS
+from vitdemo.records import Evidence, Explanation, ModelInfo, PictureShare
+from vitdemo.report.caveats import CANNOT
+
+COLUMNS = ("source", "method", "word_index", "word", "layer", "head", "region", "x0", "y0", "x1",
+           "y1", "weight")
+MOST_ROWS = 1_000_000  # what a spreadsheet can open; above it, the CSV has the mean maps only
+MEAN = "mean"  # stands for layer and head where a row is the mean over all of them
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_json(explanations: Sequence[Explanation], info: ModelInfo | None = None, *,
+            others: Sequence[Explanation] = (), evidence: Sequence[Evidence] = (),
+            shares: Sequence[PictureShare] = (), settings: Mapping[str, str] | None = None,
+            name: str = "", when: datetime | None = None) -> dict[str, Any]:
+    """Everything that is known of a result, as plain lists and dictionaries ready for JSON.
+
+    "weights" is [layer][head][word][region]. ``others`` are explanations of the same texts by other
+    methods, ``name`` that of the picture's file, ``when`` the time of writing. A number that is not
+    known is null.
+    """
+    size = list(explanations[0].picture_size) if explanations else None
+    model = {"name": info.name, "family": info.family, "revision": info.revision} if info else None
+    found = {
+        "format": "vitdemo explanation 1",
+        "vitdemo": __version__,
+        "made": (when or datetime.now().astimezone()).isoformat(timespec="seconds"),
+        "model": model,
+        "picture": {"name": name, "size": size},
+        "settings": dict(settings or {}),
+        "explanations": [_explanation(one) for one in explanations],
+        "others": [_explanation(one) for one in others],
+        "evidence": [{**asdict(one), "sentence": evidence_sentence(one)} for one in evidence],
+        "shares": [asdict(one) for one in shares],
+        "caveats": list(CANNOT),
+    }
+    cleaned: dict[str, Any] = without_nan(found)
+    return cleaned
+
+
+def _explanation(one: Explanation) -> dict[str, Any]:
+    chances = one.word_probabilities
+    words = [{**asdict(word), "probability": chances[number] if chances else None}
+             for number, word in enumerate(one.words)]
+    return {"source": one.source, "text": one.text, "method": one.method,
+            "label": METHODS.get(one.method, one.method), "note": one.note,
+            "picture_size": list(one.picture_size), "grid": list(one.grid),
+            "boxes": plain(one.boxes), "layer_names": list(one.layer_names),
+            "gates": list(one.gates), "words": words, "weights": plain(one.weights)}
+
+
+def plain(values: np.ndarray) -> Any:
+    """An array as nested lists of floats: each is the shortest decimal that reads back as the same
+    number of the array's type."""
+    array = np.asarray(values)
+    flat = [float(text) for text in array.ravel().astype(str)]
+    return np.array(flat, np.float64).reshape(array.shape).tolist()
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for each nan or infinity: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def to_csv(explanations: Sequence[Explanation], others: Sequence[Explanation] = ()) -> str:
+    """One row for each word, region, layer and head, with the heads of `COLUMNS`.
+
+    Words, heads and regions count from 1. Where that would be over `MOST_ROWS` rows, there is one
+    row for each word and region instead, with "mean" for layer and head. Text that a spreadsheet
+    would take for a formula gets an apostrophe in front.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(COLUMNS)
+    every = [*explanations, *others]
+    whole = sum(one.weights.size for one in every) <= MOST_ROWS
+    for one in every:
+        writer.writerows(_rows(one, whole))
+    return stream.getvalue()
+
+
+def _rows(one: Explanation, whole: bool) -> Iterator[tuple[Any, ...]]:
+    weights = one.weights if whole else one.mean_map()[None, None]
+    texts = weights.astype(str)  # the fewest digits that read back as the same float32
+    boxes = one.boxes.astype(str).tolist()
+    layers = [cell(name) for name in one.layer_names] if whole else [MEAN]
+    start = (cell(one.source), cell(one.method))
+    for layer, of_layer in zip(layers, texts, strict=True):
+        for head, of_head in enumerate(of_layer, start=1):
+            for number, (word, row) in enumerate(zip(one.words, of_head, strict=True), start=1):
+                place = (*start, number, cell(word.text), layer, head if whole else MEAN)
+                for region, (box, value) in enumerate(zip(boxes, row, strict=True), start=1):
+                    yield (*place, region, *box, value)
+
+
+def cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def share_rows(share: PictureShare) -> list[str]:
+    """One sentence for each word of a text: how much the picture counted."""
+    return [share_sentence(share, word) for word in range(len(share.attention))]
