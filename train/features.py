@@ -29,7 +29,7 @@ class View:
     least_area: float = 1.0
 
 
-VIEWS = (View(), View(mirrored=True), View(least_area=0.6), View(mirrored=True, least_area=0.6))
+VIEWS = (View(), View(mirrored=True, least_area=0.6), View(least_area=0.6), View(mirrored=True))
 
 
 def apply_view(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:

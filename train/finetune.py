@@ -25,8 +25,17 @@ from tqdm import tqdm
 
 from train.data import SPLITS, Row, find_splits, read_split
 from train.features import VIEWS, open_features
+from train.grow import grow, open_gates
 from train.losses import LossConfig, step_losses
-from train.mixture import Mixture, MixtureConfig, PairBatch, StepBatch, TextBatch
+from train.mixture import (
+    Mixture,
+    MixtureConfig,
+    PairBatch,
+    StepBatch,
+    TextBatch,
+    WordBatch,
+)
+from train.regions import warm_up
 from train.state import Average, latest_state, load_state, save_state
 from train.validation import validate
 from vitdemo.errors import ConfigError, DataError, VitDemoError
@@ -43,6 +52,9 @@ class FinetuneConfig:
     text_rate: float = 0.1  # of the text encoder, as a share of learning_rate
     embedding_rate: float = 0.3  # of the text encoder's token table, likewise
     gate_rate: float = 20.0  # of the gates, likewise: they start at 0, where they hardly learn
+    region_rate: float = 2.5  # of the region head, likewise
+    region_steps: int = 300  # steps for a new region head alone, before the others
+    open_gates: float = 0.0  # open the gates at least so far before the first step, 0..1
     weight_decay: float = 0.05  # of matrices (Loshchilov, Hutter 2019)
     warmup: float = 0.05  # share of the steps in which the rate rises
     dropout: float = 0.1  # in the decoder
@@ -75,6 +87,8 @@ def parameter_groups(model: VLM, config: FinetuneConfig) -> list[dict[str, Any]]
         share = 1.0
         if name.startswith("text."):
             share = config.embedding_rate if "token_embedding" in name else config.text_rate
+        elif name.startswith("region_head."):
+            share = config.region_rate
         elif name.endswith("_gate"):
             share = config.gate_rate
         decay = config.weight_decay if parameter.dim() > 1 and "embedding" not in name else 0.0
@@ -132,12 +146,13 @@ def _read(folder: Path, skip_bad: bool) -> list[Row]:
 
 def to_device(batch: StepBatch, device: torch.device) -> StepBatch:
     """The batch on the device."""
-    def moved(part: TextBatch | PairBatch | None) -> Any:
+    def moved(part: TextBatch | PairBatch | WordBatch | None) -> Any:
         if part is None:
             return None
         values = {f.name: getattr(part, f.name).to(device) for f in dataclasses.fields(part)}
         return type(part)(**values)
-    return StepBatch(moved(batch.captions), moved(batch.questions), moved(batch.pairs))
+    return StepBatch(moved(batch.captions), moved(batch.questions), moved(batch.pairs),
+                     moved(batch.words))
 
 
 class Losses(torch.nn.Module):
@@ -162,6 +177,7 @@ class Run:
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision,
                                        gradient_accumulation_steps=config.accumulate)
         model = start.model.to(self.accelerator.device)
+        open_gates(model, config.open_gates)
         views = VIEWS[:config.views]
         with self.accelerator.main_process_first():
             store = open_features(model, [row.path for row in train], views, cache)
@@ -179,6 +195,11 @@ class Run:
                                                                self.optimizer)
         self.step, self.best = 0, -math.inf
         self.log_file = out / "log.jsonl"
+
+    def warm_up(self) -> None:
+        """Train a region head that `grow` made, alone."""
+        loss = warm_up(self.model, self.mixture, self.config.region_steps)
+        print(f"region head: loss {loss:.1f} a picture", file=sys.stderr)
 
     def resume(self) -> None:
         """Go on from the latest whole state under ``out``, if there is one."""
@@ -300,6 +321,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="where the features of the pictures are kept")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the run that is under --out")
+    parser.add_argument("--picture-size", type=int, default=0,
+                        help="train at this size, in pixels, instead of the checkpoint's own")
+    parser.add_argument("--region-head", action="store_true",
+                        help="give the model a region head if it has none")
     parser.add_argument("--skip-bad", action="store_true",
                         help="leave out bad rows instead of stopping at the first")
     for kind, prefix in ((FinetuneConfig, ""), (MixtureConfig, ""), (LossConfig, "loss-")):
@@ -325,6 +350,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                               "or choose another --out.")
         args.out.mkdir(parents=True, exist_ok=True)
         start = load_checkpoint(args.start)
+        grown_from = start.model.config
+        start = grow(start, args.picture_size, args.region_head)
         train, validation = read_rows(args.data, args.skip_bad)
         if not validation:
             print("nothing to validate on: the last weights are kept", file=sys.stderr)
@@ -333,6 +360,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                   settings(LossConfig, args, "loss-"))
         if args.resume:
             run.resume()
+        elif start.model.region_head is not None and not grown_from.regions:
+            run.warm_up()
         run.train()
     except VitDemoError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ tokens, S decoder tokens, U different instructions.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,24 @@ from train.instructions import (
 from vitdemo.tokens import TextTokenizer
 
 
+_LEAST = 8  # rows that must name a word before its place can be learnt
+_UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
+_NOTHING = {"yes", "no", "none", "0", "nothing"}
+_FUNCTION_WORDS = (
+    "a an the of in on at and is are with to by what where how many much does do did his her its "
+    "their it this that these those there from for as be near while has have having color colour "
+    "who which why or he she they him them i you we was were been being not no yes can if into "
+    "out up down off over under through . , ? ! ' s - \" : ; t 的 在 一 个 着 了 上 和 是 有 正 里 "
+    "中 下 他 她 它 们 这 那 什 么 几 多 少 吗 ， 。 ？ 与 把 被 从 向 到 地 得 两 三").split()
+
+
 @dataclass
 class TextBatch:
     """Pictures, each with an instruction and K texts to write.
 
     features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
-    them; targets and their mask (P * K, S), start and end tokens included.
+    them; targets and their mask (P * K, S), start and end tokens included; ``rows`` (P,) says
+    which row of the data each picture is.
     """
 
     features: Tensor
@@ -40,6 +53,27 @@ class TextBatch:
     instruction_of: Tensor
     targets: Tensor
     target_mask: Tensor
+    rows: Tensor
+
+
+@dataclass
+class WordBatch:
+    """Which words belong to the pictures of the text batches, captions first, then questions.
+
+    ids (W,) tokens; ``present`` (P, W) 1 where a text about the picture holds the token, else 0;
+    ``weight`` (P, W) how sure that is: a picture with questions alone has many words that nobody
+    asked about. ``content`` (vocabulary,) bool: the tokens that can be seen at a place.
+    """
+
+    ids: Tensor
+    present: Tensor
+    weight: Tensor
+    content: Tensor
+
+    def to(self, device: torch.device) -> "WordBatch":
+        """The same on a device."""
+        return WordBatch(self.ids.to(device), self.present.to(device), self.weight.to(device),
+                         self.content.to(device))
 
 
 @dataclass
@@ -59,6 +93,7 @@ class StepBatch:
     captions: TextBatch | None
     questions: TextBatch | None
     pairs: PairBatch | None
+    words: WordBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +107,7 @@ class MixtureConfig:
     human_share: float = 0.6  # of questions that people asked, where both kinds are there
     target_tokens: int = 20  # of a text to write; longer captions are left out where they can be
     pairs: int = 96  # pictures with a caption each, for the contrastive and the match loss
+    words: int = 1500  # words looked for in the pictures of the step, there or not
 
 
 class Mixture:
@@ -92,13 +128,44 @@ class Mixture:
         counts, maker = thing_counts(others), random.Random(seed)
         self.made = [e for i in everyone
                      for e in made_questions(i, self.rows[i], others, counts, maker)]
+        self.bags, self.seen_words = word_bags(self.rows, tokenizer)
+        self.content = torch.zeros(tokenizer.size, dtype=torch.bool)
+        self.content[self.seen_words] = True
 
     def draw(self, step: int, rank: int = 0, world: int = 1) -> StepBatch:
         """Step ``step`` of the run; with several processes each takes its share of it."""
         maker = random.Random(f"{self.seed}:{step}")
         captions = self._draw_captions(maker, rank, world)
         questions = self._draw_questions(maker, rank, world)
-        return StepBatch(captions, questions, self._draw_pairs(maker, rank, world))
+        pairs = self._draw_pairs(maker, rank, world)
+        return StepBatch(captions, questions, pairs, self._draw_words(maker, captions, questions))
+
+    def _draw_words(self, maker: random.Random, *batches: TextBatch | None) -> WordBatch | None:
+        """The words of the drawn pictures, and others up to the wanted number."""
+        rows = [int(row) for batch in batches if batch is not None for row in batch.rows]
+        return self._words_of(maker, rows) if rows and self.seen_words else None
+
+    def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
+        """Features (P, N, C) of some pictures, and their words."""
+        rows = maker.sample(range(len(self.rows)), min(pictures, len(self.rows)))
+        features = self.store.get([self.rows[row].path for row in rows],
+                                  self._views(maker, len(rows)))
+        return features.float(), self._words_of(maker, rows)
+
+    def _words_of(self, maker: random.Random, rows: Sequence[int]) -> WordBatch:
+        found = sorted(set().union(*(self.bags[row] for row in rows)))
+        found = maker.sample(found, min(len(found), self.config.words))
+        others = list(set(self.seen_words).difference(found))
+        others.sort()
+        ids = found + maker.sample(others, min(len(others), self.config.words - len(found)))
+        place = {token: i for i, token in enumerate(ids)}
+        present = torch.zeros(len(rows), len(ids))
+        for i, row in enumerate(rows):
+            present[i, [place[token] for token in self.bags[row] if token in place]] = 1
+        captioned = torch.tensor([bool(self.rows[row].captions or self.rows[row].captions_zh)
+                                  for row in rows])
+        weight = torch.where(captioned[:, None], 1.0, _UNSURE + (1 - _UNSURE) * present)
+        return WordBatch(torch.tensor(ids), present, weight, self.content)
 
     def _count_tokens(self) -> dict[str, int]:
         """Length in tokens of every caption."""
@@ -179,7 +246,30 @@ class Mixture:
         ids, target_mask = ids[:, :limit], target_mask[:, :limit]
         features = self.store.get([self.rows[item[0]].path for item in items], views)
         chosen = torch.tensor([place[text] for text in asked])
-        return TextBatch(features.float(), instruction, mask, chosen, ids, target_mask)
+        rows = torch.tensor([item[0] for item in items])
+        return TextBatch(features.float(), instruction, mask, chosen, ids, target_mask, rows)
+
+
+def word_bags(rows: Sequence[Row], tokenizer: TextTokenizer) -> tuple[list[set[int]], list[int]]:
+    """For each row the tokens that its texts name and a picture can show; and all of those.
+
+    A token counts when at least `_LEAST` rows have it and it is no function word. Of questions,
+    those answered with yes, no or nothing are left out: what they ask for may not be there.
+    """
+    texts = [_about(row) for row in rows]
+    pieces = iter(tokenizer.batch_pieces([text for found in texts for text in found]))
+    bags = [set().union(*(next(pieces) for _ in found)) for found in texts]
+    counts = Counter(token for bag in bags for token in bag)
+    function_words = {token for ids in tokenizer.batch_pieces(_FUNCTION_WORDS) for token in ids}
+    kept = {token for token, count in counts.items()
+            if count >= _LEAST and token not in function_words}
+    return [bag & kept for bag in bags], sorted(kept)
+
+
+def _about(row: Row) -> list[str]:
+    asked = [f"{question.question} {question.answer}" for question in row.questions
+             if question.answer.casefold() not in _NOTHING]
+    return [text.lower() for text in (*row.captions, *row.captions_zh, *asked)]
 
 
 def _texts(row: Row, language: str) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ FUSIONS = ("gated_cross_attention", "cross_attention", "concat", "linear")
 # The one dial: size -> what follows from it. "tiny" is the test model.
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(backbone="test_efficientnet", picture_size=64, width=64, heads=4, text_layers=2,
-                 text_heads=4, fusion_layers=2, decoder_layers=2, embedding_width=32),
-    "small": dict(backbone="tf_efficientnet_lite2", picture_size=260, width=384, heads=8,
+                 text_heads=4, fusion_layers=2, decoder_layers=2, embedding_width=32, regions=True),
+    "small": dict(backbone="tf_efficientnet_lite2", picture_size=320, width=384, heads=8,
                   text_layers=6, text_heads=12, fusion_layers=2, decoder_layers=3,
-                  embedding_width=384),
+                  embedding_width=384, regions=True),
     "base": dict(backbone="tf_efficientnet_lite4", picture_size=380, width=768, heads=12,
                  text_layers=12, text_heads=12, fusion_layers=4, decoder_layers=6,
-                 embedding_width=512),
+                 embedding_width=512, regions=True),
 }
 
 
@@ -43,6 +43,7 @@ class ModelConfig:
     decoder_layers: int = 3  # of the decoder
     embedding_width: int = 384  # of the retrieval vectors
     max_text_tokens: int = 256  # the longest text the encoder reads
+    regions: bool = False  # a head that says which regions match a word; older files have none
 
     def __post_init__(self) -> None:
         _require(self.size in SIZES, "size", self.size, f"one of {', '.join(SIZES)}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vitdemo.config import ModelConfig
 from vitdemo.models.decoder import Decoder
 from vitdemo.models.fusion import Fusion, InstructionHead, Memory, Modulation
+from vitdemo.models.regions import RegionHead
 from vitdemo.models.text import TextEncoder, masked_mean
 from vitdemo.models.vision import VisionEncoder
 
@@ -77,6 +78,8 @@ class VLM(nn.Module):
         self.decoder = Decoder(config.vocabulary, width, config.heads, config.decoder_layers)
         self.picture_head = PictureHead(self.vision.channels, embed)
         self.match_head = MatchHead(width, embed)
+        self.region_head = RegionHead(config.vocabulary, self.vision.channels, width, embed,
+                                      self.vision.grid) if config.regions else None
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """ids (B, T), mask bool (B, T) to words (B, T, D) and unit vectors z (B, E)."""

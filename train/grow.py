@@ -1,0 +1,51 @@
+"""Changes a checkpoint's model before it is trained on: another picture size, a region head, gates
+that are open from the start."""
+
+import dataclasses
+import math
+
+import torch
+
+from vitdemo.errors import ConfigError
+from vitdemo.models.checkpoint import Checkpoint
+from vitdemo.models.vlm import VLM
+
+
+def grow(start: Checkpoint, picture_size: int = 0, region_head: bool = False) -> Checkpoint:
+    """The checkpoint with its model at another picture size (0: its own) and with a region head.
+
+    Weights that were there stay. A new region head starts from the text encoder's token table and,
+    for the regions, from the projection of the picture tokens.
+
+    Raises:
+        ConfigError: the size is not one the backbone can take.
+    """
+    old = start.model
+    config = dataclasses.replace(old.config, picture_size=picture_size or old.config.picture_size,
+                                 regions=old.config.regions or region_head)
+    if config == old.config:
+        return start
+    if config.picture_size < 32:
+        raise ConfigError(f"--picture-size is {picture_size}; it must be at least 32 pixels.")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = VLM(config)
+    missing, unexpected = model.load_state_dict(old.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("region_head.") for name in missing)
+    head = model.region_head
+    if missing and head is not None:
+        with torch.no_grad():
+            head.word_embedding.weight.copy_(model.text.token_embedding.weight)
+            torch.nn.init.constant_(head.rarity.weight, -6.0)
+    return dataclasses.replace(start, model=model.eval())
+
+
+@torch.no_grad()
+def open_gates(model: VLM, least: float) -> None:
+    """Open the fusion's gates so that |tanh(gate)| is at least ``least`` (0..1); signs stay."""
+    if not 0 <= least < 1:
+        raise ConfigError(f"open_gates is {least}; it must be from 0 to below 1.")
+    for name, parameter in model.named_parameters():
+        if name.endswith("_gate") and least > 0:
+            size = parameter.abs().clamp(min=math.atanh(least))
+            parameter.copy_(torch.where(parameter < 0, -size, size))
