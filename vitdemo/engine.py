@@ -13,13 +13,25 @@ import numpy as np
 
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.cache import LRU
+from vitdemo.checks import Checks, Choice
 from vitdemo.config import LIMITS, Decoding, EngineConfig
 from vitdemo.errors import ConfigError, TaskError, TextError
 from vitdemo.instructions import default_instruction
 from vitdemo.lock import FairLock
 from vitdemo.preprocess import Picture
-from vitdemo.records import LANGUAGES, Answer, Caption, Explanation, Match, ModelInfo
-from vitdemo.words import is_chinese, language_of, split_words, tidy
+from vitdemo.records import (
+    LANGUAGES,
+    Answer,
+    Caption,
+    Evidence,
+    Explanation,
+    Match,
+    ModelInfo,
+    PictureShare,
+    WhatIf,
+)
+from vitdemo.trials import Progress, Request
+from vitdemo.words import is_chinese, language_of, tidy
 
 if TYPE_CHECKING:
     from vitdemo.retrieval.gallery import Gallery
@@ -35,11 +47,13 @@ class Engine:
     that is being written gives it back after every word. Reads no files and keeps none.
     """
 
-    def __init__(self, backend: Backend, config: EngineConfig = EngineConfig()) -> None:
+    def __init__(self, backend: Backend, config: EngineConfig = EngineConfig(),
+                 lock: FairLock | None = None) -> None:
         self.config = config
         self._backend = backend
-        self._lock = FairLock()
+        self._lock = lock or FairLock()
         self._cache: LRU[PictureFeatures] = LRU(config.cached_pictures)
+        self._checks = Checks(backend, self._lock, lambda one: self._features([one])[0])
 
     @classmethod
     def load(cls, config: EngineConfig = EngineConfig()) -> "Engine":
@@ -62,9 +76,7 @@ class Engine:
             TaskError: this model cannot be copied with random weights.
         """
         with self._lock:
-            made = Engine(self._backend.randomised(seed), self.config)
-        made._lock = self._lock
-        return made
+            return Engine(self._backend.randomised(seed), self.config, self._lock)
 
     @property
     def info(self) -> ModelInfo:
@@ -172,33 +184,88 @@ class Engine:
         return [Match(text, float(score), float(similarity))
                 for text, score, similarity in zip(cleaned, scores, similarities, strict=True)]
 
-    def explain(self, picture: Picture, result: Caption | Answer | str) -> tuple[Explanation, ...]:
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the ways to explain (`vitdemo.attention.methods.METHODS`), the default one
+        first; none where the model cannot explain."""
+        return self._checks.methods
+
+    def explain(self, picture: Picture, result: Caption | Answer | str,
+                method: str = "") -> tuple[Explanation, ...]:
         """Where in the picture each word of a result looked; the picture must be the same.
 
         A caption gives one Explanation (source "caption"), an answer two ("question", "answer"),
         a sentence to compare with the picture one ("text"). A caption without a word gives none.
+        ``method`` is one of `methods`; "" is the first of them.
 
         Raises:
             TaskError: the model cannot explain.
+            ConfigError: it knows no such method.
             TextError: the sentence is empty, too long or holds control characters.
         """
+        return self._checks.explain(picture, self._request(result), method)
+
+    def evidence(self, picture: Picture, result: Caption | Answer | str, method: str = "",
+                 source: str = "", words: Sequence[int] | None = None, seed: int = 0,
+                 progress: Progress | None = None) -> tuple[Evidence, ...]:
+        """Whether the words' maps can be trusted, by deletion and insertion against chance.
+
+        ``source`` is that of one explanation; "" is the text that the model wrote, or the
+        sentence. ``words`` are places of its words, counted from 0; None is all of them.
+        ``seed`` draws the random orders. One word takes about 100 masked pictures, each
+        further one 14; numbers are kept, so that the next word or method of the same result only
+        pays for its own. The device is given back every few seconds; ``progress`` is then called
+        with how many masked pictures are done and how many there are.
+
+        Raises:
+            TaskError, ConfigError, TextError: see `explain`; there is no such source or word.
+        """
+        return self._checks.evidence(picture, self._request(result), method, source, words, seed,
+                                     progress)
+
+    def what_if(self, picture: Picture, result: Caption | Answer | str, word: int,
+                method: str = "", source: str = "", share: float = 0.2, seed: int = 0,
+                regions: Sequence[int] | None = None,
+                decoding: Decoding = Decoding()) -> WhatIf:
+        """Does it matter? Blur the word's strongest regions and run the model again.
+
+        ``share`` is how much of the regions is blurred, the word's strongest first; ``regions``
+        blurs these instead. As many others are blurred for comparison, drawn from ``seed``.
+        ``decoding`` should be what the caption was written with. For a sentence the texts say how
+        well it fits.
+
+        Raises:
+            TaskError, ConfigError, TextError: see `evidence`; a share or region out of range; a
+                word whose map is empty.
+        """
+        request = self._request(result)
+        said = result if isinstance(result, str) else result.text
+        return self._checks.what_if(picture, request, said, word, method, source,
+                                    Choice(share, seed, regions), decoding)
+
+    def picture_share(self, picture: Picture,
+                      result: Caption | Answer | str) -> tuple[PictureShare, ...]:
+        """How much the picture counted for each word: one record for each explanation, in order.
+
+        A word that keeps at least four fifths of its probability with a grey picture is marked
+        as one that the model would have said anyway.
+
+        Raises:
+            TaskError, TextError: see `explain`.
+        """
+        return self._checks.picture_share(picture, self._request(result))
+
+    def _request(self, result: Caption | Answer | str) -> Request:
+        """What a result was made from, a sentence cleaned first."""
         self._backend.require("explain")
         if isinstance(result, Caption):
-            parts = (result.instruction, result.raw_text, result.language, "caption")
-        elif isinstance(result, Answer):
-            parts = (result.question, result.text, result.language, "ask")
-        else:
-            self._backend.require("match")
-            text = clean_text(result, "The sentence")
-            self._check_language(language_of(text), text)
-            parts = ("", text, language_of(text), "match")
-        instruction, text, language, task = parts
-        if not split_words(text):
-            return ()
-        with self._lock:
-            features = self._features([picture])[0]
-            return self._backend.explain(features, instruction=instruction, text=text,
-                                         language=language, task=task)
+            return Request(result.instruction, result.raw_text, result.language, "caption")
+        if isinstance(result, Answer):
+            return Request(result.question, result.text, result.language, "ask")
+        self._backend.require("match")
+        text = clean_text(result, "The sentence")
+        self._check_language(language_of(text), text)
+        return Request("", text, language_of(text), "match")
 
     def embed_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Unit vectors of pictures: float32 (P, E). Encoded in batches of `BATCH`."""

@@ -42,7 +42,7 @@ def random_orders(regions: int, seed: int = 0) -> np.ndarray:
 
 
 def centre_order(boxes: np.ndarray, size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """The region nearest to the centre first: boxes (K, 4) of a picture (width, height) to int (K,).
+    """The region nearest to the centre first: boxes (K, 4) to int (K,).
 
     Distances are in shares of width and height, so that a wide picture's sides count as its top.
     """

@@ -1,0 +1,201 @@
+"""What can be found out about a result: maps by every method, and whether they can be trusted.
+
+A helper of the engine's, which cleans texts and says what may be asked. K regions, Q words.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vitdemo.attention.deletion import order_of, weigh
+from vitdemo.attention.faithfulness import said_anyway
+from vitdemo.attention.masking import Masker, blank_picture
+from vitdemo.attention.methods import choose
+from vitdemo.attention.occlusion import occlusion
+from vitdemo.backends.base import Backend, PictureFeatures
+from vitdemo.config import Decoding
+from vitdemo.errors import ConfigError, TextError
+from vitdemo.lock import FairLock
+from vitdemo.preprocess import Picture
+from vitdemo.records import Evidence, Explanation, PictureShare, WhatIf
+from vitdemo.trials import Progress, Request, Trials
+from vitdemo.words import split_words, tidy
+
+RAW, SLOW = "cross-attention", "occlusion"
+LARGE = 1600  # pixels: longest side of a picture that is described again with regions blurred
+
+
+class Checks:
+    """Explanations, evidence, "does it matter", and how much the picture counted.
+
+    ``encode`` gives one picture's features, from the cache where they are there; the caller of
+    `encode` holds the lock.
+    """
+
+    def __init__(self, backend: Backend, lock: FairLock,
+                 encode: Callable[[Picture], PictureFeatures]) -> None:
+        self._backend, self._lock, self._encode = backend, lock, encode
+        self._trials = Trials(backend, lock)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names of the ways to explain, the default one first."""
+        if "explain" not in self._backend.info.tasks:
+            return ()
+        return (*self._backend.info.methods, SLOW)
+
+    def explain(self, picture: Picture, request: Request, method: str = "",
+                progress: Progress | None = None) -> tuple[Explanation, ...]:
+        """See `Engine.explain`."""
+        method = choose(method, self.methods) if method else ""
+        if not split_words(request.text):
+            return ()
+        with self._lock:
+            features = self._encode(picture)
+            found = self._backend.explain(features, **request.arguments(),
+                                          method="" if method == SLOW else method)
+        if method != SLOW:
+            return found
+        return tuple(occlusion(one, self._score(picture, request, one, place, progress))
+                     for place, one in enumerate(found))
+
+    def evidence(self, picture: Picture, request: Request, method: str, source: str,
+                 words: Sequence[int] | None, seed: int,
+                 progress: Progress | None) -> tuple[Evidence, ...]:
+        """See `Engine.evidence`."""
+        found = self.explain(picture, request, method, progress)
+        place = _place_of(found, source)
+        if words is not None:
+            for word in words:
+                _check_word(found[place].words if found else (), word)
+        if not found or (words is not None and not len(words)):
+            return ()
+        score = self._score(picture, request, found[place], place, progress)
+        return weigh(found[place], score, words, seed)
+
+    def _score(self, picture: Picture, request: Request, explanation: Explanation, place: int,
+               progress: Progress | None) -> Callable[[np.ndarray], np.ndarray]:
+        """Word probabilities (n, Q) of the explanation at ``place`` for masks (n, K)."""
+        return lambda hidden: self._trials.probabilities(
+            picture, request, explanation.boxes, hidden, progress)[place]
+
+    def what_if(self, picture: Picture, request: Request, said: str, word: int, method: str,
+                source: str, choice: "Choice", decoding: Decoding) -> WhatIf:
+        """See `Engine.what_if`; ``said`` is the result's text as shown."""
+        found = self.explain(picture, request, method)
+        place = _place_of(found, source)
+        explanation = found[place] if found else None
+        _check_word(explanation.words if explanation else (), word)
+        assert explanation is not None
+        hidden, random = regions_of(explanation, word, choice)
+        masks = np.zeros((2, len(explanation.boxes)), dtype=bool)
+        masks[0, list(hidden)] = masks[1, list(random)] = True
+        blurred = list(Masker(picture.image, explanation.boxes, LARGE).pictures(masks))
+        with self._lock:
+            features = [self._encode(picture), *self._backend.encode_pictures(blurred)]
+            values = self._backend.word_probabilities(features, **request.arguments())[place]
+        if request.task == "match":
+            texts = [f"fits {100 * value:.0f}%" for value in values[:, word]]
+        else:
+            texts = [said, *(self._again(one, request, decoding) for one in features[1:])]
+        before, after, drawn = (float(value) for value in values[:, word])
+        return WhatIf(word=word, source=explanation.source, method=explanation.method,
+                      hidden=hidden, random=random, before=texts[0], after=texts[1],
+                      after_random=texts[2], probability=before, probability_after=after,
+                      probability_random=drawn)
+
+    def _again(self, features: PictureFeatures, request: Request, decoding: Decoding) -> str:
+        """What the model now writes, as shown to a person."""
+        with self._lock:
+            if request.task == "ask":
+                return self._backend.answer(features, request.instruction, request.language,
+                                            5)[0].text
+            *_, step = self._backend.generate(features, request.instruction, request.language,
+                                              decoding)
+        return tidy(step.text, request.language)
+
+    def picture_share(self, picture: Picture, request: Request) -> tuple[PictureShare, ...]:
+        """See `Engine.picture_share`."""
+        found = self.explain(picture, request, RAW if RAW in self.methods else "")
+        if not found:
+            return ()
+        with self._lock:
+            features = [self._encode(picture),
+                        *self._backend.encode_pictures([blank_picture(picture.image)])]
+            values = self._backend.word_probabilities(features, **request.arguments())
+        shares = []
+        for one, both in zip(found, values, strict=True):
+            seen = one.weights.sum(-1).mean((0, 1)) if one.method == RAW else \
+                np.full(len(one.words), np.nan)  # another method's map has no such share
+            gate = float(np.abs(one.gates).mean()) if one.gates else float("nan")
+            whole, blank = (tuple(float(value) for value in row) for row in both)
+            shares.append(PictureShare(
+                one.source, gate, tuple(float(value) for value in seen), whole, blank,
+                tuple(map(said_anyway, whole, blank))))
+        return tuple(shares)
+
+
+class Choice(NamedTuple):
+    """Which regions are blurred: these, or else this share of them, the strongest; ``seed`` draws
+    the others that they are held against."""
+
+    share: float
+    seed: int
+    regions: Sequence[int] | None
+
+
+def regions_of(explanation: Explanation, word: int,
+               choice: Choice) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Places of the regions to blur, and as many others, drawn by chance; both in rising order.
+
+    The others are drawn from those not chosen, or from all where too few are left.
+
+    Raises:
+        ConfigError: the share or a region is out of range.
+        TextError: the word's map is empty, and no regions were given.
+    """
+    count = len(explanation.boxes)
+    if choice.regions is None:
+        if not 0 < choice.share <= 1:
+            raise ConfigError(f"share is {choice.share}; it must be above 0 and at most 1.")
+        weights = np.nan_to_num(explanation.mean_map()[word])
+        if not weights.sum() > 0:
+            raise TextError(f"The word {explanation.words[word].text!r} did not look at the "
+                            "picture, so there is nothing to blur. Choose another word.")
+        chosen = order_of(weights, choice.seed)[:max(1, round(choice.share * count))].tolist()
+    else:
+        chosen = list(dict.fromkeys(choice.regions))
+        for region in chosen:
+            if isinstance(region, bool) or not isinstance(region, int | np.integer) \
+                    or not 0 <= region < count:
+                raise ConfigError(f"There is no region {region}; this picture has regions 0 to "
+                                  f"{count - 1}.")
+        if not chosen:
+            raise ConfigError("No regions are given. Choose at least one to blur.")
+    left = sorted(set(range(count)) - set(chosen))
+    pool = left if len(left) >= len(chosen) else list(range(count))
+    drawn = np.random.default_rng([choice.seed, count]).choice(pool, len(chosen), replace=False)
+    return tuple(sorted(map(int, chosen))), tuple(sorted(map(int, drawn)))
+
+
+def _place_of(found: Sequence[Explanation], source: str) -> int:
+    """Where among these explanations the source is; "" is what the model wrote: the last one.
+
+    Raises:
+        TextError: none has this source.
+    """
+    sources = [one.source for one in found]
+    if source and source not in sources:
+        raise TextError(f"There is no {source!r} to explain here; "
+                        f"choose from: {', '.join(sources) or 'nothing'}.")
+    return sources.index(source) if source else max(0, len(found) - 1)
+
+
+def _check_word(words: Sequence[object], word: int) -> None:
+    if not words:
+        raise TextError("The text has no words, so there is nothing to check.")
+    if isinstance(word, bool) or not isinstance(word, int | np.integer) \
+            or not 0 <= word < len(words):
+        raise TextError(f"There is no word {word}; the words are counted from 0 to "
+                        f"{len(words) - 1}.")
