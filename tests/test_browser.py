@@ -60,7 +60,7 @@ def test_nothing_in_the_viewer_calls_the_server(app: App, pictures: Path) -> Non
     smooth = app.map()
     app.control("Show the model's grid").check()
     assert not np.array_equal(smooth, app.map())
-    app.control("Colours").select_option(label="Spotlight")
+    app.control("Style").select_option(label="Spotlight")
     app.control("Layer").select_option(label="Step 1")
     words.nth(0).click()
     shared = page.locator("#describe-view .vd-scale").inner_text().split()

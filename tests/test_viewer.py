@@ -12,6 +12,7 @@ from PIL import Image
 from vitdemo import viewer
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Explanation, Word
+from vitdemo.viewer import build
 
 
 def explanation(weights: np.ndarray, text: str = "a b", source: str = "caption") -> Explanation:
@@ -27,9 +28,9 @@ def decode(text: dict) -> np.ndarray:
     return text["scale"] * (raw / (2 ** text["bits"] - 1)) ** 2
 
 
-@pytest.mark.parametrize("fine_values", [viewer.FINE_VALUES, 0])
+@pytest.mark.parametrize("fine_values", [build.FINE_VALUES, 0])
 def test_weights_survive_the_journey(monkeypatch: pytest.MonkeyPatch, fine_values: int) -> None:
-    monkeypatch.setattr(viewer, "FINE_VALUES", fine_values)
+    monkeypatch.setattr(build, "FINE_VALUES", fine_values)
     weights = np.random.default_rng(0).dirichlet([0.1, 0.1], size=(2, 3, 2)) * 0.7
     text = viewer.texts([explanation(weights)])[0]
     assert text["bits"] == (16 if fine_values else 8)

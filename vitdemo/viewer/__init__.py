@@ -3,17 +3,27 @@
 The browser gets one JSON object, the payload, and needs nothing more from the server:
 
     {"picture": {"url": data URL, "width", "height"},        pixels of the original
-     "model": name, "texts": [text, ...]}
+     "model": name, "texts": [text, ...],
+     "seen": [x0, y0, x1, y1], "settings": {name: value}, "caveats": [sentence],    may be missing
+     "choose": {"source", "word", "method", "layer", "head"}, "methods": [[name, label], ...]}
 
-Each text holds the explanation of one `Explanation`:
+Each text holds the explanation of one `Explanation`, and what else is known of its words:
 
     {"source", "title", "language", "text", "words": [[start, end], ...] in code points,
-     "shape": [L, H, Q, K], "bits": 16 or 8, "scale": float, "weights": base64,
+     "method", "label", "shape": [L, H, Q, K], "bits": 16 or 8, "scale": float, "weights": base64,
+     "layers": [...], "gates": [...], "note",
      "boxes": [x0, y0, x1, y1, ...], "grid": [rows, columns], "width", "height",
-     "layers": [...], "gates": [...], "probabilities": [...], "method", "note"}
+     "probabilities": [...],
+     "others": [{"method", "label", "shape", ...}]             the same words by other methods
+     "always_on": {method: [region, ...]}                      regions that are hot for every word
+     "evidence": {method: [null or {"verdict", "sentence", "deletion", ...}, ...]}   by word
+     "share": {"gate", "attention", "probability", "blank", "anyway", "sentences"}}  lists by word
 
 A weight is ``scale * (q / (2**bits - 1)) ** 2``, q little-endian: square roots keep small weights
 exact enough beside large ones. L layers, H heads, Q words, K regions.
+
+{"patch": [{"source", "text", and fields as above or "matter"}]} adds to the texts on screen. The
+head of viewer.js lists the other payloads.
 """
 
 import base64
@@ -24,28 +34,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from vitdemo.preprocess import Picture
 from vitdemo.records import Explanation
-from vitdemo.words import language_of, split_words
+from vitdemo.viewer.build import patch, quantise, texts
+from vitdemo.words import split_words
+
+__all__ = ["data_url", "display", "dress", "gradio_compare_script", "gradio_script", "patch",
+           "payload", "quantise", "script", "styles", "texts"]
 
 DISPLAY_SIDE = 1600  # longest side of the copy that the browser shows, in pixels
-FINE_VALUES = 500_000  # up to this many weights travel as 16 bits each, more as 8
 _FOLDER = Path(__file__).parent
-_TITLES = {"caption": "Caption", "question": "Question", "answer": "Answer", "text": "Sentence"}
+# What uses another file's classes only when a viewer is made may stand before it.
+_SCRIPTS = ("colours.js", "maps.js", "regions.js", "field.js", "paint.js", "text.js", "words.js",
+            "controls.js", "evidence.js", "looking.js", "board.js", "viewer.js", "compare.js")
 
 
-def payload(explanations: Sequence[Explanation], picture: Picture,
-            model: str = "") -> dict[str, Any]:
-    """Everything that the viewer shows of a picture and its texts, ready for JSON."""
-    return {"picture": display(picture), "model": model, "texts": texts(explanations)}
+def payload(explanations: Sequence[Explanation], picture: Picture, model: str = "",
+            **additions: Any) -> dict[str, Any]:
+    """Everything that the viewer shows of a picture and its texts, ready for JSON.
 
-
-def texts(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
-    """The ``texts`` of a payload."""
-    return [_text(explanation) for explanation in explanations]
+    ``additions`` are those of `texts`: other methods' maps, evidence and shares.
+    """
+    return {"picture": display(picture), "model": model, "texts": texts(explanations, **additions)}
 
 
 def dress(explanation: Explanation, shown: str) -> Explanation:
@@ -76,54 +88,24 @@ def data_url(image: Image.Image, side: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def quantise(weights: np.ndarray) -> tuple[int, float, str]:
-    """Weights of any shape, 0 or more -> (bits, scale, base64) as the module's text says.
-
-    The error is at most ``scale / 65535`` of a weight with 16 bits and ``scale / 255`` with 8.
-    """
-    bits = 16 if weights.size <= FINE_VALUES else 8
-    scale = float(weights.max(initial=0.0))
-    roots = np.sqrt(np.clip(weights / (scale or 1.0), 0.0, 1.0))
-    whole = np.rint(roots * (2**bits - 1)).astype("<u2" if bits == 16 else "u1")
-    return bits, scale, base64.b64encode(whole.tobytes()).decode("ascii")
-
-
-def _text(explanation: Explanation) -> dict[str, Any]:
-    bits, scale, weights = quantise(explanation.weights)
-    width, height = explanation.picture_size
-    return {
-        "source": explanation.source,
-        "title": _TITLES.get(explanation.source, "Text"),
-        "language": language_of(explanation.text),
-        "text": explanation.text,
-        "words": [[word.start, word.end] for word in explanation.words],
-        "shape": list(explanation.weights.shape),
-        "bits": bits,
-        "scale": scale,
-        "weights": weights,
-        "boxes": np.round(explanation.boxes.astype(float), 2).ravel().tolist(),
-        "grid": list(explanation.grid),
-        "width": width,
-        "height": height,
-        "layers": list(explanation.layer_names),
-        "gates": [float(gate) for gate in explanation.gates],
-        "probabilities": [float(value) for value in explanation.word_probabilities],
-        "method": explanation.method,
-        "note": explanation.note,
-    }
-
-
 @functools.cache
 def script() -> str:
-    """The viewer's JavaScript: defines ``mountViewer(root, payload)``."""
-    names = ("colours.js", "maps.js", "paint.js", "text.js", "viewer.js")
-    return "\n".join((_FOLDER / name).read_text("utf-8") for name in names)
+    """The viewer's JavaScript: defines ``mountViewer(root, payload, ask)`` and
+    ``mountCompare(root, payload, ask)``."""
+    return "\n".join((_FOLDER / name).read_text("utf-8") for name in _SCRIPTS)
 
 
 @functools.cache
 def gradio_script() -> str:
-    """The viewer's JavaScript followed by the few lines that tie it to a `gr.HTML` component."""
+    """The viewer's JavaScript followed by the few lines that tie it to a `gr.HTML` component,
+    whose requests are its event ``ask``."""
     return script() + "\n" + (_FOLDER / "gradio.js").read_text("utf-8")
+
+
+@functools.cache
+def gradio_compare_script() -> str:
+    """As `gradio_script`, for a comparison in an element of the class ``vd-compare``."""
+    return script() + "\n" + (_FOLDER / "gradio_compare.js").read_text("utf-8")
 
 
 @functools.cache

@@ -48,6 +48,12 @@ const VD_COLOUR_NAMES = {
   viridis: "Viridis",
   magma: "Magma",
   grey: "Grey",
+};
+
+// Ways to draw a map.
+const VD_STYLE_NAMES = {
+  heat: "Heat colours",
+  contour: "Contour lines",
   spotlight: "Spotlight",
 };
 
@@ -79,4 +85,11 @@ function vdGradient(name) {
     stops.push(`rgba(${lut[j]}, ${lut[j + 1]}, ${lut[j + 2]}, ${see})`);
   }
   return `linear-gradient(to right, ${stops.join(", ")})`;
+}
+
+/** The diverging palette of differences, -1..1 -> [red, green, blue]: blue, neutral, orange. */
+function vdDiverging(value) {
+  const at = Math.min(1, Math.max(-1, value || 0));
+  const end = at < 0 ? [33, 102, 172] : [179, 88, 6];
+  return end.map((colour) => Math.round(247 + Math.abs(at) * (colour - 247)));
 }

@@ -1,5 +1,6 @@
 // The numbers behind the maps; no DOM here.
 // L layers, H heads, Q words, K regions. Boxes are x0, y0, x1, y1 in pixels of the original.
+// A "look" is one text read by one method, unpacked: the text's own fields and the method's.
 
 const VD_LEVELS = {};
 
@@ -20,13 +21,46 @@ function vdUnpack(text) {
   const [layers, heads, words, regions] = text.shape;
   const values = text.bits === 16 ? new Uint16Array(bytes.buffer) : bytes;
   if (values.length !== layers * heads * words * regions) throw new Error("weights cut off");
-  return { ...text, values, layerCount: layers, headCount: heads, wordCount: words,
-    regionCount: regions, reduced: new Map() };
+  return { ...text, values, scale: Number.isFinite(text.scale) ? text.scale : 0,
+    layerCount: layers, headCount: heads, wordCount: words, regionCount: regions,
+    reduced: new Map(), always: [] };
 }
 
-/** Mean over the chosen layers and heads: Float32Array (Q * K). -1 stands for all of them. */
-function vdReduce(text, layer, head) {
-  const key = `${layer}:${head}`;
+/** A text of the payload with all its methods: `looks` by name, the text's own one first. */
+function vdUnpackText(text) {
+  const boxes = Float64Array.from(text.boxes); // one array for all methods: maps then glide
+  const plain = { ...text, boxes, words: Array.from(text.words, (span) => Array.from(span)),
+    probabilities: Array.from(text.probabilities || []), evidence: { ...text.evidence },
+    always_on: { ...text.always_on }, others: Array.from(text.others || []), matters: {} };
+  plain.looks = {};
+  for (const one of [text, ...plain.others]) vdAddLook(plain, one);
+  vdMarkAlways(plain);
+  return plain;
+}
+
+/** Add the maps of one method to a text; maps over other words or regions are left out. */
+function vdAddLook(text, one) {
+  if (one.shape[2] !== text.words.length || 4 * one.shape[3] !== text.boxes.length) return;
+  const { source, title, language, words, boxes, grid, width, height, probabilities } = text;
+  text.looks[one.method] = vdUnpack({ source, title, language, text: text.text, words, boxes, grid,
+    width, height, probabilities, method: one.method, label: one.label, shape: one.shape,
+    bits: one.bits, scale: one.scale, weights: one.weights, layers: Array.from(one.layers),
+    gates: Array.from(one.gates || []), note: one.note || "" });
+}
+
+/** Tell each method of a text which regions are hot for every word. */
+function vdMarkAlways(text) {
+  for (const [method, look] of Object.entries(text.looks)) {
+    look.always = Array.from(text.always_on[method] || []).filter((k) => k < look.regionCount);
+  }
+}
+
+/**
+ * Mean over the chosen layers and heads: Float32Array (Q * K). -1 stands for all of them. With
+ * `hide`, the regions that are hot for every word count as zero.
+ */
+function vdReduce(text, layer, head, hide = false) {
+  const key = `${layer}:${head}:${hide}`;
   if (text.reduced.has(key)) return text.reduced.get(key);
   const { values, layerCount, headCount, wordCount, regionCount } = text;
   const table = vdLevels(text.bits);
@@ -42,7 +76,12 @@ function vdReduce(text, layer, head) {
       count++;
     }
   }
-  const factor = text.scale / count;
+  if (hide) {
+    for (const k of text.always) {
+      for (let i = k; i < size; i += regionCount) sum[i] = 0;
+    }
+  }
+  const factor = text.scale / Math.max(1, count);
   let top = 0;
   for (let i = 0; i < size; i++) {
     sum[i] *= factor;
@@ -55,8 +94,8 @@ function vdReduce(text, layer, head) {
 }
 
 /** The map of one word, or with word -1 the mean over all words: Float32Array (K). */
-function vdMap(text, layer, head, word) {
-  const { weights } = vdReduce(text, layer, head);
+function vdMap(text, layer, head, word, hide = false) {
+  const { weights } = vdReduce(text, layer, head, hide);
   const regions = text.regionCount;
   if (word >= 0) return weights.slice(word * regions, (word + 1) * regions);
   const mean = new Float32Array(regions);
@@ -76,13 +115,14 @@ function vdPlace(x, y) {
 /**
  * What a map says. `total` is the attention on the picture (0..1); `share` of it lies in the
  * strongest regions, which cover `area` of the picture (both 0..1) and lie around `place`;
- * `even` marks a map with no strong spot.
+ * `even` marks a map with no strong spot. Regions in `left` are left out of everything.
  */
-function vdSummary(map, boxes, width, height) {
+function vdSummary(map, boxes, width, height, left = []) {
   const regions = [];
   let total = 0;
   let covered = 0;
   for (let k = 0; k < map.length; k++) {
+    if (left.includes(k)) continue;
     const [x0, y0, x1, y1] = boxes.slice(4 * k, 4 * k + 4);
     const area = Math.max(0, (x1 - x0) * (y1 - y0));
     if (area > 0) {
@@ -140,8 +180,9 @@ function vdMiddle(regions) {
   return { x: x / sum, y: y / sum };
 }
 
-/** 0.123 -> "12%", 0.0042 -> "0.4%", never "0%" for something. */
+/** 0.123 -> "12%", 0.0042 -> "0.4%", never "0%" for something; "–" for what is no number. */
 function vdPercent(value) {
+  if (typeof value !== "number" || Number.isNaN(value)) return "–";
   const percent = 100 * value;
   if (percent <= 0) return "0%";
   if (percent < 0.1) return "under 0.1%";
@@ -152,64 +193,6 @@ function vdPercent(value) {
 /** As vdPercent, but whole from 1% on: for sentences. */
 function vdWhole(value) {
   return value >= 0.00995 ? `${Math.round(100 * value)}%` : vdPercent(value);
-}
-
-/** Middle of each column (or row) of a full grid, from its boxes, in original pixels. */
-function vdCentres(boxes, count, step, low, high) {
-  return Array.from({ length: count },
-    (_, i) => (boxes[4 * i * step + low] + boxes[4 * i * step + high]) / 2);
-}
-
-/** For each of `size` pixels between start and end: its four grid neighbours and their weights
- * (Catmull-Rom: exact at the middle of each region, smooth between). */
-function vdTaps(size, start, end, centres) {
-  const taps = new Float32Array(size * 4);
-  const first = new Int32Array(size * 4);
-  const last = centres.length - 1;
-  for (let p = 0, i = 0; p < size; p++) {
-    const at = start + ((p + 0.5) / size) * (end - start);
-    while (i < last && centres[i + 1] < at) i++;
-    const next = Math.min(i + 1, last);
-    const gap = centres[next] - centres[i];
-    const t = gap > 0 ? Math.min(1, Math.max(0, (at - centres[i]) / gap)) : 0;
-    const weights = [((2 - t) * t - 1) * t / 2, ((3 * t - 5) * t * t + 2) / 2,
-      ((4 - 3 * t) * t + 1) * t / 2, (t - 1) * t * t / 2];
-    for (let n = 0; n < 4; n++) {
-      first[4 * p + n] = Math.min(last, Math.max(0, i - 1 + n));
-      taps[4 * p + n] = weights[n];
-    }
-  }
-  return { taps, first };
-}
-
-/** A full grid's map as smooth values: Float32Array (height * width), never above the map's top. */
-function vdSmooth(map, grid, boxes, width, height) {
-  const [rows, columns] = grid;
-  const right = boxes[4 * (columns - 1) + 2];
-  const below = boxes[4 * (rows - 1) * columns + 3];
-  const across = vdTaps(width, boxes[0], right, vdCentres(boxes, columns, 1, 0, 2));
-  const down = vdTaps(height, boxes[1], below, vdCentres(boxes, rows, columns, 1, 3));
-  let top = 0;
-  for (const value of map) if (value > top) top = value;
-  const wide = new Float32Array(rows * width);
-  for (let r = 0; r < rows; r++) {
-    for (let x = 0; x < width; x++) {
-      let sum = 0;
-      for (let n = 4 * x; n < 4 * x + 4; n++) {
-        sum += across.taps[n] * map[r * columns + across.first[n]];
-      }
-      wide[r * width + x] = sum;
-    }
-  }
-  const smooth = new Float32Array(height * width);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      let sum = 0;
-      for (let n = 4 * y; n < 4 * y + 4; n++) sum += down.taps[n] * wide[down.first[n] * width + x];
-      smooth[y * width + x] = Math.min(top, Math.max(0, sum));
-    }
-  }
-  return smooth;
 }
 
 /** The region under a point of the original, smallest first; -1 where there is none. */

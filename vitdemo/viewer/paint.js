@@ -1,5 +1,8 @@
-// Maps and saved pictures on a canvas. A "view" is { boxes, grid, width, height, colours, opacity,
-// squares }: boxes and size in pixels of the original.
+// Maps and saved pictures on a canvas. A "view" is { boxes, grid, width, height, style, colours,
+// opacity, squares }: boxes and size in pixels of the original.
+
+const VD_FINE = 384; // longest side on which a smooth map is worked out, in pixels
+const VD_LINES = [0.2, 0.4, 0.6, 0.8]; // of the scale's upper end: where contour lines run
 
 /** The rectangle that a full grid covers, on a canvas of the given size. */
 function vdGridRect(view, width, height) {
@@ -12,15 +15,23 @@ function vdGridRect(view, width, height) {
     (below - view.boxes[1]) * y];
 }
 
+/** The colours that a view draws in: the spotlight is black that gets thinner. */
+function vdPalette(view) {
+  return view.style === "spotlight" ? "spotlight" : view.colours;
+}
+
 /** Draw a map over a cleared canvas context; `top` is the value of the colour map's upper end. */
 function vdPaint(context, width, height, map, top, view) {
-  const lut = vdLut(view.colours);
+  const lut = vdLut(vdPalette(view));
   const shade = (value) => (top > 0 ? Math.min(255, Math.round((255 * value) / top)) : 0);
   context.clearRect(0, 0, width, height);
   context.globalAlpha = view.opacity;
-  if (view.grid[0] > 0 && !view.squares) {
+  if (view.style === "contour") {
+    vdPaintLines(context, width, height, map, top, view);
+    if (view.squares) vdPaintGrid(context, width, height, view);
+  } else if (view.grid[0] > 0 && !view.squares) {
     const [x, y, w, h] = vdGridRect(view, width, height);
-    const shrink = Math.min(1, 512 / Math.max(w, h, 1));
+    const shrink = Math.min(1, VD_FINE / Math.max(w, h, 1));
     const patch = document.createElement("canvas");
     patch.width = Math.max(1, Math.round(w * shrink));
     patch.height = Math.max(1, Math.round(h * shrink));
@@ -34,8 +45,40 @@ function vdPaint(context, width, height, map, top, view) {
     context.drawImage(patch, x, y, w, h);
   } else {
     vdPaintBoxes(context, width, height, map, shade, lut, view);
+    if (view.squares) vdPaintGrid(context, width, height, view);
   }
   context.globalAlpha = 1;
+}
+
+/** A map as lines of equal height, at the shares `VD_LINES` of `top`. */
+function vdPaintLines(context, width, height, map, top, view) {
+  if (!(top > 0)) return;
+  const full = view.grid[0] > 0;
+  const [x, y, w, h] = full ? vdGridRect(view, width, height) : [0, 0, width, height];
+  const shrink = Math.min(1, 160 / Math.max(w, h, 1));
+  const columns = Math.max(2, Math.round(w * shrink));
+  const rows = Math.max(2, Math.round(h * shrink));
+  const field = full ? vdSmooth(map, view.grid, view.boxes, columns, rows)
+    : vdRaster(map, view, columns, rows);
+  const lut = vdLut(view.colours);
+  context.lineCap = context.lineJoin = "round";
+  for (const share of VD_LINES) {
+    const lines = vdContour(field, columns, rows, share * top);
+    context.beginPath();
+    for (let i = 0; i < lines.length; i += 4) {
+      context.moveTo(x + (lines[i] * w) / columns, y + (lines[i + 1] * h) / rows);
+      context.lineTo(x + (lines[i + 2] * w) / columns, y + (lines[i + 3] * h) / rows);
+    }
+    const j = 4 * Math.round(255 * share);
+    const thick = Math.max(1.5, width / 400) * (0.7 + share);
+    // A light line in a dark one, or the reverse, shows on any picture.
+    context.strokeStyle = lut[j] + lut[j + 1] + lut[j + 2] > 380 ? "#000" : "#fff";
+    context.lineWidth = thick * 2;
+    context.stroke();
+    context.strokeStyle = `rgb(${lut[j]}, ${lut[j + 1]}, ${lut[j + 2]})`;
+    context.lineWidth = thick;
+    context.stroke();
+  }
 }
 
 /** Every region as a plain box; large ones first, so that small ones stay on top. */
@@ -54,12 +97,20 @@ function vdPaintBoxes(context, width, height, map, shade, lut, view) {
     context.fillStyle = `rgba(${lut[j]}, ${lut[j + 1]}, ${lut[j + 2]}, ${lut[j + 3] / 255})`;
     context.fillRect(box.left, box.up, box.wide, box.high);
   }
-  if (!view.squares) return;
+}
+
+/** The borders of all regions. */
+function vdPaintGrid(context, width, height, view) {
+  const x = width / view.width;
+  const y = height / view.height;
   context.globalAlpha = 0.55;
   context.strokeStyle = "#fff";
   context.lineWidth = Math.max(1, width / 900);
-  for (const box of boxes) {
-    context.strokeRect(box.left + 0.5, box.up + 0.5, box.wide - 1, box.high - 1);
+  for (let k = 0; 4 * k < view.boxes.length; k++) {
+    const left = Math.round(view.boxes[4 * k] * x);
+    const up = Math.round(view.boxes[4 * k + 1] * y);
+    context.strokeRect(left + 0.5, up + 0.5, Math.round(view.boxes[4 * k + 2] * x) - left - 1,
+      Math.round(view.boxes[4 * k + 3] * y) - up - 1);
   }
 }
 
@@ -82,9 +133,10 @@ function vdWrap(context, text, width) {
 
 /**
  * The picture with its map and a strip below that says what it shows, as a new canvas.
- * `strip` is { title, summary, details, low, high }: plain texts.
+ * `strip` is { title, summary, details, low, high }: plain texts. `marks` are outlines as
+ * `vdMarks` gives them.
  */
-function vdPoster(photo, map, top, view, strip) {
+function vdPoster(photo, map, top, view, strip, marks) {
   const width = Math.max(photo.naturalWidth, 720);
   const height = Math.round((photo.naturalHeight * width) / photo.naturalWidth);
   const size = Math.max(14, Math.round(width / 48));
@@ -109,7 +161,8 @@ function vdPoster(photo, map, top, view, strip) {
   vdPaint(layer.getContext("2d"), width, height, map, top, view);
   context.drawImage(photo, 0, 0, width, height);
   context.drawImage(layer, 0, 0);
-  vdPosterScale(context, view.colours, strip, edge, height + edge, width - 2 * edge, size);
+  vdPosterMarks(context, marks, width / view.width, height / view.height);
+  vdPosterScale(context, vdPalette(view), strip, edge, height + edge, width - 2 * edge, size);
   let y = height + edge * 2 + size * 1.4;
   context.textAlign = "left";
   for (const [line, font] of lines) {
@@ -119,6 +172,21 @@ function vdPoster(photo, map, top, view, strip) {
     y += size * 1.6;
   }
   return canvas;
+}
+
+/** Outlines over a saved picture; `x` and `y` are canvas pixels for one of the original. */
+function vdPosterMarks(context, marks, x, y) {
+  for (const { path, dash } of marks) {
+    const line = new Path2D();
+    line.addPath(new Path2D(path), new DOMMatrix([x, 0, 0, y, 0, 0]));
+    for (const [colour, thick] of [["#000", 4], ["#fff", 2]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = thick;
+      context.setLineDash(colour === "#fff" ? dash : []);
+      context.stroke(line);
+    }
+  }
+  context.setLineDash([]);
 }
 
 /** The colour bar of a saved picture, with the numbers at its ends. */

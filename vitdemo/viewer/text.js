@@ -27,24 +27,87 @@ function vdElement(tag, settings = {}, ...children) {
   return element;
 }
 
-/** The word that is shown, as it stands in its text; empty for all of them. */
-function vdWord({ text, word }) {
+let vdNamespace = "";
+
+/** An SVG element with attributes and children. */
+function vdSvg(tag, settings = {}, ...children) {
+  if (!vdNamespace) { // the parser knows it
+    const frame = vdElement("div");
+    frame.innerHTML = "<svg></svg>";
+    vdNamespace = frame.firstChild.namespaceURI;
+  }
+  const element = document.createElementNS(vdNamespace, tag);
+  for (const [name, value] of Object.entries(settings)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** A plain button. */
+function vdButton(label, clicked, settings = {}) {
+  const button = vdElement("button", { type: "button", className: "vd-button", ...settings },
+    label);
+  button.addEventListener("click", clicked);
+  return button;
+}
+
+/** A section that is closed until a person opens it; `opened` is called when it opens. */
+function vdDetails(name, title, opened, ...children) {
+  const details = vdElement("details", { className: `vd-tool vd-${name}`, hidden: true },
+    vdElement("summary", {}, title), ...children);
+  details.addEventListener("toggle", () => details.open && opened());
+  return details;
+}
+
+/** "1 region", "3 regions". */
+function vdCount(number, one) {
+  return `${number} ${one}${number === 1 ? "" : "s"}`;
+}
+
+/** One word of a text as it stands there; empty for all of them. */
+function vdWordOf(text, word) {
   if (word < 0) return "";
   return Array.from(text.text).slice(...text.words[word]).join("");
 }
 
-/** What a map ({ text, word, map } as the viewer holds them) shows, in one or two sentences. */
-function vdSentences({ text, word, map }) {
+/** The word that is shown. */
+function vdWord({ text, word }) {
+  return vdWordOf(text, word);
+}
+
+/** The plain name of a method. */
+function vdLabel(look) {
+  return look.label || look.method.charAt(0).toUpperCase() + look.method.slice(1);
+}
+
+/**
+ * What a map ({ text, word, map, hidden } as the viewer holds them) shows, in one or two sentences.
+ * `hidden` are regions left out of the map.
+ */
+function vdSentences({ text, word, map, hidden = [] }) {
   const whole = VD_WHOLE[text.source] || VD_WHOLE.text;
   const subject = word < 0 ? `For ${whole}` : `For “${vdWord({ text, word })}”`;
-  const { total, share, area, place, even } = vdSummary(map, text.boxes, text.width, text.height);
-  if (!(total > 0)) return [`${subject} the model did not look at the picture.`];
-  const rest = total < 0.995 ? [`The picture got ${vdWhole(total)} of all its attention, the text `
-    + "the rest."] : [];
+  const { total, share, area, place, even } = vdSummary(map, text.boxes, text.width, text.height,
+    hidden);
+  if (!(total > 0)) {
+    return [hidden.length ? `${subject} the model looked nowhere else in the picture.`
+      : `${subject} the model did not look at the picture.`];
+  }
+  const rest = total < 0.995 && !hidden.length ? [`The picture got ${vdWhole(total)} of all its `
+    + "attention, the text the rest."] : [];
+  const attention = hidden.length ? "the rest of the attention" : "the attention";
   if (even) {
     return [`${subject} the model looked about evenly over the whole picture: even the `
-      + `strongest ${vdWhole(area)} of it holds only ${vdWhole(share)} of the attention.`, ...rest];
+      + `strongest ${vdWhole(area)} of it holds only ${vdWhole(share)} of ${attention}.`, ...rest];
   }
-  return [`${subject} the model looked most ${place}: ${vdWhole(share)} of its attention lies `
-    + `in ${vdWhole(area)} of the picture.`, ...rest];
+  return [`${subject} the model looked most ${place}: ${vdWhole(share)} of `
+    + `${attention.replace("the attention", "its attention")} lies in ${vdWhole(area)} of the `
+    + "picture.", ...rest];
+}
+
+/** How far two maps agree, in words, from Spearman's rank correlation. */
+function vdAgreement(value) {
+  if (value >= 0.7) return "agrees well";
+  if (value >= 0.4) return "agrees in part";
+  if (value >= 0.1) return "agrees a little";
+  return value > -0.1 ? "does not agree" : "points elsewhere";
 }

@@ -1,20 +1,28 @@
 // The viewer: a picture, the words about it, and for each word the map of where the model looked.
-// mountViewer(root, payload) draws into an empty element and returns { update, destroy }.
+// mountViewer(root, payload, ask) draws into an empty element and gives { update, state, destroy }.
 // A payload is one of
 //   null or { hint }                    nothing yet
 //   { message }                         an error, one sentence
 //   { picture, writing }                a text that is still being written
 //   { picture, written, reason }        a finished text that has no maps, and why
-//   { picture, texts, model }           the finished thing; see vitdemo/viewer/__init__.py
+//   { picture, texts, model, ... }      the finished thing; see vitdemo/viewer/build.py
+//   { patch, patch_message, patch_busy, id }   an addition to what is on screen; choices stay
+// ask(name, detail) sends a request to the server: "check", "check_all", "matter" or "methods". It
+// is null where there is none; then the buttons that need the model are not shown.
 
 class VdViewer {
-  constructor(root) {
+  /** `host` is the comparison that this viewer is one side of; else null. */
+  constructor(root, ask = null, host = null) {
     this.root = root;
+    this.ask = ask;
+    this.host = host;
     this.texts = [];
     this.picture = null;
+    this.payload = {};
     // What the person chose stays as it is from one picture to the next.
-    this.chosen = { text: 0, word: -1, layer: -1, head: -1 };
-    this.style = { colours: "cividis", opacity: 0.65, squares: false, stretch: false };
+    this.chosen = { text: 0, word: -1, method: "", layer: -1, head: -1 };
+    this.style = host ? host.style : { style: "heat", colours: "cividis", opacity: 0.65,
+      squares: false, stretch: false, seen: false, hide: false };
     this.preview = null;
     this.drawn = null;
     this.build();
@@ -26,9 +34,11 @@ class VdViewer {
     this.empty = vdElement("p", { className: "vd-empty", hidden: true });
     this.message = vdElement("p", { className: "vd-message", role: "alert", hidden: true });
     this.lines = vdElement("div", { className: "vd-texts" });
-    this.photo = vdElement("img", { className: "vd-photo", alt: "" });
+    this.photo = vdElement("img", { className: "vd-photo", alt: "", draggable: false });
     this.canvas = vdElement("canvas", { className: "vd-map", role: "img" });
-    this.stage = vdElement("div", { className: "vd-stage" }, this.photo, this.canvas);
+    this.marks = vdSvg("svg", { class: "vd-marks", preserveAspectRatio: "none",
+      "aria-hidden": "true" });
+    this.stage = vdElement("div", { className: "vd-stage" }, this.photo, this.canvas, this.marks);
     this.low = vdElement("span", {}, "0%");
     this.high = vdElement("span", {});
     this.mark = vdElement("span", { className: "vd-mark", hidden: true });
@@ -37,63 +47,59 @@ class VdViewer {
     this.summary = vdElement("figcaption", { className: "vd-summary", ariaLive: "polite" });
     this.legend = vdElement("div", { className: "vd-legend" },
       vdElement("div", { className: "vd-scale" }, this.low, this.bar, this.high), this.readout);
-    this.figure = vdElement("figure", { className: "vd-figure" }, this.stage, this.summary,
-      this.legend);
-    this.controls = this.buildControls();
-    this.note = vdElement("p", { className: "vd-note" });
-    this.root.replaceChildren(this.empty, this.message, this.lines, this.figure, this.controls,
-      this.note);
+    this.looks = new VdLookControls(this);
+    this.looking = new VdLooking(this);
+    this.evidence = new VdEvidence(this);
+    this.parts = [this.looks, this.evidence, this.looking];
+    this.figure = vdElement("figure", { className: "vd-figure" }, this.stage, this.legend,
+      this.summary, this.evidence.element, this.looking.element);
+    this.controls = vdElement("div", { className: "vd-panel" }, this.looks.element);
+    if (!this.host) this.buildTools();
+    this.root.replaceChildren(this.empty, this.message, this.lines, this.figure, this.controls);
     this.photo.addEventListener("load", () => this.paint());
     this.stage.addEventListener("pointermove", (event) => this.point(event));
     this.stage.addEventListener("pointerleave", () => this.point(null));
   }
 
-  buildControls() {
-    const select = (name, label, title, changed) => {
-      this[name] = vdElement("select", { title });
-      this[name].addEventListener("change", () => changed(this[name].value));
-      return vdElement("label", { className: "vd-field" }, vdElement("span", {}, label),
-        this[name]);
-    };
-    this.strength = vdElement("input", { type: "range", min: 0, max: 100,
-      value: String(100 * this.style.opacity) });
-    this.strength.addEventListener("input", () => this.restyle({
-      opacity: this.strength.value / 100 }));
-    this.squares = vdElement("input", { type: "checkbox" });
-    this.squares.addEventListener("change", () => this.restyle({
-      squares: this.squares.checked }));
-    this.stretch = vdElement("input", { type: "checkbox" });
-    this.stretch.addEventListener("change", () => {
-      this.style.stretch = this.stretch.checked;
-      this.refresh();
-    });
-    this.save = vdElement("button", { type: "button", className: "vd-save" }, "Download PNG");
-    this.save.addEventListener("click", () => this.download());
-    const controls = vdElement("div", { className: "vd-controls" },
-      select("layerSelect", "Layer", "The model looks at the picture in several steps, its layers",
-        (value) => this.choose({ layer: Number(value) })),
-      select("headSelect", "Head", "In each layer several heads look, each for itself",
-        (value) => this.choose({ head: Number(value) })),
-      select("colourSelect", "Colours", "The colours of the map", (value) => this.restyle({
-        colours: value })),
-      vdElement("label", { className: "vd-field" }, vdElement("span", {}, "Map strength"),
-        this.strength),
-      vdElement("label", { className: "vd-check" }, this.squares, "Show the model's grid"),
-      vdElement("label", { className: "vd-check" }, this.stretch, "Full contrast for each word"),
-      this.save);
-    for (const [value, label] of Object.entries(VD_COLOUR_NAMES)) {
-      this.colourSelect.append(vdElement("option", { value }, label));
-    }
-    return controls;
+  /** What a viewer by itself has and one side of a comparison has not. */
+  buildTools() {
+    this.styles = new VdStyleControls(this.style, (name) => this.restyle(name));
+    this.save = vdButton("Download PNG", () => vdDownload(this),
+      { className: "vd-button vd-save" });
+    this.styles.element.append(this.save);
+    this.board = new VdBoard(this);
+    this.methods = new VdMethods(this);
+    this.about = new VdAbout(this);
+    this.parts.push(this.board, this.methods, this.about);
+    this.controls.append(this.styles.element, this.board.element, this.methods.element,
+      this.about.element);
   }
 
-  /** Show a payload, whole. */
+  /** Whether the server can be asked for something. */
+  can(name) {
+    return Boolean(this.ask) && (!this.payload.asks || this.payload.asks.includes(name));
+  }
+
+  /** Ask the server about the chosen text and word; `waiting` is shown until it answers. */
+  request(name, detail, waiting) {
+    const { text, look, word } = this.now;
+    this.evidence.wait(waiting);
+    this.ask(name, { id: this.payload.id, source: text.source, word, method: look.method,
+      ...detail });
+  }
+
+  /** Show a payload, whole, or add a patch to what is there. */
   update(payload) {
-    const { hint, message, picture, writing, written, texts, reason } = payload || {};
+    if (payload && (payload.patch || payload.patch_message !== undefined)) {
+      vdPatch(this, payload);
+      return;
+    }
+    this.payload = payload || {};
+    const { hint, message, picture, writing, written, texts, reason } = this.payload;
     this.preview = null;
     this.picture = picture || null;
-    this.texts = (texts || []).map(vdUnpack);
-    this.model = (payload && payload.model) || "";
+    this.texts = Array.from(texts || [], vdUnpackText);
+    this.model = this.payload.model || "";
     this.empty.textContent = hint || "";
     this.empty.hidden = !hint || Boolean(message);
     this.message.hidden = !message;
@@ -102,9 +108,11 @@ class VdViewer {
     this.figure.hidden = !picture;
     this.controls.hidden = this.summary.hidden = this.legend.hidden = !this.texts.length;
     if (picture) this.showPicture(picture);
-    this.note.textContent = reason || "";
     this.lines.replaceChildren();
     if (writing !== undefined || written) this.showWriting(written || writing);
+    if (reason) this.lines.append(vdElement("p", { className: "vd-note" }, reason));
+    this.evidence.wait(this.payload.checking && this.ask ? "Checking the maps …" : "");
+    this.looking.clear();
     if (this.texts.length) this.showTexts();
     else this.clear();
     const started = writing !== undefined && this.busy !== true;
@@ -125,6 +133,7 @@ class VdViewer {
     if (this.photo.getAttribute("src") !== url) this.photo.src = url;
     this.stage.style.aspectRatio = `${width} / ${height}`;
     this.stage.style.maxWidth = `calc(var(--vd-tall) * ${width / height})`;
+    this.marks.setAttribute("viewBox", `0 0 ${width} ${height}`);
   }
 
   /** A text without maps: one that grows, or the only one that the model can give. */
@@ -136,107 +145,44 @@ class VdViewer {
 
   clear() {
     this.drawn = null;
+    this.now = null;
     this.root.dataset.drawn = "";
+    this.marks.replaceChildren();
     this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
     this.canvas.ariaLabel = "The picture you gave";
+    for (const part of this.parts) part.element.hidden = true;
   }
 
   showTexts() {
-    this.chosen.text = this.texts.length - 1;
-    this.chosen.word = -1;
+    const { source, word = -1, method, layer, head } = this.payload.choose || {};
+    const named = this.texts.findIndex((text) => text.source === source);
+    this.chosen.text = named < 0 ? this.texts.length - 1 : named;
+    this.chosen.word = word < this.texts[this.chosen.text].words.length ? word : -1;
+    if (method) this.chosen.method = method;
+    if (layer !== undefined) this.chosen.layer = layer;
+    if (head !== undefined) this.chosen.head = head;
     this.drawn = null;
-    this.texts.forEach((text, index) => this.lines.append(this.buildText(text, index)));
-    this.lines.append(this.buildHint());
-    this.fillChoices();
+    this.texts.forEach((text, index) => this.lines.append(vdTextRow(this, text, index)));
+    this.hint = vdElement("p", { className: "vd-hint" });
+    this.lines.append(this.hint);
+    this.markWords();
     this.refresh();
   }
 
-  buildHint() {
-    const unsure = this.texts.some((text) => text.probabilities.some((p) => p < VD_UNSURE));
-    return vdElement("p", { className: "vd-hint" },
-      "Choose a word to see where the model looked for it.",
-      vdElement("span", { className: "vd-keys" }, " The arrow keys go from word to word."),
-      unsure ? " A dotted line marks a word the model was less than a quarter sure of." : "");
-  }
-
-  /** One text as a row of word buttons; only one of them can be reached with Tab. */
-  buildText(text, index) {
-    const label = vdElement("span", { className: "vd-label" }, text.title);
-    const group = vdElement("div", { className: "vd-words", role: "group", lang: text.language,
-      ariaLabel: `${text.title}, word by word` });
-    const characters = Array.from(text.text); // word spans count code points
-    let at = 0;
-    text.buttons = [];
-    text.words.forEach(([start, end], word) => {
-      group.append(characters.slice(at, start).join(""));
-      group.append(this.buildWord(text, index, word, characters.slice(start, end).join("")));
-      at = end;
-    });
-    group.append(characters.slice(at).join(""));
-    const all = this.buildWord(text, index, -1, "All words");
-    const row = vdElement("div", { className: `vd-text vd-${text.source}` },
-      vdElement("div", { className: "vd-head" }, label, all), group);
-    row.addEventListener("keydown", (event) => this.key(event, text, index));
-    return row;
-  }
-
-  buildWord(text, index, word, shown) {
-    const button = vdElement("button", { type: "button", className: "vd-word" }, shown);
-    const sure = word < 0 ? undefined : text.probabilities[word];
-    if (word < 0) button.className = "vd-all";
-    if (sure !== undefined) {
-      button.title = `The model was ${vdPercent(sure)} sure of this word`;
-      button.classList.toggle("vd-unsure", sure < VD_UNSURE);
-    }
-    text.buttons[word + 1] = button;
-    button.addEventListener("click", () => {
-      const again = this.chosen.text === index && this.chosen.word === word;
-      this.choose({ text: index, word: again ? -1 : word });
-    });
-    button.addEventListener("pointerenter", (event) => {
-      if (event.pointerType === "mouse") this.peek({ text: index, word });
-    });
-    button.addEventListener("pointerleave", () => this.peek(null));
-    return button;
-  }
-
-  key(event, text, index) {
-    const at = text.buttons.indexOf(document.activeElement);
-    const last = text.buttons.length - 1;
-    const next = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1,
-      Home: Math.min(1, last), End: last, Escape: 0 }[event.key];
-    if (at < 0 || next === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    const word = Math.min(last, Math.max(0, next)) - 1;
-    this.choose({ text: index, word });
-    text.buttons[word + 1].focus();
-  }
-
-  /** The layer and head lists of the chosen text. */
-  fillChoices() {
-    const text = this.texts[this.chosen.text];
-    const fill = (select, all, names, value) => {
-      const options = [all, ...names].map((name, i) => vdElement("option", { value: i - 1 }, name));
-      select.replaceChildren(...options);
-      select.value = value;
-      select.disabled = names.length < 2;
-    };
-    if (this.chosen.layer >= text.layerCount) this.chosen.layer = -1;
-    if (this.chosen.head >= text.headCount) this.chosen.head = -1;
-    fill(this.layerSelect, "Average of all", text.layers, this.chosen.layer);
-    fill(this.headSelect, "Average of all", Array.from({ length: text.headCount },
-      (_, i) => `Head ${i + 1}`), this.chosen.head);
-    const gates = text.gates.map((gate, i) => `${text.layers[i]} ${gate.toFixed(2)}`);
-    this.note.textContent = [text.note, VD_LAYER_HINT, gates.length ? "Gate, how much the picture "
-      + `counts against the text, from 0 (not at all) to ±1: ${gates.join(", ")}.` : ""].join(" ");
+  markWords() {
+    this.texts.forEach(vdMarkWords);
+    this.hint.replaceChildren(...vdWordHint(this.texts));
   }
 
   choose(change) {
-    const before = this.chosen.text;
     Object.assign(this.chosen, change);
+    const { looks } = this.texts[this.chosen.text];
+    if (change.method && !looks[change.method] && this.can("methods")) {
+      this.request("methods", { method: change.method }, "Working out this way of looking …");
+    }
     this.preview = null;
-    if (this.chosen.text !== before) this.fillChoices();
     this.refresh();
+    if (this.host) this.host.chose(this, change);
   }
 
   peek(target) {
@@ -244,28 +190,43 @@ class VdViewer {
     this.refresh();
   }
 
-  restyle(change) {
-    Object.assign(this.style, change);
-    this.showScale();
-    this.paint();
+  /** After a change of the style: `hide` changes the numbers, the rest only how they look. */
+  restyle(name) {
+    if (name === "hide" || name === "stretch") this.refresh();
+    else {
+      this.showScale();
+      this.showMarks();
+      this.paint();
+    }
+  }
+
+  /** What is chosen (or previewed), as far as the text and its method have it. */
+  pick() {
+    const { text: index, word } = this.preview || this.chosen;
+    const text = this.texts[index];
+    const look = text.looks[this.chosen.method] || text.looks[text.method];
+    const fits = (value, count) => (count > 1 && value < count ? value : -1);
+    const layer = fits(this.chosen.layer, look.layerCount);
+    const head = fits(this.chosen.head, look.headCount);
+    const hidden = this.style.hide ? look.always : [];
+    const { weights, top } = vdReduce(look, layer, head, hidden.length > 0);
+    const map = vdMap(look, layer, head, word, hidden.length > 0);
+    return { text, look, index, word, layer, head, map, weights, hidden,
+      top: this.style.stretch ? map.reduce((a, b) => Math.max(a, b), 0) : top };
   }
 
   /** Bring everything on screen in line with what is chosen (or previewed). */
   refresh() {
     if (!this.texts.length) return;
-    const { text: index, word } = this.preview || this.chosen;
-    const text = this.texts[index];
-    const layer = Math.min(this.chosen.layer, text.layerCount - 1);
-    const head = Math.min(this.chosen.head, text.headCount - 1);
+    this.now = this.pick();
+    if (this.host) this.now.top = this.host.top(this);
     this.texts.forEach((each, i) => each.buttons.forEach((button, j) => {
       const on = this.chosen.text === i && this.chosen.word === j - 1;
-      button.ariaPressed = String(on);
-      button.tabIndex = on || (this.chosen.text !== i && j === 0) ? 0 : -1;
+      const index = on || (this.chosen.text !== i && j === 0) ? 0 : -1;
+      if (button.ariaPressed !== String(on)) button.ariaPressed = String(on);
+      if (button.tabIndex !== index) button.tabIndex = index;
     }));
-    const map = vdMap(text, layer, head, word);
-    this.now = { text, index, word, layer, head, map,
-      top: this.style.stretch ? Math.max(...map) : vdReduce(text, layer, head).top };
-    const [main, rest] = vdSentences(this.now);
+    const [main, rest] = vdSentences({ ...this.now, text: this.now.look });
     const sentence = rest ? `${main} ${rest}` : main;
     // Announced only where the person chose it, not on each hover.
     this.summary.ariaLive = this.preview ? "off" : "polite";
@@ -275,17 +236,45 @@ class VdViewer {
     this.canvas.ariaLabel = sentence;
     this.showScale();
     this.point(null);
+    if (!this.preview) {
+      for (const part of this.parts) part.refresh();
+    }
+    this.showMarks();
     this.glide();
   }
 
   showScale() {
-    if (this.now) this.high.textContent = vdPercent(this.now.top);
-    this.bar.style.backgroundImage = vdGradient(this.style.colours);
-    this.bar.classList.toggle("vd-clear", this.style.colours === "spotlight");
+    if (!this.now) return;
+    this.high.textContent = vdPercent(this.now.top);
+    this.bar.style.backgroundImage = vdGradient(vdPalette(this.style));
+    this.bar.classList.toggle("vd-clear", this.style.style === "spotlight");
   }
 
-  view(text) {
-    return { boxes: text.boxes, grid: text.grid, width: text.width, height: text.height,
+  /** Outlines over the picture: { name, path, dash } in pixels of the original. */
+  outlines() {
+    const { look, hidden } = this.now;
+    const { width, height } = look;
+    const [x0, y0, x1, y1] = this.payload.seen || [0, 0, width, height];
+    const found = [];
+    if (this.style.seen) {
+      found.push({ name: "seen", path: `M${x0} ${y0}H${x1}V${y1}H${x0}Z`, dash: [10, 6] });
+    }
+    if (hidden.length) {
+      found.push({ name: "always", path: vdOutline(hidden, look.boxes), dash: [2, 4] });
+    }
+    return [...found, ...this.evidence.outlines(), ...this.looking.outlines()];
+  }
+
+  showMarks() {
+    if (!this.now) return;
+    this.marks.replaceChildren(...this.outlines().flatMap(({ name, path, dash }) => [
+      vdSvg("path", { class: "vd-casing", d: path }),
+      vdSvg("path", { class: `vd-line vd-mark-${name}`, d: path,
+        "stroke-dasharray": dash.join(" ") })]));
+  }
+
+  view(look) {
+    return { boxes: look.boxes, grid: look.grid, width: look.width, height: look.height,
       ...this.style };
   }
 
@@ -293,8 +282,8 @@ class VdViewer {
   glide() {
     cancelAnimationFrame(this.frame);
     this.root.dataset.drawn = "";
-    const { map, top, text } = this.now;
-    const from = this.drawn && this.drawn.boxes === text.boxes && this.drawn;
+    const { map, top, look } = this.now;
+    const from = this.drawn && this.drawn.boxes === look.boxes && this.drawn;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const start = performance.now();
     const step = (time) => {
@@ -302,7 +291,7 @@ class VdViewer {
       const mixed = done < 1 ? map.map((value, k) => from.map[k] + done * (value - from.map[k]))
         : map;
       const mixedTop = done < 1 ? from.top + done * (top - from.top) : top;
-      this.drawn = { map: mixed, top: mixedTop, boxes: text.boxes, text };
+      this.drawn = { map: mixed, top: mixedTop, boxes: look.boxes, look };
       this.paint();
       if (done < 1) this.frame = requestAnimationFrame(step);
       else this.settle();
@@ -312,7 +301,9 @@ class VdViewer {
   }
 
   settle() {
-    const { index, word, layer, head } = this.now;
+    const { index, word, layer, head, look } = this.now;
+    this.root.dataset.method = look.method;
+    this.root.dataset.chosen = JSON.stringify(this.state());
     this.root.dataset.drawn = [index, word, layer, head].join(":");
   }
 
@@ -327,16 +318,22 @@ class VdViewer {
       this.canvas.height = height;
     }
     vdPaint(this.canvas.getContext("2d"), width, height, this.drawn.map, this.drawn.top,
-      this.view(this.drawn.text));
+      this.view(this.drawn.look));
+  }
+
+  /** A pointer event's place in pixels of the original. */
+  place(event) {
+    const rect = this.stage.getBoundingClientRect();
+    const { width, height } = this.now.look;
+    return [((event.clientX - rect.left) / rect.width) * width,
+      ((event.clientY - rect.top) / rect.height) * height];
   }
 
   /** Pointing at the picture reads the map there, and tints the words by their share of it. */
   point(event) {
-    const { text, map, top, layer, head } = this.now || {};
-    const rect = this.stage.getBoundingClientRect();
-    const region = event && text && this.texts.length ? vdRegionAt(text.boxes,
-      ((event.clientX - rect.left) / rect.width) * text.width,
-      ((event.clientY - rect.top) / rect.height) * text.height) : -1;
+    const { text, look, map, top, weights } = this.now || {};
+    const region = event && text && this.texts.length
+      ? vdRegionAt(look.boxes, ...this.place(event)) : -1;
     this.mark.hidden = region < 0 || !(top > 0);
     this.readout.textContent = this.style.stretch ? VD_STRETCHED_HINT : VD_SCALE_HINT;
     for (const each of this.texts) {
@@ -348,29 +345,17 @@ class VdViewer {
     this.mark.style.left = `${(100 * map[region]) / (top || 1)}%`;
     this.readout.textContent = `Here: ${vdPercent(map[region])}`
       + (mean > 0 ? `, ${(map[region] / mean).toFixed(1)} times the average.` : ".");
-    const { weights } = vdReduce(text, layer, head);
-    const here = text.words.map((_, q) => weights[q * text.regionCount + region]);
-    const most = Math.max(...here);
+    const here = text.words.map((_, q) => weights[q * look.regionCount + region]);
+    const most = here.reduce((a, b) => Math.max(a, b), 0);
     here.forEach((value, q) => text.buttons[q + 1].style.setProperty("--vd-heat",
       most > 0 ? (value / most).toFixed(3) : "0"));
   }
 
-  download() {
-    const { text, word, layer, head, map, top } = this.now;
-    const shown = vdWord(this.now);
-    const details = [shown ? `Word: “${shown}”` : "All words",
-      layer < 0 ? "average of all layers" : text.layers[layer],
-      head < 0 ? "average of all heads" : `head ${head + 1}`, this.model].filter(Boolean);
-    const poster = vdPoster(this.photo, map, top, this.view(text), { title: text.text,
-      summary: vdSentences(this.now).join(" "), details: details.join(" · "), low: "0%",
-      high: vdPercent(top) });
-    const name = (shown || text.source).replace(/[^\p{L}\p{N}-]+/gu, "-");
-    poster.toBlob((blob) => {
-      const link = vdElement("a", { href: URL.createObjectURL(blob),
-        download: `vitdemo-${name}.png` });
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-    }, "image/png");
+  /** What is chosen, by name: for a link. */
+  state() {
+    if (!this.now) return {};
+    const { text, look, word, layer, head } = this.now;
+    return { source: text.source, word, method: look.method, layer, head };
   }
 
   destroy() {
@@ -381,8 +366,9 @@ class VdViewer {
 }
 
 /** Draw a viewer into an element. */
-function mountViewer(root, payload) {
-  const viewer = new VdViewer(root);
+function mountViewer(root, payload, ask = null) {
+  const viewer = new VdViewer(root, ask);
   viewer.update(payload);
-  return { update: (next) => viewer.update(next), destroy: () => viewer.destroy() };
+  return { update: (next) => viewer.update(next), state: () => viewer.state(),
+    destroy: () => viewer.destroy() };
 }

@@ -1,0 +1,82 @@
+// The texts as rows of words that a person chooses from.
+
+/** One text as a row of word buttons; only one of them can be reached with Tab. */
+function vdTextRow(viewer, text, index) {
+  const label = vdElement("span", { className: "vd-label" }, text.title);
+  const group = vdElement("div", { className: "vd-words", role: "group", lang: text.language,
+    ariaLabel: `${text.title}, word by word` });
+  const characters = Array.from(text.text); // word spans count code points
+  let at = 0;
+  text.buttons = [];
+  text.words.forEach(([start, end], word) => {
+    group.append(characters.slice(at, start).join(""));
+    group.append(vdWordButton(viewer, text, index, word, characters.slice(start, end).join("")));
+    at = end;
+  });
+  group.append(characters.slice(at).join(""));
+  const all = vdWordButton(viewer, text, index, -1, "All words");
+  const row = vdElement("div", { className: `vd-text vd-${text.source}` },
+    vdElement("div", { className: "vd-head" }, label, all), group);
+  row.addEventListener("keydown", (event) => vdWordKey(viewer, event, text, index));
+  return row;
+}
+
+function vdWordButton(viewer, text, index, word, shown) {
+  const button = vdElement("button", { type: "button", className: "vd-word" }, shown);
+  if (word < 0) button.className = "vd-all";
+  text.buttons[word + 1] = button;
+  button.addEventListener("click", () => {
+    const { chosen } = viewer;
+    const again = chosen.text === index && chosen.word === word;
+    viewer.choose({ text: index, word: again ? -1 : word });
+  });
+  button.addEventListener("pointerenter", (event) => {
+    if (event.pointerType === "mouse") viewer.peek({ text: index, word });
+  });
+  button.addEventListener("pointerleave", () => viewer.peek(null));
+  return button;
+}
+
+function vdWordKey(viewer, event, text, index) {
+  const at = text.buttons.indexOf(document.activeElement);
+  const last = text.buttons.length - 1;
+  const next = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1,
+    Home: Math.min(1, last), End: last, Escape: 0 }[event.key];
+  if (at < 0 || next === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  const word = Math.min(last, Math.max(0, next)) - 1;
+  viewer.choose({ text: index, word });
+  text.buttons[word + 1].focus();
+}
+
+/** The words that the model wrote and would have written without the picture. */
+function vdSaidAnyway(text) {
+  if (!text.share || !["caption", "answer"].includes(text.source)) return [];
+  return text.words.map((_, word) => word).filter((word) => (text.share.anyway || [])[word]);
+}
+
+/** Mark the words that the model was unsure of, and those that it would have said anyway. */
+function vdMarkWords(text) {
+  text.words.forEach((_, word) => {
+    const button = text.buttons[word + 1];
+    const sure = text.probabilities[word];
+    const anyway = vdSaidAnyway(text).includes(word);
+    const titles = [];
+    if (sure !== undefined) titles.push(`The model was ${vdPercent(sure)} sure of this word`);
+    if (anyway) titles.push("The model would have said it without the picture");
+    button.title = titles.join(". ");
+    button.classList.toggle("vd-unsure", sure < VD_UNSURE);
+    button.classList.toggle("vd-anyway", anyway);
+  });
+}
+
+/** What a person can do with the words, and what their marks mean. */
+function vdWordHint(texts) {
+  const unsure = texts.some((text) => text.probabilities.some((p) => p < VD_UNSURE));
+  const anyway = texts.some((text) => vdSaidAnyway(text).length);
+  return [
+    "Choose a word to see where the model looked for it.",
+    vdElement("span", { className: "vd-keys" }, " The arrow keys go from word to word."),
+    unsure ? " A dotted line marks a word the model was less than a quarter sure of." : "",
+    anyway ? " A small ring marks a word the model would have said without the picture." : ""];
+}
