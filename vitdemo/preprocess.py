@@ -201,11 +201,15 @@ def _to_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
+def to_square(picture: Image.Image, side: int) -> Image.Image:
+    """The whole picture squeezed to side x side pixels; one that has that size stays as it is."""
+    return picture.resize((side, side), Image.Resampling.BICUBIC)
+
+
 def to_pixels(pictures: Sequence[Image.Image], side: int, mean: Sequence[float],
               std: Sequence[float]) -> torch.Tensor:
     """Upright RGB pictures to float32 (B, 3, side, side), each squeezed whole to the square."""
-    rows = [np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
-            for picture in pictures]
+    rows = [np.asarray(to_square(picture, side)) for picture in pictures]
     pixels = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
     shape = (1, 3, 1, 1)
     return (pixels - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)

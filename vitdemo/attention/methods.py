@@ -106,12 +106,14 @@ def over_words(maps: np.ndarray, places: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def explanation(found: WordMaps, method: str, boxes: np.ndarray, grid: tuple[int, int],
-                picture_size: tuple[int, int]) -> Explanation:
-    """A method's maps as a record with one layer and one head; see `Explanation`."""
+                picture_size: tuple[int, int], more: str = "") -> Explanation:
+    """A method's maps as a record with one layer and one head; ``more`` is a sentence to add to the
+    note. See `Explanation`."""
     clean = bounded(found.maps) if method in _SHARES else normalised(found.maps)
     note = NOTES[method]
     if method not in (*_SHARES, "word-region"):
         note += READ_NOTES.get(found.source, "")
+    note = f"{note} {more}".strip()
     return Explanation(
         text=found.text, source=found.source, words=found.words, weights=clean[None, None],
         boxes=boxes, grid=grid, picture_size=picture_size, method=method,

@@ -69,8 +69,7 @@ def means(target: Tensor, *records: Sequence[Tensor]) -> list[list[Tensor]]:
     (R, H, T, N) that are part of its graph. One backward pass; no parameter collects a gradient.
     """
     flat = [weights for record in records for weights in record]
-    found = [None] * len(flat)
-    if target.requires_grad and flat:
-        found = list(torch.autograd.grad(target.sum(), flat, allow_unused=True))
+    assert target.requires_grad, "the pass was made without a graph"
+    found = torch.autograd.grad(target.sum(), flat, allow_unused=True)
     pairs = iter(zip(flat, found, strict=True))
     return [[mean_over_heads(*next(pairs)) for _ in record] for record in records]

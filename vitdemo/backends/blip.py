@@ -18,17 +18,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from vitdemo.attention.methods import choose, explanation
 from vitdemo.attention.sanity import randomise
-from vitdemo.backends import blip_explain, blip_words
+from vitdemo.backends import blip_explain, blip_methods, blip_words
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.blip_decoder import Draft, Reader, Writer
 from vitdemo.backends.blip_load import BlipCheckpoint, PixelFormat, load_checkpoint
-from vitdemo.backends.blip_vision import encode_pixels
+from vitdemo.backends.blip_vision import encode_pixels, patch_shares
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError, TaskError, TextError
 from vitdemo.instructions import PRESETS
-from vitdemo.preprocess import to_pixels
+from vitdemo.preprocess import grid_boxes, to_pixels, to_square
 from vitdemo.records import Candidate, Explanation, ModelInfo
 from vitdemo.words import normalise_answer
 
@@ -48,11 +49,17 @@ ANSWER_TOKENS = 12
 
 @dataclass
 class BlipPicture:
-    """What is kept of one picture: its pixels (3, S, S) until every checkpoint has seen it, and
-    the vision encoder's states (1, N, D) by kind of checkpoint, made when first needed."""
+    """What is kept of one picture: the squares that the checkpoints see, by side, and by kind of
+    checkpoint, made when first needed, the vision encoder's states (1, N, D) and how much of each
+    came from each patch (N, N - 1)."""
 
-    pixels: dict[PixelFormat, Tensor]
+    squares: dict[int, Image.Image]
     states: dict[str, Tensor] = field(default_factory=dict)
+    shares: dict[str, Tensor] = field(default_factory=dict)
+
+    def pixels(self, shape: PixelFormat) -> Tensor:
+        """The picture as a checkpoint wants it: float32 (1, 3, S, S)."""
+        return to_pixels([self.squares[shape.side]], shape.side, shape.mean, shape.std)
 
 
 class BlipBackend(Backend):
@@ -113,14 +120,10 @@ class BlipBackend(Backend):
         """One pass of the vision encoder; with several checkpoints, each one's pass runs when it
         first needs these pictures, so that a gallery is not encoded three times."""
         features = []
-        by_format: dict[PixelFormat, Tensor] = {}
-        for checkpoint in self._checkpoints.values():
-            key = checkpoint.pixel_format
-            if pictures and key not in by_format:
-                by_format[key] = to_pixels(pictures, key.side, key.mean, key.std)
-        for i, picture in enumerate(pictures):
-            pixels = {key: batch[i].clone() for key, batch in by_format.items()}
-            features.append(PictureFeatures(BlipPicture(pixels), picture.size))
+        sides = {checkpoint.pixel_format.side for checkpoint in self._checkpoints.values()}
+        for picture in pictures:
+            squares = {side: to_square(picture, side) for side in sides}
+            features.append(PictureFeatures(BlipPicture(squares), picture.size))
         if len(self._checkpoints) == 1:
             self._encode(next(iter(self._checkpoints)), features)
         return features
@@ -132,18 +135,26 @@ class BlipBackend(Backend):
         waiting = [one.data for one in features if kind not in one.data.states]
         for i in range(0, len(waiting), PICTURES_AT_ONCE):
             some = waiting[i:i + PICTURES_AT_ONCE]
-            pixels = torch.stack([one.pixels[checkpoint.pixel_format] for one in some])
+            pixels = torch.cat([one.pixels(checkpoint.pixel_format) for one in some])
             pixels = pixels.to(checkpoint.model.device, checkpoint.model.dtype)
             states = encode_pixels(checkpoint.model.vision_model, pixels)
             for one, row in zip(some, states, strict=True):
                 one.states[kind] = row[None].clone()  # (1, N, D), free of the batch
-                if len(one.states) == len(self._checkpoints):
-                    one.pixels.clear()
 
     def _states(self, kind: str, features: PictureFeatures) -> Tensor:
         self._encode(kind, [features])
         states: Tensor = features.data.states[kind]
         return states
+
+    def _shares(self, kind: str, features: PictureFeatures) -> Tensor:
+        """A second pass of the vision encoder, which records; its result is small and kept."""
+        picture, checkpoint = features.data, self._checkpoints[kind]
+        if kind not in picture.shares:
+            pixels = picture.pixels(checkpoint.pixel_format)
+            pixels = pixels.to(checkpoint.model.device, checkpoint.model.dtype)
+            picture.shares[kind] = patch_shares(checkpoint.model.vision_model, pixels)
+        shares: Tensor = picture.shares[kind]
+        return shares
 
     # Words
 
@@ -255,15 +266,19 @@ class BlipBackend(Backend):
     # Explaining
 
     def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str) -> tuple[Explanation, ...]:
-        """See `Backend.explain` and `blip_explain`.
+                task: str, method: str = "") -> tuple[Explanation, ...]:
+        """See `Backend.explain`, `blip_explain` for cross-attention and `blip_methods`.
 
         Raises:
             TaskError: this checkpoint is not made for the task.
+            ConfigError: the model does not know the method.
             TextError: the text is too long.
         """
         self.require("explain")
         self.require(task)
+        method = choose(method, self.info.methods)
+        if method != "cross-attention" and task in ("caption", "ask", "match"):
+            return self._explain_by(method, features, instruction, text, task)
         if task == "caption":
             return (blip_explain.explain_caption(
                 self._checkpoints["captioning"], self._writers["captioning"],
@@ -277,6 +292,20 @@ class BlipBackend(Backend):
                 self._checkpoints["retrieval"], self._readers["retrieval"],
                 self._states("retrieval", features), features.size, text),)
         raise TaskError(f"A {task!r} result has no words to explain; use caption, ask or match.")
+
+    def _explain_by(self, method: str, features: PictureFeatures, instruction: str, text: str,
+                    task: str) -> tuple[Explanation, ...]:
+        kind = WANTED[task][0]
+        checkpoint = self._checkpoints[kind]
+        read, written = {"caption": ("", text), "ask": (instruction, text),
+                         "match": (text, "")}[task]
+        given = blip_methods.Task(
+            checkpoint, self._readers.get(kind), self._writers.get(kind),
+            self._states(kind, features), lambda: self._shares(kind, features), read, written)
+        boxes = grid_boxes(checkpoint.grid, features.size)
+        return tuple(explanation(found, method, boxes, checkpoint.grid, features.size,
+                                 blip_explain.ANSWER_PATH if found.source == "answer" else "")
+                     for found in blip_methods.word_maps(given, method))
 
     def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
                            text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
@@ -310,7 +339,7 @@ def _info(checkpoints: Sequence[BlipCheckpoint]) -> ModelInfo:
     return ModelInfo(name=" + ".join(checkpoint.name for checkpoint in checkpoints),
                      family="blip", tasks=frozenset(tasks), languages=("en",),
                      revision="+".join(checkpoint.revision for checkpoint in checkpoints),
-                     dimension=dimension, missing=missing)
+                     dimension=dimension, missing=missing, methods=blip_methods.METHODS)
 
 
 def _unit(vectors: Tensor) -> np.ndarray:

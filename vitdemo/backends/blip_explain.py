@@ -24,6 +24,7 @@ from vitdemo.records import Explanation, Word
 from vitdemo.words import split_words
 
 METHOD = "cross-attention"
+ANSWER_PATH = "BLIP's answer looks at the question, and through the question at the picture."
 ANSWER_NOTE = (
     "BLIP's answer looks at the question, not at the picture: each answer word's map is the maps "
     "of the question's tokens, weighted by how much the word attended to them (mean over the "
