@@ -64,7 +64,7 @@ class NativeBackend(Backend):
         self.info = ModelInfo(name=name, family="native", revision=revision,
                               tasks=frozenset(tasks), languages=tuple(LANGUAGES),
                               dimension=model.config.embedding_width, missing=missing,
-                              methods=native_methods.METHODS if "explain" in tasks else ())
+                              methods=native_methods.methods(model) if "explain" in tasks else ())
 
     @classmethod
     def load(cls, folder: Path | str, placement: Placement) -> "NativeBackend":
@@ -213,7 +213,7 @@ class NativeBackend(Backend):
         found = []
         if task in ("ask", "match") and fusion:
             source = "question" if task == "ask" else "text"
-            weights = seen.stacked()[:, 0, :, 1:]  # (L, H, T, N); [CLS] is no word
+            weights = seen.stacked()[:, 0, :, 1:-1]  # (L, H, T, N); [CLS], [SEP] are no words
             found.append(self._explanation(features, read, source, weights, "fusion", gates, None))
         if task in ("caption", "ask"):
             weights, chances = self._teacher_forced(memory, text, language)

@@ -33,7 +33,11 @@ from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import split_words
 
-METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
+
+def methods(model: VLM) -> tuple[str, ...]:
+    """What this model's words can be explained by, the default first."""
+    found = ("cross-attention", "rollout", "relevancy", "grad-cam")
+    return found if model.region_head is None else (*found, "word-region")
 
 
 def self_weights(module: Any, args: tuple[Any, ...], _kwargs: dict[str, Any],
@@ -122,7 +126,7 @@ class Task:
 def word_maps(model: VLM, tokenizer: TextTokenizer, features: Tensor, *, instruction: str,
               text: str, language: str, task: str, method: str) -> list[WordMaps]:
     """The maps of each text that `Backend.explain` gives for the same arguments, in its order.
-    ``features`` is (1, N, C); ``method`` is one of `METHODS` but the first."""
+    ``features`` is (1, N, C); ``method`` is one of `methods` but cross-attention."""
     with gradients():
         features = features.clone()  # those of the engine were made in inference mode
     ids, mask = tokenizer.encode([text if task == "match" else instruction])
@@ -133,7 +137,8 @@ def word_maps(model: VLM, tokenizer: TextTokenizer, features: Tensor, *, instruc
                  tokenizer.language_start[language])
     read_by, written_by = {"rollout": (_read_rollout, _written_rollout),
                            "relevancy": (_read_relevancy, _written_relevancy),
-                           "grad-cam": (_read_grad_cam, _written_grad_cam)}[method]
+                           "grad-cam": (_read_grad_cam, _written_grad_cam),
+                           "word-region": (_read_regions, _written_regions)}[method]
     found = []
     if task in ("ask", "match") and given.crossings:  # else the words see no picture
         source = "question" if task == "ask" else "text"
@@ -174,17 +179,47 @@ def _written_rollout(task: Task) -> tuple[np.ndarray, tuple[float, ...]]:
     mixings = [block.self_attention for block in blocks]
     with capture_cross_attention(crossings, cross_weights) as crossed, \
             capture_cross_attention(mixings, self_weights) as mixed:
-        logs = _written_logs(task, memory, list(task.written_ids))
+        chances = _chances(task, memory)
     share = context.new_zeros(len(task.written_ids) + 1, task.regions)  # (1 + T, K)
     for own, seen in zip(mixed.calls, crossed.calls, strict=True):
         share = rollout.self_attention(share, own[0][0])
         share = rollout.cross_attention(share, seen[0][0], context)
-    found = task.tokenizer.word_tokens(task.written)
-    chances = tuple(min(1.0, float(logs[0, tokens].sum().exp())) for _, tokens in found)
-    return over_words(share.cpu().numpy(), [tokens for _, tokens in found]), chances
+    places = [tokens for _, tokens in task.tokenizer.word_tokens(task.written)]
+    return over_words(share.cpu().numpy(), places), chances
+
+
+# The region head: no gradients, and no context, so that a word has the same map wherever it stands
+
+@torch.inference_mode()
+def _matching_regions(task: Task, text: str) -> np.ndarray:
+    """Maps (Q, K) of a text's words, from each token's own; see `vitdemo.models.regions`."""
+    ids = torch.tensor(task.tokenizer.pieces(text)[0], dtype=torch.long,
+                       device=task.features.device)
+    head = task.model.region_head
+    assert head is not None
+    maps = head.maps(task.features, ids)[0].cpu().numpy()  # (T, K)
+    return over_words(maps, [tokens for _, tokens in task.tokenizer.word_tokens(text)])
+
+
+def _read_regions(task: Task) -> np.ndarray:
+    return _matching_regions(task, task.read)
+
+
+@torch.inference_mode()
+def _written_regions(task: Task) -> tuple[np.ndarray, tuple[float, ...]]:
+    words, z = task.model.encode_text(task.read_ids, task.read_mask)
+    memory = task.memory(task.model.vision.tokens(task.features), words, z)
+    return _matching_regions(task, task.written), _chances(task, memory)
 
 
 # Words that were written
+
+def _chances(task: Task, memory: Memory) -> tuple[float, ...]:
+    """The probability of each word given those before it."""
+    logs = _written_logs(task, memory, list(task.written_ids))[0]
+    return tuple(min(1.0, float(logs[tokens].sum().exp()))
+                 for _, tokens in task.tokenizer.word_tokens(task.written))
+
 
 def _written_logs(task: Task, memory: Memory, targets: list[int]) -> Tensor:
     """Log-probability of each target id after those before it, teacher-forced with every memory:
