@@ -54,6 +54,8 @@ from train.grounding import (
     names_of,
     smoothed,
 )
+from vitdemo.attention.masking import blurred_pictures
+from vitdemo.attention.occlusion import occlusion
 from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import EngineConfig
@@ -64,6 +66,7 @@ from vitdemo.records import Explanation
 from vitdemo.words import split_words
 
 _LANGUAGE = "en"  # of COCO's captions
+SLOW = "occlusion"  # about a hundred masked pictures for each picture: only when asked for
 
 
 def evaluate(backend: Backend, pictures: Sequence[GroundedPicture], methods: Sequence[str], *,
@@ -82,11 +85,11 @@ def evaluate(backend: Backend, pictures: Sequence[GroundedPicture], methods: Seq
     masses: dict[str, list[float]] = {}
     for number, picture in enumerate(tqdm(pictures, desc="pictures", unit="picture",
                                           disable=quiet)):
-        features = _encode(backend, picture)
+        explain = Explainer(backend, picture)
         about = _about(picture)
         for caption in picture.captions:
             rows += [(number, *about[name.category]) for name in caption.names]
-        for title, hit, mass in _scores(backend, features, picture, methods, heads, smooth):
+        for title, hit, mass in _scores(explain, picture, methods, heads, smooth):
             hits.setdefault(title, []).append(hit)
             masses.setdefault(title, []).append(mass)
     scorer = Scorer(names_of(rows))
@@ -102,15 +105,14 @@ def _about(picture: GroundedPicture) -> dict[str, tuple[float, bool]]:
             for category, boxes in picture.boxes.items()}
 
 
-def _scores(backend: Backend, features: PictureFeatures, picture: GroundedPicture,
-            methods: Sequence[str], heads: bool, smooth: bool,
-            ) -> Iterator[tuple[str, float, float]]:
+def _scores(explain: "Explainer", picture: GroundedPicture, methods: Sequence[str], heads: bool,
+            smooth: bool) -> Iterator[tuple[str, float, float]]:
     """Name of the map, hit and mass inside, for each name in the captions of one picture."""
     words = {caption.text: split_words(caption.text) for caption in picture.captions}
     for method in methods:
         targets: dict[str, Target] = {}
         for caption in picture.captions:
-            explained = explain(backend, features, caption.text, method)
+            explained = explain(caption.text, method)
             titles, maps = _maps(explained, heads, smooth)
             places = {word.start: place for place, word in enumerate(explained.words)}
             for name in caption.names:
@@ -123,19 +125,41 @@ def _scores(backend: Backend, features: PictureFeatures, picture: GroundedPictur
                 yield from zip(titles, hits.tolist(), masses.tolist(), strict=True)
 
 
-def explain(backend: Backend, features: PictureFeatures, text: str, method: str) -> Explanation:
-    """The maps of a caption as if the model had written it."""
-    (found,) = backend.explain(features, instruction=default_instruction(_LANGUAGE), text=text,
-                               language=_LANGUAGE, task="caption", method=method)
-    return found
+class Explainer:
+    """Explains captions of one picture as if the model had written them; the picture, and for
+    occlusion its masked copies, are encoded once.
 
+    Raises:
+        DataError: the picture has another size than its boxes are for.
+        PictureError: it cannot be read.
+    """
 
-def _encode(backend: Backend, picture: GroundedPicture) -> PictureFeatures:
-    image = open_picture(picture.file).image
-    if image.size != picture.size:
-        raise DataError(f"{picture.file.name} is {image.width} x {image.height} pixels, but its "
-                        f"boxes are for {picture.size[0]} x {picture.size[1]}.")
-    return backend.encode_pictures([image])[0]
+    def __init__(self, backend: Backend, picture: GroundedPicture) -> None:
+        self._backend = backend
+        self._image = open_picture(picture.file).image
+        if self._image.size != picture.size:
+            raise DataError(f"{picture.file.name} is {self._image.width} x {self._image.height} "
+                            "pixels, but its boxes are for "
+                            f"{picture.size[0]} x {picture.size[1]}.")
+        self._features = backend.encode_pictures([self._image])[0]
+        self._masked: list[PictureFeatures] = []
+
+    def __call__(self, text: str, method: str) -> Explanation:
+        """The maps of every word of a caption."""
+        given = {"instruction": default_instruction(_LANGUAGE), "text": text,
+                 "language": _LANGUAGE, "task": "caption"}
+        slow = method == SLOW
+        (found,) = self._backend.explain(self._features, **given, method="" if slow else method)
+        if not slow:
+            return found
+
+        def score(hidden: np.ndarray) -> np.ndarray:
+            if not self._masked:  # the masks are the same for every caption
+                self._masked = self._backend.encode_pictures(
+                    blurred_pictures(self._image, found.boxes, hidden))
+            return self._backend.word_probabilities(self._masked, **given)[0]
+
+        return occlusion(found, score)
 
 
 def _maps(explained: Explanation, heads: bool, smooth: bool) -> tuple[list[str], np.ndarray]:
@@ -178,9 +202,9 @@ def choose_methods(backend: Backend, wanted: str) -> tuple[str, ...]:
     """
     for task in ("caption", "explain"):
         backend.require(task)
-    known = backend.info.methods
+    known = (*backend.info.methods, SLOW)
     if not wanted:
-        return tuple(name for name in known if name != "occlusion")
+        return backend.info.methods
     names = tuple(dict.fromkeys(name.strip() for name in wanted.split(",") if name.strip()))
     for name in names:
         if name not in known:
