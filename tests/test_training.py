@@ -24,7 +24,7 @@ from train.instructions import (
     mirrored,
     thing_counts,
 )
-from train.losses import LossConfig, contrastive_loss, keep_some, step_losses
+from train.losses import LossConfig, contrastive_loss, step_losses
 from train.mixture import Mixture, MixtureConfig
 from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
@@ -139,14 +139,6 @@ def test_the_chunked_cross_entropy_is_the_plain_one(rows: int, smoothing: float)
         results.append((loss.detach(), hidden.grad, weight.grad, bias.grad))
     for plain, chunked in zip(*results, strict=True):
         assert torch.allclose(plain, chunked, atol=1e-5)
-
-
-def test_dropped_tokens_are_some_of_the_tokens() -> None:
-    tokens = torch.arange(20.0).view(1, 10, 2)
-    kept = keep_some(tokens, 0.6)
-    assert kept.shape == (1, 6, 2)
-    assert {tuple(t) for t in kept[0].tolist()} <= {tuple(t) for t in tokens[0].tolist()}
-    assert keep_some(tokens, 1.0) is tokens
 
 
 def test_features_are_computed_once_and_again_after_a_change(data: Path, tiny_model: VLM,

@@ -43,6 +43,6 @@ def warm_up(model: VLM, mixture: Mixture, steps: int, rate: float = 1e-3, pictur
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimizer.step()
-        if step >= 0.9 * steps:
+        if step >= int(0.9 * steps):
             last.append(float(loss.detach()))
     return sum(last) / len(last)
