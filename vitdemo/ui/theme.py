@@ -53,6 +53,7 @@ def theme() -> gr.themes.Base:
 
 def launch_settings() -> dict[str, Any]:
     """What `gr.Blocks.launch` needs so that the app looks and behaves as meant."""
-    return {"theme": theme(), "css": (Path(__file__).parent / "app.css").read_text("utf-8"),
-            "footer_links": ["api"], "run_history": False, "show_error": True,
-            "ssr_mode": False, "enable_monitoring": False}
+    styles = "\n".join((Path(__file__).parent / name).read_text("utf-8")
+                       for name in ("app.css", "tour.css"))
+    return {"theme": theme(), "css": styles, "footer_links": ["api"], "run_history": False,
+            "show_error": True, "ssr_mode": False, "enable_monitoring": False}

@@ -1,0 +1,163 @@
+"""The tab Tour: what attention is, and five ways to doubt it, on an example picture."""
+
+import html
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from vitdemo import viewer
+from vitdemo.records import LANGUAGES
+from vitdemo.ui.parts import (
+    MODEL,
+    Context,
+    chips,
+    clickable_html,
+    guarded,
+    notice,
+    thumbnails,
+)
+from vitdemo.ui.tour_steps import Found, Tour
+from vitdemo.ui.tour_texts import LAST, NO_EXAMPLES, RUNNING, STATIONS
+
+# The viewer alone: nothing in the tour asks the server through it.
+MOUNT = """
+const vdViewer = mountViewer(element.querySelector(".vd-viewer"), props.value, null);
+watch("value", () => vdViewer.update(props.value));
+"""
+TO_TOP = """() => {
+  const top = document.querySelector("#tour-top");
+  if (top && top.getBoundingClientRect().top < 0) top.scrollIntoView({ block: "start" });
+}"""
+
+
+@dataclass
+class Visit:
+    """Where one visitor is. ``turn`` counts what they asked for, so that a run that was overtaken
+    by another one keeps silent."""
+
+    step: int = 0
+    picture: int = 0
+    turn: int = 0
+
+
+def build_tour(context: Context) -> None:
+    """Lay out the tab and tie its handlers."""
+    if not context.examples:
+        gr.HTML(f'<p class="vt-empty">{html.escape(NO_EXAMPLES)}</p>', apply_default_css=False)
+        return
+    languages = context.engine.info.languages
+    visit = gr.State(Visit())
+    with gr.Column(elem_classes="vt-tour"):
+        words = clickable_html(heading(0), elem_id="tour-top")
+        with gr.Row(elem_id="tour-choose") as choose:
+            examples = clickable_html(thumbnails(context.examples, "Choose a photograph"),
+                                      elem_id="tour-examples")
+            language = gr.Radio([(LANGUAGES.get(code, code), code) for code in languages],
+                                value=languages[0], label="Language", elem_id="tour-language",
+                                visible=len(languages) > 1)
+        view = gr.HTML(value={"hint": "Choose a photograph to begin."},
+                       html_template='<div class="vd-viewer"></div>',
+                       css_template=viewer.styles(), js_on_load=viewer.script() + MOUNT,
+                       apply_default_css=False, elem_id="tour-view")
+        chosen = clickable_html(elem_id="tour-words", visible=False)
+        found = gr.HTML(apply_default_css=False, elem_id="tour-found")
+        with gr.Row(elem_id="tour-move"):
+            back = gr.Button("Back", elem_id="tour-back", interactive=False)
+            forth = gr.Button("Next", variant="primary", elem_id="tour-next", interactive=False)
+    parts = [words, choose, view, chosen, found, back, forth]
+    _tie(context, visit, language, examples, parts)
+
+
+def _tie(context: Context, visit: gr.State, language: gr.Radio, examples: gr.HTML,
+         parts: list[Any]) -> None:
+    tour = Tour(context.engine)
+    words, _, _, chosen, _, back, forth = parts
+
+    def run(here: Visit, code: str, word: int = -1) -> Iterator[list[Any]]:
+        here.turn += 1
+        turn = here.turn
+        yield waiting(here.step)
+        path = context.examples[here.picture]
+        result = tour.step(here.step, path, code, word)
+        if here.turn == turn:
+            yield shown(here.step, result)
+
+    @guarded(failed)
+    def go(here: Visit, code: str, way: int) -> Iterator[list[Any]]:
+        here.step = 0 if way > 0 and here.step == LAST else min(LAST, max(0, here.step + way))
+        yield from run(here, code)
+
+    def go_back(here: Visit, code: str) -> Iterator[list[Any]]:
+        yield from go(here, code, -1)
+
+    def go_on(here: Visit, code: str) -> Iterator[list[Any]]:
+        yield from go(here, code, 1)
+
+    @guarded(failed)
+    def jump(event: gr.EventData, here: Visit, code: str) -> Iterator[list[Any]]:
+        here.step = min(LAST, max(0, int(event.index)))
+        yield from run(here, code)
+
+    @guarded(failed)
+    def choose(event: gr.EventData, here: Visit, code: str) -> Iterator[list[Any]]:
+        here.picture = min(len(context.examples) - 1, max(0, int(event.index)))
+        yield from run(here, code)
+
+    @guarded(failed)
+    def change(here: Visit, code: str) -> Iterator[list[Any]]:
+        yield from run(here, code)
+
+    @guarded(failed)
+    def another(event: gr.EventData, here: Visit, code: str) -> Iterator[list[Any]]:
+        yield from run(here, code, int(event.index))
+
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
+                                "trigger_mode": "multiple", **MODEL}
+    inputs = [visit, language]
+    for event, handler in ((back.click, go_back), (forth.click, go_on), (words.click, jump),
+                           (examples.click, choose), (chosen.click, another),
+                           (language.input, change)):
+        event(handler, inputs, parts, **settings).then(None, js=TO_TOP)
+
+
+def heading(step: int) -> str:
+    """The row of steps and the text of this one, as HTML."""
+    rows = []
+    for number, station in enumerate(STATIONS):
+        here = ' aria-current="step"' if number == step else ""
+        rows.append(f'<li><button type="button" data-index="{number}"{here}>'
+                    f"{html.escape(station.name)}</button></li>")
+    station = STATIONS[step]
+    text = "".join(f"<p>{html.escape(one)}</p>" for one in station.text)
+    return (f'<nav aria-label="Steps of the tour"><ol class="vt-steps">{"".join(rows)}</ol></nav>'
+            f'<h2 class="vt-title">{html.escape(station.title)}</h2>{text}')
+
+
+def waiting(step: int) -> list[Any]:
+    """The outputs while the model is at work."""
+    end = step == LAST
+    return [heading(step), gr.update(visible=step == 0),
+            gr.update(value={"hint": RUNNING}, visible=not end),
+            gr.update(visible=False), "", *_moves(step)]
+
+
+def shown(step: int, found: Found) -> list[Any]:
+    """The outputs when a step is done."""
+    other = chips(found.words, "Try it for another word") if found.words else ""
+    label = '<p class="vt-hint">Try it for another word:</p>'
+    return [gr.skip(), gr.skip(), gr.update(value=found.payload or {}, visible=bool(found.payload)),
+            gr.update(value=label + other, visible=bool(other)),
+            f'<div class="vt-prose">{found.html}</div>', gr.skip(), gr.skip()]
+
+
+def failed(error: Exception, _: tuple[Any, ...]) -> list[Any]:
+    """The outputs when a step cannot be done: the reason as one sentence; the tour goes on."""
+    return [gr.skip(), gr.skip(), gr.update(value={}, visible=False), gr.update(visible=False),
+            notice(str(error)), gr.skip(), gr.skip()]
+
+
+def _moves(step: int) -> list[Any]:
+    return [gr.update(interactive=step > 0),
+            gr.update(interactive=True, value="Start again" if step == LAST else "Next")]
