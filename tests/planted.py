@@ -44,6 +44,7 @@ class Planted(Backend):
         self.pause = pause
         self.batches: list[int] = []  # sizes of the batches that were encoded
         self.explained: list[str] = []  # the methods asked for
+        self.scored: list[int] = []  # sizes of the batches that words were scored on
         self.closed = 0  # generators that were ended
         self._busy = threading.Lock()
 
@@ -119,16 +120,19 @@ class Planted(Backend):
                     there = features.data[..., list(COLOURS).index(word.text)].reshape(-1)
                     weights[:, :, q] = 0.9 * there / max(there.sum(), 1e-6)
             found.append(Explanation(one, source, words, weights, boxes, GRID, features.size,
-                                     method or "cross-attention", ("layer 1", "layer 2"), (0.25, 0.5),
-                                     tuple(0.5 for _ in words)))
+                                     method or "cross-attention", ("layer 1", "layer 2"),
+                                     (0.25, 0.5), tuple(0.5 for _ in words)))
         return tuple(found)
 
     def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
                            text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
-        """A colour's word is as probable as the picture's cells have that colour, in the mean;
-        every other word has one half, whatever the picture."""
+        """A colour's word is as probable as there are cells of hardly anything else; every other
+        word has one half, whatever the picture."""
+        busy = self._enter()
+        self.scored.append(len(features))
+        busy.release()
         texts = [instruction, text] if task == "ask" else [text]
-        means = np.stack([one.data.mean((0, 1)) for one in features])  # (P, 3)
+        means = np.stack([(one.data > 0.9).mean((0, 1)) for one in features])  # (P, 3)
         found = []
         for one in texts:
             columns = [means[:, list(COLOURS).index(word.text)] if word.text in COLOURS

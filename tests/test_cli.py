@@ -390,3 +390,50 @@ def test_draw_puts_regions_that_are_no_grid_where_they_lie() -> None:
     drawn = np.asarray(draw(Image.new("RGB", (400, 300)), odd, np.array([0.0, 1.0]), 0.5, 1.0))
     assert tuple(drawn[50, 350]) == (253, 231, 55)  # the two overlap: their mean is the top
     assert tuple(drawn[200, 100]) == (0, 34, 77)
+
+
+def test_explain_with_evidence_says_whether_the_maps_hold(run: Run, photos: Path) -> None:
+    code, out, _ = run("explain", photos / "half.png", "--text", "a red thing", "--evidence")
+    assert code == 0 and "Can the maps be trusted?" in out
+    rows = [line for line in out.splitlines() if "Blurring these regions" in line]
+    (row,) = [line for line in rows if line.split()[1] == "red"]
+    assert "much more than chance" in row
+    assert out.count("fits about as well without the picture") == 2, "a, thing"
+    assert "How much did the picture count?" in out and "with a grey one" in out
+
+
+def test_explain_json_has_the_evidence_where_it_is_asked_for(run: Run, photos: Path) -> None:
+    file = photos / "half.png"
+    found = json.loads(run("explain", file, "--question", "red?", "--evidence", "--json")[1])
+    assert [(one["source"], one["word"]) for one in found["evidence"]] == [
+        ("question", 0), ("answer", 0)]
+    one = found["evidence"][0]
+    assert one["verdict"] == "strong" and one["sentence"].startswith("Blurring")
+    assert one["deletion"]["hidden"] == [0, .25, .5, .75, .8, .85, .9, .95, 1]
+    assert len(one["random_deletion"]) == 10
+    assert [share["source"] for share in found["shares"]] == ["question", "answer"]
+    assert len(found["shares"][0]["sentences"]) == 1
+
+
+def test_explain_by_another_method(run: Run, photos: Path, loaded: list[EngineConfig]) -> None:
+    found = json.loads(run("explain", photos / "half.png", "--text", "red", "--method",
+                           "occlusion", "--json")[1])
+    (one,) = found["explanations"]
+    assert one["method"] == "occlusion" and np.shape(one["weights"]) == (1, 1, 1, 12)
+    assert sum(one["words"][0]["map"]) == pytest.approx(1, abs=1e-4)
+    code, out, err = run("explain", photos / "half.png", "--method", "magic")
+    assert (code, out) == (2, "") and err.count("\n") == 1
+    assert "'magic'" in err and "cross-attention, occlusion" in err
+
+
+def test_explain_saves_a_report_and_a_table(run: Run, photos: Path, tmp_path: Path) -> None:
+    page, table = tmp_path / "report.html", tmp_path / "weights.csv"
+    code, _, err = run("explain", photos / "half.png", "--evidence", "--report", page, "--csv",
+                       table)
+    assert code == 0 and err == f"saved {page}\nsaved {table}\n"
+    text = page.read_text("utf-8")
+    assert "A blue picture" in text or "a blue picture" in text
+    assert "half.png" in text and "would say this word without the picture" in text
+    assert len(table.read_text("utf-8").splitlines()) == 1 + 3 * 12 * 4
+    code, _, err = run("explain", photos / "half.png", "--report", tmp_path / "no" / "r.html")
+    assert code == 2 and "cannot be written" in err

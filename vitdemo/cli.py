@@ -21,6 +21,7 @@ EPILOGUE = """examples:
   python -m vitdemo index ~/Pictures --store my-pictures
   python -m vitdemo search "a dog on grass" --store my-pictures
   python -m vitdemo explain photo.jpg --png map.png --word 2
+  python -m vitdemo explain photo.jpg --evidence --report report.html
   python -m vitdemo serve
 
 python -m vitdemo COMMAND --help says more about one of them. Exit codes: 0 done, 2 something is
@@ -178,12 +179,24 @@ def _explain(commands: Commands) -> None:
     made = _command(commands, "explain", "show where in a picture each word looked",
                     "Without --question or --text the picture is described first and the "
                     "description explained.\nPercentages are shares of a word's attention, the "
-                    "mean of all layers and heads; --json gives\nthem all.")
+                    "mean of all layers and heads; --json gives\nthem all. --evidence tells "
+                    "whether the maps can be trusted.")
     made.add_argument("picture", metavar="PICTURE", help="a picture file")
     what = made.add_mutually_exclusive_group()
     what.add_argument("--question", metavar="TEXT", help="answer this, and explain the words of "
                                                          "question and answer")
     what.add_argument("--text", metavar="TEXT", help="explain this sentence about the picture")
+    made.add_argument("--method", default="", metavar="NAME",
+                      help="how the maps are made: cross-attention, rollout, relevancy, grad-cam, "
+                           "occlusion or word-region, as far as the model can (default: the one "
+                           "that was measured to be best)")
+    made.add_argument("--evidence", action="store_true",
+                      help="test each map by blurring the picture, and say how much the picture "
+                           "counted; takes seconds, with a large model minutes")
+    made.add_argument("--report", metavar="FILE.html",
+                      help="save the picture with all maps as one page that opens in a browser "
+                           "(with --evidence, the evidence too)")
+    made.add_argument("--csv", metavar="FILE", help="save every weight with its region's box")
     made.add_argument("--png", metavar="FILE", help="save the picture with the map over it")
     made.add_argument("--word", type=int, metavar="NUMBER",
                       help="for --png: the map of this word, numbered as in the table "

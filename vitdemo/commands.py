@@ -11,19 +11,29 @@ import json
 import math
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
+from vitdemo.attention.methods import choose
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, PictureError, StoreError, TextError
 from vitdemo.overlay import draw, percent, summarise
-from vitdemo.preprocess import open_picture
-from vitdemo.records import Answer, Caption, Explanation, Hit
+from vitdemo.preprocess import Picture, open_picture
+from vitdemo.records import (
+    LANGUAGES,
+    Answer,
+    Caption,
+    Evidence,
+    Explanation,
+    Hit,
+    PictureShare,
+)
 
 DIGITS = 6  # of a weight in JSON
 _HOME = Path(__file__).resolve().parent.parent  # the project folder, where it is not installed
@@ -149,12 +159,15 @@ def search(options: argparse.Namespace) -> int:
 
 
 def explain(options: argparse.Namespace) -> int:
-    """Where each word looked: a table, JSON with every layer and head, or a picture."""
+    """Where each word looked: a table, JSON with every layer and head, a picture, a report; and
+    whether the maps can be trusted."""
     decoding = _decoding_of(options)
     if options.word is not None and not options.png:
         raise ConfigError("--word chooses the map for --png; give --png FILE too.")
     picture = open_picture(options.picture)
     engine = _engine(options)
+    if options.method:
+        choose(options.method, engine.methods)  # before the slow part
     result: Caption | Answer | str
     if options.question is not None:
         result = engine.ask(picture, options.question, options.language)
@@ -162,18 +175,91 @@ def explain(options: argparse.Namespace) -> int:
         result = options.text
     else:
         result = engine.caption(picture, options.instruction, options.language or "en", decoding)
-    found = engine.explain(picture, result)
+    found = engine.explain(picture, result, options.method)
+    evidence: list[Evidence] = []
+    shares: tuple[PictureShare, ...] = ()
+    if options.evidence:
+        for one in found:
+            evidence += engine.evidence(picture, result, options.method, one.source,
+                                        progress=_progress_of("masked pictures"))
+        shares = engine.picture_share(picture, result)
     if options.png:
         _save_png(picture.image, found, options.word, options.png)
+    _save_report(options, engine, picture, result, found, evidence, shares)
     if options.json:
         plain = {"text": result} if isinstance(result, str) else asdict(result)
         width, height = picture.image.size
         _print_json({"picture": {"path": options.picture, "width": width, "height": height},
                      "model": engine.info.name, "result": plain,
-                     "explanations": [explanation_json(one) for one in found]})
+                     "explanations": [explanation_json(one) for one in found],
+                     **(_evidence_json(evidence, shares) if options.evidence else {})})
     else:
         _print_explanations(found)
+        if evidence:
+            _print_evidence(found, evidence, shares)
     return 0
+
+
+def _save_report(options: argparse.Namespace, engine: Engine, picture: Picture,
+                 result: Caption | Answer | str, found: Sequence[Explanation],
+                 evidence: Sequence[Evidence], shares: Sequence[PictureShare]) -> None:
+    """The files of --report and --csv."""
+    if not (options.report or options.csv):
+        return
+    from vitdemo import report  # with it come the viewer's parts
+
+    if options.report:
+        settings = {} if isinstance(result, str) else {"Language": LANGUAGES[result.language]}
+        if isinstance(result, Caption):
+            settings |= {"Instruction": result.instruction, "Words chosen by": options.strategy,
+                         "Seed": str(options.seed)}
+        report.write_html(options.report, picture, found, engine.info, evidence=evidence,
+                          shares=shares, settings=settings, name=Path(options.picture).name,
+                          answers=result.runners_up if isinstance(result, Answer) else ())
+        print(f"saved {options.report}", file=sys.stderr)
+    if options.csv:
+        report.write_csv(options.csv, found)
+        print(f"saved {options.csv}", file=sys.stderr)
+
+
+def _evidence_json(evidence: Sequence[Evidence], shares: Sequence[PictureShare]) -> dict[str, Any]:
+    """"evidence" has one entry for each word (counted from 0) of each explanation, "shares" one
+    for each explanation, with a list by word."""
+    return {"evidence": [{**asdict(one), "sentence": evidence_sentence(one)} for one in evidence],
+            "shares": [{**asdict(one), "sentences": [share_sentence(one, word) for word in
+                                                     range(len(one.probability))]}
+                       for one in shares]}
+
+
+def _print_evidence(found: Sequence[Explanation], evidence: Sequence[Evidence],
+                    shares: Sequence[PictureShare]) -> None:
+    print("Can the maps be trusted? Area under the word's probability while the picture is\n"
+          "blurred, the map's strongest regions first (lower is better) or last (higher is\n"
+          "better), and the mean of random orders:")
+    words = {(one.source, place): word.text for one in found
+             for place, word in enumerate(one.words)}
+    numbers = {key: str(number) for number, key in enumerate(words, start=1)}
+    rows = []
+    for one in evidence:
+        key = (one.source, one.word)
+        values = (one.deletion.area, np.mean(one.random_deletion), one.insertion.area,
+                  np.mean(one.random_insertion))
+        rows.append((numbers[key], words[key], *(f"{value:.3f}" for value in values),
+                     evidence_sentence(one)))
+    _print_table(("", "word", "first", "random", "last", "random", "verdict"), rows)
+    print("\nHow much did the picture count?")
+    _print_table(("", "word", ""), [
+        (numbers[share.source, word], words[share.source, word], share_sentence(share, word))
+        for share in shares for word in range(len(share.probability))])
+
+
+def _progress_of(what: str) -> Callable[[int, int], None]:
+    """Counts on stderr where a person looks at it."""
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            end = "\r\x1b[K" if done == total else ""
+            print(f"\r\x1b[K{done} of {total} {what}{end}", end="", file=sys.stderr, flush=True)
+    return progress
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:
