@@ -35,6 +35,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--allow-folder", type=Path, action="append", default=[], metavar="DIR",
                         help="Search may read pictures in DIR; may be given several times "
                         "(default: your home folder)")
+    parser.add_argument("--evidence", choices=("auto", "always", "asked"), default="auto",
+                        help="when to test the maps by blurring the picture: always, only when "
+                        "asked to, or always where it is quick, with the demo's own model or a "
+                        "GPU (default: auto)")
     args = parser.parse_args(argv)
     args.space = bool(os.environ.get("SPACE_ID"))
     args.host = args.host or ("0.0.0.0" if args.space else "127.0.0.1")
@@ -65,7 +69,8 @@ def borrow_gpu(engine: Any, gpu: Callable[..., Any]) -> None:
     ZeroGPU runs such a call in a process of its own, so the calls are cut where only plain records
     go in and out; what lasts (galleries, sessions) stays here.
     """
-    for name in ("ask", "match", "explain", "embed_pictures", "embed_texts"):
+    for name in ("ask", "match", "explain", "evidence", "what_if", "picture_share",
+                 "embed_pictures", "embed_texts"):
         setattr(engine, name, gpu(getattr(engine, name)))
     stream = engine.stream
 
@@ -74,6 +79,16 @@ def borrow_gpu(engine: Any, gpu: Callable[..., Any]) -> None:
         yield from stream(*args, **settings)
 
     engine.stream = borrowed_stream
+
+
+def check_at_once(args: argparse.Namespace, family: str, borrowed: bool) -> bool:
+    """Whether the maps' evidence is computed unasked: it takes hundreds of small passes, which is
+    quick with the demo's own model or a GPU. A borrowed GPU is not used unasked."""
+    if args.evidence != "auto":
+        return bool(args.evidence == "always")
+    from vitdemo.device import pick
+
+    return not borrowed and (family == "native" or pick(args.device).device.type != "cpu")
 
 
 def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | None) -> None:
@@ -88,7 +103,14 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
     if gpu is not None:
         borrow_gpu(engine, gpu)
     folders = tuple(args.allow_folder or [Path.home()]) if args.alone else ()
-    blocks = build_ui(engine, Settings(args.examples, folders, args.store, not args.alone))
+
+    def load_model(name: str) -> Engine:
+        return Engine.load(EngineConfig(model=name, device=args.device))
+
+    blocks = build_ui(engine, Settings(
+        args.examples, folders, args.store, not args.alone,
+        check_at_once=check_at_once(args, engine.info.family, gpu is not None),
+        load_model=load_model if args.alone else None))
     blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,
                   prevent_thread_lock=True, max_file_size=LIMITS.max_file_megabytes * 2**20,
                   **launch_settings())

@@ -1,13 +1,20 @@
 """A model for tests of the app whose maps are known: the word "left" looks at the left half of the
 picture, "right" at the right half, "top", "bottom", and "nothing" at nothing; other words look
 everywhere alike. It behind the real engine makes the app's tests fast and their pixels certain.
+
+What it says of a picture hangs on where the picture is sharp: a word with a place of its own is
+likely as far as that place is, the others are likely anyway. So on a picture full of detail (noise)
+the maps of "left" and "right" hold the evidence that a test expects, and on a plain one none does.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from vitdemo.attention.methods import METHODS, normalised
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine
@@ -16,22 +23,53 @@ from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo
 from vitdemo.words import split_words
 
 CAPTION = {"en": "a cat on the left and a dog on the right", "zh": "左边有一只猫右边有一条狗"}
+BLURRED = {"en": "a dog on the right", "zh": "右边有一条狗"}  # where the left half is not sharp
 GRID = (6, 8)
 LAYERS, HEADS = 2, 3
+FAKE_METHODS = ("cross-attention", "relevancy", "grad-cam")
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "红": (1, 0, 0)}
+
+
+ROWS, COLUMNS = GRID
+_LEFT, _RIGHT = np.s_[:, :COLUMNS // 2], np.s_[:, COLUMNS // 2:]
+HALVES: dict[str, Any] = {"left": _LEFT, "左边": _LEFT, "right": _RIGHT, "右边": _RIGHT,
+                          "top": np.s_[:ROWS // 2], "bottom": np.s_[ROWS // 2:]}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model knows of a picture: mean colours (4, 4, 3) and how sharp each cell of the
+    grid is (rows, columns), all 0..1."""
+
+    colours: np.ndarray
+    sharp: np.ndarray
 
 
 def planted_map(word: str) -> np.ndarray:
     """Where a word looks: float32 (rows * columns,), adding up to 1, or all zero."""
-    rows, columns = GRID
     plane = np.zeros(GRID, dtype=np.float32)
-    halves = {"left": np.s_[:, :columns // 2], "左边": np.s_[:, :columns // 2],
-              "right": np.s_[:, columns // 2:], "右边": np.s_[:, columns // 2:],
-              "top": np.s_[:rows // 2], "bottom": np.s_[rows // 2:]}
     if word != "nothing":
-        plane[halves.get(word, np.s_[:])] = 1.0
+        plane[HALVES.get(word, np.s_[:])] = 1.0
         plane /= plane.sum()
     return plane.ravel()
+
+
+def sharpness(image: Image.Image) -> np.ndarray:
+    """How much detail each cell of the grid holds: (rows, columns), 0 (none) to 1 (noise)."""
+    side = 12  # pixels of a cell
+    small = image.convert("L").resize((COLUMNS * side, ROWS * side), Image.Resampling.BOX)
+    plane = np.asarray(small, dtype=np.float32)
+    steps = np.abs(np.diff(plane, axis=1, append=plane[:, -1:]))
+    cells = steps.reshape(ROWS, side, COLUMNS, side).mean(axis=(1, 3))
+    return np.asarray(np.clip((cells - 2) / 4, 0, 1))
+
+
+def likely(word: str, sharp: np.ndarray) -> float:
+    """The probability of a word."""
+    word = word.lower()
+    if word in HALVES:
+        return float(0.05 + 0.9 * sharp[HALVES[word]].mean())
+    return 0.2 if word == "dog" else 0.9
 
 
 class PlantedBackend(Backend):
@@ -40,17 +78,20 @@ class PlantedBackend(Backend):
     def __init__(self, tasks: Sequence[str] = ALL_TASKS, missing: dict[str, str] | None = None,
                  gates: tuple[float, ...] = (0.42, -0.1)) -> None:
         self.info = ModelInfo("planted", "fake", "1", frozenset(tasks), ("en", "zh"), 4,
-                              missing or {})
+                              missing or {}, FAKE_METHODS if "explain" in tasks else ())
         self.gates = gates
-        self.explained = 0
+        self.explained = 0  # calls
+        self.pictures = 0  # on which words' probabilities were computed
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        return [PictureFeatures(np.asarray(one.resize((4, 4)), dtype=np.float32) / 255, one.size)
-                for one in pictures]
+        return [PictureFeatures(Seen(np.asarray(one.resize((4, 4)), dtype=np.float32) / 255,
+                                     sharpness(one)), one.size) for one in pictures]
 
     def generate(self, features: PictureFeatures, instruction: str, language: str,
                  decoding: Decoding) -> Iterator[Step]:
-        text = CAPTION[language]
+        sharp = features.data.sharp
+        lost = sharp.mean() > 0.1 and sharp[HALVES["left"]].mean() < 0.7
+        text = (BLURRED if lost else CAPTION)[language]
         if instruction.startswith("Say:"):
             text = instruction[4:].strip()
         if instruction == "Break.":
@@ -74,7 +115,7 @@ class PlantedBackend(Backend):
         return np.clip(cosine, 0, 1).astype(np.float32)
 
     def embed_pictures(self, features: Sequence[PictureFeatures]) -> np.ndarray:
-        rows = [[*one.data.reshape(-1, 3).mean(axis=0), 0.05] for one in features]
+        rows = [[*one.data.colours.reshape(-1, 3).mean(axis=0), 0.05] for one in features]
         return _unit(rows)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -82,14 +123,27 @@ class PlantedBackend(Backend):
                                or [[0, 0, 0]], axis=0), 0.05] for text in texts])
 
     def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str) -> tuple[Explanation, ...]:
+                task: str, method: str = "") -> tuple[Explanation, ...]:
         self.explained += 1
-        if task == "ask":
-            return (self._explanation(features, instruction, "question"),
-                    self._explanation(features, text, "answer"))
-        return (self._explanation(features, text, "caption" if task == "caption" else "text"),)
+        parts = self._parts(instruction, text, task)
+        return tuple(self._explanation(features, words, source, method or FAKE_METHODS[0])
+                     for words, source in parts)
 
-    def _explanation(self, features: PictureFeatures, text: str, source: str) -> Explanation:
+    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
+                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
+        self.pictures += len(features)
+        return tuple(np.array([[likely(word.text, one.data.sharp) for word in split_words(part)]
+                               for one in features], np.float32)
+                     for part, _ in self._parts(instruction, text, task))
+
+    @staticmethod
+    def _parts(instruction: str, text: str, task: str) -> list[tuple[str, str]]:
+        if task == "ask":
+            return [(instruction, "question"), (text, "answer")]
+        return [(text, "caption" if task == "caption" else "text")]
+
+    def _explanation(self, features: PictureFeatures, text: str, source: str,
+                     method: str) -> Explanation:
         words = split_words(text)
         maps = np.stack([planted_map(word.text.lower()) for word in words])  # (Q, K)
         weights = np.broadcast_to(maps, (LAYERS, HEADS, *maps.shape)).astype(np.float32)
@@ -97,10 +151,16 @@ class PlantedBackend(Backend):
             weights = weights.copy()
             weights[1, 2] = planted_map("top")
         said = source in ("caption", "answer")
-        return Explanation(
+        made = Explanation(
             text, source, words, weights, grid_boxes(GRID, features.size), GRID, features.size,
             "cross-attention", ("Step 1", "Step 2"), self.gates,
-            tuple(0.2 if word.text == "dog" else 0.9 for word in words) if said else ())
+            tuple(likely(word.text, features.data.sharp) for word in words) if said else ())
+        if method == "cross-attention":
+            return made
+        if method == "grad-cam":  # it looks at the wrong side
+            maps = maps[:, ::-1]
+        return replace(made, weights=normalised(maps)[None, None], method=method, gates=(),
+                       layer_names=(METHODS[method],), note=f"Made by {method}.")
 
 
 def _unit(rows: Sequence[Sequence[float]]) -> np.ndarray:

@@ -6,11 +6,14 @@ import gradio as gr
 
 from vitdemo.engine import Engine
 from vitdemo.ui.ask import build_ask
+from vitdemo.ui.compare import build_compare
 from vitdemo.ui.describe import build_describe
 from vitdemo.ui.parts import QUIET, Context, Settings, readable_examples
+from vitdemo.ui.places import open_links
 from vitdemo.ui.search import build_search
 from vitdemo.ui.session import Sessions
 from vitdemo.ui.theme import launch_settings
+from vitdemo.ui.tour import build_tour
 
 __all__ = ["Settings", "build_ui", "launch_settings"]
 
@@ -24,14 +27,21 @@ def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
     context = Context(engine, settings, sessions, readable_examples(settings.examples))
     with gr.Blocks(title="vitdemo", analytics_enabled=False, delete_cache=CACHE) as blocks:
         gr.HTML(_header(context), apply_default_css=False)
-        with gr.Tabs(elem_id="tabs"):
+        linked = gr.HTML("", apply_default_css=False, elem_id="linked")
+        with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Describe", id="describe", interactive=context.can("caption")):
                 describe = build_describe(context)
             with gr.Tab("Ask", id="ask", interactive=context.can("ask")):
                 ask = build_ask(context)
             with gr.Tab("Search", id="search",
                         interactive=context.can("embed") or context.can("match")):
-                build_search(context)
+                inner, places = build_search(context)
+            with gr.Tab("Compare", id="compare", interactive=context.can("explain")
+                        and (context.can("caption") or context.can("match"))):
+                build_compare(context)
+            with gr.Tab("Tour", id="tour", interactive=context.can("caption", "explain")):
+                build_tour(context)
+        open_links(context, blocks, (describe.place, ask.place, *places), tabs, inner, linked)
         for here, there in ((describe, ask), (ask, describe)):
             for change in here.changes:  # both tabs are about the same picture
                 change.then(lambda path: path, here.picture, there.picture, **QUIET)
@@ -44,7 +54,7 @@ def _header(context: Context) -> str:
     where = "the server" if context.settings.shared else "this computer"
     off = [f"<li>{html.escape(_missing(info.name, name, info.missing.get(task, '')))}</li>"
            for name, task in (("Describe", "caption"), ("Ask", "ask"), ("Find pictures", "embed"),
-                              ("Which sentence fits?", "match"), ("Maps", "explain"))
+                              ("Which sentence fits?", "match"), ("Maps and “Compare”", "explain"))
            if task not in info.tasks]
     missing = f'<ul class="vt-off">{"".join(off)}</ul>' if off else ""
     return (

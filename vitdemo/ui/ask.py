@@ -8,8 +8,11 @@ import gradio as gr
 from vitdemo import viewer
 from vitdemo.engine import Engine
 from vitdemo.preprocess import Picture
-from vitdemo.records import Answer
-from vitdemo.ui.describe import PictureTab, finished
+from vitdemo.records import LANGUAGES, Answer
+from vitdemo.ui.checks import check_after, tie_requests
+from vitdemo.ui.describe import PictureTab
+from vitdemo.ui.desk import Desk
+from vitdemo.ui.keep import build_downloads
 from vitdemo.ui.parts import (
     MODEL,
     QUIET,
@@ -25,6 +28,7 @@ from vitdemo.ui.parts import (
     thumbnails,
     viewer_output,
 )
+from vitdemo.ui.places import Place, copy_button
 
 HINT = "The answer to your question appears here."
 READY = "Now ask something about this picture."
@@ -39,6 +43,7 @@ def build_ask(context: Context) -> PictureTab:
     """Lay out the tab and tie its handlers."""
     samples = [question for code in context.engine.info.languages
                for question in QUESTIONS.get(code, [])]
+    desk = gr.State(Desk())
     with gr.Row(elem_classes="vt-columns"):
         with gr.Column(scale=5, min_width=300):
             picture = picture_input(elem_id="ask-picture")
@@ -53,58 +58,79 @@ def build_ask(context: Context) -> PictureTab:
         with gr.Column(scale=7, min_width=300):
             answers = gr.HTML(apply_default_css=False, elem_id="ask-answers")
             view = viewer_output(HINT, "ask-view")
+            place = Place("ask", "ask-view", question, desk)
+            copy_button(place)
+            build_downloads(context, desk, picture, "ask")
 
+    def sample(event: gr.EventData) -> str:
+        return samples[event.index]
+
+    sampled = chip_row.click(sample, None, question, **QUIET)
+    changes = _tie(context, place, (picture, examples, run, answers, view), sampled)
+    return PictureTab(picture, changes, place)
+
+
+def _tie(context: Context, place: Place, parts: tuple[Any, ...], sampled: Any) -> tuple[Any, ...]:
+    """Tie what uses the model; gives the events that set the picture."""
+    picture, examples, run, answers, view = parts
+    desk, question = place.desk, place.text
     refused = gr.State("")  # the path of a picture that cannot be used
     failed = guarded(lambda error, inputs: ({"message": str(error)}, "", refusal(error, inputs)))
 
     @failed
-    def ask(request: gr.Request, path: str | None, question: str
+    def ask(request: gr.Request, path: str | None, question: str, desk: Desk
             ) -> Iterator[tuple[dict[str, Any], str, str]]:
+        desk.clear()
         context.sessions.keep(request, [path])
-        for shown, rows in reply(context.engine, read_picture(path), question):
+        for shown, rows in reply(context.engine, read_picture(path), question, desk,
+                                 context.settings.check_at_once):
             yield shown, rows, ""
 
     @failed
-    def take(request: gr.Request, path: str | None) -> Iterator[tuple[dict[str, Any], str, str]]:
+    def take(request: gr.Request, path: str | None, desk: Desk
+             ) -> Iterator[tuple[dict[str, Any], str, str]]:
         if path:  # emptying the field is an input, too
+            desk.clear()
             context.sessions.keep(request, [path])
             yield {"picture": viewer.display(read_picture(path)), "hint": READY}, "", ""
 
     def example(event: gr.EventData) -> str:
         return str(context.examples[event.index])
 
-    def sample(event: gr.EventData) -> str:
-        return samples[event.index]
+    def empty(desk: Desk) -> tuple[dict[str, Any], str]:
+        desk.clear()
+        return {"hint": HINT}, ""
 
     outputs = [view, answers, refused]
     busy = {"show_progress": "minimal", "show_progress_on": view, **MODEL}
-    asked = gr.on([run.click, question.submit], ask, [picture, question], outputs, api_name="ask",
-                  **busy)
-    sampled = chip_row.click(sample, None, question, **QUIET).then(
-        ask, [picture, question], outputs, api_visibility="private", **busy)
-    given = picture.input(take, picture, outputs, api_visibility="private",
+    asked = gr.on([run.click, question.submit], ask, [picture, question, desk], outputs,
+                  api_name="ask", **busy)
+    sampled = sampled.then(ask, [picture, question, desk], outputs, api_visibility="private",
+                           **busy)
+    given = picture.input(take, [picture, desk], outputs, api_visibility="private",
                           show_progress="hidden", trigger_mode="always_last")
     chosen = examples.click(example, None, picture, **QUIET).then(
-        take, picture, outputs, api_visibility="private", show_progress="hidden")
-    emptied = picture.clear(lambda: ({"hint": HINT}, ""), None, [view, answers], **QUIET)
+        take, [picture, desk], outputs, api_visibility="private", show_progress="hidden")
+    emptied = picture.clear(empty, desk, [view, answers], **QUIET)
     for event in (asked, sampled):
         drop_refused(event, refused, picture)
-    return PictureTab(picture, (drop_refused(given, refused, picture), chosen, emptied))
+        check_after(context, event, view, desk, picture)
+    tie_requests(context, view, desk, picture)
+    return drop_refused(given, refused, picture), chosen, emptied
 
 
-def reply(engine: Engine, photo: Picture, question: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Pairs of a payload for the viewer and the answers' bars as HTML."""
+def reply(engine: Engine, photo: Picture, question: str, desk: Desk | None = None,
+          checking: bool = False) -> Iterator[tuple[dict[str, Any], str]]:
+    """Pairs of a payload for the viewer and the answers' bars as HTML.
+
+    The answer is put on ``desk``; ``checking`` says that evidence for it follows.
+    """
     shown = {"picture": viewer.display(photo)}
     yield {**shown, "writing": ""}, ""
     answer = engine.ask(photo, question, count=ANSWERS)
-    rows = answer_bars(answer)
-    if "explain" not in engine.info.tasks:
-        yield {**shown, "written": answer.text,
-               "reason": engine.info.missing.get("explain", "")}, rows
-        return
-    maps = [viewer.dress(explanation, answer.question if explanation.source == "question"
-                         else answer.text) for explanation in engine.explain(photo, answer)]
-    yield finished(engine, shown, maps, answer.text), rows
+    settings = {"Question": answer.question, "Language": LANGUAGES[answer.language]}
+    yield (desk or Desk()).finish(engine, photo, shown, answer, answer.text,
+                                  settings=settings, checking=checking), answer_bars(answer)
 
 
 def answer_bars(answer: Answer) -> str:

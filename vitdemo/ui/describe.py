@@ -12,7 +12,11 @@ from vitdemo.config import Decoding
 from vitdemo.engine import Engine
 from vitdemo.instructions import PRESETS, default_instruction
 from vitdemo.preprocess import Picture
-from vitdemo.records import LANGUAGES, Explanation
+from vitdemo.records import LANGUAGES, Caption
+from vitdemo.ui.checks import check_after, tie_requests
+from vitdemo.ui.controls import decoding_controls, decoding_of, decoding_settings
+from vitdemo.ui.desk import Desk
+from vitdemo.ui.keep import build_downloads
 from vitdemo.ui.parts import (
     MODEL,
     QUIET,
@@ -27,24 +31,25 @@ from vitdemo.ui.parts import (
     thumbnails,
     viewer_output,
 )
+from vitdemo.ui.places import Place, copy_button
 
 HINT = "The description of your picture appears here, word by word."
-STRATEGIES = [("Best of several sentences (beam search)", "beam"),
-              ("Most likely word each time (greedy)", "greedy"),
-              ("Drawn by chance (sampling)", "sample")]
 
 
 @dataclass(frozen=True)
 class PictureTab:
-    """What the other tabs tie to: the picture field, and the events that set it."""
+    """What is tied to a tab from outside: the picture field, the events that set it, and what a
+    link sets."""
 
     picture: gr.Image
     changes: tuple[Any, ...]
+    place: Place
 
 
 def build_describe(context: Context) -> PictureTab:
     """Lay out the tab and tie its handlers."""
     languages = context.engine.info.languages
+    desk = gr.State(Desk())
     with gr.Row(elem_classes="vt-columns"):
         with gr.Column(scale=5, min_width=300):
             picture = picture_input(elem_id="describe-picture")
@@ -59,18 +64,36 @@ def build_describe(context: Context) -> PictureTab:
                 label="Instruction: what should it tell you?", elem_id="describe-instruction")
             presets = clickable_html(_preset_chips(languages[0]), elem_id="describe-presets")
             run = gr.Button("Describe", variant="primary", elem_id="describe-run")
-            controls = _decoding_controls()
+            controls = decoding_controls()
         with gr.Column(scale=7, min_width=300):
             view = viewer_output(HINT, "describe-view")
+            place = Place("describe", "describe-view", instruction, desk, language,
+                          tuple(controls))
+            copy_button(place)
+            build_downloads(context, desk, picture, "describe")
 
+    presets.click(_preset, language, instruction, **QUIET)
+    # A link sets language and instruction together; then the instruction stays as it is.
+    language.change(_preset_chips, language, presets, **QUIET)
+    language.input(_other_language, [language, instruction], instruction, **QUIET)
+    changes = _tie(context, place, (picture, run, examples, view))
+    return PictureTab(picture, changes, place)
+
+
+def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Tie what uses the model; gives the events that set the picture."""
+    picture, run, examples, view = parts
+    desk, instruction = place.desk, place.text
     refused = gr.State("")  # the path of a picture that cannot be used
 
     @guarded(lambda error, inputs: ({"message": str(error)}, refusal(error, inputs)))
     def describe(request: gr.Request, path: str | None, instruction: str | None, language: str,
-                 *controls: Any) -> Iterator[tuple[dict[str, Any], str]]:
+                 desk: Desk, *controls: Any) -> Iterator[tuple[dict[str, Any], str]]:
+        desk.clear()
         context.sessions.keep(request, [path])
         photo = read_picture(path)
-        for shown in narrate(context.engine, photo, instruction, language, decoding_of(*controls)):
+        for shown in narrate(context.engine, photo, instruction, language, decoding_of(*controls),
+                             desk, context.settings.check_at_once):
             yield shown, ""
 
     @functools.wraps(describe)
@@ -81,55 +104,44 @@ def build_describe(context: Context) -> PictureTab:
     def example(event: gr.EventData) -> str:
         return str(context.examples[event.index])
 
-    inputs, outputs = [picture, instruction, language, *controls], [view, refused]
+    def empty(desk: Desk) -> dict[str, Any]:
+        desk.clear()
+        return {"hint": HINT}
+
+    inputs = [picture, instruction, place.language, desk, *place.controls]
+    outputs = [view, refused]
     busy = {"show_progress": "minimal", "show_progress_on": view, **MODEL}
     clicked = run.click(describe, inputs, outputs, api_name="describe", **busy)
     given = picture.input(describe_given, inputs, outputs, api_visibility="private",
                           trigger_mode="always_last", **busy)
     chosen = examples.click(example, None, picture, **QUIET).then(
         describe, inputs, outputs, api_visibility="private", **busy)
-    emptied = picture.clear(lambda: {"hint": HINT}, None, view, **QUIET)
+    submitted = instruction.submit(describe, inputs, outputs, api_visibility="private", **busy)
+    emptied = picture.clear(empty, desk, view, **QUIET)
     drop_refused(clicked, refused, picture)
-    instruction.submit(describe, inputs, outputs, api_visibility="private", **busy)
-    presets.click(_preset, language, instruction, **QUIET)
-    language.change(_other_language, [language, instruction], [instruction, presets], **QUIET)
-    return PictureTab(picture, (drop_refused(given, refused, picture), chosen, emptied))
+    for event in (clicked, given, chosen, submitted):
+        check_after(context, event, view, desk, picture)
+    tie_requests(context, view, desk, picture)
+    return drop_refused(given, refused, picture), chosen, emptied
 
 
 def narrate(engine: Engine, photo: Picture, instruction: str | None, language: str,
-            decoding: Decoding) -> Iterator[dict[str, Any]]:
-    """Payloads for the viewer: the picture at once, the caption as it grows, then its maps."""
+            decoding: Decoding, desk: Desk | None = None,
+            checking: bool = False) -> Iterator[dict[str, Any]]:
+    """Payloads for the viewer: the picture at once, the caption as it grows, then its maps.
+
+    The finished caption is put on ``desk``; ``checking`` says that evidence for it follows.
+    """
     shown = {"picture": viewer.display(photo)}
     yield {**shown, "writing": ""}
-    caption = None
+    caption: Caption | None = None
     for caption in engine.stream(photo, instruction or "", language, decoding):
         yield {**shown, "writing": caption.text}
-    text = caption.text if caption is not None else ""
-    if caption is None or "explain" not in engine.info.tasks:
-        yield {**shown, "written": text, "reason": engine.info.missing.get("explain", "")}
-        return
-    maps = [viewer.dress(explanation, text) for explanation in engine.explain(photo, caption)]
-    yield finished(engine, shown, maps, text)
-
-
-def finished(engine: Engine, shown: dict[str, Any], maps: list[Explanation],
-             text: str) -> dict[str, Any]:
-    """The last payload: the maps, or the bare text where it has no word to explain."""
-    if not maps:
-        return {**shown, "written": text or "The model had nothing to say."}
-    return {**shown, "model": engine.info.name, "texts": viewer.texts(maps)}
-
-
-def decoding_of(strategy: str, beams: float, length_penalty: float, temperature: float,
-                top_p: float, seed: float | None, max_tokens: float, min_tokens: float,
-                repetition_penalty: float) -> Decoding:
-    """The controls' values as a `Decoding`.
-
-    Raises:
-        ConfigError: one of them is out of its range.
-    """
-    return Decoding(strategy, int(beams), float(length_penalty), float(temperature), float(top_p),
-                    int(seed or 0), int(max_tokens), int(min_tokens), float(repetition_penalty))
+    assert caption is not None
+    settings = {"Instruction": caption.instruction, "Language": LANGUAGES[caption.language],
+                **decoding_settings(decoding)}
+    yield (desk or Desk()).finish(engine, photo, shown, caption, caption.text,
+                                  settings=settings, decoding=decoding, checking=checking)
 
 
 def _preset_chips(language: str) -> str:
@@ -140,38 +152,10 @@ def _preset(event: gr.EventData, language: str) -> str:
     return list(PRESETS[language].values())[event.index]
 
 
-def _other_language(language: str, instruction: str) -> tuple[str, str]:
+def _other_language(language: str, instruction: str) -> str:
     """A ready-made instruction changes with the language; what the person wrote stays."""
     for known in PRESETS.values():
         for name, text in known.items():
             if text == instruction.strip():
-                return PRESETS[language][name], _preset_chips(language)
-    return instruction or default_instruction(language), _preset_chips(language)
-
-
-def _decoding_controls() -> list[Any]:
-    """The accordion "More"; in the order that `decoding_of` takes them."""
-    start = Decoding()
-    with gr.Accordion("More: how the words are chosen", open=False, elem_id="describe-more"):
-        strategy = gr.Radio(STRATEGIES, value=start.strategy, label="Way of writing")
-        beams = gr.Slider(1, 10, start.beams, step=1, label="Sentences kept side by side")
-        length = gr.Slider(-2, 2, start.length_penalty, step=0.1,
-                           label="Length: left for shorter, right for longer")
-        temperature = gr.Slider(0.05, 5, start.temperature, step=0.05, visible=False,
-                                label="Temperature: left for safe, right for surprising")
-        top_p = gr.Slider(0.01, 1, start.top_p, step=0.01, visible=False,
-                          label="Top-p: draw from the likeliest words up to this probability")
-        seed = gr.Number(start.seed, precision=0, minimum=0, visible=False,
-                         label="Seed: the same number gives the same words")
-        longest = gr.Slider(1, 100, start.max_tokens, step=1,
-                            label="Longest text, in tokens (about a word each)")
-        shortest = gr.Slider(0, 100, start.min_tokens, step=1, label="Shortest text, in tokens")
-        repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
-                               label="Against repetition: 1 is off")
-    beam_only: list[Any] = [beams, length]
-    sample_only: list[Any] = [temperature, top_p, seed]
-    strategy.change(
-        lambda chosen: [gr.update(visible=chosen == "beam") for _ in beam_only]
-        + [gr.update(visible=chosen == "sample") for _ in sample_only],
-        strategy, beam_only + sample_only, **QUIET)
-    return [strategy, beams, length, temperature, top_p, seed, longest, shortest, repetition]
+                return PRESETS[language][name]
+    return instruction or default_instruction(language)

@@ -38,6 +38,8 @@ class Settings:
     folders: tuple[Path, ...] = ()  # Search may index what lies in these; none: not offered
     store: str = ""  # where indexes of folders are kept; empty: in memory
     shared: bool = False  # the app runs on a server for others, not for its owner alone
+    check_at_once: bool = True  # compute every map's evidence unasked: where that is quick
+    load_model: Callable[[str], Engine] | None = None  # for Compare; None: not offered
 
 
 @dataclass(frozen=True)
@@ -198,16 +200,29 @@ def notice(text: str) -> str:
     return f'<p class="vt-error" role="alert">{html.escape(text)}</p>' if text else ""
 
 
-def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False) -> str:
-    """Texts with a value 0..1 each, as horizontal bars in HTML."""
+def empty(text: str) -> str:
+    """What stands where a result will be, as HTML."""
+    return f'<p class="vt-empty">{html.escape(text)}</p>'
+
+
+def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False,
+         chosen: int | None = None) -> str:
+    """Texts with a value 0..1 each, as horizontal bars in HTML.
+
+    Where ``chosen`` is given, each is a button with its ``data-index``, and that one is pressed.
+    """
     items = []
     for place, (text, value) in enumerate(rows):
         name = "vt-row vt-best" if best_large and place == 0 else "vt-row"
+        tag, more = "div", ""
+        if chosen is not None:
+            tag, more = "button", (f' type="button" data-index="{place}" '
+                                   f'aria-pressed="{str(place == chosen).lower()}"')
         items.append(
-            f'<li class="{name}"><span class="vt-what">{html.escape(text)}</span>'
+            f'<li><{tag} class="{name}"{more}><span class="vt-what">{html.escape(text)}</span>'
             f'<span class="vt-value">{percent(value)}</span>'
             f'<span class="vt-track" aria-hidden="true"><span class="vt-fill" '
-            f'style="width:{100 * max(0.0, min(1.0, value)):.1f}%"></span></span></li>')
+            f'style="width:{100 * max(0.0, min(1.0, value)):.1f}%"></span></span></{tag}></li>')
     return f'<ol class="vt-bars" aria-label="{html.escape(label)}">{"".join(items)}</ol>'
 
 

@@ -1,4 +1,4 @@
-"""The tab Search: find pictures by words or by a picture, and the sentence that fits a picture."""
+"""The tab Search: find pictures by words or by a picture (and `fits`: sentences by a picture)."""
 
 import html
 import os
@@ -9,18 +9,21 @@ import gradio as gr
 
 from vitdemo import viewer
 from vitdemo.config import LIMITS
-from vitdemo.errors import PictureError, TextError
-from vitdemo.records import Hit, Match
+from vitdemo.errors import PictureError
+from vitdemo.records import Hit
 from vitdemo.ui.albums import Album, ExampleAlbum, album_of_files, album_of_folder
-from vitdemo.ui.describe import finished
+from vitdemo.ui.checks import check_after, tie_requests
+from vitdemo.ui.desk import Desk
+from vitdemo.ui.fits import build_fits
+from vitdemo.ui.keep import build_downloads
 from vitdemo.ui.parts import (
     MODEL,
     QUIET,
     Context,
     FilesInput,
-    bars,
     clickable_html,
     drop_refused,
+    empty,
     guarded,
     notice,
     picture_input,
@@ -29,6 +32,7 @@ from vitdemo.ui.parts import (
     thumbnail,
     viewer_output,
 )
+from vitdemo.ui.places import Place, copy_button
 
 HITS = 12
 EXAMPLES = "The example photographs"
@@ -39,23 +43,30 @@ WHY = "Choose a picture to see where it fits your words."
 BUSY = {"show_progress": "minimal", **MODEL}
 
 
-def build_search(context: Context) -> None:
-    """Lay out the tab and tie its handlers."""
+def build_search(context: Context) -> tuple[gr.Tabs, tuple[Place, ...]]:
+    """Lay out the tab and tie its handlers; gives the tabs in it, and what a link sets there."""
     examples = ExampleAlbum(context)
     album = gr.State(None, delete_callback=_close)
     found = gr.State(None)  # (words searched for or "", hits) of the last search
-    with gr.Tabs():
+    desk = gr.State(Desk())
+    path = gr.State("")  # of the picture whose maps are on screen
+    with gr.Tabs() as inner:
         with gr.Tab("Find pictures", interactive=context.can("embed"), id="find"):
             with gr.Row(elem_classes="vt-columns"):
                 with gr.Column(scale=5, min_width=300):
                     _gallery_choice(context, album)
                     words, by_words, query = _query()
                 with gr.Column(scale=7, min_width=300):
-                    hits = clickable_html(_empty(FIND_HINT), elem_id="search-hits")
+                    hits = clickable_html(empty(FIND_HINT), elem_id="search-hits")
                     why = viewer_output("", "search-view")
+                    place = Place("find", "search-view", words, desk)
+                    copy_button(place)
+                    build_downloads(context, desk, path, "search")
         with gr.Tab("Which sentence fits?", interactive=context.can("match"), id="fits"):
-            _build_fits(context)
-    _tie_search(context, examples, (album, found), (words, by_words, query), (hits, why))
+            fits = build_fits(context)
+    _tie_search(context, examples, (album, found), (words, by_words, query),
+                (hits, why, desk, path))
+    return inner, (place, fits)
 
 
 def _query() -> tuple[gr.Textbox, gr.Button, gr.Image]:
@@ -119,7 +130,7 @@ def _tie_search(context: Context, examples: ExampleAlbum, held: tuple[Any, ...],
                 query: tuple[Any, ...], shown: tuple[Any, ...]) -> None:
     album, found = held
     words, run, picture = query
-    hits, why = shown
+    hits, why, desk, path = shown
     engine = context.engine
 
     def gallery(chosen: Album | None) -> Album:
@@ -131,112 +142,46 @@ def _tie_search(context: Context, examples: ExampleAlbum, held: tuple[Any, ...],
     failed = guarded(lambda error, inputs: (notice(str(error)), None, {}, refusal(error, inputs)))
 
     @failed
-    def by_words(text: str, chosen: Album | None) -> Iterator[tuple[Any, ...]]:
+    def by_words(text: str, chosen: Album | None, desk: Desk) -> Iterator[tuple[Any, ...]]:
+        desk.clear()
         listed = gallery(chosen).opened().search_text(text, HITS)
         hint = WHY if context.can("match", "explain") else ""
         yield hits_html(listed, hint), (text, listed), {}, ""
 
     @failed
-    def by_picture(request: gr.Request, path: str | None,
-                   chosen: Album | None) -> Iterator[tuple[Any, ...]]:
+    def by_picture(request: gr.Request, path: str | None, chosen: Album | None,
+                   desk: Desk) -> Iterator[tuple[Any, ...]]:
         if not path:  # emptying the field is an input, too
             return
+        desk.clear()
         context.sessions.keep(request, [path])
         photo = read_picture(path)
         listed = gallery(chosen).opened().search_picture(photo, HITS)
         yield hits_html(listed, ""), ("", listed), {}, ""
 
-    @guarded(lambda error, _: {"message": str(error)})
-    def explain(event: gr.EventData, last: tuple[str, list[Hit]] | None) -> Iterator[Any]:
+    @guarded(lambda error, _: ({"message": str(error)}, ""))
+    def explain(event: gr.EventData, last: tuple[str, list[Hit]] | None, desk: Desk
+                ) -> Iterator[Any]:
         text, listed = last or ("", [])
         if not text or not context.can("match", "explain") or event.index >= len(listed):
             return
+        desk.clear()
         photo = read_picture(listed[event.index].path)
         shown = {"picture": viewer.display(photo)}
-        yield {**shown, "writing": text}
-        yield finished(engine, shown, list(engine.explain(photo, text)), text)
+        yield {**shown, "writing": text}, ""
+        yield desk.finish(engine, photo, shown, text, text, checking=context.settings.check_at_once
+                          ), listed[event.index].path
 
     outputs = [hits, found, why, refused]
-    gr.on([run.click, words.submit], by_words, [words, album], outputs, api_name="search_words",
-          **BUSY)
-    given = picture.input(by_picture, [picture, album], outputs, api_name="search_picture",
+    gr.on([run.click, words.submit], by_words, [words, album, desk], outputs,
+          api_name="search_words", **BUSY)
+    given = picture.input(by_picture, [picture, album, desk], outputs, api_name="search_picture",
                           trigger_mode="always_last", **BUSY)
     drop_refused(given, refused, picture)
-    hits.click(explain, found, why, api_visibility="private", show_progress="hidden", **MODEL)
-
-
-def _build_fits(context: Context) -> None:
-    """The other way round: which of several sentences fits one picture."""
-    with gr.Row(elem_classes="vt-columns"):
-        with gr.Column(scale=5, min_width=300):
-            picture = picture_input(elem_id="fits-picture")
-            sentences = gr.Textbox(
-                label="Sentences, one on each line", lines=5, max_lines=12,
-                placeholder="a dog on the beach\na man riding a bicycle\na plate of food",
-                elem_id="fits-sentences")
-            run = gr.Button("Compare", variant="primary", elem_id="fits-run")
-        with gr.Column(scale=7, min_width=300):
-            start = _empty("How well each sentence fits appears here, the best one first.")
-            result = gr.HTML(start, apply_default_css=False, elem_id="fits-result")
-            view = viewer_output("", "fits-view")
-
-    refused = gr.State("")  # the path of a picture that cannot be used
-    failed = guarded(lambda error, inputs: (notice(str(error)), {}, refusal(error, inputs)))
-
-    @failed
-    def fits(request: gr.Request, path: str | None, text: str
-             ) -> Iterator[tuple[str, dict[str, Any], str]]:
-        context.sessions.keep(request, [path])
-        photo = read_picture(path)
-        ranked = rank(context.engine.match(photo, lines_of(text)))
-        table = match_bars(ranked)
-        yield table, {}, ""
-        if context.can("explain"):
-            shown = {"picture": viewer.display(photo)}
-            maps = list(context.engine.explain(photo, ranked[0].text))
-            yield table, finished(context.engine, shown, maps, ranked[0].text), ""
-
-    @failed
-    def take(request: gr.Request, path: str | None) -> Iterator[tuple[str, dict[str, Any], str]]:
-        if path:  # emptying the field is an input, too
-            context.sessions.keep(request, [path])
-            read_picture(path)
-            yield start, {}, ""
-
-    outputs = [result, view, refused]
-    ran = run.click(fits, [picture, sentences], outputs, api_name="match", **BUSY)
-    given = picture.input(take, picture, outputs, api_visibility="private",
-                          show_progress="hidden", trigger_mode="always_last")
-    picture.clear(lambda: (start, {}), None, [result, view], **QUIET)
-    for event in (ran, given):
-        drop_refused(event, refused, picture)
-
-
-def lines_of(text: str) -> list[str]:
-    """The sentences of a text, one on each line, empty lines left out.
-
-    Raises:
-        TextError: there is none, or there are too many.
-    """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise TextError("Write at least one sentence, each on a line of its own.")
-    if len(lines) > LIMITS.max_sentences:
-        raise TextError(f"{len(lines)} sentences are too many; the limit is "
-                        f"{LIMITS.max_sentences}.")
-    return lines
-
-
-def rank(matches: Sequence[Match]) -> list[Match]:
-    """Best first."""
-    return sorted(matches, key=lambda match: match.score, reverse=True)
-
-
-def match_bars(ranked: Sequence[Match]) -> str:
-    """Sentences with how likely each one fits, as HTML."""
-    rows = [(match.text, match.score) for match in ranked]
-    return ('<h2 class="vt-heading">How likely each sentence fits the picture</h2>'
-            f'{bars(rows, "Sentences and how likely they fit", best_large=True)}')
+    explained = hits.click(explain, [found, desk], [why, path], api_visibility="private",
+                           show_progress="hidden", **MODEL)
+    check_after(context, explained, why, desk, path)
+    tie_requests(context, why, desk, path)
 
 
 def hits_html(hits: Sequence[Hit], hint: str) -> str:
@@ -256,10 +201,6 @@ def hits_html(hits: Sequence[Hit], hint: str) -> str:
     text = (f"The best {len(hits)}, each with how well it fits (1 is best)."
             if len(hits) > 1 else "The only picture there.") + (f" {hint}" if hint else "")
     return f'<p class="vt-hint">{text}</p><ol class="vt-hits">{"".join(items)}</ol>'
-
-
-def _empty(text: str) -> str:
-    return f'<p class="vt-empty">{html.escape(text)}</p>'
 
 
 def _start_text(context: Context, chosen: str) -> str:

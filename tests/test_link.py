@@ -1,0 +1,90 @@
+"""Links to a view of the app: what goes into an address comes out of it, and nothing else does."""
+
+from urllib.parse import parse_qsl
+
+import pytest
+from fake_engine import FAKE_METHODS
+
+from vitdemo.config import LIMITS, Decoding
+from vitdemo.ui.link import View, chosen_of, query_of, read_query
+from vitdemo.ui.places import complaint, link_to
+
+LANGUAGES = ("en", "zh")
+
+
+def read(query: str) -> tuple[View, list[str]]:
+    return read_query(dict(parse_qsl(query)), LANGUAGES, FAKE_METHODS)
+
+
+@pytest.mark.parametrize("view", [
+    View("describe", "Describe & tell: 100%?", "en",
+         {"strategy": "sample", "seed": 7, "temperature": 1.5, "top_p": 0.4, "max_tokens": 50,
+          "min_tokens": 40}, {"method": "relevancy", "layer": 0, "head": 2}),
+    View("ask", "图片里有什么？ <b>", "zh", {}, {"layer": 1}),
+    View("fits", "a red ball\n一个红球", "", {}, {"method": "grad-cam"}),
+    View("find", "a+b=c", "", {}, {}), View("compare"), View("tour")])
+def test_a_link_gives_back_what_it_was_made_of(view: View) -> None:
+    query = query_of(view)
+    assert query.isascii()
+    assert read(query) == (view, [])
+
+
+def test_a_link_is_short_where_nothing_was_changed() -> None:
+    start = {name: getattr(Decoding(), name) for name in ("strategy", "beams", "seed")}
+    view = View("describe", "Describe the picture.", "en", start, {"layer": -1, "head": -1})
+    assert query_of(view) == "task=describe&text=Describe+the+picture.&language=en"
+
+
+@pytest.mark.parametrize(("query", "named"), [
+    ("task=dance", ("task", "dance", "describe, ask, find, fits")),
+    ("language=fr", ("language", "fr", "en, zh")),
+    ("method=magic", ("method", "magic", "cross-attention, relevancy, grad-cam")),
+    ("layer=0", ("layer", "0", "from 1")), ("layer=-3", ("layer", "-3")),
+    ("layer=1e3", ("layer", "1e3")), ("head=" + "9" * 400, ("head", "999")),
+    ("head=²", ("head", "²")), ("seed=-1", ("seed", "-1", "0 or more")),
+    ("seed=9007199254740993", ("seed", "at most")), ("seed=" + "1" * 5000, ("seed", "111")),
+    ("beams=3.5", ("beams", "3.5", "a whole number")), ("beams=11", ("beams", "from 1 to 10")),
+    ("temperature=nan", ("temperature", "nan", "from 0.05 to 5")),
+    ("temperature=hot", ("temperature", "hot", "a number")),
+    ("strategy=best", ("strategy", "best", "beam")),
+    ("min_tokens=60", ("min_tokens", "60", "from 0 to 30")),
+    ("text=a%00b", ("text", "control character")),
+    ("text=" + "x" * (LIMITS.max_text_characters + 1), ("text", str(LIMITS.max_text_characters))),
+    ("picture=%2Fetc%2Fpasswd", ("picture", "does not know"))])
+def test_what_makes_no_sense_is_named_and_left_out(query: str, named: tuple[str, ...]) -> None:
+    view, complaints = read(query + "&__theme=dark&utm_source=x")
+    assert view == View()
+    assert len(complaints) == 1 and len(complaints[0]) < 200
+    for part in named:
+        assert part in complaints[0], complaints
+
+
+def test_one_bad_part_costs_the_others_nothing() -> None:
+    view, complaints = read("task=ask&text=what%3F&layer=x&head=2&beams=99&seed=3")
+    assert view == View("ask", "what?", "", {"seed": 3}, {"head": 1})
+    assert len(complaints) == 2
+
+
+def test_many_unknown_parts_do_not_fill_the_page() -> None:
+    _, complaints = read("&".join(f"a{n}=1" for n in range(500)))
+    assert len(complaints) <= 6
+
+
+def test_what_is_said_of_a_link_is_escaped() -> None:
+    _, complaints = read("task=%3Cscript%3E")
+    assert "<script>" not in complaint(complaints) and "&lt;script&gt;" in complaint(complaints)
+    assert complaint([]) == ""
+
+
+@pytest.mark.parametrize("stated", ["", None, "[]", "{", '{"layer": "1", "head": -1}',
+                                    '{"layer": 1e9, "method": 3}'])
+def test_a_viewer_that_shows_nothing_gives_no_choice(stated: str | None) -> None:
+    assert chosen_of(stated) == {}
+
+
+def test_the_button_makes_the_address_of_the_page() -> None:
+    shown = '{"source": "answer", "word": 3, "layer": 1, "head": -1, "method": "relevancy"}'
+    url, note = link_to("http://here/app/", "ask", shown, " what? ", "", ())
+    assert url == "http://here/app/?task=ask&text=what%3F&method=relevancy&layer=2" and not note
+    url, note = link_to("http://here/", "ask", "", "x" * 3000, "", ())
+    assert url == "http://here/?task=ask" and "too long" in note

@@ -1,0 +1,155 @@
+"""What the viewer asks of the server about a result on screen: other methods, and evidence.
+
+The viewer triggers one event, "ask", with {name, id, source, word, method, regions}. Each answer is
+a patch for the payload on screen (`vitdemo.viewer.patch`); answers to one request add up, so that
+losing one on the way costs nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from vitdemo.attention.methods import METHODS
+from vitdemo.engine import Engine
+from vitdemo.errors import TextError
+from vitdemo.preprocess import Picture
+from vitdemo.ui.desk import Desk, Result, add_method
+from vitdemo.ui.parts import MODEL, Context, guarded, read_picture
+
+Patch = dict[str, Any]
+
+CHUNK = 4  # words whose evidence is computed before it is shown
+# Evidence that nobody asked for waits in a group of its own, so that it never takes the place of
+# somebody who did ask. The engine's lock lets both have the device in turn.
+BACKGROUND: dict[str, Any] = {"concurrency_id": "checks", "concurrency_limit": 2}
+UNKNOWN = "This page asked for something that the app does not know. Reload the page."
+
+
+def follow_up(engine: Engine, desk: Desk, photo: Picture) -> Iterator[Patch]:
+    """How much the picture counted, then the evidence of every word, as patches.
+
+    Ends early where the result leaves the screen.
+    """
+    result = desk.result
+    if result is None:
+        return
+    for share in engine.picture_share(photo, result.said):
+        result.shares[share.source] = share
+    yield result.evidence_patch(busy=True)
+    for one in reversed(result.maps):  # the answer before its question
+        for _ in _chunks(engine, photo, result, one.source, one.method):
+            if desk.result is not result:
+                return
+            yield result.evidence_patch(busy=True)
+    yield result.evidence_patch()
+
+
+def _chunks(engine: Engine, photo: Picture, result: Result, source: str,
+            method: str) -> Iterator[None]:
+    """Compute the evidence that is missing of one text, a few words at a time."""
+    count = next(len(one.words) for one in result.maps if one.source == source)
+    missing = [word for word in range(count) if (source, method, word) not in result.evidence]
+    for first in range(0, len(missing), CHUNK):
+        for found in engine.evidence(photo, result.said, method=method, source=source,
+                                     words=missing[first:first + CHUNK]):
+            result.evidence[source, method, found.word] = found
+        yield
+
+
+def serve(engine: Engine, desk: Desk, photo: Picture,
+          detail: Mapping[str, Any]) -> Iterator[Patch]:
+    """Answer one request of the viewer.
+
+    Raises:
+        PictureError: what is meant is no longer on screen, or the picture was changed.
+        TextError: the request makes no sense.
+    """
+    result = desk.fitting(detail.get("id"), photo)
+    source = str(detail.get("source") or result.maps[-1].source)
+    method = str(detail.get("method") or result.maps[0].method)
+    if source not in [one.source for one in result.maps]:
+        raise TextError(UNKNOWN)
+    name = detail.get("name")
+    if name == "check":
+        word = _whole(detail.get("word"))
+        for found in engine.evidence(photo, result.said, method=method, source=source,
+                                     words=[word]):
+            result.evidence[source, method, found.word] = found
+        yield result.evidence_patch()
+    elif name == "check_all":
+        for _ in _chunks(engine, photo, result, source, method):
+            yield result.evidence_patch(busy=True)
+        yield result.evidence_patch()
+    elif name == "matter":
+        yield _matter(engine, photo, result, source, method, detail)
+    elif name == "methods":
+        yield from _methods(engine, photo, result, str(detail.get("method") or ""))
+    else:
+        raise TextError(UNKNOWN)
+
+
+def _matter(engine: Engine, photo: Picture, result: Result, source: str, method: str,
+            detail: Mapping[str, Any]) -> Patch:
+    """Does it matter? Blur what the map marks, and look what changes."""
+    regions = detail.get("regions")
+    if regions is not None:
+        if not isinstance(regions, Sequence) or isinstance(regions, str):
+            raise TextError(UNKNOWN)
+        regions = [_whole(region) for region in regions]
+    found = engine.what_if(photo, result.said, _whole(detail.get("word")), method=method,
+                           source=source, regions=regions, decoding=result.decoding)
+    return result.patch(matter=found)
+
+
+def _methods(engine: Engine, photo: Picture, result: Result, only: str) -> Iterator[Patch]:
+    """The other methods' maps, one method after the other: the slow one comes last."""
+    source = result.maps[-1].source
+    wanted = [only] if only else [name for name in engine.methods if name != result.maps[0].method]
+    for name in wanted:
+        if (source, name) in result.others:
+            continue
+        yield result.patch(message=f"Computing: {METHODS.get(name, name)} …", busy=True,
+                           others=list(result.others.values()))
+        add_method(engine, photo, result, name)
+    yield result.patch(others=list(result.others.values()))
+
+
+def _whole(value: object) -> int:
+    """A place that came from the browser.
+
+    Raises:
+        TextError: it is no whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TextError(UNKNOWN)
+    return value
+
+
+def tie_requests(context: Context, view: gr.HTML, desk: gr.State, picture: Any) -> None:
+    """Tie the viewer's requests to their answers.
+
+    ``picture`` is the field that the result's picture stands in, or a state with its path.
+    """
+
+    @guarded(lambda error, inputs: {"patch_message": str(error), "patch_busy": False})
+    def request(event: gr.EventData, held: Desk, path: str | None) -> Iterator[Patch]:
+        held.fitting(event._data.get("id"))  # before the picture: it may be gone, too
+        yield from serve(context.engine, held, read_picture(path), event._data)
+
+    view.ask(request, [desk, picture], view, api_visibility="private", show_progress="hidden",
+             trigger_mode="multiple", **MODEL)
+
+
+def check_after(context: Context, event: Any, view: gr.HTML, desk: gr.State, picture: Any) -> Any:
+    """After an event that shows a result: the evidence of its words, where that is quick."""
+    if not (context.settings.check_at_once and context.can("explain")):
+        return event
+
+    @guarded(lambda error, inputs: {"patch_message": str(error), "patch_busy": False})
+    def follow(held: Desk, path: str | None) -> Iterator[Patch]:
+        if held.result is not None:
+            yield from follow_up(context.engine, held, read_picture(path))
+
+    return event.then(follow, [desk, picture], view, api_visibility="private",
+                      show_progress="hidden", **BACKGROUND)

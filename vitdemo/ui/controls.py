@@ -1,0 +1,64 @@
+"""The controls of how words are chosen, and the settings that their values make."""
+
+from typing import Any
+
+import gradio as gr
+
+from vitdemo.config import Decoding
+from vitdemo.ui.parts import QUIET
+
+STRATEGIES = [("Best of several sentences (beam search)", "beam"),
+              ("Most likely word each time (greedy)", "greedy"),
+              ("Drawn by chance (sampling)", "sample")]
+
+# The fields of `Decoding` in the order of the controls.
+FIELDS = ("strategy", "beams", "length_penalty", "temperature", "top_p", "seed", "max_tokens",
+          "min_tokens", "repetition_penalty")
+
+
+def decoding_controls() -> list[Any]:
+    """The accordion "More"; in the order that `decoding_of` takes them."""
+    start = Decoding()
+    with gr.Accordion("More: how the words are chosen", open=False, elem_id="describe-more"):
+        strategy = gr.Radio(STRATEGIES, value=start.strategy, label="Way of writing")
+        beams = gr.Slider(1, 10, start.beams, step=1, label="Sentences kept side by side")
+        length = gr.Slider(-2, 2, start.length_penalty, step=0.1,
+                           label="Length: left for shorter, right for longer")
+        temperature = gr.Slider(0.05, 5, start.temperature, step=0.05, visible=False,
+                                label="Temperature: left for safe, right for surprising")
+        top_p = gr.Slider(0.01, 1, start.top_p, step=0.01, visible=False,
+                          label="Top-p: draw from the likeliest words up to this probability")
+        seed = gr.Number(start.seed, precision=0, minimum=0, visible=False,
+                         label="Seed: the same number gives the same words")
+        longest = gr.Slider(1, 100, start.max_tokens, step=1,
+                            label="Longest text, in tokens (about a word each)")
+        shortest = gr.Slider(0, 100, start.min_tokens, step=1, label="Shortest text, in tokens")
+        repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
+                               label="Against repetition: 1 is off")
+    beam_only: list[Any] = [beams, length]
+    sample_only: list[Any] = [temperature, top_p, seed]
+    strategy.change(
+        lambda chosen: [gr.update(visible=chosen == "beam") for _ in beam_only]
+        + [gr.update(visible=chosen == "sample") for _ in sample_only],
+        strategy, beam_only + sample_only, **QUIET)
+    return [strategy, beams, length, temperature, top_p, seed, longest, shortest, repetition]
+
+
+def decoding_of(strategy: str, beams: float, length_penalty: float, temperature: float,
+                top_p: float, seed: float | None, max_tokens: float, min_tokens: float,
+                repetition_penalty: float) -> Decoding:
+    """The controls' values as a `Decoding`.
+
+    Raises:
+        ConfigError: one of them is out of its range.
+    """
+    return Decoding(strategy, int(beams), float(length_penalty), float(temperature), float(top_p),
+                    int(seed or 0), int(max_tokens), int(min_tokens), float(repetition_penalty))
+
+
+def decoding_settings(decoding: Decoding) -> dict[str, str]:
+    """The settings that had an effect, as a report names them."""
+    names = {"beam": ("beams", "length_penalty"), "sample": ("temperature", "top_p", "seed")}
+    used = ("strategy", *names.get(decoding.strategy, ()), "max_tokens", "min_tokens",
+            "repetition_penalty")
+    return {name.replace("_", " ").capitalize(): str(getattr(decoding, name)) for name in used}

@@ -1,0 +1,112 @@
+"""What one visitor has on screen in one tab: kept so that its maps can be checked afterwards."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vitdemo import viewer
+from vitdemo.attention.methods import METHODS
+from vitdemo.config import Decoding
+from vitdemo.engine import Engine
+from vitdemo.errors import PictureError
+from vitdemo.preprocess import Picture
+from vitdemo.records import Answer, Caption, Evidence, Explanation, PictureShare
+
+Said = Caption | Answer | str
+
+GONE = "This result is no longer on the screen. Run it again, then check it."
+OTHER = "The picture has been changed since. Run it again on the new picture, then check it."
+
+
+@dataclass
+class Result:
+    """One finished text with its maps, and everything that was found out about them since.
+
+    ``digest`` is that of the picture's pixels. ``maps`` are dressed in the words on screen.
+    ``decoding`` is how a caption was written, ``settings`` what a report tells of it. ``others``
+    is keyed by source and method, ``evidence`` by source, method and word, ``shares`` by source.
+    """
+
+    id: str
+    digest: str
+    said: Said
+    maps: tuple[Explanation, ...]
+    decoding: Decoding
+    settings: dict[str, str]
+    others: dict[tuple[str, str], Explanation] = field(default_factory=dict)
+    evidence: dict[tuple[str, str, int], Evidence] = field(default_factory=dict)
+    shares: dict[str, PictureShare] = field(default_factory=dict)
+
+    def patch(self, message: str = "", busy: bool = False, **parts: Any) -> dict[str, Any]:
+        """A payload that changes what is on screen: ``parts`` are those of `viewer.patch`."""
+        return {"id": self.id, "patch": viewer.patch(self.maps, **parts),
+                "patch_message": message, "patch_busy": busy}
+
+    def evidence_patch(self, busy: bool = False) -> dict[str, Any]:
+        """All evidence so far, with how much the picture counted."""
+        return self.patch(busy=busy, evidence=list(self.evidence.values()),
+                          shares=list(self.shares.values()))
+
+
+@dataclass
+class Desk:
+    """The result on screen, if any, and what a link asked the viewer to choose."""
+
+    result: Result | None = None
+    wanted: dict[str, Any] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Nothing is on screen now; what is still being computed for it is dropped."""
+        self.result = None
+
+    def fitting(self, result_id: object, photo: Picture | None = None) -> Result:
+        """The result on screen, if it is the one meant and belongs to the picture.
+
+        Raises:
+            PictureError: it is another one, or the picture was changed since.
+        """
+        if self.result is None or (result_id and result_id != self.result.id):
+            raise PictureError(GONE)
+        if photo is not None and photo.digest != self.result.digest:
+            raise PictureError(OTHER)
+        return self.result
+
+    def finish(self, engine: Engine, photo: Picture, shown: dict[str, Any], said: Said, text: str,
+               *, settings: dict[str, str] | None = None, decoding: Decoding = Decoding(),
+               checking: bool = False) -> dict[str, Any]:
+        """Explain a finished text and put it on screen: the viewer's whole payload.
+
+        ``shown`` is the payload's part about the picture, ``text`` what the person sees of
+        ``said``. ``checking`` says that evidence follows.
+        """
+        if "explain" not in engine.info.tasks:
+            return {**shown, "written": text, "reason": engine.info.missing.get("explain", "")}
+        maps = tuple(dressed(engine.explain(photo, said), said, text))
+        if not maps:  # no word to explain
+            return {**shown, "written": text or "The model had nothing to say."}
+        result = Result(uuid.uuid4().hex[:12], photo.digest, said, maps, decoding, settings or {})
+        wanted, self.wanted = self.wanted, {}  # once: after that the person's own choice rules
+        method = wanted.get("method", "")
+        if method in engine.methods and method != maps[0].method:
+            add_method(engine, photo, result, method)
+        self.result = result
+        info = engine.info
+        return {
+            **shown, "id": result.id, "model": info.name, "choose": wanted, "checking": checking,
+            "methods": [[name, METHODS.get(name, name)] for name in engine.methods],
+            "settings": {**result.settings, "Model": f"{info.name} ({info.revision})"},
+            "texts": viewer.texts(maps, others=list(result.others.values()))}
+
+
+def add_method(engine: Engine, photo: Picture, result: Result, method: str) -> None:
+    """Add the maps of another method, over the same words, to a result."""
+    texts = {one.source: one.text for one in result.maps}
+    for one in engine.explain(photo, result.said, method):
+        result.others[one.source, method] = viewer.dress(one, texts.get(one.source, one.text))
+
+
+def dressed(maps: Sequence[Explanation], said: Said, text: str) -> list[Explanation]:
+    """Explanations over the texts as a person sees them."""
+    question = said.question if isinstance(said, Answer) else ""
+    return [viewer.dress(one, question if one.source == "question" else text) for one in maps]

@@ -1,0 +1,143 @@
+"""Search the other way round: which of several sentences fits a picture, and where."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+
+from vitdemo import viewer
+from vitdemo.config import LIMITS
+from vitdemo.errors import TextError
+from vitdemo.records import Match
+from vitdemo.ui.checks import check_after, tie_requests
+from vitdemo.ui.desk import Desk
+from vitdemo.ui.keep import build_downloads
+from vitdemo.ui.parts import (
+    MODEL,
+    QUIET,
+    Context,
+    bars,
+    clickable_html,
+    drop_refused,
+    empty,
+    guarded,
+    notice,
+    picture_input,
+    read_picture,
+    refusal,
+    viewer_output,
+)
+from vitdemo.ui.places import Place, copy_button
+
+START = "How well each sentence fits appears here, the best one first."
+CHOOSE = "Choose a sentence to see where in the picture it fits."
+BUSY = {"show_progress": "minimal", **MODEL}
+
+
+def build_fits(context: Context) -> Place:
+    """Lay out the tab and tie its handlers; gives what a link sets in it."""
+    desk = gr.State(Desk())
+    with gr.Row(elem_classes="vt-columns"):
+        with gr.Column(scale=5, min_width=300):
+            picture = picture_input(elem_id="fits-picture")
+            sentences = gr.Textbox(
+                label="Sentences, one on each line", lines=5, max_lines=12,
+                placeholder="a dog on the beach\na man riding a bicycle\na plate of food",
+                elem_id="fits-sentences")
+            run = gr.Button("Compare", variant="primary", elem_id="fits-run")
+        with gr.Column(scale=7, min_width=300):
+            result = clickable_html(empty(START), elem_id="fits-result")
+            view = viewer_output("", "fits-view")
+            place = Place("fits", "fits-view", sentences, desk)
+            copy_button(place)
+            build_downloads(context, desk, picture, "fits")
+    _tie(context, place, (picture, run, result, view))
+    return place
+
+
+def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
+    picture, run, result, view = parts
+    desk = place.desk
+    ranked = gr.State(())  # the sentences on screen, best first
+    refused = gr.State("")  # the path of a picture that cannot be used
+    failed = guarded(lambda error, inputs: (notice(str(error)), {}, (), refusal(error, inputs)))
+
+    @failed
+    def fits(request: gr.Request, path: str | None, text: str, desk: Desk
+             ) -> Iterator[tuple[Any, ...]]:
+        desk.clear()
+        context.sessions.keep(request, [path])
+        photo = read_picture(path)
+        found = rank(context.engine.match(photo, lines_of(text)))
+        explained = context.can("explain")
+        table = match_bars(found, 0 if explained else None)
+        yield table, {}, found, ""
+        if explained:
+            shown = {"picture": viewer.display(photo)}
+            best = found[0].text
+            yield table, desk.finish(context.engine, photo, shown, best, best,
+                                     checking=context.settings.check_at_once), found, ""
+
+    @failed
+    def take(request: gr.Request, path: str | None, desk: Desk) -> Iterator[tuple[Any, ...]]:
+        if path:  # emptying the field is an input, too
+            desk.clear()
+            context.sessions.keep(request, [path])
+            read_picture(path)
+            yield empty(START), {}, (), ""
+
+    @guarded(lambda error, _: (gr.skip(), {"message": str(error)}))
+    def choose(event: gr.EventData, path: str | None, found: Sequence[Match], desk: Desk
+               ) -> Iterator[tuple[Any, ...]]:
+        place = event.index
+        if context.can("explain") and isinstance(place, int) and 0 <= place < len(found):
+            desk.clear()
+            photo, text = read_picture(path), found[place].text
+            shown = {"picture": viewer.display(photo)}
+            yield match_bars(found, place), desk.finish(
+                context.engine, photo, shown, text, text, checking=context.settings.check_at_once)
+
+    def emptied(desk: Desk) -> tuple[Any, ...]:
+        desk.clear()
+        return empty(START), {}, ()
+
+    outputs = [result, view, ranked, refused]
+    ran = run.click(fits, [picture, place.text, desk], outputs, api_name="match", **BUSY)
+    given = picture.input(take, [picture, desk], outputs, api_visibility="private",
+                          show_progress="hidden", trigger_mode="always_last")
+    chosen = result.click(choose, [picture, ranked, desk], [result, view],
+                          api_visibility="private", show_progress="hidden", **MODEL)
+    picture.clear(emptied, desk, [result, view, ranked], **QUIET)
+    for event in (ran, given):
+        drop_refused(event, refused, picture)
+    for event in (ran, chosen):
+        check_after(context, event, view, desk, picture)
+    tie_requests(context, view, desk, picture)
+
+
+def lines_of(text: str) -> list[str]:
+    """The sentences of a text, one on each line, empty lines left out.
+
+    Raises:
+        TextError: there is none, or there are too many.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise TextError("Write at least one sentence, each on a line of its own.")
+    if len(lines) > LIMITS.max_sentences:
+        raise TextError(f"{len(lines)} sentences are too many; the limit is "
+                        f"{LIMITS.max_sentences}.")
+    return lines
+
+
+def rank(matches: Sequence[Match]) -> list[Match]:
+    """Best first."""
+    return sorted(matches, key=lambda match: match.score, reverse=True)
+
+
+def match_bars(ranked: Sequence[Match], chosen: int | None = None) -> str:
+    """Sentences with how likely each one fits, as HTML; buttons where one is ``chosen``."""
+    rows = [(match.text, match.score) for match in ranked]
+    hint = f'<p class="vt-hint">{CHOOSE}</p>' if chosen is not None and len(rows) > 1 else ""
+    return ('<h2 class="vt-heading">How likely each sentence fits the picture</h2>' + hint
+            + bars(rows, "Sentences and how likely they fit", best_large=True, chosen=chosen))

@@ -1,0 +1,160 @@
+"""Links that open the app with a task, its text and the viewer's choices set; never a picture.
+
+    ?task=ask&text=what+is+it%3F&method=rollout&layer=2&head=1
+
+``layer`` and ``head`` count from 1. What a link leaves out stays as it is; what it holds and the
+app does not know is left out, and a sentence names it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from vitdemo.config import LIMITS, Decoding
+from vitdemo.engine import clean_text
+from vitdemo.errors import ConfigError, TextError
+from vitdemo.ui.controls import FIELDS
+
+# A task in a link -> the tab, and the tab within it.
+TASKS = {"describe": ("describe", ""), "ask": ("ask", ""), "find": ("search", "find"),
+         "fits": ("search", "fits"), "compare": ("compare", ""), "tour": ("tour", "")}
+FOREIGN = ("__", "utm_")  # what Gradio and others add to addresses begins with one of these
+MAX_INDEX = 1000  # of a layer or a head: no model has as many
+MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exact
+SHOWN = 40  # characters of a bad value that are repeated to the person
+
+
+@dataclass(frozen=True)
+class View:
+    """What a link sets. ``choice`` is the viewer's: method, and layer and head counted from 0."""
+
+    task: str = ""
+    text: str = ""
+    language: str = ""
+    decoding: dict[str, Any] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
+
+
+def query_of(view: View) -> str:
+    """The part of an address after "?"; what is as it always is at the start is left out."""
+    start = Decoding()
+    items: dict[str, Any] = {"task": view.task, "text": view.text, "language": view.language}
+    items["method"] = view.choice.get("method", "")
+    for name in ("layer", "head"):
+        place = view.choice.get(name, -1)
+        items[name] = place + 1 if isinstance(place, int) and place >= 0 else ""
+    items |= {name: value for name, value in view.decoding.items()
+              if value != getattr(start, name)}
+    return urlencode({name: value for name, value in items.items() if value not in ("", None)})
+
+
+def read_query(params: Mapping[str, str], languages: Sequence[str],
+               methods: Sequence[str]) -> tuple[View, list[str]]:
+    """What an address asks for, and one sentence on each part of it that cannot be had."""
+    reader = _Reader({name: value for name, value in params.items()
+                      if not name.startswith(FOREIGN)})
+    task = reader.one_of("task", tuple(TASKS))
+    language = reader.one_of("language", languages)
+    choice: dict[str, Any] = {}
+    if method := reader.one_of("method", methods):
+        choice["method"] = method
+    for name in ("layer", "head"):
+        if (place := reader.whole(name)) is not None:
+            choice[name] = place - 1
+    text = reader.text(task)
+    decoding = reader.decoding()
+    reader.rest()
+    return View(task, text, language, decoding, choice), reader.complaints
+
+
+class _Reader:
+    """Takes one part of a link after the other, and keeps what cannot be used as sentences."""
+
+    def __init__(self, params: dict[str, str]) -> None:
+        self.params = params
+        self.complaints: list[str] = []
+
+    def one_of(self, name: str, known: Sequence[str]) -> str:
+        value = self.params.pop(name, "")
+        if not value or value in known:
+            return value
+        self._complain(name, value, f"this app knows {', '.join(known) or 'none'}")
+        return ""
+
+    def whole(self, name: str) -> int | None:
+        value = self.params.pop(name, "")
+        if not value:
+            return None
+        if value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_INDEX:
+            return int(value)
+        self._complain(name, value, "it must be a whole number from 1")
+        return None
+
+    def text(self, task: str) -> str:
+        value = self.params.pop("text", "")
+        lines = value.splitlines() if task == "fits" else [value]
+        try:
+            if len(value) > LIMITS.max_text_characters:
+                raise TextError(f"it has {len(value)} characters; the limit is "
+                                f"{LIMITS.max_text_characters}")
+            return "\n".join(clean_text(line, "it", may_be_empty=True) for line in lines)
+        except TextError as error:
+            self.complaints.append(f"The text in the link was left out: {str(error).rstrip('.')}.")
+            return ""
+
+    def decoding(self) -> dict[str, Any]:
+        """The settings of how words are chosen; each is tried on its own."""
+        found: dict[str, Any] = {}
+        kinds: dict[str, Callable[[str], Any]] = {
+            name: type(getattr(Decoding(), name)) for name in FIELDS}
+        for name in FIELDS:
+            value = self.params.pop(name, "")
+            if not value:
+                continue
+            try:
+                found[name] = kinds[name](value)
+                Decoding(**{**found, "min_tokens": 0})
+                if name == "min_tokens":
+                    Decoding(**found)
+                if name == "seed" and found[name] > MAX_SEED:
+                    raise ConfigError(f"it must be at most {MAX_SEED}")
+            except ValueError:
+                found.pop(name, None)
+                kind = "whole number" if kinds[name] is int else "number"
+                self._complain(name, value, f"it must be a {kind}")
+            except ConfigError as error:
+                found.pop(name, None)
+                self._complain(name, value, str(error).split("; ")[-1].rstrip("."))
+        return found
+
+    def rest(self) -> None:
+        """Whatever is still there is unknown."""
+        for name in list(self.params)[:5]:
+            self.complaints.append(f"The link holds “{_short(name)}”, which this app does not "
+                                   "know; it was left out.")
+
+    def _complain(self, name: str, value: str, want: str) -> None:
+        self.complaints.append(f"“{name}” in the link is “{_short(value)}”; it was left out, "
+                               f"as {want}.")
+
+
+def chosen_of(stated: object) -> dict[str, Any]:
+    """What the viewer says it shows ({"method", "layer", "head", ...} as JSON), as far as it
+    makes sense."""
+    try:
+        found = json.loads(str(stated or "{}"))
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    choice = {name: found[name] for name in ("layer", "head")
+              if isinstance(found.get(name), int) and 0 <= found[name] < MAX_INDEX}
+    if isinstance(found.get("method"), str):
+        choice["method"] = found["method"]
+    return choice
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= SHOWN else value[:SHOWN] + "…"
