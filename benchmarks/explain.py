@@ -1,0 +1,259 @@
+"""What explanations cost: evidence for a word, maps of all words, and changing word in the browser.
+
+    python -m benchmarks.explain [--checkpoint DIR] [--repeats 5] [--json FILE] [--no-browser]
+
+- *one word's evidence* (deletion, insertion, ten random orders, an order by the distance from the
+  centre), on a picture seen for the first time, against one plain forward pass over as many masked
+  pictures: the picture encoder on one batch of them, then the decoder teacher-forced over the
+  caption. The masked pictures are ready made for that pass, while the evidence has to make them.
+- *maps of all words*: picture to caption with maps against picture to caption alone, for each
+  method but occlusion, with the app's own settings and with greedy search.
+- *changing word*: in Chromium, on a page with no server, from the click on a word to the end of
+  the frame that shows its map, without the gliding from map to map (as for readers who asked
+  their system for less motion); once with made-up maps of 4 layers x 8 heads x 15 words x 81
+  regions and once with the model's own.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.caption import SHIPPED, example_picture
+from benchmarks.timing import interleaved, machine, ratio, table, write_json
+from vitdemo.config import Decoding, EngineConfig
+from vitdemo.engine import Engine
+from vitdemo.preprocess import Picture, grid_boxes, normalisation, open_picture, to_pixels
+from vitdemo.records import Caption, Explanation
+from vitdemo.words import split_words
+
+TARGETS = {"evidence": 1.3, "maps": 1.15, "milliseconds": 16.0}
+GREEDY = Decoding("greedy", beams=1)
+SLOW = "occlusion"
+SHAPE = (4, 8, 15, 81)  # of the made-up maps: layers, heads, words, regions
+_SENTENCE = "a man with a dog stands on the grass"
+ROUNDS = 4  # times that every word is chosen
+
+
+def masked_pictures(backend: Any, picture: Picture, caption: Caption,
+                    word: int) -> list[Image.Image]:
+    """The masked pictures that one word's evidence puts through the model."""
+    seen: list[Image.Image] = []
+    encode = backend.encode_pictures
+
+    def watched(pictures: Sequence[Image.Image]) -> Any:
+        seen.extend(pictures)
+        return encode(pictures)
+
+    backend.encode_pictures = watched
+    try:
+        Engine(backend).evidence(picture, caption, words=[word])
+    finally:
+        del backend.encode_pictures  # the class's own again
+    return [one for one in seen if one is not picture.image]
+
+
+def plain_pass(backend: Any, pictures: Sequence[Image.Image],
+               caption: Caption) -> Callable[[], object]:
+    """One batch of pictures through our own model: encoder, fusion, decoder over the caption."""
+    model, tokenizer = backend.model, backend.tokenizer
+    row = [tokenizer.language_start[caption.language], *tokenizer.pieces(caption.raw_text)[0]]
+    inputs = torch.tensor([row], device=backend.device)
+    ids, mask = (one.to(backend.device) for one in tokenizer.encode([caption.instruction]))
+
+    @torch.inference_mode()
+    def run() -> object:
+        config, count = model.config, len(pictures)
+        pixels = to_pixels(pictures, config.picture_size, *normalisation(config.backbone))
+        features = model.vision.features(pixels.to(backend.device, backend.dtype))
+        words, z = model.encode_text(ids, mask)
+        memory = model.fuse(model.vision.tokens(features), words.expand(count, -1, -1),
+                            mask.expand(count, -1), z.expand(count, -1))
+        return model.decoder(inputs.expand(count, -1), memory).float().log_softmax(-1)
+
+    return run
+
+
+def said_of(backend: Any, picture: Picture) -> Caption:
+    """What the model says of the picture, or, where it says no word, a sentence of ours."""
+    found = Engine(backend).caption(picture)
+    if split_words(found.raw_text):
+        return found
+    return replace(found, text=_SENTENCE, raw_text=_SENTENCE)
+
+
+def ways_of(backend: Any, picture: Picture,
+            caption: Caption) -> tuple[dict[str, Callable[[], object]], int]:
+    """Everything that is timed in this process, by name, and the number of masked pictures. Each
+    time a fresh engine, so that nothing is known of the picture. The evidence is for the longest
+    word; which one does not matter."""
+    words = split_words(caption.raw_text)
+    word = max(range(len(words)), key=lambda place: len(words[place].text))
+    masked = masked_pictures(backend, picture, caption, word)
+    arguments = {"instruction": caption.instruction, "text": caption.raw_text,
+                 "language": caption.language, "task": "caption"}
+
+    def in_batches() -> object:
+        return backend.word_probabilities(backend.encode_pictures(masked), **arguments)
+
+    def described(decoding: Decoding, method: str | None) -> Callable[[], object]:
+        def run() -> object:
+            engine = Engine(backend)
+            found = engine.caption(picture, decoding=decoding)
+            return found if method is None else engine.explain(picture, found, method)
+        return run
+
+    ways: dict[str, Callable[[], object]] = {
+        "evidence for one word": lambda: Engine(backend).evidence(picture, caption, words=[word]),
+        "plain pass": plain_pass(backend, masked, caption), "same pass, in batches": in_batches}
+    for name, decoding in (("", Decoding()), (", greedy", GREEDY)):
+        ways[f"caption{name}"] = described(decoding, None)
+        for method in Engine(backend).methods:
+            if method != SLOW and (not name or method == backend.info.methods[0]):
+                ways[f"caption with {method}{name}"] = described(decoding, method)
+    return ways, len(masked)
+
+
+def made_up_maps(picture: Picture) -> Explanation:
+    """Random maps of `SHAPE`."""
+    layers, _, count, regions = SHAPE
+    weights = np.random.default_rng(0).random(SHAPE, dtype=np.float32) ** 4
+    text = " ".join(f"word{number}" for number in range(count))
+    side = round(regions ** 0.5)
+    return Explanation(text, "caption", split_words(text),
+                       weights / weights.sum(-1, keepdims=True),
+                       grid_boxes((side, side), picture.image.size), (side, side),
+                       picture.image.size, "cross-attention",
+                       tuple(f"layer {number + 1}" for number in range(layers)))
+
+
+# In the page: click on each word in turn and wait until the frame with its map is done.
+_CLICK = """async (rounds) => {
+  const buttons = [...document.querySelectorAll("#v .vd-word")];
+  const times = [];
+  for (let i = 0; i < rounds * buttons.length; i++) {
+    const word = i % buttons.length;
+    times.push(await new Promise((done) => requestAnimationFrame(() => {
+      const start = performance.now();
+      buttons[word].click();
+      const after = new MessageChannel();  // its turn comes when this frame has been painted
+      after.port1.onmessage = () => done(performance.now() - start);
+      after.port2.postMessage(0);
+    })));
+    const drawn = document.querySelector("#v").dataset.drawn;
+    if (drawn !== `0:${word}:-1:-1`) throw new Error(`word ${word} was not drawn: ${drawn}`);
+  }
+  return times;
+}"""
+
+
+def chromium() -> str:
+    """Where Chromium is, "" where there is none; the variable CHROMIUM may name one."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), "")
+
+
+def change_of_word(explanations: dict[str, Explanation], picture: Picture,
+                   rounds: int = ROUNDS) -> dict[str, dict[str, float]]:
+    """Milliseconds from a click on a word to its map on screen, by name of the maps: "median" and
+    "max" after a round that warms up, whose first click is "first"."""
+    from playwright.sync_api import sync_playwright
+
+    from vitdemo import viewer
+
+    found = {}
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium(),
+                                         args=["--no-sandbox", "--disable-gpu"])
+        for name, explanation in explanations.items():
+            context = browser.new_context(viewport={"width": 1280, "height": 900},
+                                          reduced_motion="reduce", offline=True)
+            page = context.new_page()
+            page.set_content(f"<style>{viewer.styles()}</style><div id=v class=vd-viewer></div>")
+            page.add_script_tag(content=viewer.script())
+            page.evaluate("(payload) => mountViewer(document.querySelector('#v'), payload)",
+                          viewer.payload([explanation], picture))
+            page.wait_for_selector("#v[data-drawn='0:-1:-1:-1']")
+            count = len(explanation.words)
+            times = page.evaluate(_CLICK, rounds + 1)
+            later = times[count:]
+            found[name] = {"median": round(statistics.median(later), 2),
+                           "max": round(max(later), 2), "first": round(times[0], 2),
+                           "clicks": len(later)}
+            context.close()
+        browser.close()
+    return found
+
+
+def measure(checkpoint: str, repeats: int, browser: bool, device: str = "cpu") -> dict[str, Any]:
+    """Run everything: ratios, seconds, and milliseconds in the browser."""
+    from vitdemo.backends.registry import load_backend
+
+    ran_on = machine()
+    backend: Any = load_backend(EngineConfig(model=checkpoint, device=device))
+    if backend.info.family != "native":
+        raise SystemExit("The plain pass is that of our own model; give one of its checkpoints.")
+    picture = open_picture(example_picture())
+    engine = Engine(backend)
+    methods = [name for name in engine.methods if name != SLOW]
+    caption = said_of(backend, picture)
+    ways, masked = ways_of(backend, picture, caption)
+    times = interleaved(ways, repeats)
+    pairs = [("evidence for one word", "plain pass"),
+             ("evidence for one word", "same pass, in batches"),
+             *((f"caption with {method}", "caption") for method in methods),
+             (f"caption with {methods[0]}, greedy", "caption, greedy")]
+    result = {"benchmark": "explain", "repeats": repeats, "masked_pictures": masked,
+              "model": backend.info.name, "default_method": methods[0], "machine": ran_on,
+              "targets": TARGETS,
+              "ratios": {f"{a} / {b}": round(ratio(times, a, b), 3) for a, b in pairs},
+              "seconds": {name: {"median": round(time.median, 4), "spread": round(time.spread, 3)}
+                          for name, time in times.items()}}
+    if browser:
+        (own,) = engine.explain(picture, caption, methods[0])
+        result["milliseconds"] = change_of_word(
+            {" x ".join(map(str, SHAPE)): made_up_maps(picture), backend.info.name: own}, picture)
+    return result
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--checkpoint", default=SHIPPED, metavar="DIR", help=(
+        f"a checkpoint of our own model (default {SHIPPED})"))
+    parser.add_argument("--repeats", type=int, default=5, help="turns that count (default 5)")
+    parser.add_argument("--no-browser", action="store_true", help="leave Chromium out")
+    parser.add_argument("--json", default="", help="write the result to this file")
+    given = parser.parse_args()
+    if given.repeats < 1:
+        parser.error("--repeats must be 1 or more")
+    if not given.no_browser and not chromium():
+        parser.error("no Chromium was found; install one, name it in the variable CHROMIUM, or "
+                     "give --no-browser")
+    result = measure(given.checkpoint, given.repeats, not given.no_browser)
+    print(f"{result['model']}, {result['masked_pictures']} masked pictures, median of "
+          f"{given.repeats}; {result['machine']}\n")
+    print(table(("ratio", "x"), [(name, f"{value:.3f}")
+                                 for name, value in result["ratios"].items()]), end="\n\n")
+    print(table(("way", "seconds", "spread"),
+                [(name, f"{value['median']:.3f}", f"{value['spread']:.0%}")
+                 for name, value in result["seconds"].items()]))
+    if "milliseconds" in result:
+        print("\n" + table(("change of word, ms", "median", "max", "first"),
+                           [(name, *(f"{of[key]:.1f}" for key in ("median", "max", "first")))
+                            for name, of in result["milliseconds"].items()]))
+    if result["machine"]["load"] > 1:
+        print("\nThe machine was busy: do not keep these numbers.")
+    if given.json:
+        write_json(given.json, result)
+
+
+if __name__ == "__main__":
+    main()

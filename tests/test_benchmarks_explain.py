@@ -1,0 +1,64 @@
+"""The benchmark of explanations on the tiny model: what it counts, and that it runs."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import explain
+from benchmarks.caption import example_picture
+from vitdemo.backends.native import NativeBackend
+from vitdemo.engine import Engine
+from vitdemo.preprocess import open_picture
+from vitdemo.records import Caption
+
+SAID = Caption("A dog.", "a dog", "en", "Describe the picture.", 0.0, 0.0)
+
+
+def test_the_masked_pictures_are_those_of_the_evidence(native_backend: NativeBackend) -> None:
+    picture = open_picture(example_picture())
+    counts: list[tuple[int, int]] = []
+    Engine(native_backend).evidence(picture, SAID, words=[1],
+                                    progress=lambda done, of: counts.append((done, of)))
+    masked = explain.masked_pictures(native_backend, picture, SAID, 1)
+    assert len(masked) == counts[-1][1] >= 10
+    assert all(isinstance(one, Image.Image) for one in masked)
+    assert "encode_pictures" not in vars(native_backend)  # nothing is left behind
+
+
+def test_the_plain_pass_gives_the_same_probabilities(native_backend: NativeBackend) -> None:
+    picture = example_picture()
+    logs = explain.plain_pass(native_backend, [picture, picture], SAID)()
+    ids = native_backend.tokenizer.pieces("a dog")[0]
+    want = native_backend.word_probabilities(
+        native_backend.encode_pictures([picture]), instruction=SAID.instruction, text="a dog",
+        language="en", task="caption")[0][0]
+    places = native_backend.tokenizer.word_tokens("a dog")
+    found = [float(np.exp(sum(logs[1, token, ids[token]] for token in tokens)))
+             for _, tokens in places]
+    assert found == pytest.approx(want.tolist(), rel=1e-3)
+
+
+def test_it_runs(tiny_checkpoint: Path) -> None:
+    result = explain.measure(str(tiny_checkpoint), 1, browser=False)
+    ratios = result["ratios"]
+    assert set(ratios) >= {"evidence for one word / plain pass",
+                           "evidence for one word / same pass, in batches",
+                           "caption with cross-attention / caption"}
+    assert all(value > 0 for value in ratios.values())
+    assert result["masked_pictures"] >= 10 and "milliseconds" not in result
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not importlib.util.find_spec("playwright"), reason="needs playwright")
+def test_the_change_of_word_is_seen_in_the_page() -> None:
+    if not explain.chromium():
+        pytest.fail("no Chromium was found; name one in the variable CHROMIUM")
+    picture = open_picture(example_picture())
+    maps = explain.made_up_maps(picture)
+    assert maps.weights.shape == explain.SHAPE
+    found = explain.change_of_word({"made up": maps}, picture, rounds=1)["made up"]
+    assert found["clicks"] == len(maps.words) == 15
+    assert 0 < found["median"] <= found["max"] < 2000
