@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vitdemo import __version__
-from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
+from vitdemo.attention.faithfulness import evidence_sentence
 from vitdemo.attention.methods import METHODS
 from vitdemo.records import Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report.caveats import CANNOT
@@ -119,7 +119,3 @@ def cell(text: str) -> str:
     """A text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
-
-def share_rows(share: PictureShare) -> list[str]:
-    """One sentence for each word of a text: how much the picture counted."""
-    return [share_sentence(share, word) for word in range(len(share.attention))]

@@ -15,13 +15,13 @@ from datetime import datetime
 from pathlib import Path
 
 from vitdemo import __version__, viewer
-from vitdemo.attention.faithfulness import evidence_sentence
+from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
 from vitdemo.attention.methods import METHODS
 from vitdemo.overlay import draw, percent, summarise
 from vitdemo.preprocess import Picture
 from vitdemo.records import Candidate, Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report.caveats import CAN, CANNOT
-from vitdemo.report.numbers import share_rows, without_nan
+from vitdemo.report.numbers import without_nan
 from vitdemo.words import language_of
 
 MOUNT = """
@@ -126,26 +126,28 @@ def _table(report: Report, one: Explanation) -> str:
     found = {each.word: each for each in report.evidence
              if (each.source, each.method) == (one.source, one.method)}
     share = next((each for each in report.shares if each.source == one.source), None)
-    counted = share_rows(share) if share is not None else [""] * len(one.words)
     rows = []
     for number, word in enumerate(one.words):
         where = summarise(means[number], one.boxes, one.picture_size).sentence()
         says = [where[:1].upper() + where[1:] + "."]
         if number in found:
             says.append(evidence_sentence(found[number]))
-        says.append(counted[number])
+        elif share is not None:
+            says.append(share_sentence(share, number))
         sure = percent(one.word_probabilities[number]) if one.word_probabilities else "–"
-        cells = "".join(f"<p>{html.escape(text)}</p>" for text in says if text)
+        grey = percent(share.blank[number]) if share is not None else "–"
+        cells = "".join(f"<p>{html.escape(text)}</p>" for text in says)
         rows.append(f'<tr><th scope="row" lang="{language_of(word.text)}">'
                     f'{html.escape(word.text)}</th><td><img src="{maps[number]}" '
                     f'alt="{html.escape(where)}"></td><td class="vr-sure">{sure}</td>'
-                    f"<td>{cells}</td></tr>")
+                    f'<td class="vr-grey">{grey}</td><td>{cells}</td></tr>')
     title = _TITLES.get(one.source, "Text")
+    heads = "".join(f'<th scope="col">{name}</th>' for name in (
+        "Word", "Map", "How sure", "On a grey picture", "Where it looked, and if that matters"))
     return (f'<section class="vr-words"><h2>{title}, every word in a table</h2>'
             f'<p class="vr-said" lang="{language_of(one.text)}">{html.escape(one.text)}</p>'
-            '<table><thead><tr><th scope="col">Word</th><th scope="col">Map</th>'
-            '<th scope="col">How sure</th><th scope="col">What it looked at, and whether that '
-            f'matters</th></tr></thead><tbody>{"".join(rows)}</tbody></table></section>')
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            "</section>")
 
 
 def _thumbnails(picture: Picture, one: Explanation, top: float) -> list[str]:

@@ -39,7 +39,7 @@ def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
             with gr.Tab("Compare", id="compare", interactive=context.can("explain")
                         and (context.can("caption") or context.can("match"))):
                 build_compare(context)
-            with gr.Tab("Tour", id="tour", interactive=context.can("caption", "explain")):
+            with gr.Tab("Tour", id="tour"):
                 build_tour(context)
         open_links(context, blocks, (describe.place, ask.place, *places), tabs, inner, linked)
         for here, there in ((describe, ask), (ask, describe)):
