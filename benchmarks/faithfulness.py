@@ -17,6 +17,7 @@ map can do much for them). "better" is how far the mean area lies below (deletio
 (insertion) that of the random orders of the same words. In brackets: 95% of 2,000 bootstrap samples
 over pictures. The winner has the largest mean of both on the words that depend on the picture.
 
+Ctrl-C ends it with the tables of the pictures that are done.
 Occlusion takes about 80 more masked pictures each, so it runs on the first ``--occlusion`` pictures
 only (none by default); its row counts fewer words than the others.
 """
@@ -39,8 +40,9 @@ from vitdemo.checks import SLOW
 from vitdemo.config import EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, VitDemoError
-from vitdemo.preprocess import Picture, open_picture
+from vitdemo.preprocess import open_picture
 from vitdemo.records import Evidence
+from vitdemo.words import split_words
 
 DEPENDS = 0.1  # of probability that a word loses without the picture
 SAMPLES = 2000  # of the bootstrap
@@ -69,30 +71,36 @@ class Found:
 
 
 def measure(engine: Engine, pictures: Sequence[Path], methods: Sequence[str], words: int,
-            occlusion: int, seed: int) -> dict[str, list[Found]]:
-    """Every method's evidence, on the same words of each picture's own description."""
+            occlusion: int, seed: int) -> tuple[dict[str, list[Found]], int]:
+    """Every method's evidence, on the same words of each picture's own description; and how many
+    pictures were done before somebody pressed Ctrl-C."""
     found: dict[str, list[Found]] = {name: [] for name in methods}
     start = time.perf_counter()
     for number, path in enumerate(pictures):
-        picture = open_picture(path)
-        caption = engine.caption(picture)
-        (maps, *_) = engine.explain(picture, caption) or (None,)
-        if maps is not None:
-            rng = np.random.default_rng([seed, number])
-            drawn = rng.permutation(len(maps.words))[:words].tolist()
-            for name in methods:
-                if name != SLOW or number < occlusion:
-                    found[name] += _words(engine, picture, caption, name, drawn, number)
+        try:
+            now = [name for name in methods if name != SLOW or number < occlusion]
+            fresh = _picture(engine, path, now, words, number, seed)
+        except KeyboardInterrupt:
+            print("\nstopped", file=sys.stderr)
+            return found, number
+        for name, some in fresh.items():
+            found[name] += some
         left = (time.perf_counter() - start) / (number + 1) * (len(pictures) - number - 1)
         print(f"\r{number + 1} of {len(pictures)} pictures, {left / 60:.0f} minutes left   ",
               end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return found
+    return found, len(pictures)
 
 
-def _words(engine: Engine, picture: Picture, caption: Any, method: str, drawn: list[int],
-           number: int) -> list[Found]:
-    return [Found(number, one) for one in engine.evidence(picture, caption, method, words=drawn)]
+def _picture(engine: Engine, path: Path, methods: Sequence[str], words: int, number: int,
+             seed: int) -> dict[str, list[Found]]:
+    picture = open_picture(path)
+    caption = engine.caption(picture)
+    count = len(split_words(caption.raw_text))
+    drawn = np.random.default_rng([seed, number]).permutation(count)[:words].tolist()
+    return {name: [Found(number, one)
+                   for one in engine.evidence(picture, caption, name, words=drawn)]
+            for name in methods}
 
 
 def summary(found: Sequence[Found], seed: int = 0) -> dict[str, Any] | None:
@@ -188,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if SLOW not in named and not options.occlusion:
             methods = [name for name in methods if name != SLOW]
         occlusion = options.occlusion or (options.limit if SLOW in named else 0)
-        found = measure(engine, pictures, methods, options.words, occlusion, options.seed)
+        found, done = measure(engine, pictures, methods, options.words, occlusion, options.seed)
     except VitDemoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -196,13 +204,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     depends = {name: summary([one for one in rows if one.depends], options.seed)
                for name, rows in found.items()}
     best = winner(depends)
-    print(f"{engine.info.name} ({engine.info.revision}), {len(pictures)} pictures\n\n"
+    print(f"{engine.info.name} ({engine.info.revision}), {done} pictures\n\n"
           f"Words that depend on the picture:\n\n{report(depends)}\n\nAll words:\n\n"
           f"{report(every)}\n\nThe winner: {best or 'none'}")
     if options.json:
         write_json(options.json, {
             "model": engine.info.name, "revision": engine.info.revision, "split": options.split,
-            "pictures": len(pictures), "seed": options.seed, "depends": depends, "all": every,
+            "pictures": done, "seed": options.seed, "depends": depends, "all": every,
             "winner": best, "machine": machine()})
     return 0
 

@@ -299,3 +299,59 @@ def test_a_task_that_was_not_trained_is_refused_with_the_reason(backend, feature
 def test_an_unknown_task_is_refused(backend, features):
     with pytest.raises(TaskError):
         explain(backend, features[0], "translate", TEXTS[0])
+
+
+def probabilities(backend: Backend, features: list[PictureFeatures], task: str, text: str,
+                  instruction: str = "") -> tuple[np.ndarray, ...]:
+    return backend.word_probabilities(features, instruction=instruction, text=text, language="en",
+                                      task=task)
+
+
+def test_word_probabilities_are_those_of_explain_on_each_picture(backend, features):
+    (found,) = probabilities(backend, features, "caption", TEXTS[0])
+    assert found.dtype == np.float32 and found.shape == (3, 6)
+    assert (found >= 0).all() and (found <= 1).all()
+    alone = [explain(backend, one, "caption", TEXTS[0])[0].word_probabilities for one in features]
+    np.testing.assert_allclose(found, alone, rtol=2e-3, atol=1e-7)
+    question, answer = probabilities(backend, features, "ask", ANSWER, QUESTION)
+    alone = [explain(backend, one, "ask", ANSWER, QUESTION)[1].word_probabilities
+             for one in features]
+    np.testing.assert_allclose(answer, alone, rtol=2e-3, atol=1e-7)
+    assert question.shape == (3, 5), "one for each word of the question"
+    assert (question == question[:, :1]).all(), "each has the whole answer's"
+    assert (question[:, 0] <= answer.prod(1) + 1e-7).all(), "with its end"
+    assert len(np.unique(found[:, 1])) == 3, "it depends on the picture"
+
+
+def test_a_compared_sentence_has_the_match_score_for_every_word(backend, features):
+    (found,) = probabilities(backend, features, "match", TEXTS[1])
+    scores = backend.score_pairs(features, TEXTS[1:2])
+    np.testing.assert_allclose(found, np.repeat(scores, 3, axis=1), rtol=1e-3, atol=1e-6)
+
+
+def test_many_pictures_score_as_each_does_alone(backend, features):
+    many = [features[n % 3] for n in range(11)]
+    for task, text in (("caption", TEXTS[2]), ("match", TEXTS[2]), ("ask", ANSWER)):
+        together = probabilities(backend, many, task, text, QUESTION)
+        for number in (0, 4, 10):
+            alone = probabilities(backend, [many[number]], task, text, QUESTION)
+            for one, row in zip(alone, together, strict=True):
+                np.testing.assert_allclose(row[number], one[0], rtol=2e-3, atol=1e-7)
+
+
+def test_word_probabilities_of_odd_texts(backend, features):
+    long = " ".join(["dog"] * 200)
+    for task in ("caption", "match"):
+        (found,) = probabilities(backend, features[:1], task, long)
+        assert found.shape == (1, 200) and np.isfinite(found).all()
+    (none,) = probabilities(backend, features, "caption", "")
+    assert none.shape == (3, 0)
+    (marks,) = probabilities(backend, features, "caption", ". , .")
+    assert marks.shape == (3, 0)
+    with pytest.raises(TaskError):
+        probabilities(backend, features, "translate", TEXTS[0])
+    limited = copy.copy(backend)
+    limited.info = dataclasses.replace(backend.info, tasks=backend.info.tasks - {"explain"},
+                                       missing={"explain": "it was never trained for that"})
+    with pytest.raises(TaskError, match="never trained for that"):
+        probabilities(limited, features, "caption", TEXTS[0])
