@@ -127,8 +127,9 @@ def rows_at_once(weights_per_row: int) -> int:
 
 
 @contextmanager
-def gradients() -> Iterator[None]:
-    """Inside, gradients are recorded, whatever the caller switched off. A tensor that was made in
-    `torch.inference_mode` must be cloned here before it is used."""
-    with torch.inference_mode(False), torch.enable_grad():
+def outside_inference_mode() -> Iterator[None]:
+    """Inside, no gradients are recorded, but `torch.enable_grad` can switch them on, whatever the
+    caller switched off. A tensor that was made in `torch.inference_mode` can take none, and must
+    be cloned here before it is used."""
+    with torch.inference_mode(False), torch.no_grad():
         yield

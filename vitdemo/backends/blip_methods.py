@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vitdemo.attention import relevancy, rollout
 from vitdemo.attention.capture import capture_cross_attention
 from vitdemo.attention.grad_cam import grad_cam, only_through
-from vitdemo.attention.methods import WordMaps, gradients, over_words, rows_at_once
+from vitdemo.attention.methods import WordMaps, outside_inference_mode, over_words, rows_at_once
 from vitdemo.attention.relevancy import Relevancy
 from vitdemo.backends.blip_decoder import Memory, Reader, Writer
 from vitdemo.backends.blip_explain import returned_weights, word_places
@@ -58,7 +58,12 @@ class Task:
 def word_maps(task: Task, method: str) -> list[WordMaps]:
     """The maps of each text that `Backend.explain` gives, in its order; ``method`` is one of
     `METHODS` but the first."""
-    pass_over = {"rollout": _Rollout, "relevancy": _Relevancy, "grad-cam": _GradCam}[method](task)
+    kind = {"rollout": _Rollout, "relevancy": _Relevancy, "grad-cam": _GradCam}[method]
+    with outside_inference_mode():
+        return _word_maps(task, kind(task))
+
+
+def _word_maps(task: Task, pass_over: "_Pass") -> list[WordMaps]:
     found = []
     if task.reader is not None:
         source = "text" if task.writer is None else "question"
@@ -88,7 +93,7 @@ def _graph(task: Task) -> Iterator[None]:
         lambda _module, _args, output: output.requires_grad_())
         for reader in readers if reader is not None]
     try:
-        with gradients():
+        with torch.enable_grad():
             yield
     finally:
         for handle in handles:
@@ -101,10 +106,8 @@ class _Pass:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.device = task.states.device
-        with torch.inference_mode(False), torch.no_grad():
-            # Made outside of inference mode, or gradients could not pass.
-            first = task.reader or task.writer.reader  # type: ignore[union-attr]
-            self.picture = first.project(task.states.clone())
+        first = task.reader or task.writer.reader  # type: ignore[union-attr]
+        self.picture = first.project(task.states.clone())
         self.ids: Tensor | None = None
         if task.reader is not None:
             self.ids, self.mask = task.checkpoint.batch([task.read])
@@ -204,7 +207,6 @@ class _Pass:
 
 
 class _Rollout(_Pass):
-    @torch.no_grad()
     def _read_share(self) -> tuple[Tensor, Tensor]:
         """States (1, T, D) of the text that is read, and its tokens' shares (T, K)."""
         reader = self.task.reader
@@ -225,7 +227,6 @@ class _Rollout(_Pass):
     def read(self) -> np.ndarray:
         return over_words(self._read_share()[1].cpu().numpy(), self.read_places)
 
-    @torch.no_grad()
     def written(self) -> tuple[np.ndarray, tuple[float, ...]]:
         if not self.targets:
             return np.zeros((len(self.places), self.task.regions), np.float32), \
@@ -280,7 +281,7 @@ class _Relevancy(_Pass):
             states = None if reader is None else self.read_rows(self.picture, rows)
         with _record(writer.reader.cross_attentions) as crossed, \
                 _record(_mixings(writer.reader)) as mixed:
-            hidden = self.hidden(self.picture, self.task.states.expand(rows, -1, -1), length) \
+            hidden = self.hidden(self.picture, self.picture.states.expand(rows, -1, -1), length) \
                 if states is None else self.hidden(None, states, length)
         logs = self.word_logs(hidden, spans)
         first_own, first, own, cross = relevancy.means(
@@ -329,7 +330,7 @@ class _GradCam(_Pass):
                                     device=self.device)
             for row, q in zip(positions, some, strict=True):
                 row[self.read_places[q]] = True
-            with gradients():
+            with torch.enable_grad():
                 memory = self._leaves(len(some))
                 with only_through(reader.cross_attentions, positions):
                     states = self.read_rows(memory, len(some))

@@ -25,7 +25,7 @@ from vitdemo.attention.capture import (
     capture_cross_attention,
 )
 from vitdemo.attention.grad_cam import grad_cam, only_through
-from vitdemo.attention.methods import WordMaps, gradients, over_words, rows_at_once
+from vitdemo.attention.methods import WordMaps, outside_inference_mode, over_words, rows_at_once
 from vitdemo.attention.relevancy import Relevancy
 from vitdemo.models.fusion import Memory
 from vitdemo.models.layers import join_heads, split_heads
@@ -127,10 +127,15 @@ def word_maps(model: VLM, tokenizer: TextTokenizer, features: Tensor, *, instruc
               text: str, language: str, task: str, method: str) -> list[WordMaps]:
     """The maps of each text that `Backend.explain` gives for the same arguments, in its order.
     ``features`` is (1, N, C); ``method`` is one of `methods` but cross-attention."""
-    with gradients():
-        features = features.clone()  # those of the engine were made in inference mode
-    ids, mask = tokenizer.encode([text if task == "match" else instruction])
+    with outside_inference_mode():
+        return _word_maps(model, tokenizer, features.clone(), instruction, text, language, task,
+                          method)
+
+
+def _word_maps(model: VLM, tokenizer: TextTokenizer, features: Tensor, instruction: str, text: str,
+               language: str, task: str, method: str) -> list[WordMaps]:
     wrote = task != "match"
+    ids, mask = tokenizer.encode([instruction if wrote else text])
     given = Task(model, tokenizer, features, task, text if task == "match" else instruction,
                  ids.to(features.device), mask.to(features.device), text if wrote else "",
                  tuple(tokenizer.pieces(text)[0]) if wrote else (),
@@ -256,11 +261,10 @@ def _in_rows(task: Task, method: Any) -> tuple[np.ndarray, tuple[float, ...]]:
     chances = [1.0] * len(found)
     asked = [q for q, (_, tokens) in enumerate(found) if tokens]
     size = rows_at_once(task.row_weights())
-    with torch.inference_mode(False), torch.no_grad():
-        words, z = task.model.encode_text(task.read_ids, task.read_mask)
+    words, z = task.model.encode_text(task.read_ids, task.read_mask)
     for first in range(0, len(asked), size):
         some = asked[first:first + size]
-        with gradients():
+        with torch.enable_grad():
             part, logs = method(task, words, z, [found[q][1] for q in some])
         maps[some] = part.detach().float().cpu().numpy()
         for q, log in zip(some, logs.detach().tolist(), strict=True):
@@ -326,7 +330,7 @@ def _outcome(task: Task, memory: Memory, z: Tensor) -> Tensor:
 
 def _read_relevancy(task: Task) -> np.ndarray:
     mixings: list[Any] = [block.attention for block in task.model.text.blocks]
-    with gradients():
+    with torch.enable_grad():
         with _record_self(mixings) as mixed, _record_cross(task.crossings) as fused:
             words, z = task.model.encode_text(task.read_ids, task.read_mask)
             memory = task.memory(task.model.vision.tokens(task.features), words, z)
@@ -350,14 +354,13 @@ def _read_grad_cam(task: Task) -> np.ndarray:
     asked = [q for q, tokens in enumerate(places) if tokens]
     maps = np.zeros((len(found), task.regions), dtype=np.float32)
     size = rows_at_once(task.row_weights())
-    with torch.inference_mode(False), torch.no_grad():
-        words, z = task.model.encode_text(task.read_ids, task.read_mask)
+    words, z = task.model.encode_text(task.read_ids, task.read_mask)
     for first in range(0, len(asked), size):
         some = asked[first:first + size]
         positions = torch.zeros(len(some), length, dtype=torch.bool, device=words.device)
         for row, q in zip(positions, some, strict=True):
             row[places[q]] = True
-        with gradients():
+        with torch.enable_grad():
             leaf = task.features.expand(len(some), -1, -1).detach().clone().requires_grad_()
             with only_through(task.crossings, positions):
                 memory = task.memory(task.model.vision.tokens(leaf), words, z)
