@@ -9,6 +9,7 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api")
 
 WAIT = 60_000  # milliseconds: for a slow and busy machine; a quick one waits for nothing
+playwright.expect.set_options(timeout=WAIT)
 
 
 class App:
@@ -46,8 +47,16 @@ class App:
         width, height, data = found
         return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)
 
+    def checked(self, view: str = "describe-view") -> None:
+        """Wait until the server has nothing more to say about the result on screen."""
+        self.page.wait_for_selector(f"#{view} .vd-badge:not([hidden])")
+        self.page.wait_for_function(
+            "(view) => document.querySelector(`#${view} .vd-status`).textContent === ''", arg=view)
+
     def control(self, label: str) -> "playwright.Locator":
-        return self.page.locator("#describe-view").get_by_label(label)
+        """The field with this label; the choices in a list are no part of its label here."""
+        named = f'label:has(> span:text-is("{label}")), label.vd-check:has-text("{label}")'
+        return self.page.locator("#describe-view").locator(named).locator("select, input")
 
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()

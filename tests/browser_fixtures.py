@@ -5,12 +5,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser_app import App, playwright
 from fake_engine import planted_engine
 from PIL import Image
 
 from vitdemo.config import LIMITS
+from vitdemo.engine import Engine
+from vitdemo.errors import CheckpointError
 from vitdemo.ui import Settings, build_ui, launch_settings
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -44,9 +47,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture full of detail: blurring a part of it tells (see `fake_engine`)."""
+    path = tmp_path_factory.mktemp("scene") / "scene.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize((320, 240), Image.Resampling.NEAREST).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
 def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the server keeps what is uploaded."""
     return tmp_path_factory.mktemp("uploads")
+
+
+def second_model(name: str) -> Engine:
+    """For Compare: a model whose maps are known, or the error of one that is not there."""
+    if name != "other":
+        raise CheckpointError(f"There is no checkpoint folder {name!r}.")
+    return planted_engine()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +73,8 @@ def address(pictures: Path, uploads: Path) -> Iterator[str]:
     """The address of the app, served from this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
-        blocks = build_ui(planted_engine(), Settings(pictures, folders=(pictures,)))
+        blocks = build_ui(planted_engine(), Settings(pictures, folders=(pictures,),
+                                                     load_model=second_model))
         _, local, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
                                     share=False, max_file_size=LIMITS.max_file_megabytes * 2**20,
                                     **launch_settings())

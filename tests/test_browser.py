@@ -41,6 +41,7 @@ def test_a_word_moves_the_map_to_where_it_came_from(app: App, pictures: Path) ->
 def test_nothing_in_the_viewer_calls_the_server(app: App, pictures: Path) -> None:
     app.give("describe-picture", pictures / "red.png")
     words = app.words()
+    app.checked()
     app.tab("Ask")
     app.page.wait_for_selector("#ask-picture img")  # the last thing that the upload sets off
     app.tab("Describe")
@@ -315,7 +316,7 @@ def test_a_phone_never_scrolls_sideways(browser: "playwright.Browser", address: 
     assert opened.page.evaluate(wide) <= 390
     assert contrast(opened.page, "#describe-view .vd-summary") >= 4.5
     assert contrast(opened.page, "#describe-view .vd-hint") >= 4.5
-    for name in ("Ask", "Search"):
+    for name in ("Ask", "Search", "Compare"):
         opened.tab(name)
         opened.page.wait_for_selector(f"#{name.lower()}-run")
         assert opened.page.evaluate(wide) <= 390, name

@@ -25,9 +25,11 @@ from vitdemo.scratch import scratch_folder
 from vitdemo.ui import Settings, build_ui, launch_settings
 from vitdemo.ui.albums import album_of_files, album_of_folder
 from vitdemo.ui.ask import reply
-from vitdemo.ui.describe import decoding_of, narrate
+from vitdemo.ui.controls import decoding_of
+from vitdemo.ui.describe import narrate
+from vitdemo.ui.fits import lines_of, match_bars, rank
 from vitdemo.ui.parts import SORRY, Context, PictureInput, bars, guarded, percent, read_picture
-from vitdemo.ui.search import hits_html, lines_of, rank
+from vitdemo.ui.search import hits_html
 from vitdemo.ui.session import Sessions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,10 +67,30 @@ def functions(blocks: gr.Blocks) -> dict[str, object]:
 def test_every_handler_that_uses_the_model_shares_one_group(engine: Engine) -> None:
     blocks = build_ui(engine)
     named = functions(blocks)
-    for name in ("describe", "ask", "search_words", "search_picture", "match"):
+    for name in ("describe", "ask", "search_words", "search_picture", "match", "compare"):
         assert named[name].concurrency_id == "model", name
     touching = [fn for fn in blocks.fns.values() if fn.concurrency_id == "model"]
     assert len({fn.concurrency_limit for fn in touching}) == 1
+    asked = [fn for fn in blocks.fns.values() if fn.targets and fn.targets[0][1] == "ask"]
+    assert len(asked) == 4  # one for each viewer: Describe, Ask, and both of Search
+    for fn in asked:
+        assert fn.concurrency_id == "model" and fn.trigger_mode == "multiple", fn
+    unasked = [fn for fn in blocks.fns.values() if fn.concurrency_id == "checks"]
+    assert unasked  # evidence that nobody asked for never takes the place of those who ask
+
+
+def test_evidence_comes_by_itself_only_where_it_is_quick(engine: Engine) -> None:
+    slow = build_ui(engine, Settings(check_at_once=False))
+    assert not [fn for fn in slow.fns.values() if fn.concurrency_id == "checks"]
+    blind = build_ui(planted_engine(tasks=("caption",), missing={"explain": "x"}))
+    assert not [fn for fn in blind.fns.values() if fn.concurrency_id == "checks"]
+    args = app.parse([])
+    assert app.check_at_once(args, "native", borrowed=False)
+    assert not app.check_at_once(args, "native", borrowed=True)
+    args = app.parse(["--device", "cpu"])
+    assert not app.check_at_once(args, "blip", borrowed=False)
+    assert app.check_at_once(app.parse(["--evidence", "always"]), "blip", borrowed=True)
+    assert not app.check_at_once(app.parse(["--evidence", "asked"]), "native", borrowed=False)
 
 
 def test_a_task_the_model_lacks_is_greyed_with_the_reason() -> None:
@@ -77,7 +99,10 @@ def test_a_task_the_model_lacks_is_greyed_with_the_reason() -> None:
     tabs = {block.label: block.interactive for block in blocks.blocks.values()
             if isinstance(block, gr.Tab)}
     assert tabs == {"Describe": True, "Ask": False, "Search": True, "Find pictures": True,
-                    "Which sentence fits?": False}
+                    "Which sentence fits?": False, "Compare": True, "Tour": True}
+    order = [block.label for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
+    assert [name for name in order if name not in ("Find pictures", "Which sentence fits?")] == [
+        "Describe", "Ask", "Search", "Compare", "Tour"]
     shown = " ".join(str(block.value) for block in blocks.blocks.values()
                      if isinstance(block, gr.HTML))
     assert "“Ask” is off: with planted, it was trained on captions only." in shown
@@ -174,6 +199,14 @@ def test_bars_stay_inside_and_escape() -> None:
     assert "<script>" not in made and "width:100.0%" in made and "width:0.0%" in made
     assert "a &quot;label&quot;" in made
     assert [percent(v) for v in (0.0001, 0.012, 0.5)] == ["under 0.1%", "1.2%", "50%"]
+
+
+def test_sentences_are_buttons_only_where_they_lead_to_maps() -> None:
+    ranked = [Match("a <b>", 0.9, 0.0), Match("c", 0.1, 0.0)]
+    plain, chosen = match_bars(ranked), match_bars(ranked, 1)
+    assert "<button" not in plain and "data-index" not in plain
+    assert chosen.count('<button type="button"') == 2 and "<b>" not in chosen
+    assert chosen.index('aria-pressed="false"') < chosen.index('aria-pressed="true"')
 
 
 def test_sentences_are_read_line_by_line() -> None:
@@ -325,9 +358,12 @@ def test_zero_gpu_borrows_for_every_use_of_the_model(
     engine.ask(photo, "what?")
     engine.match(photo, ["red"])
     engine.explain(photo, "red")
+    engine.evidence(photo, "red", words=[0])
+    engine.what_if(photo, "red", 0)
+    engine.picture_share(photo, "red")
     gallery = engine.gallery()
     gallery.add([("red.png", photo)])
     assert gallery.search_text("red")[0].path == "red.png"
     gallery.close()
-    assert borrowed == ["borrowed_stream", "ask", "match", "explain", "embed_pictures",
-                        "embed_texts"]
+    assert borrowed == ["borrowed_stream", "ask", "match", "explain", "evidence", "what_if",
+                        "picture_share", "embed_pictures", "embed_texts"]

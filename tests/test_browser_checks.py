@@ -1,0 +1,172 @@
+"""In a real browser: evidence, other methods, comparing, and links to a view."""
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from browser_app import App, playwright
+
+pytest_plugins = ["browser_fixtures"]  # its fixtures
+pytestmark = pytest.mark.browser
+
+LEFT = 4  # place of this word in the planted caption
+
+
+def test_every_map_gets_its_evidence_unasked(app: App, scene: Path) -> None:
+    app.give("describe-picture", scene)
+    app.words()
+    app.checked()
+    badge = app.page.locator("#describe-view .vd-badge")
+    assert "11 maps checked" in badge.inner_text()
+    app.words().nth(LEFT).click()
+    app.settled(f"0:{LEFT}:-1:-1")
+    assert "vd-strong" in (badge.get_attribute("class") or "")
+    assert "much more than chance" in badge.inner_text()
+    assert "95% with the picture" in app.page.locator("#describe-view .vd-share").inner_text()
+    app.words().nth(0).click()
+    app.settled("0:0:-1:-1")
+    assert "vd-language" in (badge.get_attribute("class") or "")
+
+
+def test_keys_alone_find_out_whether_it_matters(app: App, scene: Path) -> None:
+    app.page.locator("#describe-picture input[type=file]").set_input_files(str(scene))
+    app.words()
+    app.checked()
+    app.page.locator("#describe-view .vd-all").focus()
+    for _ in range(LEFT + 1):
+        app.page.keyboard.press("ArrowRight")
+    app.settled(f"0:{LEFT}:-1:-1")
+    button = app.page.get_by_role("button", name="Does it matter?").locator("visible=true")
+    for _ in range(30):  # tab on until it has the focus
+        if button.evaluate("(one) => one === document.activeElement"):
+            break
+        app.page.keyboard.press("Tab")
+    app.page.keyboard.press("Enter")
+    result = app.page.locator("#describe-view .vd-before")
+    result.wait_for()
+    lines = result.locator("dd").all_inner_texts()
+    assert "left" in lines[0] and "left" not in lines[1] and lines[2] == lines[0]
+    assert "It matters" in app.page.locator("#describe-view").inner_text()
+    app.settled(f"0:{LEFT}:-1:-1")  # the word stays chosen
+
+
+def test_another_method_is_computed_when_chosen_and_checked_when_asked(app: App,
+                                                                       scene: Path) -> None:
+    app.give("describe-picture", scene)
+    app.words().nth(LEFT).click()
+    app.checked()
+    view = app.page.locator("#describe-view")
+    method = view.locator("select:has(option[value='grad-cam'])").first
+    method.select_option("grad-cam")
+    app.page.wait_for_selector("#describe-view .vd-viewer[data-method='grad-cam']")
+    app.settled(f"0:{LEFT}:-1:-1")
+    view.get_by_role("button", name="Check this map").click()
+    playwright.expect(view.locator(".vd-badge")).to_have_class(re.compile("vd-worse"))
+    shown = json.loads(view.locator(".vd-viewer").get_attribute("data-chosen") or "{}")
+    assert shown["method"] == "grad-cam" and shown["word"] == LEFT
+
+
+def test_a_check_that_comes_too_late_is_one_calm_sentence(app: App, scene: Path,
+                                                          pictures: Path) -> None:
+    app.tab("Ask")
+    app.give("ask-picture", scene)
+    app.page.fill("#ask-question textarea", "what is on the right?")
+    app.page.click("#ask-run")
+    app.words("ask-view").last.click()
+    app.checked("ask-view")
+    app.tab("Describe")
+    app.give("describe-picture", pictures / "red.png")  # sets the picture of both tabs
+    app.words()
+    app.tab("Ask")
+    app.page.wait_for_function("document.querySelector('#ask-picture img')?.src.includes('red')")
+    app.page.locator("#ask-view").get_by_role("button", name="Does it matter?").click()
+    status = app.page.locator("#ask-view .vd-status")
+    playwright.expect(status).to_contain_text("The picture has been changed since")
+    assert app.words("ask-view").count() == 6  # and what was on screen is still there
+
+
+def test_a_chosen_sentence_shows_its_own_maps(app: App, scene: Path) -> None:
+    app.tab("Search")
+    app.tab("Which sentence fits?")
+    app.give("fits-picture", scene)
+    app.page.fill("#fits-sentences textarea", "red on the left\nnothing\nblue at the top")
+    app.page.wait_for_selector("#fits-picture img")
+    app.page.click("#fits-run")
+    app.words("fits-view")
+    app.page.locator("#fits-result button", has_text="blue at the top").click()
+    playwright.expect(app.page.locator("#fits-view .vd-word")).to_have_text(
+        ["blue", "at", "the", "top"])
+    pressed = app.page.locator("#fits-result [aria-pressed=true]")
+    assert "blue at the top" in pressed.inner_text()
+
+
+def test_two_sides_on_one_scale(app: App, scene: Path, pictures: Path) -> None:
+    app.tab("Compare")
+    app.give("compare-left", scene)
+    app.give("compare-right", pictures / "blue.png")
+    app.page.wait_for_selector("#compare-right img")
+    app.page.click("#compare-run")
+    view = app.page.locator("#compare-view")
+    playwright.expect(view.locator(".vd-sidebox .vd-word")).to_have_count(22)
+    assert "First picture" in view.inner_text() and "Second picture" in view.inner_text()
+    app.page.get_by_label("Two models").check()
+    app.page.fill("#compare-model textarea, #compare-model input", "/no/such")
+    app.page.click("#compare-run")
+    playwright.expect(view).to_contain_text("There is no checkpoint folder '/no/such'.")
+    app.page.get_by_label("Two ways to make the map").check()
+    app.page.click("#compare-run")
+    playwright.expect(view.locator(".vd-difference")).to_be_visible()
+    playwright.expect(view.locator(".vd-sidebox .vd-word")).to_have_count(22)
+
+
+def test_a_link_restores_everything_but_the_picture(app: App, scene: Path) -> None:
+    app.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    app.page.get_by_text("More: how the words are chosen").click()
+    app.page.get_by_label("Drawn by chance (sampling)").check()
+    app.page.get_by_label("Seed: the same number gives the same words").fill("7")
+    app.page.locator("#describe-instruction textarea").fill("Say: it is on the left")
+    app.give("describe-picture", scene)
+    app.words()
+    app.control("Layer").select_option(label="Step 2")
+    app.control("Head").select_option(label="Head 3")
+    app.page.wait_for_selector("""#describe-view .vd-viewer[data-chosen*='"head":2']""")
+    app.page.get_by_role("button", name="Copy a link to this view").locator(
+        "visible=true").click()
+    field = app.page.locator("#describe-link textarea, #describe-link input")
+    playwright.expect(field).to_have_value(re.compile("seed=7"))
+    link = field.input_value()
+    playwright.expect(app.page.locator("#describe-link")).to_be_visible()
+    assert app.page.evaluate("navigator.clipboard.readText()") == link
+    asked = parse_qs(urlsplit(link).query)
+    assert asked == {"task": ["describe"], "text": ["Say: it is on the left"], "language": ["en"],
+                     "method": ["cross-attention"], "layer": ["2"], "head": ["3"],
+                     "strategy": ["sample"], "seed": ["7"]}
+
+    app.page.goto(link + "&beams=99&colour=red")
+    notice = app.page.locator("#linked")
+    playwright.expect(notice).to_contain_text("“beams” in the link is “99”")
+    assert "“colour”" in notice.inner_text()
+    playwright.expect(app.page.locator("#describe-instruction textarea")).to_have_value(
+        "Say: it is on the left")
+    app.page.get_by_text("More: how the words are chosen").click()
+    seed = app.page.get_by_label("Seed: the same number gives the same words")
+    playwright.expect(seed).to_have_value("7")
+    app.give("describe-picture", scene)
+    assert app.words().all_inner_texts() == ["It", "is", "on", "the", "left"]
+    app.settled("0:-1:1:2")
+
+
+def test_a_link_opens_its_tab_and_method(app: App, scene: Path, address: str) -> None:
+    app.page.goto(address + "?task=ask&text=what+is+on+the+right%3F&method=grad-cam")
+    playwright.expect(app.page.locator("#ask-question textarea")).to_have_value(
+        "what is on the right?")
+    app.give("ask-picture", scene)
+    app.page.wait_for_selector("#ask-picture img")
+    app.page.click("#ask-run")
+    app.words("ask-view")
+    app.page.wait_for_selector("#ask-view .vd-viewer[data-method='grad-cam']")
+    app.page.goto(address + "?task=fits&text=a+red+ball%0Aa+blue+one")
+    playwright.expect(app.page.locator("#fits-sentences textarea")).to_have_value(
+        "a red ball\na blue one")
