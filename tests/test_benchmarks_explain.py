@@ -5,14 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_picture
 from PIL import Image
 
 from benchmarks import explain
 from benchmarks.caption import example_picture
 from vitdemo.backends.native import NativeBackend
+from vitdemo.config import Decoding
+from vitdemo.device import pick
 from vitdemo.engine import Engine
+from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Caption
+from vitdemo.tokens import TextTokenizer
 
 SAID = Caption("A dog.", "a dog", "en", "Describe the picture.", 0.0, 0.0)
 
@@ -41,6 +46,32 @@ def test_the_plain_pass_gives_the_same_probabilities(native_backend: NativeBacke
     assert found == pytest.approx(want.tolist(), rel=1e-3)
 
 
+def test_maps_of_a_caption_use_the_memory_it_was_written_from(
+        tiny_model: VLM, tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend() -> NativeBackend:
+        return NativeBackend(tiny_model, tokenizer, name="tiny", revision="1",
+                             placement=pick("cpu"))
+
+    asked = {"instruction": "describe", "text": "a dog runs", "language": "en", "task": "caption"}
+    one, other = (open_picture(make_picture(seed)).image for seed in (1, 2))
+    want = [found.explain(found.encode_pictures([image])[0], **asked)[0]
+            for image in (one, other) for found in [backend()]]
+    read: list[int] = []
+    encode = tiny_model.encode_text
+    monkeypatch.setattr(tiny_model, "encode_text",
+                        lambda *given: read.append(1) or encode(*given))
+    same = backend()
+    for image, maps in zip((one, other), want, strict=True):
+        features = same.encode_pictures([image])[0]
+        list(same.generate(features, "describe", "en", Decoding(max_tokens=4)))
+        (found,) = same.explain(features, **asked)
+        assert (found.weights == maps.weights).all()
+        assert found.word_probabilities == maps.word_probabilities
+    assert len(read) == 2  # once for each picture
+    same.explain(features, **{**asked, "instruction": "what is this?"})
+    assert len(read) == 3
+
+
 def test_it_runs(tiny_checkpoint: Path) -> None:
     result = explain.measure(str(tiny_checkpoint), 1, browser=False)
     ratios = result["ratios"]
@@ -61,4 +92,5 @@ def test_the_change_of_word_is_seen_in_the_page() -> None:
     assert maps.weights.shape == explain.SHAPE
     found = explain.change_of_word({"made up": maps}, picture, rounds=1)["made up"]
     assert found["clicks"] == len(maps.words) == 15
-    assert 0 < found["median"] <= found["max"] < 2000
+    assert 0 < found["drawn"] <= found["drawn_max"] < 2000
+    assert found["drawn"] <= found["shown"] <= found["shown_max"] < 4000

@@ -21,6 +21,7 @@ from vitdemo.attention.sanity import randomise
 from vitdemo.backends import native_methods
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.native_words import match_scores, written_probabilities
+from vitdemo.cache import LRU
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
 from vitdemo.models.checkpoint import load_checkpoint
@@ -33,6 +34,7 @@ from vitdemo.tokens import TextTokenizer
 from vitdemo.words import normalise_answer, split_words
 
 _ANSWER_TOKENS = 12
+_MEMORIES = 4  # of captions written last, kept for their maps
 # Pictures in one pass of the backbone. On a CPU the activations of more leave its cache, and a
 # picture then takes twice as long.
 PICTURES_AT_ONCE_CPU, PICTURES_AT_ONCE = 4, 64
@@ -49,13 +51,14 @@ def _for_each_word(values: np.ndarray, words: int) -> np.ndarray:
 
 
 class NativeBackend(Backend):
-    """A `VLM` with its tokenizer. The model must be in evaluation mode."""
+    """A `VLM` with its tokenizer. The model must be in evaluation mode and stay as it is."""
 
     def __init__(self, model: VLM, tokenizer: TextTokenizer, *, name: str, revision: str,
                  placement: Placement) -> None:
         self.model = model.to(placement.device, placement.dtype)
         self.tokenizer = tokenizer
         self.device, self.dtype = placement.device, placement.dtype
+        self._memories: LRU[tuple[Tensor, Memory]] = LRU(_MEMORIES)
         tasks = {"caption", "ask", "match", "embed", "explain"}
         missing = {}
         if model.config.fusion == "linear":
@@ -112,7 +115,7 @@ class NativeBackend(Backend):
     def _generate(self, features: PictureFeatures, instruction: str, language: str,
                   decoding: Decoding) -> Iterator[Step]:
         with torch.inference_mode():
-            memory, _, _ = self._read(features.data, [instruction])
+            memory = self._memory(features.data, instruction)
             states = write(self.model.decoder, memory, self._vocabulary([language]), decoding)
         before: Step | None = None
         while True:
@@ -208,8 +211,11 @@ class NativeBackend(Backend):
         read = text if task == "match" else instruction
         fusion: list[Any] = [block.cross for block in self.model.fusion.blocks]
         gates = tuple(float(gate) for gate in self.model.gates())
-        with capture_cross_attention(fusion, _weights_of) as seen:
-            memory, _, _ = self._read(features.data, [read])
+        if task == "caption":  # nothing of the instruction is shown
+            memory = self._memory(features.data, read)
+        else:
+            with capture_cross_attention(fusion, _weights_of) as seen:
+                memory, _, _ = self._read(features.data, [read])
         found = []
         if task in ("ask", "match") and fusion:
             source = "question" if task == "ask" else "text"
@@ -285,6 +291,16 @@ class NativeBackend(Backend):
         words, z = self.model.encode_text(ids, mask)
         tokens = self.model.vision.tokens(features).expand(len(texts), -1, -1)
         return self.model.fuse(tokens, words, mask, z), mask, z
+
+    def _memory(self, features: Tensor, text: str) -> Memory:
+        """The memory of one picture with a text. It is kept: a caption is explained right after it
+        was written, and this is half of what its maps cost."""
+        key = f"{id(features)} {text}"  # no other tensor has this id while this one is kept
+        kept = self._memories.get(key)
+        if kept is None:
+            kept = features, self._read(features, [text])[0]
+            self._memories.put(key, kept)
+        return kept[1]
 
     def _vocabulary(self, languages: Sequence[str]) -> Vocabulary:
         starts = [self.tokenizer.language_start[language] for language in languages]
