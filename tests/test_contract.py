@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 from tiny_blip import CLASSES, save_tiny_blip
 
+from vitdemo.attention.methods import METHODS
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import Decoding, EngineConfig
-from vitdemo.errors import TaskError
+from vitdemo.errors import ConfigError, TaskError
 from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation
 from vitdemo.words import split_words
 
@@ -54,8 +55,9 @@ def last(steps: Iterator[Step]) -> Step:
 
 
 def explain(backend: Backend, features: PictureFeatures, task: str, text: str,
-            instruction: str = "") -> tuple[Explanation, ...]:
-    return backend.explain(features, instruction=instruction, text=text, language="en", task=task)
+            instruction: str = "", method: str = "") -> tuple[Explanation, ...]:
+    return backend.explain(features, instruction=instruction, text=text, language="en", task=task,
+                           method=method)
 
 
 def test_info_is_consistent(backend):
@@ -69,6 +71,9 @@ def test_info_is_consistent(backend):
     assert set(info.languages) <= set(LANGUAGES)
     assert (info.dimension > 0) == ("embed" in info.tasks)
     assert info.tasks == set(ALL_TASKS), "the suite needs a model that can do everything"
+    assert info.methods[0] in METHODS
+    assert {"cross-attention", "rollout", "relevancy", "grad-cam"} <= set(info.methods)
+    assert set(info.methods) <= set(METHODS) - {"occlusion"}, "the engine's own"
 
 
 def test_features_know_the_size_of_their_picture(backend, features):
@@ -193,9 +198,16 @@ def check_explanation(found: Explanation, text: str, source: str, size: tuple[in
     assert (found.weights <= 1).all()
     sums = found.weights.sum(axis=-1)
     assert (sums <= 1 + 1e-4).all()
-    assert (sums > 0).all()
+    if found.method == "grad-cam":  # a word may have used nothing
+        assert ((abs(sums - 1) < 1e-4) | (sums == 0)).all()
+    else:
+        assert (sums > 0).all()
     check_cover(found, size)
-    assert found.method
+    assert found.method in METHODS
+    if found.method != "cross-attention":
+        assert found.weights.shape[:2] == (1, 1)
+        assert found.note.startswith("Made ")
+        assert found.gates == ()
     assert len(found.gates) in (0, len(found.layer_names))
     assert len(found.word_probabilities) in (0, len(found.words))
     assert all(0 <= value <= 1 for value in found.word_probabilities)
@@ -214,48 +226,71 @@ def check_cover(found: Explanation, size: tuple[int, int]) -> None:
         assert (boxes[1:, 0] > boxes[:-1, 0])[:found.grid[1] - 1].all(), "row by row"
 
 
-def test_each_task_is_explained_word_by_word(backend, features):
-    for picture in features:
-        (caption,) = explain(backend, picture, "caption", TEXTS[0])
+def test_each_task_is_explained_word_by_word_by_every_method(backend, features):
+    for picture, method in itertools.product(features, ("", *backend.info.methods)):
+        (caption,) = explain(backend, picture, "caption", TEXTS[0], method=method)
         check_explanation(caption, TEXTS[0], "caption", picture.size)
         assert len(caption.word_probabilities) == len(caption.words)
-        question, answer = explain(backend, picture, "ask", ANSWER, QUESTION)
+        question, answer = explain(backend, picture, "ask", ANSWER, QUESTION, method)
         check_explanation(question, QUESTION, "question", picture.size)
         check_explanation(answer, ANSWER, "answer", picture.size)
-        (text,) = explain(backend, picture, "match", TEXTS[1])
+        (text,) = explain(backend, picture, "match", TEXTS[1], method=method)
         check_explanation(text, TEXTS[1], "text", picture.size)
+        assert {one.method for one in (caption, question, answer, text)} == \
+            {method or backend.info.methods[0]}
+
+
+def test_a_word_is_as_probable_whatever_the_method(backend, features):
+    for task, text in (("caption", TEXTS[0]), ("ask", ANSWER)):
+        found = [explain(backend, features[0], task, text, QUESTION, method)[-1].word_probabilities
+                 for method in backend.info.methods]
+        for one in found[1:]:
+            np.testing.assert_allclose(one, found[0], rtol=1e-3)
+
+
+def test_an_unknown_method_is_refused(backend, features):
+    with pytest.raises(ConfigError, match="'magic'; this model can explain by cross-attention, "):
+        explain(backend, features[0], "caption", TEXTS[0], method="magic")
 
 
 def test_explaining_twice_gives_the_same_numbers(backend, features):
-    (first,), (second,) = (explain(backend, features[0], "caption", TEXTS[0]) for _ in range(2))
-    assert np.array_equal(first.weights, second.weights)
-    assert first.word_probabilities == second.word_probabilities
+    for method in backend.info.methods:
+        (first,), (second,) = (explain(backend, features[0], "caption", TEXTS[0], method=method)
+                               for _ in range(2))
+        assert np.array_equal(first.weights, second.weights)
+        assert first.word_probabilities == second.word_probabilities
 
 
 def test_explaining_changes_nothing_that_is_written(backend, features):
     before = last(backend.generate(features[0], "", "en", GREEDY))
-    explain(backend, features[1], "caption", TEXTS[0])
+    for method in backend.info.methods:
+        explain(backend, features[1], "caption", TEXTS[0], method=method)
     assert last(backend.generate(features[0], "", "en", GREEDY)) == before
 
 
 def test_a_word_that_comes_twice_has_two_maps(backend, features):
-    (found,) = explain(backend, features[0], "caption", "a dog and a dog")
-    assert [word.text for word in found.words] == ["a", "dog", "and", "a", "dog"]
-    assert not np.allclose(found.weights[:, :, 1], found.weights[:, :, 4], atol=1e-6)
+    for method in backend.info.methods:
+        (found,) = explain(backend, features[0], "caption", "a dog and a dog", method=method)
+        assert [word.text for word in found.words] == ["a", "dog", "and", "a", "dog"]
+        if method != "word-region":  # it knows the word and not the sentence
+            assert not np.allclose(found.weights[:, :, 1], found.weights[:, :, 4], atol=1e-6)
 
 
 def test_a_word_is_not_changed_by_what_follows_it(backend, features):
     """A caption is written left to right."""
-    (short,) = explain(backend, features[0], "caption", "a dog runs")
-    (long,) = explain(backend, features[0], "caption", "a dog runs on the beach")
-    np.testing.assert_allclose(long.weights[:, :, :3], short.weights, atol=1e-5)
-    np.testing.assert_allclose(long.word_probabilities[:3], short.word_probabilities, rtol=1e-3)
+    for method in backend.info.methods:
+        (short,) = explain(backend, features[0], "caption", "a dog runs", method=method)
+        (long,) = explain(backend, features[0], "caption", "a dog runs on the beach",
+                          method=method)
+        np.testing.assert_allclose(long.weights[:, :, :3], short.weights, atol=1e-4)
+        np.testing.assert_allclose(long.word_probabilities[:3], short.word_probabilities,
+                                   rtol=1e-3)
 
 
 def test_a_very_long_sentence(backend, features):
     text = " ".join(TEXTS[i % 3].split()[i % 4] if i % 4 < 3 else "dog" for i in range(200))
-    for task in ("caption", "match"):
-        (found,) = explain(backend, features[0], task, text)
+    for task, method in itertools.product(("caption", "match"), backend.info.methods):
+        (found,) = explain(backend, features[0], task, text, method=method)
         assert len(found.words) == 200
         assert np.isfinite(found.weights).all()
     assert np.isfinite(backend.embed_texts([text])).all()
@@ -263,6 +298,9 @@ def test_a_very_long_sentence(backend, features):
 
 
 def test_an_empty_caption(backend, features):
+    for method in backend.info.methods[1:]:
+        (found,) = explain(backend, features[0], "caption", "", method=method)
+        assert found.words == () and found.weights.shape[:3] == (1, 1, 0)
     (found,) = explain(backend, features[0], "caption", "")
     assert found.words == ()
     assert found.weights.shape[2] == 0

@@ -61,11 +61,12 @@ class PlantedNative:
         if lit < dark:
             model.match_head.out.weight.neg_()  # a dog is what is bright
 
-    def features(self, place: int | None, hidden: np.ndarray | None = None) -> PictureFeatures:
+    def features(self, place: int | None, hidden: np.ndarray | None = None,
+                 strength: float = 1.0) -> PictureFeatures:
         """The picture with its bright place, or blank; ``hidden`` regions (K,) go dark."""
         data = torch.zeros(1, 25, len(self.bright))
         if place is not None and (hidden is None or not hidden[place]):
-            data[0, place] = self.bright
+            data[0, place] = self.bright * strength
         return PictureFeatures(data, SIZE)
 
 
@@ -88,12 +89,13 @@ class PlantedBlip:
             for layer in text.encoder.layer:
                 look_for(layer.crossattention.self, self.bright[kind])
 
-    def features(self, place: int | None, hidden: np.ndarray | None = None) -> PictureFeatures:
+    def features(self, place: int | None, hidden: np.ndarray | None = None,
+                 strength: float = 1.0) -> PictureFeatures:
         states, shares = {}, {}
         for kind, bright in self.bright.items():
             states[kind] = torch.zeros(1, 17, len(bright))
             if place is not None and (hidden is None or not hidden[place]):
-                states[kind][0, 1 + place] = bright
+                states[kind][0, 1 + place] = bright * strength
             shares[kind] = torch.eye(17)[:, 1:]  # each state is its patch's
         squares = {32: Image.new("RGB", (32, 32))}
         return PictureFeatures(BlipPicture(squares, states, shares), SIZE)
@@ -112,12 +114,13 @@ def probabilities(planted, features, task: str, text: str) -> np.ndarray:
 
 
 def helped(planted, task: str) -> str:
-    """The word that the bright place makes most likely, against a dark picture."""
-    lit, dark = planted.features(12), planted.features(None)
+    """The word that the bright place makes most likely, against a dark picture and against one
+    where it is a little darker (gradients see no further)."""
+    pictures = [planted.features(12), planted.features(12, strength=0.9), planted.features(None)]
 
     def gain(word: str) -> float:
-        with_it, without = probabilities(planted, [lit, dark], task, word)[:, 0]
-        return float(np.log(with_it) - np.log(without))
+        lit, darker, dark = np.log(probabilities(planted, pictures, task, word)[:, 0])
+        return float(min(10 * (lit - darker), lit - dark))
 
     best = max(CANDIDATES, key=gain)
     assert gain(best) > 0
