@@ -69,8 +69,8 @@ def borrow_gpu(engine: Any, gpu: Callable[..., Any]) -> None:
     ZeroGPU runs such a call in a process of its own, so the calls are cut where only plain records
     go in and out; what lasts (galleries, sessions) stays here.
     """
-    for name in ("ask", "match", "explain", "evidence", "what_if", "picture_share",
-                 "embed_pictures", "embed_texts"):
+    for name in ("ask", "match", "explain", "explain_randomised", "evidence", "what_if",
+                 "picture_share", "embed_pictures", "embed_texts"):
         setattr(engine, name, gpu(getattr(engine, name)))
     stream = engine.stream
 

@@ -72,7 +72,7 @@ def opened(browser: "playwright.Browser", saved: Path) -> Iterator[Opened]:
 def test_a_report_works_from_disk(opened: Opened) -> None:
     page = opened.page
     page.wait_for_selector("#viewer[data-drawn='0:-1:-1:-1']")
-    page.locator("#viewer").get_by_role("button", name="left", exact=True).click()
+    page.locator("#viewer .vd-word").nth(4).click()
     page.wait_for_selector("#viewer[data-drawn='0:4:-1:-1']")
     assert "on the left" in page.locator(".vd-summary").inner_text()
     page.locator("#viewer .vd-word").nth(6).click()
@@ -84,7 +84,7 @@ def test_a_report_works_from_disk(opened: Opened) -> None:
 
 
 def test_a_report_draws_what_the_app_draws(opened: Opened) -> None:
-    opened.page.locator("#viewer").get_by_role("button", name="left", exact=True).click()
+    opened.page.locator("#viewer .vd-word").nth(4).click()
     opened.page.wait_for_selector("#viewer[data-drawn='0:4:-1:-1']")
     opened.page.evaluate("document.querySelector('#viewer').parentElement.id = 'report'")
     means = corner_means(App.map(opened, "report"))  # type: ignore[arg-type]
@@ -154,7 +154,7 @@ def test_the_app_saves_what_is_on_screen(app: App, pictures: Path, uploads: Path
     assert [np.float32(row["weight"]) for row in mine] == weights.ravel().tolist()
     assert float(mine[0]["x1"]) == 40.0  # 320 pixels in 8 columns
     made = Opened(browser, kept["html"], 900)
-    made.page.get_by_role("button", name="left", exact=True).click()
+    made.page.locator("#viewer .vd-word").nth(4).click()
     made.page.wait_for_selector("#viewer[data-drawn='0:4:-1:-1']")
     assert not made.faults
     made.context.close()

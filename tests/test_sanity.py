@@ -157,8 +157,10 @@ def test_the_random_copy_leaves_the_model_alone(backend: Backend, picture: Image
     assert not np.allclose(random.weights, said.weights)
     assert [word.text for word in random.words] == [word.text for word in said.words]
     assert copied.info.name != engine.info.name and copied.info.revision != engine.info.revision
-    twin = engine.randomised(seed=2).explain(photo, caption)[0]
+    (twin,), (checked,) = engine.explain_randomised(photo, caption, [1], seed=2)
     assert np.array_equal(twin.weights, random.weights)
+    assert (checked.word, checked.source) == (1, "caption")
+    assert engine.explain_randomised(photo, caption)[1] == ()
 
 
 def test_a_family_without_random_copies_says_so() -> None:

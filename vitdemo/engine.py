@@ -78,6 +78,21 @@ class Engine:
         with self._lock:
             return Engine(self._backend.randomised(seed), self.config, self._lock)
 
+    def explain_randomised(self, picture: Picture, result: Caption | Answer | str,
+                           words: Sequence[int] = (), source: str = "", seed: int = 0
+                           ) -> tuple[tuple[Explanation, ...], tuple[Evidence, ...]]:
+        """`explain`, and the `evidence` of these words, by a `randomised` copy that goes
+        afterwards: what they give when the model has learned nothing.
+
+        Raises:
+            TaskError, TextError: see `randomised`, `explain` and `evidence`.
+        """
+        made = self.randomised(seed)
+        found = made.explain(picture, result)
+        if not (words and found):
+            return found, ()
+        return found, made.evidence(picture, result, source=source, words=words)
+
     @property
     def info(self) -> ModelInfo:
         """What the model is and can do."""

@@ -103,6 +103,7 @@ def draw(image: Image.Image, explanation: Explanation, weights: np.ndarray, top:
     """The picture with a map (K,) over it in colours from 0 (dark blue) to ``top`` (yellow).
 
     Regions that tile the picture are drawn smoothly between their middles, others as they lie.
+    ``image`` is the picture or a smaller copy of it.
     """
     values = _raster(explanation, weights / max(top, 1e-12), image.size)
     levels = np.clip(values.round(), 0, 255).astype(np.uint8)
@@ -120,9 +121,10 @@ def _raster(explanation: Explanation, values: np.ndarray, size: tuple[int, int])
         way = Image.Resampling.BICUBIC
     else:
         scale = RASTER / max(size)
+        boxes = explanation.boxes * np.tile(np.array(size) / explanation.picture_size, 2) * scale
         shape = (max(1, round(size[1] * scale)), max(1, round(size[0] * scale)))
         small, covers = np.zeros(shape), np.zeros(shape)
-        for value, box in zip(values, explanation.boxes * scale, strict=True):
+        for value, box in zip(values, boxes, strict=True):
             x0, y0, x1, y1 = box.round().astype(int)
             here = (slice(y0, max(y1, y0 + 1)), slice(x0, max(x1, x0 + 1)))
             small[here] += value

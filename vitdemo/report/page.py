@@ -10,7 +10,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -154,11 +154,7 @@ def _thumbnails(picture: Picture, one: Explanation, top: float) -> list[str]:
     """A small map of each word as a data URL, all on one scale from 0 to ``top``."""
     small = picture.image.copy()
     small.thumbnail((THUMB, THUMB), reducing_gap=2.0)
-    factor = small.width / max(1, one.picture_size[0])
-    shrunk = replace(one, boxes=(one.boxes * factor).astype(one.boxes.dtype),
-                     picture_size=small.size)
-    return [viewer.data_url(draw(small, shrunk, weights, top), THUMB)
-            for weights in one.mean_map()]
+    return [viewer.data_url(draw(small, one, weights, top), THUMB) for weights in one.mean_map()]
 
 
 def _caveats() -> str:

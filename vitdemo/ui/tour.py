@@ -51,18 +51,18 @@ def build_tour(context: Context) -> None:
     visit = gr.State(Visit())
     with gr.Column(elem_classes="vt-tour"):
         words = clickable_html(heading(0), elem_id="tour-top")
-        with gr.Row(elem_id="tour-choose") as choose:
+        with gr.Column(elem_id="tour-choose") as choose:
             examples = clickable_html(thumbnails(context.examples, "Choose a photograph"),
                                       elem_id="tour-examples")
             language = gr.Radio([(LANGUAGES.get(code, code), code) for code in languages],
                                 value=languages[0], label="Language", elem_id="tour-language",
                                 visible=len(languages) > 1)
+        chosen = clickable_html(elem_id="tour-words", visible=False)
+        found = gr.HTML(apply_default_css=False, elem_id="tour-found")
         view = gr.HTML(value={"hint": "Choose a photograph to begin."},
                        html_template='<div class="vd-viewer"></div>',
                        css_template=viewer.styles(), js_on_load=viewer.script() + MOUNT,
                        apply_default_css=False, elem_id="tour-view")
-        chosen = clickable_html(elem_id="tour-words", visible=False)
-        found = gr.HTML(apply_default_css=False, elem_id="tour-found")
         with gr.Row(elem_id="tour-move"):
             back = gr.Button("Back", elem_id="tour-back", interactive=False)
             forth = gr.Button("Next", variant="primary", elem_id="tour-next", interactive=False)
@@ -146,6 +146,8 @@ def waiting(step: int) -> list[Any]:
 def shown(step: int, found: Found) -> list[Any]:
     """The outputs when a step is done."""
     other = chips(found.words, "Try it for another word") if found.words else ""
+    other = other.replace(f'data-index="{found.word}"',
+                          f'data-index="{found.word}" aria-pressed="true"')
     label = '<p class="vt-hint">Try it for another word:</p>'
     return [gr.skip(), gr.skip(), gr.update(value=found.payload or {}, visible=bool(found.payload)),
             gr.update(value=label + other, visible=bool(other)),
