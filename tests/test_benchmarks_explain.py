@@ -93,4 +93,5 @@ def test_the_change_of_word_is_seen_in_the_page() -> None:
     found = explain.change_of_word({"made up": maps}, picture, rounds=1)["made up"]
     assert found["clicks"] == len(maps.words) == 15
     assert 0 < found["drawn"] <= found["drawn_max"] < 2000
+    assert 0 < found["work"] < 2000
     assert found["drawn"] <= found["shown"] <= found["shown_max"] < 4000
