@@ -69,9 +69,14 @@ def borrow_gpu(engine: Any, gpu: Callable[..., Any]) -> None:
     ZeroGPU runs such a call in a process of its own, so the calls are cut where only plain records
     go in and out; what lasts (galleries, sessions) stays here.
     """
+    def borrowing(method: Callable[..., Any]) -> Callable[..., Any]:
+        run = gpu(method)
+        # Nobody can be told of progress there: a callback does not cross processes.
+        return lambda *args, progress=None, **settings: run(*args, **settings)
+
     for name in ("ask", "match", "explain", "explain_randomised", "evidence", "what_if",
                  "picture_share", "embed_pictures", "embed_texts"):
-        setattr(engine, name, gpu(getattr(engine, name)))
+        setattr(engine, name, borrowing(getattr(engine, name)))
     stream = engine.stream
 
     @gpu

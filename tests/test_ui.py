@@ -205,7 +205,7 @@ def test_sentences_are_buttons_only_where_they_lead_to_maps() -> None:
     ranked = [Match("a <b>", 0.9, 0.0), Match("c", 0.1, 0.0)]
     plain, chosen = match_bars(ranked), match_bars(ranked, 1)
     assert "<button" not in plain and "data-index" not in plain
-    assert chosen.count('<button type="button"') == 2 and "<b>" not in chosen
+    assert chosen.count("<button") == 2 and "<b>" not in chosen
     assert chosen.index('aria-pressed="false"') < chosen.index('aria-pressed="true"')
 
 

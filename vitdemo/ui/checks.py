@@ -5,6 +5,7 @@ a patch for the payload on screen (`vitdemo.viewer.patch`); answers to one reque
 losing one on the way costs nothing.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ from vitdemo.attention.methods import METHODS
 from vitdemo.engine import Engine
 from vitdemo.errors import TextError
 from vitdemo.preprocess import Picture
+from vitdemo.records import Evidence
 from vitdemo.ui.desk import Desk, Result, add_method
 from vitdemo.ui.parts import MODEL, Context, guarded, read_picture
+from vitdemo.ui.watch import Tell, watched
 
 Patch = dict[str, Any]
 
@@ -38,23 +41,32 @@ def follow_up(engine: Engine, desk: Desk, photo: Picture) -> Iterator[Patch]:
         result.shares[share.source] = share
     yield result.evidence_patch(busy=True)
     for one in reversed(result.maps):  # the answer before its question
-        for _ in _chunks(engine, photo, result, one.source, one.method):
+        for message in _chunks(engine, photo, result, one.source, one.method):
             if desk.result is not result:
                 return
-            yield result.evidence_patch(busy=True)
+            yield result.evidence_patch(message, busy=True)
     yield result.evidence_patch()
 
 
-def _chunks(engine: Engine, photo: Picture, result: Result, source: str,
-            method: str) -> Iterator[None]:
-    """Compute the evidence that is missing of one text, a few words at a time."""
+def _chunks(engine: Engine, photo: Picture, result: Result, source: str, method: str,
+            words: Sequence[int] | None = None) -> Iterator[str]:
+    """Compute the evidence that is missing of one text, a few words at a time; yields how far it
+    is after each part and, in a slow one, every few seconds."""
     count = next(len(one.words) for one in result.maps if one.source == source)
-    missing = [word for word in range(count) if (source, method, word) not in result.evidence]
+    missing = [word for word in (range(count) if words is None else words)
+               if (source, method, word) not in result.evidence]
     for first in range(0, len(missing), CHUNK):
-        for found in engine.evidence(photo, result.said, method=method, source=source,
-                                     words=missing[first:first + CHUNK]):
+        part = missing[first:first + CHUNK]
+        compute = functools.partial(_evidence, engine, photo, result, source, method, part)
+        for found in (yield from watched(compute)):
             result.evidence[source, method, found.word] = found
-        yield
+        yield f"Checked {first + len(part)} of {len(missing)} maps …"
+
+
+def _evidence(engine: Engine, photo: Picture, result: Result, source: str, method: str,
+              words: Sequence[int], tell: Tell) -> tuple[Evidence, ...]:
+    return engine.evidence(photo, result.said, method=method, source=source, words=words,
+                           progress=tell)
 
 
 def serve(engine: Engine, desk: Desk, photo: Picture,
@@ -72,14 +84,12 @@ def serve(engine: Engine, desk: Desk, photo: Picture,
         raise TextError(UNKNOWN)
     name = detail.get("name")
     if name == "check":
-        word = _whole(detail.get("word"))
-        for found in engine.evidence(photo, result.said, method=method, source=source,
-                                     words=[word]):
-            result.evidence[source, method, found.word] = found
+        for message in _chunks(engine, photo, result, source, method, [_whole(detail.get("word"))]):
+            yield result.evidence_patch(message, busy=True)
         yield result.evidence_patch()
     elif name == "check_all":
-        for _ in _chunks(engine, photo, result, source, method):
-            yield result.evidence_patch(busy=True)
+        for message in _chunks(engine, photo, result, source, method):
+            yield result.evidence_patch(message, busy=True)
         yield result.evidence_patch()
     elif name == "matter":
         yield _matter(engine, photo, result, source, method, detail)

@@ -155,7 +155,7 @@ def compared(engines: Sequence[Engine], photos: Sequence[Picture],
             raise TaskError(f"{engine.info.name} had nothing to say, so there is nothing to "
                             "compare. Write a sentence of your own.")
         sides.append({**viewer.payload(_dressed(maps, text), photo, engine.info.name),
-                      "name": name})
+                      "name": name, "asks": []})  # nothing here is on a desk to be checked
     return {"left": sides[0], "right": sides[1]}
 
 
