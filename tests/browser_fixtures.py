@@ -1,13 +1,12 @@
 """A real Chromium, and the app served to it on a model whose maps are known (`fake_engine`)."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser_app import App, playwright
+from chromium import browser
 from fake_engine import planted_engine
 from PIL import Image
 
@@ -16,25 +15,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import CheckpointError
 from vitdemo.ui import Settings, build_ui, launch_settings
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-def chromium_path() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        pytest.fail("no Chromium was found: install the package chromium, name one in the "
-                    "variable CHROMIUM, or leave these tests out with -m 'not browser'")
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    """Chromium without a window."""
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium_path(), args=FLAGS)
-        yield opened
-        opened.close()
+__all__ = ["browser"]  # a fixture
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,12 @@ class VdBoard {
   refresh() {
     const look = this.look();
     this.element.hidden = !look;
-    if (!look || !this.element.open) return;
+    clearTimeout(this.timer); // many small maps: only once the large one is drawn
+    if (look && this.element.open) this.timer = setTimeout(() => this.draw(look), 0);
+  }
+
+  draw(look) {
+    if (!this.viewer.now) return;
     const { text, word, layer, head } = this.viewer.now;
     const focused = this.grid.contains(document.activeElement)
       ? document.activeElement.dataset.head : null;
@@ -121,10 +126,16 @@ class VdMethods {
   }
 
   refresh() {
+    const looks = Object.values(this.viewer.now.text.looks);
+    this.element.hidden = looks.length < 2;
+    clearTimeout(this.timer);
+    if (looks.length > 1 && this.element.open) this.timer = setTimeout(() => this.draw(), 0);
+  }
+
+  draw() {
+    if (!this.viewer.now) return;
     const { text, look, word, layer, head } = this.viewer.now;
     const looks = Object.values(text.looks);
-    this.element.hidden = looks.length < 2;
-    if (looks.length < 2 || !this.element.open) return;
     const shares = looks.map((one) => {
       const map = one === look ? vdMap(one, layer, head, word) : vdMap(one, -1, -1, word);
       const total = map.reduce((sum, value) => sum + value, 0);
@@ -176,7 +187,9 @@ class VdAbout {
     this.element.hidden = false;
     this.note.textContent = look.note;
     this.note.hidden = !look.note;
-    const gates = look.gates.map((gate, i) => `${look.layers[i]} ${gate.toFixed(2)}`);
+    const gates = look.gates.map((gate, i) => [look.layers[i], gate])
+      .filter(([, gate]) => Number.isFinite(gate))
+      .map(([layer, gate]) => `${layer} ${gate.toFixed(2)}`);
     const whole = !seen || (seen[0] <= 0 && seen[1] <= 0 && seen[2] >= look.width
       && seen[3] >= look.height);
     const facts = [`Way of looking: ${vdLabel(look)}.`, model ? `Model: ${model}.` : "",

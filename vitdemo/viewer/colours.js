@@ -52,7 +52,7 @@ const VD_COLOUR_NAMES = {
 
 // Ways to draw a map.
 const VD_STYLE_NAMES = {
-  heat: "Heat colours",
+  heat: "Heat",
   contour: "Contour lines",
   spotlight: "Spotlight",
 };

@@ -184,7 +184,8 @@ class VdDifference {
     const { opacity } = this.host.style;
     cells.forEach((value, i) => {
       const at = most > 0 ? value / most : 0;
-      pixels.data.set([...vdDiverging(at), Math.round(255 * opacity)], 4 * i);
+      const seen = opacity * (0.2 + 0.8 * Math.abs(at));
+      pixels.data.set([...vdDiverging(at), Math.round(255 * seen)], 4 * i);
     });
     canvas.getContext("2d").putImageData(pixels, 0, 0);
   }

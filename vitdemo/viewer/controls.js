@@ -1,10 +1,15 @@
 // The fields below the picture: which map is shown, and how it is drawn.
 
-/** A labelled list to choose from. */
+let vdFields = 0; // so many labels were tied to their lists
+
+/** A labelled list to choose from. The label does not hold the list, whose entries would else be
+ * part of its name. */
 function vdSelect(label, title, changed) {
-  const select = vdElement("select", { title });
+  vdFields += 1;
+  const select = vdElement("select", { title, id: `vd-field-${vdFields}` });
   select.addEventListener("change", () => changed(select.value));
-  const field = vdElement("label", { className: "vd-field" }, vdElement("span", {}, label), select);
+  const field = vdElement("div", { className: "vd-field" },
+    vdElement("label", { htmlFor: select.id }, label), select);
   return { field, select };
 }
 

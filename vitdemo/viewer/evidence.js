@@ -105,14 +105,14 @@ class VdEvidence {
     this.status = vdElement("span", { className: "vd-status", role: "status" });
     this.actions = vdElement("div", { className: "vd-actions" }, this.check, this.matter,
       ...viewer.looking.buttons, this.status);
-    this.numbers = vdDetails("numbers", "The numbers", () => {});
+    this.numbers = vdDetails("numbers", "The numbers", () => this.refresh());
     this.result = vdDetails("matter", "Does it matter?", () => viewer.showMarks());
     this.result.addEventListener("toggle", () => viewer.showMarks());
     this.result.open = true;
     this.always = vdElement("p", { className: "vd-always" });
     this.hide = vdCheck("Hide the regions that are hot for every word", (on) => {
       viewer.style.hide = on;
-      viewer.restyle("hide");
+      (viewer.host || viewer).restyle("hide");
     });
     this.element = vdElement("div", { className: "vd-evidence" }, this.share, this.always,
       this.hide.field, this.badge, this.actions, this.numbers, this.result);
@@ -154,7 +154,9 @@ class VdEvidence {
     this.badge.className = `vd-badge vd-${one ? one.verdict : "none"}`;
     this.badge.replaceChildren(...(one ? this.verdict(one, single) : [this.tally(all)]));
     this.numbers.hidden = !one;
-    if (one) this.numbers.replaceChildren(this.numbers.firstChild, ...vdNumbers(one));
+    if (one && this.numbers.open) {
+      this.numbers.replaceChildren(this.numbers.firstChild, ...vdNumbers(one));
+    }
     const missing = word >= 0 ? !one : all.filter(Boolean).length < text.words.length;
     this.check.hidden = !missing || !this.viewer.can(word >= 0 ? "check" : "check_all");
     this.check.textContent = word >= 0 ? "Check this map" : "Check every word";
@@ -170,7 +172,7 @@ class VdEvidence {
   verdict(one, single) {
     const [sign, label] = VD_VERDICTS[one.verdict] || ["", one.verdict];
     return [vdElement("span", { className: "vd-sign", ariaHidden: "true" }, sign),
-      vdElement("span", {}, vdElement("strong", {}, `${label}. `), one.sentence || "",
+      vdElement("span", {}, one.sentence || `${label}.`,
         single ? " This holds for the average of all layers and heads." : "")];
   }
 

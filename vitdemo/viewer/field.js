@@ -49,10 +49,11 @@ function vdSmooth(map, grid, boxes, width, height) {
   }
   const smooth = new Float32Array(height * width);
   for (let y = 0; y < height; y++) {
+    const [a, b, c, d] = down.taps.subarray(4 * y, 4 * y + 4);
+    const [p, q, r, s] = down.first.subarray(4 * y, 4 * y + 4).map((row) => row * width);
     for (let x = 0; x < width; x++) {
-      let sum = 0;
-      for (let n = 4 * y; n < 4 * y + 4; n++) sum += down.taps[n] * wide[down.first[n] * width + x];
-      smooth[y * width + x] = Math.min(top, Math.max(0, sum));
+      const sum = a * wide[p + x] + b * wide[q + x] + c * wide[r + x] + d * wide[s + x];
+      smooth[y * width + x] = sum < 0 ? 0 : sum > top ? top : sum;
     }
   }
   return smooth;

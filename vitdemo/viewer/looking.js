@@ -192,7 +192,10 @@ class VdLooking {
     this.title.hidden = !asked && !this.problem;
     this.more.hidden = true;
     this.title.textContent = this.problem || "";
-    if (!asked) return;
+    if (!asked) {
+      this.list.replaceChildren();
+      return;
+    }
     const box = this.box || Array.from(look.boxes.slice(4 * this.region, 4 * this.region + 4));
     const { area, shares } = vdBoxShares(look, weights, box);
     if (this.region >= 0) { // regions may overlap: a place is one of them, whole

@@ -1,7 +1,7 @@
 // Maps and saved pictures on a canvas. A "view" is { boxes, grid, width, height, style, colours,
 // opacity, squares }: boxes and size in pixels of the original.
 
-const VD_FINE = 384; // longest side on which a smooth map is worked out, in pixels
+const VD_FINE = 256; // longest side on which a smooth map is worked out, in pixels
 const VD_LINES = [0.2, 0.4, 0.6, 0.8]; // of the scale's upper end: where contour lines run
 
 /** The rectangle that a full grid covers, on a canvas of the given size. */
@@ -27,6 +27,7 @@ function vdPaint(context, width, height, map, top, view) {
   context.clearRect(0, 0, width, height);
   context.globalAlpha = view.opacity;
   if (view.style === "contour") {
+    context.globalAlpha = Math.min(1, 1.5 * view.opacity); // thin lines need more of it
     vdPaintLines(context, width, height, map, top, view);
     if (view.squares) vdPaintGrid(context, width, height, view);
   } else if (view.grid[0] > 0 && !view.squares) {
@@ -39,9 +40,12 @@ function vdPaint(context, width, height, map, top, view) {
     const pixels = new ImageData(patch.width, patch.height);
     const target = new Uint32Array(pixels.data.buffer);
     const source = new Uint32Array(lut.buffer);
-    for (let i = 0; i < smooth.length; i++) target[i] = source[shade(smooth[i])];
+    const scale = top > 0 ? 255 / top : 0;
+    for (let i = 0; i < smooth.length; i++) {
+      const level = smooth[i] * scale + 0.5; // rounds, as `shade` does
+      target[i] = source[level > 255 ? 255 : level | 0];
+    }
     patch.getContext("2d").putImageData(pixels, 0, 0);
-    context.imageSmoothingQuality = "high";
     context.drawImage(patch, x, y, w, h);
   } else {
     vdPaintBoxes(context, width, height, map, shade, lut, view);

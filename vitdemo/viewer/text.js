@@ -11,6 +11,8 @@ const VD_SCALE_HINT = "Share of the attention on one region; the scale is the sa
 
 const VD_STRETCHED_HINT = "Share of the attention on one region; the scale is this word's own.";
 
+const VD_LINES_HINT = " Lines run at 20, 40, 60 and 80% of the scale.";
+
 const VD_UNSURE = 0.25; // below this probability a word is marked
 
 const VD_LAYER_HINT = "A layer is one step of the model; in each layer several heads look at the "

@@ -196,6 +196,7 @@ class VdViewer {
     else {
       this.showScale();
       this.showMarks();
+      this.point(null);
       this.paint();
     }
   }
@@ -335,7 +336,8 @@ class VdViewer {
     const region = event && text && this.texts.length
       ? vdRegionAt(look.boxes, ...this.place(event)) : -1;
     this.mark.hidden = region < 0 || !(top > 0);
-    this.readout.textContent = this.style.stretch ? VD_STRETCHED_HINT : VD_SCALE_HINT;
+    this.readout.textContent = (this.style.stretch ? VD_STRETCHED_HINT : VD_SCALE_HINT)
+      + (this.style.style === "contour" ? VD_LINES_HINT : "");
     for (const each of this.texts) {
       for (const button of each.buttons) button.style.removeProperty("--vd-heat");
     }

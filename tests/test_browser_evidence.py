@@ -1,0 +1,230 @@
+"""Methods, evidence and requests: what the viewer shows of them and what it asks for."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from viewer_page import (
+    TEXT,
+    Page,
+    evidence,
+    explanation,
+    page,
+    photograph,
+    random_maps,
+    share,
+    what_if,
+)
+
+from vitdemo import viewer
+from vitdemo.attention.faithfulness import agreement, always_on
+
+pytest_plugins = ["chromium"]  # its browser
+pytestmark = pytest.mark.browser
+__all__ = ["page"]  # a fixture
+
+ONE = explanation(random_maps(layers=2, heads=2))
+OTHER = explanation(random_maps(seed=5), method="rollout")
+
+
+def payload(**additions: Any) -> dict[str, Any]:
+    return viewer.payload([ONE], photograph(), "planted", **additions)
+
+
+def patch(**additions: Any) -> dict[str, Any]:
+    return {"patch": viewer.patch([ONE], **additions)}
+
+
+def options(page: Page, label: str) -> list[str]:
+    field = page.page.get_by_label(label, exact=True)
+    return list(field.locator("option").all_inner_texts())
+
+
+def test_a_method_is_chosen_and_brings_its_own_layers(page: Page) -> None:
+    page.mount(payload(others=[OTHER]))
+    page.word("dog")
+    layers = page.page.get_by_label("Layer", exact=True)
+    layers.select_option(label="Step 2")
+    page.page.wait_for_selector("#v[data-drawn='0:1:1:-1'][data-method='cross-attention']")
+    page.page.get_by_label("Way of looking").select_option("rollout")
+    page.page.wait_for_selector("#v[data-drawn='0:1:-1:-1'][data-method='rollout']")
+    assert not layers.is_visible()  # it has one layer
+    best = int(OTHER.mean_map()[1].argmax())
+    found = page.page.evaluate("window.v.state()")
+    assert found == {"source": "caption", "word": 1, "method": "rollout", "layer": -1, "head": -1}
+    assert json.loads(page.page.get_attribute("#v", "data-chosen") or "") == found
+    shown = page.page.evaluate(
+        """(text) => { const look = vdUnpackText(text).looks.rollout;
+        const map = vdMap(look, -1, -1, 1); return map.indexOf(Math.max(...map)); }""",
+        viewer.texts([ONE], others=[OTHER])[0])
+    assert shown == best
+    page.page.get_by_label("Way of looking").select_option("cross-attention")
+    page.page.wait_for_selector("#v[data-drawn='0:1:1:-1']")  # the layer is remembered
+
+
+def test_more_ways_are_asked_for_and_arrive_without_moving_the_choice(page: Page) -> None:
+    page.mount({**payload(), "id": "one"})
+    page.word("red")
+    page.page.get_by_label("Style").select_option(label="Contour lines")
+    page.button("More ways to look").click()
+    ((name, detail),) = page.asked()
+    assert name == "methods" and detail["source"] == "caption" and detail["id"] == "one"
+    assert not detail["method"]  # all of them
+    assert page.button("More ways to look").is_disabled()
+    page.update({"id": "one", "patch_message": "Computing: rollout …", "patch_busy": True})
+    assert page.text(".vd-status") == "Computing: rollout …"
+    page.update({"id": "another", **patch(others=[OTHER])})  # of a result that is gone
+    assert not page.page.get_by_label("Way of looking").is_visible()
+    page.update({"id": "one", **patch(others=[OTHER])})
+    assert len(options(page, "Way of looking")) == 2
+    assert not page.button("More ways to look").is_visible()
+    assert page.page.locator(".vd-word").nth(4).get_attribute("aria-pressed") == "true"
+    assert page.page.get_by_label("Style").input_value() == "contour"
+    assert page.page.get_attribute("#v", "data-method") == "cross-attention"
+
+
+def test_a_way_that_is_still_to_be_worked_out_can_be_chosen(page: Page) -> None:
+    page.mount({**payload(), "methods": [["cross-attention", "Plain"], ["rollout", "Rolled"]]})
+    page.page.get_by_label("Way of looking").select_option("rollout")
+    assert page.asked()[0][1]["method"] == "rollout"
+    page.update(patch(others=[OTHER]))
+    page.page.wait_for_selector("#v[data-method='rollout']")
+
+
+def test_a_saved_report_has_no_buttons_that_need_the_model(page: Page) -> None:
+    page.mount(payload(others=[OTHER], evidence=[evidence(1)]), ask=False)
+    page.word("a")
+    for name in ("More ways to look", "Check this map", "Check every word", "Does it matter?"):
+        assert not page.button(name).is_visible()
+    page.word("dog")
+    assert "much more than chance" in page.text(".vd-badge")
+
+
+def test_the_badge_and_its_numbers(page: Page) -> None:
+    page.mount(payload())
+    page.word("dog")
+    assert not page.page.locator(".vd-badge").is_visible()
+    page.button("Check this map").click()
+    (asked,) = page.asked()
+    assert asked[0] == "check" and asked[1]["word"] == 1
+    assert asked[1]["method"] == "cross-attention"
+    page.update(patch(evidence=[evidence(1), evidence(2, "chance")]))
+    assert page.text(".vd-badge").startswith("✓") and "more than chance" in page.text(".vd-badge")
+    assert not page.button("Check this map").is_visible()
+    assert not page.page.locator(".vd-table").is_visible()
+    page.page.get_by_text("The numbers", exact=True).click()
+    cells = page.page.locator(".vd-table tbody tr").all_inner_texts()
+    assert [row.split()[-2:] for row in cells] == [["0.325", "0.575"], ["0.450", "0.450"],
+                                                   ["0.410", "0.470"]]
+    points = page.page.get_attribute(".vd-curve", "points") or ""
+    xs, ys = np.array([pair.split(",") for pair in points.split()], float).T
+    assert xs.tolist() == [40, 135, 230] and ys[0] < ys[1] < ys[2]  # falls from left to right
+    level = float(page.page.get_attribute(".vd-random", "y1") or 0)
+    scale = (108 - ys[0]) / 0.8  # pixels for a probability of 1
+    assert level == pytest.approx(108 - 0.45 * scale, abs=0.1)  # the mean of the random orders
+    page.page.get_by_label("Layer", exact=True).select_option(label="Step 1")
+    assert "average of all layers and heads" in page.text(".vd-badge")
+    page.word("and")
+    assert page.text(".vd-badge").startswith("○")
+    page.page.locator(".vd-all").click()
+    assert "2 maps checked" in page.text(".vd-badge")
+    assert "well supported: 1" in page.text(".vd-badge")
+    page.button("Check every word").click()
+    assert page.asked()[-1][0] == "check_all"
+
+
+@pytest.mark.parametrize("verdict", ["strong", "some", "chance", "worse", "language"])
+def test_every_verdict_is_told_by_words_and_a_sign(page: Page, verdict: str) -> None:
+    page.mount(payload(evidence=[evidence(1, verdict)]))
+    page.word("dog")
+    sign, words = page.text(".vd-badge").split("\n", 1)
+    assert len(sign.strip()) == 1 and len(words.split()) > 4
+
+
+def test_does_it_matter(page: Page) -> None:
+    page.mount(payload())
+    page.word("dog")
+    page.button("Does it matter?").click()
+    assert page.asked()[0][0] == "matter" and page.asked()[0][1]["word"] == 1
+    page.update(patch(matter=what_if(1)))
+    result = page.text(".vd-matter")
+    assert "a cat" in result and TEXT in result
+    assert "80% → 20%" in result and "80% → 75%" in result and "It matters" in result
+    (hidden,) = page.paths("hidden")
+    sides = hidden.count("M")
+    assert sides == 6  # two cells side by side: the border between them is not drawn
+    assert page.paths("random")
+    page.word("and")
+    assert not page.paths("hidden") and not page.page.locator(".vd-matter").is_visible()
+
+
+def test_an_error_is_a_sentence_beside_the_buttons(page: Page) -> None:
+    page.mount(payload())
+    page.word("dog")
+    page.button("Check this map").click()
+    page.update({"patch_message": "This result is no longer on the screen."})
+    assert page.text(".vd-status") == "This result is no longer on the screen."
+    assert page.button("Check this map").is_enabled()
+    page.update({"patch": [{"source": "caption", "text": "another text", "evidence": {
+        "cross-attention": [{"verdict": "strong", "sentence": "Wrong."}] * 6}}]})
+    assert not page.page.locator(".vd-badge").is_visible()  # it was of another text
+
+
+def test_words_said_anyway_are_marked(page: Page) -> None:
+    page.mount(payload(shares=[share(anyway=(0, 3))]))
+    marked = page.page.locator(".vd-word.vd-anyway")
+    assert marked.all_inner_texts() == ["a", "a"]
+    assert "without the picture" in (marked.first.get_attribute("title") or "")
+    assert "small ring" in page.text(".vd-hint")
+    assert page.text(".vd-share") == (
+        "Words the model would have said without the picture: “a”, “a”.")
+    page.word("dog")
+    assert "90% with the picture" in page.text(".vd-share")
+
+
+def test_regions_that_are_always_hot_can_be_hidden(page: Page) -> None:
+    maps = random_maps()[0, 0]
+    maps[:, 3] = 0.5
+    one = explanation(maps)
+    assert always_on(one) == (3,)
+    page.mount(viewer.payload([one], photograph()))
+    page.word("dog")
+    assert page.text(".vd-always").startswith("1 region (in the upper right) is hot for every word")
+    assert "in the upper right" in page.text(".vd-summary")
+    page.page.get_by_label("Hide the regions that are hot for every word").check()
+    assert page.text(".vd-always").startswith("Hidden: 1 region")
+    assert "of the rest" in page.text(".vd-always")
+    assert "the rest of its attention" in page.text(".vd-summary")
+    assert page.paths("always") == ["M120 0L160 0M120 40L160 40M120 0L120 40M160 0L160 40"]
+    rest = maps[1].copy()
+    rest[3] = 0
+    shares = page.page.evaluate(
+        """(text) => { const look = vdUnpackText(text).looks[text.method];
+        const { weights } = vdReduce(look, -1, -1, true);
+        return vdBoxShares(look, weights, [0, 0, 80, 120]).shares; }""",
+        viewer.texts([one])[0])
+    left = np.isin(np.arange(12) % 4, (0, 1))
+    assert shares[1] == pytest.approx(rest[left].sum() / rest.sum(), abs=1e-3)
+
+
+def test_methods_side_by_side_agree_as_python_says(page: Page) -> None:
+    page.mount(payload(others=[OTHER]))
+    page.word("dog")
+    page.page.get_by_text("Ways of looking, side by side", exact=True).click()
+    thumbs = page.page.locator(".vd-methods .vd-thumb")
+    thumbs.nth(1).wait_for()
+    value = float(agreement(ONE, OTHER)[1])
+    assert f"{value:.2f}" in thumbs.nth(1).inner_text()
+    assert "chosen" in thumbs.nth(0).inner_text()
+    thumbs.nth(0).focus()
+    page.page.keyboard.press("ArrowRight")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_selector("#v[data-method='rollout']")
+
+
+def test_ranks_share_ties_and_flat_maps_agree_with_nothing(page: Page) -> None:
+    ranks = page.page.evaluate("Array.from(vdRanks([3, 1, 3, 2]))")
+    assert ranks == [2.5, 0, 2.5, 1]
+    assert page.page.evaluate("vdSpearman([1, 1, 1], [1, 2, 3])") == 0
+    assert page.page.evaluate("vdSpearman([1, 5, 9], [9, 2, 1])") == pytest.approx(-1)
