@@ -249,7 +249,7 @@ def test_a_word_is_as_probable_whatever_the_method(backend, features):
 
 
 def test_an_unknown_method_is_refused(backend, features):
-    with pytest.raises(ConfigError, match="'magic'; this model can explain by cross-attention, "):
+    with pytest.raises(ConfigError, match="'magic'; this model can explain by .*cross-attention, "):
         explain(backend, features[0], "caption", TEXTS[0], method="magic")
 
 
@@ -298,7 +298,7 @@ def test_a_very_long_sentence(backend, features):
 
 
 def test_an_empty_caption(backend, features):
-    for method in backend.info.methods[1:]:
+    for method in set(backend.info.methods) - {"cross-attention"}:
         (found,) = explain(backend, features[0], "caption", "", method=method)
         assert found.words == () and found.weights.shape[:3] == (1, 1, 0)
     (found,) = explain(backend, features[0], "caption", "")

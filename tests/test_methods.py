@@ -16,6 +16,7 @@ from vitdemo.attention.methods import (
     bounded,
     choose,
     explanation,
+    matched,
     normalised,
     over_words,
     rows_at_once,
@@ -309,3 +310,22 @@ def test_long_texts_go_in_several_passes():
     assert rows_at_once(10) > 1000
     assert rows_at_once(10**12) == 1
     assert rows_at_once(0) >= 1
+
+
+def test_matched_attention_is_what_a_loop_gives() -> None:
+    random = np.random.default_rng(0)
+    attention, match = random.random((2, 20)), random.random((2, 20))
+    found = matched(attention, match, (4, 5))
+    for q in range(2):
+        grid = attention[q].reshape(4, 5)
+        for row in range(4):
+            for column in range(5):
+                near = grid[max(0, row - 1):row + 2, max(0, column - 1):column + 2]
+                wanted = near.mean() * match[q, 5 * row + column] ** 0.5
+                assert found[q, 5 * row + column] == pytest.approx(wanted)
+
+
+def test_matched_attention_of_few_regions_or_no_grid_is_not_blended() -> None:
+    attention = np.array([[0.0, 1.0, 2.0]])
+    assert matched(attention, np.array([[1.0, 4.0, 0.0]]), (0, 0)).tolist() == [[0.0, 2.0, 0.0]]
+    assert not matched(np.zeros((1, 3)), np.ones((1, 3)), (1, 3)).any()

@@ -240,7 +240,8 @@ def test_word_region_is_the_heads_own_map(backend, features):
         maps = []
         for number in ids:
             cosine = head.regions(features.data)[0] @ head.words(torch.tensor(number))
-            maps.append((cosine / 0.04).softmax(0).detach().numpy())
+            blended = head._blend(cosine[None, :, None])[0, :, 0]
+            maps.append((blended / 0.04).softmax(0).detach().numpy())
         np.testing.assert_allclose(found.weights[0, 0, q], np.mean(maps, 0), atol=1e-5)
     assert len(explain(backend, features, "ask", ANSWER, "word-region")) == 2
 
@@ -251,13 +252,14 @@ def test_methods_follow_what_the_model_has(tokenizer):
         return NativeBackend(model, tokenizer, name="x", revision="1",
                              placement=pick("cpu")).info.methods
 
-    assert methods() == ("cross-attention", "rollout", "relevancy", "grad-cam", "word-region")
+    assert methods() == ("matched-attention", "cross-attention", "rollout", "relevancy",
+                         "grad-cam", "word-region")
     assert methods(regions=False) == ("cross-attention", "rollout", "relevancy", "grad-cam")
     assert methods(fusion="linear") == ()
 
 
 def test_an_unknown_method_is_refused(backend, features):
-    with pytest.raises(ConfigError, match="method is 'magic'; this model can explain by cross-"):
+    with pytest.raises(ConfigError, match="method is 'magic'; this model can explain by matched-"):
         explain(backend, features, "caption", TEXT, "magic")
 
 

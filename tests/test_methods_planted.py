@@ -133,7 +133,7 @@ def test_every_method_points_at_the_only_place_that_can_count(planted, task):
     for place in (12, 0, planted.regions - 1):
         features = planted.features(place)
         for method in planted.backend.info.methods:
-            if method == "word-region" and place != 12:
+            if method in ("word-region", "matched-attention") and place != 12:
                 continue  # its regions are blended with their neighbours, differently at an edge
             found = planted.backend.explain(features, instruction="what is there?", text=word,
                                             language="en", task=task, method=method)

@@ -19,6 +19,7 @@ from vitdemo.records import Explanation, Word
 
 # Name -> what it is called on the screen.
 METHODS = {
+    "matched-attention": "Where it looked, at what looks like the word",
     "cross-attention": "Where it looked, layer by layer",
     "rollout": "Where it looked, through all layers",
     "relevancy": "Looks that made it choose the word",
@@ -28,6 +29,8 @@ METHODS = {
 }
 # One plain sentence on how the map was made.
 NOTES = {
+    "matched-attention": "Made from where the model looked for the word, all layers together, counted "
+                         "more where the picture looks like the word.",
     "rollout": "Made by following the attention through all layers: each layer passes on half of "
                "what it knew and half of what it looked at.",
     "relevancy": "Made from attention, counted only where looking more would have made the word "
@@ -41,6 +44,8 @@ NOTES = {
 }
 # What a word that was only read is measured by, as it has no probability of its own.
 READ_NOTES = {
+    "matched-attention": "Made from where the model looked for the word, all layers together, counted "
+                         "more where the picture looks like the word.",
     "question": " For a word of the question, what counts is how likely the answer is.",
     "text": " For a sentence to compare, what counts is how well it fits the picture.",
 }
@@ -105,13 +110,31 @@ def over_words(maps: np.ndarray, places: Sequence[Sequence[int]]) -> np.ndarray:
     return merged
 
 
+def matched(attention: np.ndarray, match: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Cross-attention counted more where the region looks like the word: float (Q, K).
+
+    ``attention`` (Q, K) is the mean over layers and heads; on a full grid above 3 x 3 each region
+    takes the mean over itself and its neighbours, as single regions are noisy. It is multiplied by the
+    square root of ``match`` (Q, K), the region head's map. Ours: neither alone points as well (see
+    docs/decisions.md).
+    """
+    rows, columns = grid
+    if min(rows, columns) > 3:  # on a smaller grid the window would wipe the map out
+        padded = np.pad(attention.reshape(-1, rows, columns), ((0, 0), (1, 1), (1, 1)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        inside = np.lib.stride_tricks.sliding_window_view(
+            np.pad(np.ones((rows, columns)), 1), (3, 3)).sum(axis=(2, 3))
+        attention = (windows.sum(axis=(3, 4)) / inside).reshape(attention.shape)
+    return np.asarray(attention * np.sqrt(match.clip(min=0)))
+
+
 def explanation(found: WordMaps, method: str, boxes: np.ndarray, grid: tuple[int, int],
                 picture_size: tuple[int, int], more: str = "") -> Explanation:
     """A method's maps as a record with one layer and one head; ``more`` is a sentence to add to the
     note. See `Explanation`."""
     clean = bounded(found.maps) if method in _SHARES else normalised(found.maps)
     note = NOTES[method]
-    if method not in (*_SHARES, "word-region"):
+    if method not in (*_SHARES, "word-region", "matched-attention"):
         note += READ_NOTES.get(found.source, "")
     note = f"{note} {more}".strip()
     return Explanation(

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vitdemo.attention.capture import capture_cross_attention
-from vitdemo.attention.methods import choose, explanation
+from vitdemo.attention.methods import WordMaps, choose, explanation, matched
 from vitdemo.attention.sanity import randomise
 from vitdemo.backends import native_methods
 from vitdemo.backends.base import Backend, PictureFeatures, Step
@@ -198,12 +198,24 @@ class NativeBackend(Backend):
         method = choose(method, self.info.methods)
         if method == "cross-attention":
             return self._cross_attention(features, instruction, text, language, task)
+        if method == "matched-attention":
+            return tuple(self._matched(features, one) for one in self._cross_attention(
+                features, instruction, text, language, task))
         vision = self.model.vision
         boxes = grid_boxes(vision.grid, features.size, vision.edges)
         return tuple(explanation(found, method, boxes, vision.grid, features.size)
                      for found in native_methods.word_maps(
                          self.model, self.tokenizer, features.data, instruction=instruction,
                          text=text, language=language, task=task, method=method))
+
+    def _matched(self, features: PictureFeatures, looked: Explanation) -> Explanation:
+        """The same words by matched-attention."""
+        match = native_methods.matching_regions(self.model, self.tokenizer, features.data,
+                                                looked.text)
+        found = WordMaps(looked.text, looked.source, looked.words,
+                         matched(looked.mean_map(), match, looked.grid), looked.word_probabilities)
+        return explanation(found, "matched-attention", looked.boxes, looked.grid,
+                           looked.picture_size)
 
     @torch.inference_mode()
     def _cross_attention(self, features: PictureFeatures, instruction: str, text: str,

@@ -37,7 +37,9 @@ from vitdemo.words import split_words
 def methods(model: VLM) -> tuple[str, ...]:
     """What this model's words can be explained by, the default first."""
     found = ("cross-attention", "rollout", "relevancy", "grad-cam")
-    return found if model.region_head is None else (*found, "word-region")
+    if model.region_head is None:
+        return found
+    return ("matched-attention", *found, "word-region")
 
 
 def self_weights(module: Any, args: tuple[Any, ...], _kwargs: dict[str, Any],
@@ -126,7 +128,8 @@ class Task:
 def word_maps(model: VLM, tokenizer: TextTokenizer, features: Tensor, *, instruction: str,
               text: str, language: str, task: str, method: str) -> list[WordMaps]:
     """The maps of each text that `Backend.explain` gives for the same arguments, in its order.
-    ``features`` is (1, N, C); ``method`` is one of `methods` but cross-attention."""
+    ``features`` is (1, N, C); ``method`` is one of `methods` but
+    cross-attention and matched-attention."""
     with outside_inference_mode():
         return _word_maps(model, tokenizer, features.clone(), instruction, text, language, task,
                           method)
@@ -196,25 +199,26 @@ def _written_rollout(task: Task) -> tuple[np.ndarray, tuple[float, ...]]:
 # The region head: no gradients, and no context, so that a word has the same map wherever it stands
 
 @torch.inference_mode()
-def _matching_regions(task: Task, text: str) -> np.ndarray:
-    """Maps (Q, K) of a text's words, from each token's own; see `vitdemo.models.regions`."""
-    ids = torch.tensor(task.tokenizer.pieces(text)[0], dtype=torch.long,
-                       device=task.features.device)
-    head = task.model.region_head
-    assert head is not None
-    maps = head.maps(task.features, ids)[0].cpu().numpy()  # (T, K)
-    return over_words(maps, [tokens for _, tokens in task.tokenizer.word_tokens(text)])
+def matching_regions(model: VLM, tokenizer: TextTokenizer, features: Tensor,
+                     text: str) -> np.ndarray:
+    """Maps (Q, K) of a text's words, from each token's own, on one picture's features (1, N, C);
+    see `vitdemo.models.regions`."""
+    ids = torch.tensor(tokenizer.pieces(text)[0], dtype=torch.long, device=features.device)
+    assert model.region_head is not None
+    maps = model.region_head.maps(features, ids)[0].cpu().numpy()  # (T, K)
+    return over_words(maps, [tokens for _, tokens in tokenizer.word_tokens(text)])
 
 
 def _read_regions(task: Task) -> np.ndarray:
-    return _matching_regions(task, task.read)
+    return matching_regions(task.model, task.tokenizer, task.features, task.read)
 
 
 @torch.inference_mode()
 def _written_regions(task: Task) -> tuple[np.ndarray, tuple[float, ...]]:
     words, z = task.model.encode_text(task.read_ids, task.read_mask)
     memory = task.memory(task.model.vision.tokens(task.features), words, z)
-    return _matching_regions(task, task.written), _chances(task, memory)
+    found = matching_regions(task.model, task.tokenizer, task.features, task.written)
+    return found, _chances(task, memory)
 
 
 # Words that were written

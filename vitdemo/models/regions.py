@@ -64,8 +64,14 @@ class RegionHead(nn.Module):
 
     def maps(self, features: Tensor, ids: Tensor,
              temperature: float = MAP_TEMPERATURE) -> Tensor:
-        """Where each token of ``ids`` (W,) is: (P, W, N), adding up to 1 over the regions."""
-        return (self.scores(features, ids).float() / temperature).softmax(-1)
+        """Where each token of ``ids`` (W,) is: (P, W, N), adding up to 1 over the regions.
+
+        The scores are blended once more before their softmax: the strongest single cell is often
+        off the thing, the middle of a strong neighbourhood seldom.
+        """
+        scores = self.scores(features, ids).float()
+        blended = self._blend(scores.transpose(1, 2)).transpose(1, 2)  # (P, W, N)
+        return (blended / temperature).softmax(-1)
 
     def presence(self, features: Tensor, ids: Tensor, temperature: float = 0.1) -> Tensor:
         """Log-odds (P, W) that a word belongs to a picture: its score where it scores best,

@@ -16,6 +16,7 @@ from vitdemo.records import Answer, Caption, Evidence, Explanation, PictureShare
 Said = Caption | Answer | str
 
 GONE = "This result is no longer on the screen. Run it again, then check it."
+RAW = "cross-attention"
 OTHER = "The picture has been changed since. Run it again on the new picture, then check it."
 
 
@@ -86,9 +87,11 @@ class Desk:
         if not maps:  # no word to explain
             return {**shown, "written": text or "The model had nothing to say."}
         result = Result(uuid.uuid4().hex[:12], photo.digest, said, maps, decoding, settings or {})
+        if RAW in engine.methods and maps[0].method != RAW:
+            add_method(engine, photo, result, RAW)  # its layers and heads cost next to nothing
         wanted, self.wanted = self.wanted, {}  # once: after that the person's own choice rules
         method = wanted.get("method", "")
-        if method in engine.methods and method != maps[0].method:
+        if method in engine.methods and method not in (maps[0].method, RAW):
             add_method(engine, photo, result, method)
         self.result = result
         info = engine.info
