@@ -11,10 +11,12 @@ from PIL import Image
 
 from vitdemo.engine import Engine
 from vitdemo.errors import TaskError
+from vitdemo.preprocess import open_picture
 from vitdemo.records import Caption, Explanation
 from vitdemo.report import CANNOT
 from vitdemo.ui import tour
-from vitdemo.ui.tour_steps import Tour, end
+from vitdemo.ui.tour_parts import end
+from vitdemo.ui.tour_steps import Tour, _random_badge
 from vitdemo.ui.tour_texts import LAST, STATIONS
 
 
@@ -71,6 +73,7 @@ def test_step_2_takes_the_word_that_the_picture_counted_for(path: Path) -> None:
     assert found.words[found.word] in ("left", "right")
     assert found.html.count("<figure>") == 3
     assert "much more than chance" in found.html
+    assert f'data-index="{found.word}" aria-pressed' in str(tour.shown(1, found))
     other = guide.step(1, path, "en", 1)
     assert other.word == 1 and "“cat”" in other.html
 
@@ -99,6 +102,18 @@ def test_step_5_sees_whether_the_maps_were_learned(path: Path) -> None:
     assert found.payload is not None and len(found.payload["texts"]) == 2
     same = planted_tour(stubborn=True).step(4, path, "en")
     assert "vt-doubt" in same.html and "hardly change" in same.html
+
+
+def test_the_random_copys_badge_is_not_about_language(path: Path) -> None:
+    """A copy that gives a word no probability at all does not "say it without the picture"."""
+    engine = Engine(Learned())
+    photo = open_picture(path)
+    caption = engine.caption(photo)
+    language, = engine.evidence(photo, caption, words=[0])
+    assert language.verdict == "language"
+    assert _random_badge(language) == "The picture makes no difference to this word."
+    strong, = engine.evidence(photo, caption, words=[4])
+    assert "much more than chance" in _random_badge(strong)
 
 
 def test_a_step_runs_once(path: Path) -> None:

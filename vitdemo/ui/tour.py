@@ -1,4 +1,4 @@
-"""The tab Tour: what attention is, and five ways to doubt it, on an example picture."""
+"""The tab Tour: what a map is, and four ways to doubt it, on an example picture."""
 
 import html
 from collections.abc import Iterator

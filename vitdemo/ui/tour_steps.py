@@ -21,7 +21,7 @@ from vitdemo.cache import LRU
 from vitdemo.engine import Engine
 from vitdemo.errors import TaskError
 from vitdemo.preprocess import open_picture
-from vitdemo.records import Caption, PictureShare
+from vitdemo.records import Caption, Evidence, PictureShare
 from vitdemo.ui.tour_parts import (
     Subject,
     anyway,
@@ -37,6 +37,7 @@ from vitdemo.ui.tour_texts import EMPTY, LAST
 from vitdemo.viewer.build import matter_sentence
 
 KEPT = 48  # findings that are kept: some hundred kilobytes each
+RARE = 0.01  # added to probabilities, so that a word that hardly comes up is not the chosen one
 SHORT = 3  # letters; the word that step 2 starts with has at least as many, where there is one
 
 
@@ -116,14 +117,16 @@ class Tour:
         return share
 
     def _chosen(self, subject: Subject, path: Path, language: str, word: int) -> int:
-        """The word asked for, or the one that the picture counted for most."""
+        """The word asked for, or the one that the picture made more likely by the largest factor.
+        """
         words = subject.words()
         if 0 <= word < len(words):
             return word
         share = self._share(subject, path, language)
-        drops = np.nan_to_num(np.subtract(share.probability, share.blank))
-        long = [len(one) >= SHORT or not one.isascii() for one in words]
-        return int(np.argmax(drops + (np.array(long) if any(long) else 0) * 2))
+        here, grey = (np.nan_to_num(values) + RARE for values in
+                      (np.array(share.probability), np.array(share.blank)))
+        long = np.array([len(one) >= SHORT or not one.isascii() for one in words])
+        return int(np.argmax(np.where(long | ~long.any(), here / grey, 0)))
 
     def _badge(self, subject: Subject, path: Path, language: str, word: int) -> str:
         found = self._once(f"evidence:{path}:{language}:{word}", lambda: self.engine.evidence(
@@ -188,9 +191,16 @@ class Tour:
                 + verdict(found.verdict == "changed", sanity.randomised_sentence(found))
                 + f"<dl><dt>Evidence for “{name}”, real model</dt><dd>{html.escape(badge)}</dd>"
                 f"<dt>Evidence for “{name}”, random copy</dt>"
-                f"<dd>{html.escape(evidence_sentence(checked[0]))}</dd></dl>"
+                f"<dd>{html.escape(_random_badge(checked[0]))}</dd></dl>"
                 + likeness(subject.words(), found.similarity))
         return Found(shown, says)
+
+
+def _random_badge(evidence: Evidence) -> str:
+    """The badge of a copy that has learned nothing; it gives every word about no probability."""
+    if evidence.verdict == "language":
+        return "The picture makes no difference to this word."
+    return evidence_sentence(evidence)
 
 
 def left_out(engine: Engine, task: str) -> str:

@@ -40,7 +40,7 @@ STATIONS = (
         "about what a model has learned. Some methods fail this check. (Adebayo and others "
         "thought of it in 2018.)")),
     Station("The end", "What a map can and cannot say", (
-        "You have seen what maps are, and five ways to doubt them. This is what stays:",)),
+        "You have seen what maps are, and four ways to doubt them. This is what stays:",)),
 )
 LAST = len(STATIONS) - 1
 
