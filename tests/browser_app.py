@@ -54,9 +54,7 @@ class App:
             "(view) => document.querySelector(`#${view} .vd-status`).textContent === ''", arg=view)
 
     def control(self, label: str) -> "playwright.Locator":
-        """The field with this label; the choices in a list are no part of its label here."""
-        named = f'label:has(> span:text-is("{label}")), label.vd-check:has-text("{label}")'
-        return self.page.locator("#describe-view").locator(named).locator("select, input")
+        return self.page.locator("#describe-view").get_by_label(label, exact=True)
 
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()

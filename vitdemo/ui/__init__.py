@@ -28,7 +28,7 @@ def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
     with gr.Blocks(title="vitdemo", analytics_enabled=False, delete_cache=CACHE) as blocks:
         gr.HTML(_header(context), apply_default_css=False)
         linked = gr.HTML("", apply_default_css=False, elem_id="linked")
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Describe", id="describe", interactive=context.can("caption")):
                 describe = build_describe(context)
             with gr.Tab("Ask", id="ask", interactive=context.can("ask")):

@@ -50,7 +50,7 @@ def build_search(context: Context) -> tuple[gr.Tabs, tuple[Place, ...]]:
     found = gr.State(None)  # (words searched for or "", hits) of the last search
     desk = gr.State(Desk())
     path = gr.State("")  # of the picture whose maps are on screen
-    with gr.Tabs() as inner:
+    with gr.Tabs(overflow_behavior="wrap") as inner:
         with gr.Tab("Find pictures", interactive=context.can("embed"), id="find"):
             with gr.Row(elem_classes="vt-columns"):
                 with gr.Column(scale=5, min_width=300):
