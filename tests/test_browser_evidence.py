@@ -50,6 +50,7 @@ def test_a_method_is_chosen_and_brings_its_own_layers(page: Page) -> None:
     page.page.get_by_label("Way of looking").select_option("rollout")
     page.page.wait_for_selector("#v[data-drawn='0:1:-1:-1'][data-method='rollout']")
     assert not layers.is_visible()  # it has one layer
+    assert "of its attention" in page.text(".vd-summary")
     best = int(OTHER.mean_map()[1].argmax())
     found = page.page.evaluate("window.v.state()")
     assert found == {"source": "caption", "word": 1, "method": "rollout", "layer": -1, "head": -1}
@@ -228,3 +229,14 @@ def test_ranks_share_ties_and_flat_maps_agree_with_nothing(page: Page) -> None:
     assert ranks == [2.5, 0, 2.5, 1]
     assert page.page.evaluate("vdSpearman([1, 1, 1], [1, 2, 3])") == 0
     assert page.page.evaluate("vdSpearman([1, 5, 9], [9, 2, 1])") == pytest.approx(-1)
+
+
+def test_a_method_that_shows_no_attention_does_not_speak_of_it(page: Page) -> None:
+    covered = explanation(random_maps(), method="occlusion")
+    page.mount(viewer.payload([covered], photograph()))
+    page.word("dog")
+    assert page.text(".vd-summary").startswith("For “dog” the map is strongest")
+    assert "of the map" in page.text(".vd-readout")
+    page.button("Draw a box").click()
+    assert "of the map for" in page.page.locator(".vd-shares li").first.inner_text()
+    assert "attention" not in page.text(".vd-summary") + page.text(".vd-shares")

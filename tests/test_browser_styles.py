@@ -1,5 +1,7 @@
 """How maps are drawn, the phone, and the comparison of two."""
 
+import base64
+
 import numpy as np
 import pytest
 from playwright.sync_api import Browser
@@ -13,13 +15,17 @@ pytestmark = pytest.mark.browser
 __all__ = ["page"]  # a fixture
 
 PIXELS = """(selector) => { const canvas = document.querySelector(selector);
-  const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width,
-    canvas.height); return { width, height, data: Array.from(data) }; }"""
+  const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  let text = ""; for (const byte of data) text += String.fromCharCode(byte);
+  return { width, height, data: btoa(text) }; }"""
 
 
 def pixels(page: Page, selector: str) -> np.ndarray:
+    """What is on a canvas: uint8 (height, width, 4)."""
     found = page.page.evaluate(PIXELS, selector)
-    return np.array(found["data"], np.uint8).reshape(found["height"], found["width"], 4)
+    plane = np.frombuffer(base64.b64decode(found["data"]), np.uint8)
+    return plane.reshape(found["height"], found["width"], 4)
 
 
 def halves(left: float, right: float, text: str = TEXT, **settings: object) -> object:

@@ -204,7 +204,7 @@ class VdLooking {
     const rest = hidden.length ? " (of the rest, without the hidden regions)" : "";
     this.title.textContent = this.region >= 0 ? "Which words looked at this place, "
       + `${vdPercent(area)} of the picture${rest}:`
-      : `How much of each word's attention falls into the box${rest}:`;
+      : `How much of each word's ${vdStuff(look)} falls into the box${rest}:`;
     const order = text.words.map((_, q) => q).sort((a, b) => shares[b] - shares[a] || a - b);
     const shown = this.all ? order : order.slice(0, VD_FIRST_WORDS);
     const full = this.box ? 1 : shares[order[0]] || 1; // one region holds little: compare there
@@ -223,7 +223,7 @@ class VdLooking {
     const { viewer } = this;
     const word = vdElement("strong", {}, vdWordOf(text, q));
     const button = vdElement("button", { type: "button", className: "vd-row" },
-      ...(this.box ? [`${vdPercent(share)} of the attention for “`, word,
+      ...(this.box ? [`${vdPercent(share)} of the ${vdStuff(viewer.now.look)} for “`, word,
         `” falls in ${vdPercent(area)} of the picture`] : [word, ` ${vdPercent(share)}`]));
     button.style.setProperty("--vd-share", `${((100 * share) / full).toFixed(1)}%`);
     button.dataset.word = q;

@@ -7,9 +7,17 @@ const VD_WHOLE = {
   text: "the whole sentence",
 };
 
-const VD_SCALE_HINT = "Share of the attention on one region; the scale is the same for every word.";
+/** What a map is made of: only some methods show attention itself. */
+function vdStuff(look) {
+  return ["cross-attention", "rollout"].includes(look.method) ? "attention" : "map";
+}
 
-const VD_STRETCHED_HINT = "Share of the attention on one region; the scale is this word's own.";
+/** What the scale below the picture says. */
+function vdScaleHint(look, style) {
+  return `Share of the ${look ? vdStuff(look) : "attention"} on one region; the scale is `
+    + `${style.stretch ? "this word's own" : "the same for every word"}.`
+    + (style.style === "contour" ? VD_LINES_HINT : "");
+}
 
 const VD_LINES_HINT = " Lines run at 20, 40, 60 and 80% of the scale.";
 
@@ -94,16 +102,18 @@ function vdSentences({ text, word, map, hidden = [] }) {
     return [hidden.length ? `${subject} the model looked nowhere else in the picture.`
       : `${subject} the model did not look at the picture.`];
   }
-  const rest = total < 0.995 && !hidden.length ? [`The picture got ${vdWhole(total)} of all its `
-    + "attention, the text the rest."] : [];
-  const attention = hidden.length ? "the rest of the attention" : "the attention";
+  const own = vdStuff(text) === "attention";
+  const rest = own && total < 0.995 && !hidden.length ? [`The picture got ${vdWhole(total)} of all `
+    + "its attention, the text the rest."] : [];
+  const what = own ? "its attention" : "the map";
+  const of = hidden.length ? `the rest of ${what}` : what;
   if (even) {
-    return [`${subject} the model looked about evenly over the whole picture: even the `
-      + `strongest ${vdWhole(area)} of it holds only ${vdWhole(share)} of ${attention}.`, ...rest];
+    const evenly = own ? "the model looked about evenly" : "the map lies about evenly";
+    return [`${subject} ${evenly} over the whole picture: even the strongest ${vdWhole(area)} of `
+      + `it holds only ${vdWhole(share)} of ${of.replace("its", "the")}.`, ...rest];
   }
-  return [`${subject} the model looked most ${place}: ${vdWhole(share)} of `
-    + `${attention.replace("the attention", "its attention")} lies in ${vdWhole(area)} of the `
-    + "picture.", ...rest];
+  return [`${subject} ${own ? "the model looked most" : "the map is strongest"} ${place}: `
+    + `${vdWhole(share)} of ${of} lies in ${vdWhole(area)} of the picture.`, ...rest];
 }
 
 /** How far two maps agree, in words, from Spearman's rank correlation. */

@@ -336,8 +336,7 @@ class VdViewer {
     const region = event && text && this.texts.length
       ? vdRegionAt(look.boxes, ...this.place(event)) : -1;
     this.mark.hidden = region < 0 || !(top > 0);
-    this.readout.textContent = (this.style.stretch ? VD_STRETCHED_HINT : VD_SCALE_HINT)
-      + (this.style.style === "contour" ? VD_LINES_HINT : "");
+    this.readout.textContent = vdScaleHint(look, this.style);
     for (const each of this.texts) {
       for (const button of each.buttons) button.style.removeProperty("--vd-heat");
     }
