@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -17,11 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from train.data import Question, Split, find_splits, read_split
+from train.figures import finish
 from train.metrics import caption_scores, caption_words, exact_match, retrieval_scores, vqa_score
 from train.predict import ModelPredictor, Predictor
 from vitdemo.config import Decoding
 from vitdemo.device import pick
-from vitdemo.errors import ConfigError, DataError, VitDemoError
+from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint
 
 LANGUAGES = ("en", "zh")
@@ -243,27 +243,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line where the input cannot be used."""
-    arguments = parser().parse_args(argv)
-    try:
-        if arguments.json is not None and arguments.json.is_dir():
-            raise DataError(f"--json {arguments.json} is a folder; give a file name.")
-        figures = run(arguments)
-        print(table(figures))
-        if arguments.json is not None:
-            _write_json(arguments.json, figures)
-    except VitDemoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _write_json(file: Path, figures: dict[str, Any]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{file} cannot be written: {error.strerror}. "
-                        "The figures stand above.") from error
+    return finish(parser().parse_args(argv), run, table)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ what a point drawn evenly over the picture gets on average, exactly.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -44,6 +43,7 @@ import numpy as np
 from tqdm import tqdm
 
 from train.coco import GroundedPicture, read_grounding
+from train.figures import finish
 from train.grounding import (
     Scorer,
     Target,
@@ -59,7 +59,7 @@ from vitdemo.attention.occlusion import occlusion
 from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import EngineConfig
-from vitdemo.errors import ConfigError, DataError, VitDemoError
+from vitdemo.errors import ConfigError, DataError
 from vitdemo.instructions import default_instruction
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Explanation
@@ -258,27 +258,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line where the input cannot be used."""
-    arguments = parser().parse_args(argv)
-    try:
-        if arguments.json is not None and arguments.json.is_dir():
-            raise DataError(f"--json {arguments.json} is a folder; give a file name.")
-        figures = run(arguments)
-        print(table(figures))
-        if arguments.json is not None:
-            _write_json(arguments.json, figures)
-    except VitDemoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _write_json(file: Path, figures: dict[str, Any]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{file} cannot be written: {error.strerror}. "
-                        "The figures stand above.") from error
+    return finish(parser().parse_args(argv), run, table)
 
 
 if __name__ == "__main__":

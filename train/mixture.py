@@ -26,7 +26,6 @@ from train.instructions import (
 )
 from vitdemo.tokens import TextTokenizer
 
-
 _LEAST = 8  # rows that must name a word before its place can be learnt
 _UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
 _NOTHING = {"yes", "no", "none", "0", "nothing"}

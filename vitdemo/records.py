@@ -162,7 +162,7 @@ VERDICTS = ("strong", "some", "chance", "worse", "language")
 
 @dataclass(frozen=True)
 class WhatIf:
-    """What the model says when a map's strongest regions are blurred, and the same number of others.
+    """What the model says with a map's strongest regions blurred, and with as many others.
 
     ``hidden`` and ``random`` are places of regions; ``before``, ``after`` and ``after_random`` the
     texts that it then writes; ``probability`` and its two companions the probability, 0..1, of the

@@ -29,8 +29,8 @@ METHODS = {
 }
 # One plain sentence on how the map was made.
 NOTES = {
-    "matched-attention": "Made from where the model looked for the word, all layers together, counted "
-                         "more where the picture looks like the word.",
+    "matched-attention": "Made from where the model looked for the word, all layers together, "
+                         "counted more where the picture looks like the word.",
     "rollout": "Made by following the attention through all layers: each layer passes on half of "
                "what it knew and half of what it looked at.",
     "relevancy": "Made from attention, counted only where looking more would have made the word "
@@ -44,8 +44,6 @@ NOTES = {
 }
 # What a word that was only read is measured by, as it has no probability of its own.
 READ_NOTES = {
-    "matched-attention": "Made from where the model looked for the word, all layers together, counted "
-                         "more where the picture looks like the word.",
     "question": " For a word of the question, what counts is how likely the answer is.",
     "text": " For a sentence to compare, what counts is how well it fits the picture.",
 }
@@ -114,9 +112,9 @@ def matched(attention: np.ndarray, match: np.ndarray, grid: tuple[int, int]) -> 
     """Cross-attention counted more where the region looks like the word: float (Q, K).
 
     ``attention`` (Q, K) is the mean over layers and heads; on a full grid above 3 x 3 each region
-    takes the mean over itself and its neighbours, as single regions are noisy. It is multiplied by the
-    square root of ``match`` (Q, K), the region head's map. Ours: neither alone points as well (see
-    docs/decisions.md).
+    takes the mean over itself and its neighbours, as single regions are noisy. It is multiplied by
+    the square root of ``match`` (Q, K), the region head's map. Ours: neither alone points as well
+    (see docs/decisions.md).
     """
     rows, columns = grid
     if min(rows, columns) > 3:  # on a smaller grid the window would wipe the map out
