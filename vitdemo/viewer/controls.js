@@ -1,12 +1,14 @@
 // The fields below the picture: which map is shown, and how it is drawn.
 
+// Each viewer of a page runs this file for itself, so a count alone would give ids twice.
+const VD_FIELDS = `vd-field-${Math.random().toString(36).slice(2, 10)}`;
 let vdFields = 0; // so many labels were tied to their lists
 
 /** A labelled list to choose from. The label does not hold the list, whose entries would else be
  * part of its name. */
 function vdSelect(label, title, changed) {
   vdFields += 1;
-  const select = vdElement("select", { title, id: `vd-field-${vdFields}` });
+  const select = vdElement("select", { title, id: `${VD_FIELDS}-${vdFields}` });
   select.addEventListener("change", () => changed(select.value));
   const field = vdElement("div", { className: "vd-field" },
     vdElement("label", { htmlFor: select.id }, label), select);
