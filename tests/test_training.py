@@ -164,7 +164,7 @@ def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,
     store = open_features(model, [row.path for row in rows], VIEWS[:1], tmp_path / "c", quiet=True)
     mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, [False])
     values = step_losses(model, mixture.draw(0), LossConfig())
-    assert set(values) == {"caption", "question", "contrastive", "match", "loss"}
+    assert set(values) == {"caption", "question", "contrastive", "match", "region", "look", "loss"}
     values["loss"].backward()
     without = [name for name, parameter in model.named_parameters()
                if parameter.grad is None and "backbone" not in name]

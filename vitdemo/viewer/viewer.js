@@ -145,6 +145,7 @@ class VdViewer {
 
   clear() {
     this.drawn = null;
+    cancelAnimationFrame(this.frame); // a map on its way to the next one has nowhere to go
     this.now = null;
     this.root.dataset.drawn = "";
     this.marks.replaceChildren();
