@@ -19,7 +19,7 @@ from vitdemo.records import Explanation, Word
 
 # Name -> what it is called on the screen.
 METHODS = {
-    "matched-attention": "Where it looked, at what looks like the word",
+    "matched-attention": "Where it looked, matched to the word",
     "cross-attention": "Where it looked, layer by layer",
     "rollout": "Where it looked, through all layers",
     "relevancy": "Looks that made it choose the word",
