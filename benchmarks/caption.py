@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.timing import interleaved, machine, ratio, table, write_json
+from benchmarks.timing import interleaved, keep, machine, print_tables, ratio
 from vitdemo.backends.base import Backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.device import pick
@@ -166,8 +166,7 @@ def blip_pass(backend: Any, picture: Image.Image) -> tuple[Callable[[], object],
 
 def native_pass(backend: Any, picture: Image.Image) -> tuple[Callable[[], object], ...]:
     """The same for our own model."""
-    from vitdemo.attention.capture import capture_cross_attention
-    from vitdemo.backends.native import _weights_of
+    from vitdemo.attention.capture import capture_cross_attention, own_weights
 
     decoder = backend.model.decoder
     crossings = [block.cross for block in decoder.blocks]
@@ -182,7 +181,7 @@ def native_pass(backend: Any, picture: Image.Image) -> tuple[Callable[[], object
 
     @torch.inference_mode()
     def on() -> Tensor:
-        with capture_cross_attention(crossings, _weights_of) as record:
+        with capture_cross_attention(crossings, own_weights) as record:
             decoder(ids, memory)
         return record.stacked()
 
@@ -268,15 +267,8 @@ def main() -> None:
     result = measure(given.repeats, model, given.beams)
     print(f"{TOKENS} tokens, {given.beams} beam(s), median of {given.repeats}; own model: "
           f"{result['own_model']}; {result['machine']}\n")
-    print(table(("ratio", "x"), [(name, f"{value:.3f}")
-                                 for name, value in result["ratios"].items()]), end="\n\n")
-    print(table(("way", "seconds", "spread"),
-                [(name, f"{value['median']:.3f}", f"{value['spread']:.0%}")
-                 for name, value in result["seconds"].items()]))
-    if result["machine"]["load"] > 1:
-        print("\nThe machine was busy: do not keep these numbers.")
-    if given.json:
-        write_json(given.json, result)
+    print_tables(result)
+    keep(result, given.json)
 
 
 if __name__ == "__main__":

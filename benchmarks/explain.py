@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 from benchmarks.caption import SHIPPED, example_picture
-from benchmarks.timing import interleaved, machine, ratio, table, write_json
+from benchmarks.timing import interleaved, keep, machine, print_tables, ratio, table
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.preprocess import Picture, grid_boxes, normalisation, open_picture, to_pixels
@@ -259,20 +259,13 @@ def main() -> None:
     result = measure(given.checkpoint, given.repeats, not given.no_browser)
     print(f"{result['model']}, {result['masked_pictures']} masked pictures, median of "
           f"{given.repeats}; {result['machine']}\n")
-    print(table(("ratio", "x"), [(name, f"{value:.3f}")
-                                 for name, value in result["ratios"].items()]), end="\n\n")
-    print(table(("way", "seconds", "spread"),
-                [(name, f"{value['median']:.3f}", f"{value['spread']:.0%}")
-                 for name, value in result["seconds"].items()]))
+    print_tables(result)
     if "milliseconds" in result:
         keys = ("drawn", "drawn_max", "shown", "shown_max", "first", "work")
         print("\n" + table(("change of word, ms", *(key.replace("_", ", ") for key in keys)),
                            [(name, *(f"{of[key]:.1f}" for key in keys))
                             for name, of in result["milliseconds"].items()]))
-    if result["machine"]["load"] > 1:
-        print("\nThe machine was busy: do not keep these numbers.")
-    if given.json:
-        write_json(given.json, result)
+    keep(result, given.json)
 
 
 if __name__ == "__main__":

@@ -118,3 +118,20 @@ def machine() -> dict[str, Any]:
 def write_json(path: str | Path, result: Mapping[str, Any]) -> None:
     """Save a benchmark's result."""
     Path(path).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def print_tables(result: dict[str, Any]) -> None:
+    """The ratios, then the seconds with their spread, of a result."""
+    print(table(("ratio", "x"), [(name, f"{value:.3f}")
+                                 for name, value in result["ratios"].items()]), end="\n\n")
+    print(table(("way", "seconds", "spread"),
+                [(name, f"{value['median']:.3f}", f"{value['spread']:.0%}")
+                 for name, value in result["seconds"].items()]))
+
+
+def keep(result: dict[str, Any], file: str) -> None:
+    """Warn of a busy machine, and write the result where ``file`` names one."""
+    if result["machine"]["load"] > 1:
+        print("\nThe machine was busy: do not keep these numbers.")
+    if file:
+        write_json(file, result)

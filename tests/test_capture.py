@@ -9,11 +9,10 @@ from PIL import Image
 from tiny_blip import save_tiny_blip
 from torch import Tensor, nn
 
-from vitdemo.attention.capture import attention_weights, capture_cross_attention
+from vitdemo.attention.capture import attention_weights, capture_cross_attention, own_weights
 from vitdemo.backends.blip import BlipBackend
 from vitdemo.backends.blip_decoder import Memory, Writer
 from vitdemo.backends.blip_explain import returned_weights
-from vitdemo.backends.native import _weights_of as weights_of_native
 from vitdemo.device import pick
 
 IDS = (17, 8, 30, 8, 22, 41)
@@ -101,10 +100,10 @@ def test_our_own_model_is_recorded_as_truly(native_backend, picture):
     memory, _, _ = native_backend._read(features.data, ["what is there?"])
     ids = torch.tensor([[native_backend.tokenizer.language_start["en"], *IDS]])
     plain = decoder(ids, memory)
-    with capture_cross_attention(crossings, weights_of_native) as once:
+    with capture_cross_attention(crossings, own_weights) as once:
         assert torch.equal(decoder(ids, memory), plain)
     cache = decoder.start(memory)
-    with capture_cross_attention(crossings, weights_of_native) as stepwise:
+    with capture_cross_attention(crossings, own_weights) as stepwise:
         logits = [decoder.logits(decoder.hidden(ids[:, i:i + 1], cache, keep=True))
                   for i in range(ids.shape[1])]
     torch.testing.assert_close(torch.cat(logits, dim=1), plain, atol=1e-4, rtol=1e-4)

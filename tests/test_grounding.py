@@ -12,7 +12,8 @@ from planted import Planted
 from train.coco import read_grounding
 from train.coco_words import SYNONYMS, mentions, plural
 from train.evaluate_grounding import choose_methods, evaluate, main, table
-from train.grounding import Scorer, Target, covered, hits_and_masses, holds, names_of, smoothed
+from train.grounding import Scorer, Target, covered, hits_and_masses, holds, names_of
+from vitdemo.attention.regions import smoothed
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.errors import ConfigError, DataError, TaskError
 from vitdemo.preprocess import grid_boxes

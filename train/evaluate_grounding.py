@@ -52,10 +52,10 @@ from train.grounding import (
     hits_and_masses,
     holds,
     names_of,
-    smoothed,
 )
 from vitdemo.attention.masking import blurred_pictures
 from vitdemo.attention.occlusion import occlusion
+from vitdemo.attention.regions import smoothed
 from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import EngineConfig

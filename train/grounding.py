@@ -77,23 +77,6 @@ def hits_and_masses(weights: np.ndarray, target: Target) -> tuple[np.ndarray, np
     return np.where(total > 0, hits, 0.0), masses
 
 
-def smoothed(weights: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Maps (..., K) over a full grid, each region with the mean of itself and its neighbours.
-
-    At the edge of the picture the mean is over those that are there.
-    """
-    rows, columns = grid
-    planes = weights.reshape(*weights.shape[:-1], rows, columns)
-    wide = np.pad(planes, [(0, 0)] * (weights.ndim - 1) + [(1, 1), (1, 1)])
-    count = np.pad(np.ones((rows, columns)), 1)
-    total, number = np.zeros_like(planes), np.zeros((rows, columns))
-    for down in range(3):
-        for across in range(3):
-            total = total + wide[..., down:down + rows, across:across + columns]
-            number = number + count[down:down + rows, across:across + columns]
-    return np.asarray((total / number).reshape(weights.shape), dtype=weights.dtype)
-
-
 @dataclass(frozen=True)
 class Names:
     """What all methods share, for each of n names: the number of its picture 0..P-1, the boxes'

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from train.cross_entropy import linear_cross_entropy
 from train.mixture import PairBatch, StepBatch, TextBatch, WordBatch
-from vitdemo.attention.capture import AttentionRecord, capture_cross_attention
+from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
 
 _WORDS_A_PICTURE = 25  # about so many belong to one: makes the region loss a mean over words
@@ -76,12 +76,7 @@ def text_losses(model: VLM, batch: TextBatch, config: LossConfig,
 
 def _capture(blocks: Sequence[nn.Module], wanted: bool) -> Any:
     modules: list[Any] = [block.cross for block in blocks] if wanted else []
-    return capture_cross_attention(modules, _weights_of, keep_graph=True)
-
-
-def _weights_of(module: Any, args: tuple[Any, ...], _kwargs: Any, _output: Any) -> Tensor:
-    weights: Tensor = module.weights(*args)
-    return weights
+    return capture_cross_attention(modules, own_weights, keep_graph=True)
 
 
 def look_loss(model: VLM, features: Tensor, places: Tensor, record: AttentionRecord, ids: Tensor,

@@ -76,6 +76,14 @@ def attention_weights(query: torch.Tensor, key: torch.Tensor,
     return scores.softmax(dim=-1).nan_to_num(0.0)
 
 
+def own_weights(module: Any, args: tuple[Any, ...], _kwargs: dict[str, Any],
+                _output: Any) -> torch.Tensor:
+    """Adapter for a layer whose ``weights`` method takes what its forward takes, as our own
+    `CrossAttention`'s does: (R, H, T, N)."""
+    weights: torch.Tensor = module.weights(*args)
+    return weights
+
+
 @contextmanager
 def capture_cross_attention(modules: Sequence[nn.Module], weights_of: WeightsOf, *,
                             keep_graph: bool = False,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vitdemo.attention.regions import smoothed
 from vitdemo.errors import ConfigError
 from vitdemo.records import Explanation, Word
 
@@ -118,11 +119,7 @@ def matched(attention: np.ndarray, match: np.ndarray, grid: tuple[int, int]) -> 
     """
     rows, columns = grid
     if min(rows, columns) > 3:  # on a smaller grid the window would wipe the map out
-        padded = np.pad(attention.reshape(-1, rows, columns), ((0, 0), (1, 1), (1, 1)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-        inside = np.lib.stride_tricks.sliding_window_view(
-            np.pad(np.ones((rows, columns)), 1), (3, 3)).sum(axis=(2, 3))
-        attention = (windows.sum(axis=(3, 4)) / inside).reshape(attention.shape)
+        attention = smoothed(attention, grid)
     return np.asarray(attention * np.sqrt(match.clip(min=0)))
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitdemo.attention.capture import capture_cross_attention
+from vitdemo.attention.capture import capture_cross_attention, own_weights
 from vitdemo.attention.methods import WordMaps, choose, explanation, matched
 from vitdemo.attention.sanity import randomise
 from vitdemo.backends import native_methods
@@ -38,11 +38,6 @@ _MEMORIES = 4  # of captions written last, kept for their maps
 # Pictures in one pass of the backbone. On a CPU the activations of more leave its cache, and a
 # picture then takes twice as long.
 PICTURES_AT_ONCE_CPU, PICTURES_AT_ONCE = 4, 64
-
-
-def _weights_of(module: nn.Module, args: tuple[Any, ...], _kwargs: dict[str, Any],
-                _output: Any) -> Tensor:
-    return module.weights(*args)  # type: ignore[operator, no-any-return]
 
 
 def _for_each_word(values: np.ndarray, words: int) -> np.ndarray:
@@ -226,7 +221,7 @@ class NativeBackend(Backend):
         if task == "caption":  # nothing of the instruction is shown
             memory = self._memory(features.data, read)
         else:
-            with capture_cross_attention(fusion, _weights_of) as seen:
+            with capture_cross_attention(fusion, own_weights) as seen:
                 memory, _, _ = self._read(features.data, [read])
         found = []
         if task in ("ask", "match") and fusion:
@@ -263,7 +258,7 @@ class NativeBackend(Backend):
         inputs = torch.tensor([row], device=self.device)
         decoder = self.model.decoder
         crossings: list[Any] = [block.cross for block in decoder.blocks]
-        with capture_cross_attention(crossings, _weights_of) as record:
+        with capture_cross_attention(crossings, own_weights) as record:
             logits = decoder(inputs, memory)  # (1, 1 + T, V)
         weights = record.stacked()[:, 0, :, :len(ids), :memory.picture_tokens]  # (L, H, T, N)
         chances = logits[0, :len(ids)].float().softmax(-1)

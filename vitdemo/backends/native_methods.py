@@ -23,6 +23,7 @@ from vitdemo.attention.capture import (
     AttentionRecord,
     attention_weights,
     capture_cross_attention,
+    own_weights,
 )
 from vitdemo.attention.grad_cam import grad_cam, only_through
 from vitdemo.attention.methods import WordMaps, outside_inference_mode, over_words, rows_at_once
@@ -49,13 +50,6 @@ def self_weights(module: Any, args: tuple[Any, ...], _kwargs: dict[str, Any],
     return attention_weights(split_heads(module.query(args[0]), module.heads), key, args[1])
 
 
-def cross_weights(module: Any, args: tuple[Any, ...], _kwargs: dict[str, Any],
-                  _output: Any) -> Tensor:
-    """The same for a `CrossAttention`: (R, H, T, M)."""
-    weights: Tensor = module.weights(*args)
-    return weights
-
-
 def self_output(module: Any, weights: Tensor, args: tuple[Any, ...],
                 _kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """What a `SelfAttention` gives back, made from its weights."""
@@ -72,7 +66,7 @@ def cross_output(module: Any, weights: Tensor, args: tuple[Any, ...],
 
 
 def _record_cross(modules: Sequence[nn.Module]) -> Any:
-    return capture_cross_attention(modules, cross_weights, keep_graph=True,
+    return capture_cross_attention(modules, own_weights, keep_graph=True,
                                    output_from=cross_output)
 
 
@@ -164,7 +158,7 @@ def _word_maps(model: VLM, tokenizer: TextTokenizer, features: Tensor, instructi
 def _fused(task: Task) -> tuple[Memory, Tensor]:
     """The memory, and the shares of its tokens in the regions (M, K)."""
     words, z = task.model.encode_text(task.read_ids, task.read_mask)
-    with capture_cross_attention(task.crossings, cross_weights) as seen:
+    with capture_cross_attention(task.crossings, own_weights) as seen:
         memory = task.memory(task.model.vision.tokens(task.features), words, z)
     picture = torch.eye(task.regions, device=task.features.device)
     share = picture.new_zeros(task.read_ids.shape[1], task.regions)  # (I, K)
@@ -185,7 +179,7 @@ def _written_rollout(task: Task) -> tuple[np.ndarray, tuple[float, ...]]:
     blocks = task.model.decoder.blocks
     crossings = [block.cross for block in blocks]
     mixings = [block.self_attention for block in blocks]
-    with capture_cross_attention(crossings, cross_weights) as crossed, \
+    with capture_cross_attention(crossings, own_weights) as crossed, \
             capture_cross_attention(mixings, self_weights) as mixed:
         chances = _chances(task, memory)
     share = context.new_zeros(len(task.written_ids) + 1, task.regions)  # (1 + T, K)

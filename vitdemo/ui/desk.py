@@ -7,6 +7,7 @@ from typing import Any
 
 from vitdemo import viewer
 from vitdemo.attention.methods import METHODS
+from vitdemo.checks import RAW
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine
 from vitdemo.errors import PictureError
@@ -16,7 +17,6 @@ from vitdemo.records import Answer, Caption, Evidence, Explanation, PictureShare
 Said = Caption | Answer | str
 
 GONE = "This result is no longer on the screen. Run it again, then check it."
-RAW = "cross-attention"
 OTHER = "The picture has been changed since. Run it again on the new picture, then check it."
 
 
