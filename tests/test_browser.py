@@ -203,10 +203,11 @@ def test_a_bad_file_gives_one_sentence_and_costs_nothing_else(app: App, pictures
         app.give("describe-picture", tmp_path / name)
         message = app.page.locator("#describe-view .vd-message", has_text=reason)
         message.wait_for()
-        text = message.inner_text()
+        app.page.wait_for_function("!document.querySelector('#describe-picture img')")
+        app.page.wait_for_timeout(700)  # whatever follows the refusal must leave it on the screen
+        text = message.inner_text(timeout=1000)
         assert name in text and "Traceback" not in text and "Error" not in text
         assert message.get_attribute("role") == "alert"
-        app.page.wait_for_function("!document.querySelector('#describe-picture img')")
         assert app.page.locator(".toast-body").count() == 0
     assert instruction.input_value() == "Say: my own words"
     app.give("describe-picture", pictures / "red.png")
@@ -258,7 +259,10 @@ def test_a_pasted_picture_is_described_and_the_field_can_be_emptied(app: App) ->
     app.tab("Describe")
     assert app.page.locator("#describe-picture img").count() == 1
     app.page.locator("#describe-picture [aria-label='Remove Image']").click()
-    app.page.get_by_text("The description of your picture appears here").wait_for()
+    hint = app.page.get_by_text("The description of your picture appears here")
+    hint.wait_for()
+    app.page.wait_for_timeout(700)
+    assert hint.is_visible()
     assert app.page.locator("#describe-view .vd-message").is_hidden()
 
 

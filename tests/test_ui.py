@@ -187,6 +187,15 @@ def test_a_wrong_picture_is_one_sentence_and_a_fault_is_logged(
     assert "ZeroDivisionError" in caplog.text and "secret" not in SORRY
 
 
+def test_a_handler_that_says_nothing_leaves_the_screen_as_it_is() -> None:
+    @guarded(lambda error, inputs: str(error))
+    def handler(nothing: str) -> Iterator[str]:
+        yield from nothing
+
+    assert list(handler("")) == [gr.skip()]
+    assert list(handler("ab")) == ["a", "b"]
+
+
 def test_a_picture_deleted_meanwhile_is_explained(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="no longer here"):
         read_picture(str(tmp_path / "gone.png"))

@@ -100,6 +100,8 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> tuple[Any, .
     def describe_given(*inputs: Any) -> Iterator[tuple[dict[str, Any], str]]:
         if inputs[1]:  # emptying the field is an input, too
             yield from describe(*inputs)
+        else:
+            yield gr.skip()
 
     def example(event: gr.EventData) -> str:
         return str(context.examples[event.index])

@@ -175,13 +175,19 @@ def guarded(failed: Callable[[Exception, tuple[Any, ...]], Any]
     outputs.
 
     The error's text is the sentence. A fault of the program is logged in full and becomes `SORRY`.
+    A handler that yields nothing leaves its outputs as they are: Gradio would empty them.
     """
 
     def decorate(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
         @functools.wraps(handler)
         def run(*inputs: Any) -> Iterator[Any]:
+            silent = True
             try:
-                yield from handler(*inputs)
+                for outputs in handler(*inputs):
+                    silent = False
+                    yield outputs
+                if silent:
+                    yield gr.skip()
             except VitDemoError as error:
                 yield failed(error, inputs)
             except gr.Error:
