@@ -162,7 +162,7 @@ def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,
     model = make_model(tokenizer).train()
     rows = list(read_split(data / "train").rows)
     store = open_features(model, [row.path for row in rows], VIEWS[:1], tmp_path / "c", quiet=True)
-    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, [False])
+    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, VIEWS[:1])
     values = step_losses(model, mixture.draw(0), LossConfig())
     assert set(values) == {"caption", "question", "contrastive", "match", "region", "look", "loss"}
     values["loss"].backward()
@@ -176,7 +176,7 @@ def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model
     rows = list(read_split(data / "train").rows)
     store = open_features(tiny_model, [r.path for r in rows], VIEWS[:1], tmp_path / "c",
                           quiet=True)
-    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, [False])
+    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, VIEWS[:1])
     whole, parts = mixture.draw(3), [mixture.draw(3, rank, 2) for rank in range(2)]
     for name in ("captions", "questions", "pairs"):
         joined = [getattr(part, name).features for part in parts]

@@ -1,7 +1,7 @@
 """Backbone features of every training picture, computed once and kept in a memory map.
 
 With a frozen backbone the features never change, so each picture is encoded once per view: as it
-is, mirrored, and in a few random crops. Shapes: P pictures, N tokens, C channels.
+is, mirrored, cropped, clouded. Shapes: P pictures, N tokens, C channels.
 """
 
 import hashlib
@@ -16,28 +16,64 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
+from vitdemo.attention.masking import Masker
 from vitdemo.models.vlm import VLM
-from vitdemo.preprocess import normalisation, open_picture, to_pixels
+from vitdemo.preprocess import grid_boxes, normalisation, open_picture, to_pixels
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at a picture: ``mirrored``, and the least share of it that a crop keeps
-    (1: the whole picture)."""
+    """One way to look at a picture: ``mirrored``, the least share of it that a crop keeps (1: the
+    whole picture), and ``clouded``: some regions are blurred as deletion and insertion blur them.
+
+    A model that has never seen such pictures loses its words to any blur, and evidence says little
+    (Hase, Xie, Bansal 2021, arXiv:2106.00786, on what is out of distribution in such tests).
+    """
 
     mirrored: bool = False
     least_area: float = 1.0
+    clouded: bool = False
 
 
-VIEWS = (View(), View(mirrored=True, least_area=0.6), View(least_area=0.6), View(mirrored=True))
+VIEWS = (View(), View(mirrored=True, least_area=0.6), View(clouded=True),
+         View(mirrored=True, least_area=0.6, clouded=True), View(least_area=0.6),
+         View(mirrored=True))
+LEAST_HIDDEN, MOST_HIDDEN = 0.1, 0.9  # shares of the regions that a cloud covers
+PATCHES = 4  # rows and columns of the noise that makes a cloud of connected regions
 
 
-def apply_view(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:
-    """The picture as this view shows it; a crop's place and shape are drawn."""
+def apply_view(image: Image.Image, view: View, generator: np.random.Generator,
+               boxes: np.ndarray) -> Image.Image:
+    """The picture as this view shows it; what is drawn are a crop's place and shape, and the
+    regions that are blurred, of those at ``boxes`` (N, 4), in shares of the picture."""
     if view.mirrored:
         image = ImageOps.mirror(image)
-    if view.least_area >= 1:
-        return image
+    if view.least_area < 1:
+        image = _crop(image, view, generator)
+    if view.clouded:
+        hidden = draw_cloud(boxes, generator)
+        image = Masker(image, boxes * np.tile(image.size, 2)).picture(hidden)
+    return image
+
+
+def draw_cloud(boxes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Regions to blur: bool (N,), one tenth to nine tenths of them.
+
+    Half of the clouds are scattered over the picture, half hang together.
+    """
+    noise = generator.random(len(boxes))
+    if generator.random() < 0.5:
+        coarse = Image.fromarray(generator.random((PATCHES, PATCHES)).astype(np.float32))
+        fine = np.asarray(coarse.resize((64, 64), Image.Resampling.BICUBIC))
+        middles = ((boxes[:, :2] + boxes[:, 2:]) / 2 * 64).astype(int).clip(0, 63)  # (N, 2)
+        noise = fine[middles[:, 1], middles[:, 0]]
+    count = round(generator.uniform(LEAST_HIDDEN, MOST_HIDDEN) * len(boxes))
+    hidden = np.zeros(len(boxes), dtype=bool)
+    hidden[np.argsort(noise)[:count]] = True
+    return hidden
+
+
+def _crop(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:
     area = generator.uniform(view.least_area, 1.0)
     aspect = np.exp(generator.uniform(np.log(4 / 5), np.log(5 / 4)))
     width = min(1.0, float(np.sqrt(area * aspect))) * image.width
@@ -50,9 +86,10 @@ def apply_view(image: Image.Image, view: View, generator: np.random.Generator) -
 class PictureDataset(torch.utils.data.Dataset):
     """Pixels of pictures in one view; item i is the same whenever it is asked for."""
 
-    def __init__(self, paths: Sequence[Path], view: View, side: int, backbone: str) -> None:
-        self.paths, self.view, self.side = list(paths), view, side
-        self.mean, self.std = normalisation(backbone)
+    def __init__(self, paths: Sequence[Path], view: View, model: VLM) -> None:
+        self.paths, self.view, self.side = list(paths), view, model.config.picture_size
+        self.mean, self.std = normalisation(model.config.backbone)
+        self.boxes = grid_boxes(model.vision.grid, (1, 1), model.vision.edges)  # (N, 4), shares
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,7 +99,7 @@ class PictureDataset(torch.utils.data.Dataset):
         path = self.paths[i]
         seed = hashlib.sha256(f"{path.name}:{self.view}".encode()).digest()[:4]
         generator = np.random.default_rng(int.from_bytes(seed, "little"))
-        image = apply_view(open_picture(path).image, self.view, generator)
+        image = apply_view(open_picture(path).image, self.view, generator, self.boxes)
         return to_pixels([image], self.side, self.mean, self.std)[0]
 
 
@@ -118,7 +155,7 @@ def _open_view(model: VLM, paths: Sequence[Path], view: View, folder: Path, batc
         array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16,
                                           shape=(len(paths), tokens, model.vision.channels))
         device = next(model.parameters()).device
-        pictures = PictureDataset(paths, view, model.config.picture_size, model.config.backbone)
+        pictures = PictureDataset(paths, view, model)
         loader = torch.utils.data.DataLoader(pictures, batch_size=batch)
         training = model.training
         model.eval()

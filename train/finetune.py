@@ -184,8 +184,7 @@ class Run:
             self.validation_store = open_features(
                 model, [row.path for row in validation], VIEWS[:1], cache) if validation else None
         self.validation = validation
-        self.mixture = Mixture(train, store, start.tokenizer, mixture, config.seed,
-                               [view.mirrored for view in views])
+        self.mixture = Mixture(train, store, start.tokenizer, mixture, config.seed, views)
         self.model = model
         self.model.decoder.dropout = config.dropout
         self.optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.98))

@@ -47,7 +47,7 @@ def text_losses(model: VLM, batch: TextBatch, config: LossConfig,
                 content: Tensor | None, read: bool) -> tuple[Tensor, Tensor]:
     """(writing, looking): the mean negative log-likelihood of the next token,
     -log p(w_t | w_<t, picture, instruction), and `look_loss` of the words that are written and,
-    where ``read``, of the instruction's."""
+    where ``read``, of the instruction's, on pictures that no cloud covers."""
     places = kept_places(batch.features, config.kept_tokens)
     tokens = take(model.vision.tokens(batch.features), places)
     words, z = model.encode_text(batch.instruction, batch.instruction_mask)
@@ -66,10 +66,12 @@ def text_losses(model: VLM, batch: TextBatch, config: LossConfig,
                                 smoothing)
     look = loss.new_zeros(())
     if written.calls and content is not None:
-        look = look_loss(model, batch.features, places, written, targets, real & content[targets])
+        clear = batch.clear.repeat_interleave(len(targets) // len(batch.clear))[:, None]
+        look = look_loss(model, batch.features, places, written, targets,
+                         real & content[targets] & clear)
     if asked.calls and content is not None:
         ids = batch.instruction[which]
-        seen = batch.instruction_mask[which] & content[ids]
+        seen = batch.instruction_mask[which] & content[ids] & batch.clear[:, None]
         look = look + look_loss(model, batch.features, places, asked, ids, seen)
     return loss, look
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from train.data import Row
-from train.features import FeatureStore
+from train.features import FeatureStore, View
 from train.instructions import (
     DESCRIBE,
     SHORT,
@@ -43,7 +43,7 @@ class TextBatch:
 
     features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
     them; targets and their mask (P * K, S), start and end tokens included; ``rows`` (P,) says
-    which row of the data each picture is.
+    which row of the data each picture is, ``clear`` bool (P,) which of them no cloud covers.
     """
 
     features: Tensor
@@ -53,6 +53,7 @@ class TextBatch:
     targets: Tensor
     target_mask: Tensor
     rows: Tensor
+    clear: Tensor
 
 
 @dataclass
@@ -61,7 +62,7 @@ class WordBatch:
 
     ids (W,) tokens; ``present`` (P, W) 1 where a text about the picture holds the token, else 0;
     ``weight`` (P, W) how sure that is: a picture with questions alone has many words that nobody
-    asked about. ``content`` (vocabulary,) bool: the tokens that can be seen at a place.
+    asked about, and under a cloud nothing is sure. ``content`` (vocabulary,) bool: the tokens that can be seen at a place.
     """
 
     ids: Tensor
@@ -107,16 +108,19 @@ class MixtureConfig:
     target_tokens: int = 20  # of a text to write; longer captions are left out where they can be
     pairs: int = 96  # pictures with a caption each, for the contrastive and the match loss
     words: int = 1500  # words looked for in the pictures of the step, there or not
+    clouded_share: float = 0.35  # of the pictures that are seen with regions blurred, where views are
 
 
 class Mixture:
     """Draws step batches from rows and their features."""
 
     def __init__(self, rows: Sequence[Row], store: FeatureStore, tokenizer: TextTokenizer,
-                 config: MixtureConfig, seed: int, mirrored_views: Sequence[bool]) -> None:
+                 config: MixtureConfig, seed: int, views: Sequence[View]) -> None:
         self.rows, self.store, self.tokenizer = list(rows), store, tokenizer
         self.config, self.seed = config, seed
-        self.mirrored_views = list(mirrored_views)
+        self.views = list(views)
+        self.clear_views = [i for i, view in enumerate(views) if not view.clouded]
+        self.clouded_views = [i for i, view in enumerate(views) if view.clouded]
         self.captioned = {language: [i for i, row in enumerate(self.rows) if _texts(row, language)]
                           for language in ("en", "zh")}
         everyone = sorted({i for places in self.captioned.values() for i in places})
@@ -141,14 +145,19 @@ class Mixture:
 
     def _draw_words(self, maker: random.Random, *batches: TextBatch | None) -> WordBatch | None:
         """The words of the drawn pictures, and others up to the wanted number."""
-        rows = [int(row) for batch in batches if batch is not None for row in batch.rows]
-        return self._words_of(maker, rows) if rows and self.seen_words else None
+        found = [batch for batch in batches if batch is not None]
+        rows = [int(row) for batch in found for row in batch.rows]
+        if not rows or not self.seen_words:
+            return None
+        words = self._words_of(maker, rows)
+        words.weight *= torch.cat([batch.clear for batch in found])[:, None]
+        return words
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
-        """Features (P, N, C) of some pictures, and their words."""
+        """Features (P, N, C) of some pictures, none of them clouded, and their words."""
         rows = maker.sample(range(len(self.rows)), min(pictures, len(self.rows)))
         features = self.store.get([self.rows[row].path for row in rows],
-                                  self._views(maker, len(rows)))
+                                  [maker.choice(self.clear_views) for _ in rows])
         return features.float(), self._words_of(maker, rows)
 
     def _words_of(self, maker: random.Random, rows: Sequence[int]) -> WordBatch:
@@ -181,10 +190,12 @@ class Mixture:
             min(texts, key=lambda text: self.lengths[text])]
 
     def _views(self, maker: random.Random, count: int) -> list[int]:
-        return [maker.randrange(self.store.views) for _ in range(count)]
+        share = self.config.clouded_share if self.clouded_views else 0.0
+        return [maker.choice(self.clouded_views if maker.random() < share else self.clear_views)
+                for _ in range(count)]
 
     def _say(self, text: str, view: int) -> str:
-        return mirrored(text) if self.mirrored_views[view] else text
+        return mirrored(text) if self.views[view].mirrored else text
 
     def _draw_captions(self, maker: random.Random, rank: int, world: int) -> TextBatch | None:
         languages = [language for language, places in self.captioned.items() if places]
@@ -246,7 +257,8 @@ class Mixture:
         features = self.store.get([self.rows[item[0]].path for item in items], views)
         chosen = torch.tensor([place[text] for text in asked])
         rows = torch.tensor([item[0] for item in items])
-        return TextBatch(features.float(), instruction, mask, chosen, ids, target_mask, rows)
+        clear = torch.tensor([not self.views[view].clouded for view in views])
+        return TextBatch(features.float(), instruction, mask, chosen, ids, target_mask, rows, clear)
 
 
 def word_bags(rows: Sequence[Row], tokenizer: TextTokenizer) -> tuple[list[set[int]], list[int]]:
