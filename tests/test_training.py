@@ -9,13 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_model, make_picture
 
 from train.cross_entropy import linear_cross_entropy
 from train.data import Question, Row, read_split
-from train.features import VIEWS, View, open_features
+from train.features import VIEWS, View, apply_view, draw_cloud, open_features
 from train.finetune import FinetuneConfig, main, rate_at, read_rows
 from train.instructions import (
     human_questions,
@@ -29,6 +30,7 @@ from train.mixture import Mixture, MixtureConfig
 from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.models.vlm import VLM
+from vitdemo.preprocess import grid_boxes
 from vitdemo.tokens import TextTokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -155,6 +157,39 @@ def test_features_are_computed_once_and_again_after_a_change(data: Path, tiny_mo
     changed = open_features(tiny_model, paths, [View()], tmp_path / "c", quiet=True)
     assert not torch.equal(changed.get(paths[:1], [0]), whole[:1])
     assert torch.equal(changed.get(paths[1:2], [0]), whole[1:])
+
+
+def test_a_cloud_blurs_whole_regions_and_leaves_the_others() -> None:
+    picture, boxes = make_picture(3, (80, 60)), grid_boxes((6, 8), (1, 1))
+    clouds = [draw_cloud(boxes, np.random.default_rng(seed)) for seed in range(200)]
+    shares = np.array([cloud.mean() for cloud in clouds])
+    assert shares.min() >= 0.08 and shares.max() <= 0.92 and shares.std() > 0.15
+    # In half of the clouds neighbours are alike, in the others not more than by chance.
+    alike = [(cloud.reshape(6, 8)[:, 1:] == cloud.reshape(6, 8)[:, :-1]).mean()
+             - (share**2 + (1 - share)**2) for cloud, share in zip(clouds, shares, strict=True)]
+    assert 60 < sum(value > 0.15 for value in alike) < 140
+    shown = apply_view(picture, View(clouded=True), np.random.default_rng(7), boxes)
+    hidden = draw_cloud(boxes, np.random.default_rng(7)).reshape(6, 8).repeat(10, 0).repeat(10, 1)
+    changed = (np.asarray(shown) != np.asarray(picture)).any(-1)
+    assert not changed[~hidden].any() and changed[hidden].mean() > 0.9
+
+
+def test_clouded_pictures_write_but_do_not_say_where_words_are(
+        data: Path, tokenizer: TextTokenizer, tiny_model: VLM, tmp_path: Path) -> None:
+    rows = list(read_split(data / "train").rows)
+    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
+                          quiet=True)
+    losses, clear = [], []
+    for share in (0.0, 1.0):
+        settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6, clouded_share=share)
+        batch = Mixture(rows, store, tokenizer, settings, 0, VIEWS[:3]).draw(0)
+        assert batch.captions is not None and batch.words is not None
+        clear.append(batch.captions.clear.tolist())
+        losses.append(step_losses(tiny_model, batch, LossConfig()))
+    assert clear == [[True] * 4, [False] * 4]
+    for name in ("region", "look"):
+        assert losses[0][name] > 0 and losses[1][name] == 0
+    assert losses[1]["caption"] > 0
 
 
 def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,

@@ -62,7 +62,8 @@ class WordBatch:
 
     ids (W,) tokens; ``present`` (P, W) 1 where a text about the picture holds the token, else 0;
     ``weight`` (P, W) how sure that is: a picture with questions alone has many words that nobody
-    asked about, and under a cloud nothing is sure. ``content`` (vocabulary,) bool: the tokens that can be seen at a place.
+    asked about, and under a cloud nothing is sure. ``content`` (vocabulary,) bool: the tokens that
+    can be seen at a place.
     """
 
     ids: Tensor
@@ -108,7 +109,7 @@ class MixtureConfig:
     target_tokens: int = 20  # of a text to write; longer captions are left out where they can be
     pairs: int = 96  # pictures with a caption each, for the contrastive and the match loss
     words: int = 1500  # words looked for in the pictures of the step, there or not
-    clouded_share: float = 0.35  # of the pictures that are seen with regions blurred, where views are
+    clouded_share: float = 0.35  # of pictures with regions blurred, where there are such views
 
 
 class Mixture:
