@@ -1,5 +1,6 @@
 """Training: the data made from captions, the losses, and a run that goes on exactly."""
 
+import contextlib
 import json
 import os
 import random
@@ -7,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ import pytest
 import torch
 from conftest import make_model, make_picture
 
+from train import clouds
+from train.clouds import cloud_loss
 from train.cross_entropy import linear_cross_entropy
 from train.data import Question, Row, read_split
 from train.features import VIEWS, View, apply_view, draw_cloud, open_features
@@ -190,6 +195,57 @@ def test_clouded_pictures_write_but_do_not_say_where_words_are(
     for name in ("region", "look"):
         assert losses[0][name] > 0 and losses[1][name] == 0
     assert losses[1]["caption"] > 0
+
+
+def test_attention_learns_where_a_cloud_hurts(
+        data: Path, tokenizer: TextTokenizer, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clouds, "LEAST", 0.0)  # this model knows no word well
+    model = make_model(tokenizer)
+    rows = list(read_split(data / "train").rows)
+    store = open_features(model, [r.path for r in rows], VIEWS[:3], tmp_path / "c", quiet=True)
+    settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6, clouds=3)
+    mixture = Mixture(rows, store, tokenizer, settings, 0, VIEWS[:3])
+    batch = mixture.draw(0)
+    assert batch.clouds is not None and batch.words is not None
+    paths = [rows[i].path for i in batch.clouds.texts.rows]
+    assert torch.equal(batch.clouds.texts.features, store.get(paths, [0] * 3).float())
+    assert torch.equal(batch.clouds.clouded, store.get(paths, [2] * 3).float())
+    # What is called hidden is where the features changed most.
+    moved = (batch.clouds.clouded - batch.clouds.texts.features).abs().mean(-1)
+    hidden = batch.clouds.hidden
+    assert moved[hidden].mean() > moved[~hidden].mean()
+    before = cloud_loss(model, batch.clouds, batch.words.content).item()
+    optimizer = torch.optim.Adam(model.decoder.parameters(), lr=0.01)
+    for _ in range(30):
+        optimizer.zero_grad()
+        cloud_loss(model, batch.clouds, batch.words.content).backward()
+        optimizer.step()
+    assert 0 < cloud_loss(model, batch.clouds, batch.words.content).item() < before
+    assert "cloud" in step_losses(model, batch, LossConfig())
+    assert "cloud" not in step_losses(model, batch, LossConfig(cloud=0))
+
+
+def test_the_cloud_loss_is_least_where_attention_goes_as_the_word_loses(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    chances = iter(([0.8, 0.5, 0.01], [0.2, 0.6, 0.0]))
+    attention = torch.tensor([[0.7, 0.1, 0.2], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]])  # (S, N)
+
+    @contextlib.contextmanager
+    def planted(*_: object, **__: object) -> Iterator[types.SimpleNamespace]:
+        yield types.SimpleNamespace(calls=[[attention[None, None]]])
+
+    monkeypatch.setattr(clouds, "capture_cross_attention", planted)
+    monkeypatch.setattr(clouds, "_probabilities", lambda *_: torch.tensor(next(chances)))
+    texts = types.SimpleNamespace(targets=torch.ones(1, 4, dtype=torch.long),
+                                  target_mask=torch.ones(1, 4, dtype=torch.bool), features=None)
+    batch = types.SimpleNamespace(texts=texts, clouded=None,
+                                  hidden=torch.tensor([[True, False, False]]))
+    model = types.SimpleNamespace(decoder=types.SimpleNamespace(blocks=[]))
+    found = cloud_loss(model, batch, torch.ones(2, dtype=torch.bool))
+    lost, share = torch.tensor([0.75, 0.0]), torch.tensor([0.7, 0.3])  # the third is left out
+    expected = -(lost * share.log() + (1 - lost) * (1 - share).log()).mean()
+    assert float(found) == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,

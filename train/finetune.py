@@ -27,14 +27,7 @@ from train.data import SPLITS, Row, find_splits, read_split
 from train.features import VIEWS, open_features
 from train.grow import grow, open_gates
 from train.losses import LossConfig, step_losses
-from train.mixture import (
-    Mixture,
-    MixtureConfig,
-    PairBatch,
-    StepBatch,
-    TextBatch,
-    WordBatch,
-)
+from train.mixture import Mixture, MixtureConfig, StepBatch
 from train.regions import warm_up
 from train.state import Average, latest_state, load_state, save_state
 from train.validation import validate
@@ -146,13 +139,12 @@ def _read(folder: Path, skip_bad: bool) -> list[Row]:
 
 def to_device(batch: StepBatch, device: torch.device) -> StepBatch:
     """The batch on the device."""
-    def moved(part: TextBatch | PairBatch | WordBatch | None) -> Any:
-        if part is None:
-            return None
-        values = {f.name: getattr(part, f.name).to(device) for f in dataclasses.fields(part)}
-        return type(part)(**values)
-    return StepBatch(moved(batch.captions), moved(batch.questions), moved(batch.pairs),
-                     moved(batch.words))
+    def moved(part: Any) -> Any:
+        if part is None or isinstance(part, torch.Tensor):
+            return part if part is None else part.to(device)
+        return type(part)(**{f.name: moved(getattr(part, f.name))
+                             for f in dataclasses.fields(part)})
+    return StepBatch(*(moved(getattr(batch, f.name)) for f in dataclasses.fields(batch)))
 
 
 class Losses(torch.nn.Module):

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from train.clouds import cloud_loss
 from train.cross_entropy import linear_cross_entropy
 from train.mixture import PairBatch, StepBatch, TextBatch, WordBatch
 from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
@@ -29,6 +30,7 @@ class LossConfig:
     match_pairs: int = 32  # pictures of the pair batch that go through the match head
     region: float = 0.5  # weight of which words a picture's regions add up to
     look: float = 0.3  # weight of cross-attention that looks where the region head points
+    cloud: float = 0.5  # weight of cross-attention that looks where a cloud would hurt
 
 
 def kept_places(features: Tensor, share: float) -> Tensor:
@@ -179,8 +181,11 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig) -> dict[str, T
         losses["region"] = region_loss(model, torch.cat(parts), batch.words)
         if config.look:
             losses["look"] = sum(looks, start=torch.zeros(()).to(losses["region"]))
+    if batch.clouds is not None and batch.words is not None and config.cloud:
+        losses["cloud"] = cloud_loss(model, batch.clouds, batch.words.content)
     weights = {"caption": config.caption, "question": config.question,
                "contrastive": config.contrastive, "match": config.match, "look": config.look,
+               "cloud": config.cloud,
                "region": config.region / _WORDS_A_PICTURE}
     losses["loss"] = sum((weights[name] * value for name, value in losses.items()),
                          start=torch.zeros(()).to(next(iter(losses.values()))))

@@ -57,6 +57,16 @@ class TextBatch:
 
 
 @dataclass
+class CloudBatch:
+    """Pictures to describe, whole in ``texts``, clouded (P, N, C), and which of their places the
+    cloud covers, bool (P, N)."""
+
+    texts: TextBatch
+    clouded: Tensor
+    hidden: Tensor
+
+
+@dataclass
 class WordBatch:
     """Which words belong to the pictures of the text batches, captions first, then questions.
 
@@ -95,6 +105,7 @@ class StepBatch:
     questions: TextBatch | None
     pairs: PairBatch | None
     words: WordBatch | None = None
+    clouds: CloudBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,7 @@ class MixtureConfig:
     pairs: int = 96  # pictures with a caption each, for the contrastive and the match loss
     words: int = 1500  # words looked for in the pictures of the step, there or not
     clouded_share: float = 0.35  # of pictures with regions blurred, where there are such views
+    clouds: int = 0  # pictures to describe that are shown twice, whole and clouded (see clouds.py)
 
 
 class Mixture:
@@ -142,7 +154,8 @@ class Mixture:
         captions = self._draw_captions(maker, rank, world)
         questions = self._draw_questions(maker, rank, world)
         pairs = self._draw_pairs(maker, rank, world)
-        return StepBatch(captions, questions, pairs, self._draw_words(maker, captions, questions))
+        words = self._draw_words(maker, captions, questions)
+        return StepBatch(captions, questions, pairs, words, self._draw_clouds(maker, rank, world))
 
     def _draw_words(self, maker: random.Random, *batches: TextBatch | None) -> WordBatch | None:
         """The words of the drawn pictures, and others up to the wanted number."""
@@ -199,24 +212,40 @@ class Mixture:
         return mirrored(text) if self.views[view].mirrored else text
 
     def _draw_captions(self, maker: random.Random, rank: int, world: int) -> TextBatch | None:
-        languages = [language for language, places in self.captioned.items() if places]
-        if not languages:
+        items = self._descriptions(maker, self.config.caption_pictures)
+        views = self._views(maker, len(items))
+        return self._texts_batch(items[rank::world], views[rank::world]) if items else None
+
+    def _draw_clouds(self, maker: random.Random, rank: int, world: int) -> CloudBatch | None:
+        whole, clouded = View(), View(clouded=True)
+        if not self.config.clouds or whole not in self.views or clouded not in self.views:
             return None
-        items = []
-        for i in range(self.config.caption_pictures):
+        items = self._descriptions(maker, self.config.clouds)[rank::world]
+        if not items:
+            return None
+        texts = self._texts_batch(items, [self.views.index(whole)] * len(items))
+        paths = [self.rows[item[0]].path for item in items]
+        features = self.store.get(paths, [self.views.index(clouded)] * len(items))
+        return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded))
+
+    def _descriptions(self, maker: random.Random,
+                      count: int) -> list[tuple[int, str, list[str], str]]:
+        """(row, instruction, texts, language) of pictures to describe, the languages in turn."""
+        languages = [language for language, places in self.captioned.items() if places]
+        items: list[tuple[int, str, list[str], str]] = []
+        for i in range(count if languages else 0):
             language = languages[i % len(languages)]
             place = maker.choice(self.captioned[language])
             texts = self._fitting(_texts(self.rows[place], language))
             briefs = [text for text in texts if is_short(text, language)]
             short = bool(briefs) and maker.random() < self.config.short_share
             chosen = briefs if short else list(texts)
-            count = self.config.texts_per_picture
-            chosen = maker.sample(chosen, count) if len(chosen) >= count else \
-                [maker.choice(chosen) for _ in range(count)]
+            each = self.config.texts_per_picture
+            chosen = maker.sample(chosen, each) if len(chosen) >= each else \
+                [maker.choice(chosen) for _ in range(each)]
             asked = maker.choice((SHORT if short else DESCRIBE)[language])
             items.append((place, asked, chosen, language))
-        views = self._views(maker, len(items))
-        return self._texts_batch(items[rank::world], views[rank::world])
+        return items
 
     def _draw_questions(self, maker: random.Random, rank: int, world: int) -> TextBatch | None:
         if not self.human and not self.made:
