@@ -1,6 +1,5 @@
 """Training: the data made from captions, the losses, and a run that goes on exactly."""
 
-import json
 import os
 import random
 import signal
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_model, make_picture
+from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
 from train.cross_entropy import linear_cross_entropy
 from train.data import Question, Row, read_split
@@ -28,50 +28,12 @@ from train.instructions import (
 from train.losses import LossConfig, contrastive_loss, step_losses
 from train.mixture import Mixture, MixtureConfig
 from vitdemo.errors import ConfigError
-from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
+from vitdemo.models.checkpoint import load_checkpoint
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes
 from vitdemo.tokens import TextTokenizer
 
 ROOT = Path(__file__).parent.parent
-CAPTIONS = ("Two dogs run on the grass .", "A dog is running with a red ball .", "dogs play")
-CAPTIONS_ZH = ("两只狗在草地上跑。", "一只狗和红色的球。")
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A data set with both splits, captions in both languages and a question."""
-    for split, count in (("train", 10), ("validation", 4)):
-        folder = tmp_path / "data" / split
-        folder.mkdir(parents=True)
-        rows = []
-        for i in range(count):
-            make_picture(i + 50 * (split == "train"), (40, 30)).save(folder / f"{i}.png")
-            rows.append({"file_name": f"{i}.png", "captions": CAPTIONS[:1 + i % 3],
-                         "captions_zh": CAPTIONS_ZH[:1 + i % 2],
-                         "qa": [{"question": "what is there ?", "answer": "dog", "source": "s"}]})
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / "metadata.jsonl").write_text(lines, encoding="utf-8")
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def start(tmp_path: Path, tokenizer: TextTokenizer) -> Path:
-    save_checkpoint(tmp_path / "start", make_model(tokenizer), tokenizer, {"name": "start"},
-                    "float32")
-    return tmp_path / "start"
-
-
-def arguments(data: Path, start: Path, out: Path, *more: str) -> list[str]:
-    return ["--data", str(data), "--from", str(start), "--out", str(out), "--cache",
-            str(out.parent / "cache"), "--steps", "12", "--validate-every", "6", "--pairs", "6",
-            "--caption-pictures", "4", "--questions", "4", "--texts-per-picture", "2",
-            "--mixed-precision", "no", *more]
-
-
-def losses_of(out: Path) -> list[tuple[int, float]]:
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
 def test_made_questions_are_what_the_captions_say() -> None:

@@ -5,10 +5,12 @@ is, mirrored, cropped, clouded. Shapes: P pictures, N tokens, C channels.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vitdemo.attention.masking import Masker
+from vitdemo.disk import reserve, sync, writing
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes, normalisation, open_picture, to_pixels
 
@@ -96,11 +99,28 @@ class PictureDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> Tensor:
         """float32 (3, side, side)."""
+        return self.pixels(i)
+
+    def pixels(self, i: int, draw: int = 0) -> Tensor:
+        """float32 (3, side, side); what is random of the view is drawn anew for each ``draw``."""
         path = self.paths[i]
-        seed = hashlib.sha256(f"{path.name}:{self.view}".encode()).digest()[:4]
+        key = f"{path.name}:{self.view}" + (f":{draw}" if draw else "")
+        seed = hashlib.sha256(key.encode()).digest()[:4]
         generator = np.random.default_rng(int.from_bytes(seed, "little"))
         image = apply_view(open_picture(path).image, self.view, generator, self.boxes)
         return to_pixels([image], self.side, self.mean, self.std)[0]
+
+
+class Store(Protocol):
+    """Where a mixture gets its pictures from."""
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """Features (B, N, C), or pixels (B, 3, side, side), of these pictures, each in its view.
+        ``draw`` is the step; what is not computed anew for each step does not depend on it."""
 
 
 class FeatureStore:
@@ -115,7 +135,12 @@ class FeatureStore:
         """How many views there are; view 0 is the picture as it is."""
         return len(self.arrays)
 
-    def get(self, paths: Sequence[Path], views: Sequence[int]) -> Tensor:
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return int(self.arrays[0].shape[1])
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """Features (B, N, C), float16, of these pictures, each in its view."""
         rows = [self.arrays[view][self.place[path]]
                 for path, view in zip(paths, views, strict=True)]
@@ -140,35 +165,52 @@ def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], fold
 
     A view that was interrupted is computed again; the finished ones are kept. Small batches are
     faster on a CPU: the activations stay in its cache.
+
+    Raises:
+        DiskError: there is no room for them; the finished ones are kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return FeatureStore([_open_view(model, paths, view, folder, batch, quiet) for view in views],
                         paths)
 
 
+def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path) -> Path:
+    """Where the features of one view are kept."""
+    return folder / f"{fingerprint(model, paths, view)}.npy"
+
+
 def _open_view(model: VLM, paths: Sequence[Path], view: View, folder: Path, batch: int,
                quiet: bool) -> np.ndarray:
-    file = folder / f"{fingerprint(model, paths, view)}.npy"
+    file = view_file(model, paths, view, folder)
     if not file.is_file():
         part = file.with_suffix(".part")
         tokens = model.vision.grid[0] * model.vision.grid[1]
-        array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16,
-                                          shape=(len(paths), tokens, model.vision.channels))
-        device = next(model.parameters()).device
-        pictures = PictureDataset(paths, view, model)
-        loader = torch.utils.data.DataLoader(pictures, batch_size=batch)
-        training = model.training
-        model.eval()
-        at = 0
-        for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
-                           mininterval=5):
-            with torch.inference_mode():
-                found = model.vision.features(
-                    pixels.to(device, memory_format=torch.channels_last))
-            array[at:at + len(found)] = found.cpu().numpy()
-            at += len(found)
-        model.train(training)
-        array.flush()
+        shape = (len(paths), tokens, model.vision.channels)
+        with writing(part, 2 * math.prod(shape)):
+            array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
+            reserve(part)
+        _compute(model, PictureDataset(paths, view, model), array, batch, quiet)
         del array
-        os.replace(part, file)
+        with writing(part):
+            sync(part)
+            os.replace(part, file)
     return np.lib.format.open_memmap(file, mode="r")
+
+
+def _compute(model: VLM, pictures: "PictureDataset", array: np.ndarray, batch: int,
+             quiet: bool) -> None:
+    """Fill the memory map ``array`` (P, N, C) with the pictures' features."""
+    device = next(model.parameters()).device
+    loader = torch.utils.data.DataLoader(pictures, batch_size=batch)
+    training = model.training
+    model.eval()
+    at = 0
+    for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
+                       mininterval=5):
+        with torch.inference_mode():
+            found = model.vision.features(pixels.to(device, memory_format=torch.channels_last))
+        array[at:at + len(found)] = found.cpu().numpy()
+        at += len(found)
+    model.train(training)
+    array.flush()  # type: ignore[attr-defined]

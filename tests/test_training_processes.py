@@ -1,0 +1,82 @@
+"""Several processes train as one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import arguments
+
+from train.data import read_split
+from train.features import VIEWS
+from train.finetune import main
+from train.losses import draw_wrong
+from train.mixture import Mixture, MixtureConfig
+from train.pixels import NoiseStore
+from vitdemo.errors import ConfigError
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+ROOT = Path(__file__).parent.parent
+# No dropout: its noise is the process's. Picture tokens are dropped as usual: that noise comes with
+# the row. Odd numbers, so that one process has more rows and more words than the other.
+UNEVEN = ("--dropout", "0", "--steps", "8", "--validate-every", "8", "--pairs", "7",
+          "--caption-pictures", "5", "--questions", "3", "--loss-match-pairs", "3",
+          "--learning-rate", "0.005", "--accumulate", "2")
+
+
+def launch(count: int, given: list[str]) -> subprocess.CompletedProcess[str]:
+    """accelerate starts one process only with --cpu and no MPI; so torch starts them (multi_gpu),
+    and accelerate is told by its own variable that they are to use the processor."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines",
+               "1", "--num_processes", str(count), "--main_process_port", "0",
+               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "train.finetune", *given]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
+                "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True,
+                          timeout=400, check=False)
+
+
+def curve(out: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_path: Path) -> None:
+    assert main(arguments(data, start, tmp_path / "one", *UNEVEN)) == 0
+    done = launch(2, arguments(data, start, tmp_path / "two", *UNEVEN))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "processes: 2" in done.stdout
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert len(one) == len(two) == 8
+    assert set(one[0]) >= {"caption", "question", "contrastive", "match", "region", "look",
+                           "loss", "gradient_norm"}
+    for alone, together in zip(one, two, strict=True):
+        # Adam hides a wrong scale of all gradients; their norm does not.
+        assert together == pytest.approx(alone, rel=2e-3, abs=1e-5)
+    assert one[-1]["loss"] < 0.9 * one[0]["loss"]  # the weights have moved
+
+
+def test_more_processes_than_rows_are_refused(data: Path, tokenizer: TextTokenizer,
+                                              tiny_model: VLM) -> None:
+    rows = list(read_split(data / "train").rows)
+    mixture = Mixture(rows, NoiseStore(tiny_model, False), tokenizer,
+                      MixtureConfig(caption_pictures=4, questions=1, pairs=4), 0, VIEWS[:1])
+    with pytest.raises(ConfigError, match="questions comes to 1 a step, fewer than the 2"):
+        mixture.draw(0, rank=1, world=2)
+
+
+def test_a_wrong_pair_is_drawn_by_likeness_and_is_never_the_right_one() -> None:
+    similarity = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.8, 0.8]])
+    own = torch.tensor([0, 1])
+    picks = torch.linspace(0, 1 - 1e-6, 500)
+    drawn = torch.stack([draw_wrong(similarity, 0.5, own, pick.repeat(2)) for pick in picks])
+    assert not (drawn == own).any()
+    odds = torch.tensor([0.5, 0.1]).div(0.5).softmax(0)
+    assert (drawn[:, 0] == 1).float().mean() == pytest.approx(float(odds[0]), abs=0.01)
+    odds = torch.tensor([0.9, 0.8]).div(0.5).softmax(0)
+    assert (drawn[:, 1] == 0).float().mean() == pytest.approx(float(odds[0]), abs=0.01)
