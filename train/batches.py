@@ -10,7 +10,7 @@ and on several.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -101,9 +101,13 @@ class StepBatch:
 
 def to_device(part: Part, device: torch.device) -> Part:
     """A batch, or a part of one, on the device."""
+    return cast("Part", _moved(part, device))
+
+
+def _moved(part: Any, device: torch.device) -> Any:
     if isinstance(part, Tensor):
         return part.to(device)
     if not isinstance(part, TextBatch | WordBatch | PairBatch | StepBatch):
         return part
-    return type(part)(**{field.name: to_device(getattr(part, field.name), device)
+    return type(part)(**{field.name: _moved(getattr(part, field.name), device)
                          for field in dataclasses.fields(part)})

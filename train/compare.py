@@ -73,7 +73,7 @@ def table(figures: Mapping[str, Mapping[str, Scores]]) -> str:
         lines.append(f"{name:28}{'before':>8}{'after':>8}{'change':>8}")
         for figure in after or before:
             old, new = before.get(figure), after.get(figure)
-            change = None if old is None or new is None else new - old
+            change = None if old is None or new is None else round(new - old, 1) or 0.0
             lines.append(f"  {figure:26}" + "".join(
                 f"{'-':>8}" if value is None else f"{value:{sign}8.1f}"
                 for value, sign in ((old, ""), (new, ""), (change, "+"))))

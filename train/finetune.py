@@ -128,6 +128,10 @@ def run_stage(args: argparse.Namespace, settings: Settings,
             print(f"{args.out} is finished", file=sys.stderr)
             return
     grown_from = start.model.config
+    if args.region_head and not grown_from.regions and settings.run.train != "frozen":
+        raise ConfigError(f"--region-head gives the model a new part, which --train "
+                          f"{settings.run.train} cannot begin with; train it with --train frozen "
+                          "first.")
     start = grow(start, args.picture_size, args.region_head)
     if not validation:
         print("nothing to validate on: the last weights are kept", file=sys.stderr)

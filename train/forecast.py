@@ -36,7 +36,7 @@ class Forecast:
         memory = f"about {self.memory / 1e9:.1f} GB at the highest" if self.memory else "not known"
         stepping = self.steps * self.step_seconds
         return (f"forecast: {self.steps} steps, about {self.epochs:.1f} epochs, "
-                f"{self.trained / 1e6:.1f} million trained weights, on {self.device}\n"
+                f"{self.trained:,} trained weights, on {self.device}\n"
                 f"  time    about {duration(self.seconds)}: picture features "
                 f"{duration(self.feature_seconds)}, steps {duration(stepping)} "
                 f"({self.step_seconds:.2f} s each), validation "

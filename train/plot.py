@@ -14,6 +14,13 @@ DASHES = ("-", "--", "-.", ":")
 NAMES = {"loss": "total (weighted)", "caption": "captions", "question": "answers",
          "contrastive": "finding", "match": "matching", "region": "words in regions",
          "look": "where it looks"}
+FIGURES = {"bleu4_en": "captions, BLEU-4, English", "bleu2_zh": "captions, BLEU-2, Chinese",
+           "find_r1_en": "text to picture R@1, English",
+           "name_r1_en": "picture to text R@1, English",
+           "find_r1_zh": "text to picture R@1, Chinese",
+           "name_r1_zh": "picture to text R@1, Chinese"}
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "fontsize": 8,
+                         "frameon": False}
 SMOOTH = 50  # lines are means over about so many parts of the run
 
 
@@ -21,7 +28,7 @@ def draw(entries: Sequence[dict[str, Any]], file: Path, name: str) -> None:
     """Write a PNG of the run ``name``."""
     steps = [entry for entry in entries if "loss" in entry]
     looks = [entry for entry in entries if "validation" in entry]
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(12, 9), layout="constrained")
     figure.suptitle(f"Training of {name}: {steps[-1]['step'] if steps else 0} steps")
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 2))
     _losses(figure.add_subplot(grid[0, 0]), steps)
@@ -41,7 +48,7 @@ def _losses(axes: Axes, steps: Sequence[dict[str, Any]]) -> None:
                   linewidth=2.2 if part == "loss" else 1.4)
     if parts:
         axes.set_yscale("log")
-        axes.legend(fontsize=8, ncols=2)
+        axes.legend(ncols=4, **BELOW)
     _label(axes, "Losses of training, running mean", "loss (nats, log scale)")
 
 
@@ -52,10 +59,11 @@ def _validation(axes: Axes, looks: Sequence[dict[str, Any]]) -> None:
                   if name in entry["validation"]]
         x, y = zip(*points, strict=True)
         axes.plot(x, y, color=COLOURS[i % len(COLOURS)], marker="o", markersize=3.5,
-                  linestyle=DASHES[i // len(COLOURS) % len(DASHES)], label=name.replace("_", " "))
+                  linestyle=DASHES[i // len(COLOURS) % len(DASHES)],
+                  label=FIGURES.get(name) or name.replace("accuracy_", "answers, "))
     if names:
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8, ncols=2)
+        axes.legend(ncols=2, **BELOW)
     _label(axes, "Validation, quick look", "percent")
 
 
@@ -66,7 +74,7 @@ def _rate(axes: Axes, steps: Sequence[dict[str, Any]]) -> None:
         axes.plot(*zip(*points, strict=True), color=COLOURS[1])
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
-    _label(axes, "Learning rate of new parts", "rate per step")
+    _label(axes, "Learning rate of new parts", "learning rate")
 
 
 def _total(axes: Axes, looks: Sequence[dict[str, Any]]) -> None:
@@ -83,6 +91,7 @@ def _total(axes: Axes, looks: Sequence[dict[str, Any]]) -> None:
 def _label(axes: Axes, title: str, unit: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("step")
+    axes.set_xlim(left=0)
     axes.set_ylabel(unit)
     axes.grid(alpha=0.25)
 

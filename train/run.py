@@ -122,8 +122,6 @@ class Run:
 
     def warm_up(self) -> None:
         """Train a region head that `grow` made, alone."""
-        if self.live:
-            return  # it needs features that stay
         loss = warm_up(self.model, self.mixture, self.config.region_steps)
         self._say(f"region head: loss {loss:.1f} a picture")
 
@@ -148,9 +146,19 @@ class Run:
 
     def train(self, quiet: bool = False) -> None:
         """Run to the last step, or until validation has not got better for long enough."""
+        with tqdm(total=self.config.steps, initial=self.step, desc="training", unit="step",
+                  disable=quiet or not self.chief, smoothing=0.05) as bar:
+            self._loop(bar)
+        if self._tired():
+            self._say(f"stopped at step {self.step}: {self.since} looks at the validation split "
+                      "without a better one")
+        if not self.validation:
+            self._ship({})
+        self._finish()
+        self.save(finished=True)
+
+    def _loop(self, bar: Any) -> None:
         saved_at = time.monotonic()
-        bar = tqdm(total=self.config.steps, initial=self.step, desc="training", unit="step",
-                   disable=quiet or not self.chief, smoothing=0.05)
         while self.step < self.config.steps and not self._tired():
             values = self._one_step()
             self.step += 1
@@ -165,14 +173,6 @@ class Run:
             if self._all_agree(time.monotonic() - saved_at > 60 * self.config.save_minutes):
                 self.save()
                 saved_at = time.monotonic()
-        bar.close()
-        if self._tired():
-            self._say(f"stopped at step {self.step}: {self.since} looks at the validation split "
-                      "without a better one")
-        if not self.validation:
-            self._ship({})
-        self._finish()
-        self.save(finished=True)
 
     def _tired(self) -> bool:
         return 0 < self.config.patience <= self.since

@@ -85,7 +85,8 @@ def save_state(out: Path, model: VLM, optimizer: Any, average: Average,
     except (OSError, RuntimeError) as error:
         shutil.rmtree(part, ignore_errors=True)
         raise CheckpointError("the state of the run was not saved: "
-                              f"{cannot_write(folder / WEIGHTS, error, needed)}") from error
+                              f"{cannot_write(folder / WEIGHTS, error, needed)} "
+                              "Then go on with --resume.") from error
     for old in sorted(out.glob(f"{_PREFIX}*")):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)

@@ -31,7 +31,10 @@ def megabytes(count: int) -> str:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """How much a user may still write there; None where the system does not say."""
+    """How much a user may still write there, or would if it were made; None where the system does
+    not say."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
     try:
         return shutil.disk_usage(folder).free
     except OSError:
