@@ -68,6 +68,12 @@ def test_a_bad_value_in_a_late_stage_stops_before_the_first(
     assert "steps is 0" in capsys.readouterr().err
 
 
+def test_stages_have_one_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = PATHS + '[[stage]]\nname = "a"\n[[stage]]\nname = "b"\nmixed_precision = "no"\n'
+    assert main(["--recipe", write(tmp_path, text)]) == 2
+    assert "mixed_precision must be the same" in capsys.readouterr().err
+
+
 def test_a_path_that_nobody_gives_is_missed(tmp_path: Path,
                                             capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--recipe", write(tmp_path, 'data = "d"\nout = "o"\n')]) == 2

@@ -1,5 +1,6 @@
 """Ways to train: what learns, for how long, and what a run says before, meanwhile and after."""
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -12,12 +13,14 @@ from small_run import arguments, losses_of
 
 import train.run
 from train.adapt import parameter_groups, prepare
+from train.compare import worse
 from train.data import read_split
 from train.features import VIEWS
 from train.finetune import main
 from train.pixels import LiveStore, PixelStore
 from train.settings import FinetuneConfig
-from vitdemo.models.checkpoint import load_checkpoint, pack, unpack
+from train.validation import validate
+from vitdemo.models.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from vitdemo.models.vlm import VLM
 
 FAST = ("--steps", "3", "--learning-rate", "0.01", "--validate-every", "3", "--average-decay",
@@ -98,7 +101,7 @@ def test_a_forecast_trains_nothing(data: Path, start: Path, tmp_path: Path,
     said = capsys.readouterr().out
     assert "50 steps, about 40.0 epochs" in said  # 8 pictures a step, 10 rows
     assert " s each)" in said and "GB at the highest" in said and "processes: 1" in said
-    assert list(out.iterdir()) == [] and not (tmp_path / "cache").exists()
+    assert not out.exists() and not (tmp_path / "cache").exists()
 
 
 def test_a_run_stops_when_validation_gets_no_better(
@@ -114,6 +117,21 @@ def test_a_run_stops_when_validation_gets_no_better(
     assert load_checkpoint(out).meta["step"] == 2
     assert main([*given, "--resume"]) == 0  # it is finished and stays so
     assert len(losses_of(out)) == 4
+
+
+def test_figures_before_and_after_are_those_of_start_and_shipped(
+        data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stored as float32, so that rounding does not stand between validated and shipped.
+    monkeypatch.setattr(train.run, "save_checkpoint", functools.partial(save_checkpoint,
+                                                                        weights="float32"))
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, *FAST, "--dropout", "0.5")) == 0
+    figures = json.loads((out / "figures.json").read_text())["own validation"]
+    shipped, first = load_checkpoint(out), load_checkpoint(start)
+    assert figures["after"] == shipped.meta["validation"] != figures["before"]
+    rows = read_split(data / "validation").rows
+    store = LiveStore(first.model, [row.path for row in rows])
+    assert figures["before"] == validate(first.model, first.tokenizer, rows, store)
 
 
 def test_a_run_tells_what_it_did(data: Path, start: Path, tmp_path: Path,
@@ -143,3 +161,10 @@ def test_a_run_tells_what_it_did(data: Path, start: Path, tmp_path: Path,
     drawn = np.asarray(Image.open(out / "plot.png").convert("RGB"))
     assert drawn.shape[0] > 600 and drawn.shape[1] > 900
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
+
+
+def test_a_loss_of_quality_is_said() -> None:
+    figures = {"mine": {"before": {"total": 5.0}, "after": {"total": 6.0}},
+               "other": {"before": {"total": 5.0}, "after": {"total": 2.5}}}
+    (sentence,) = worse(figures)
+    assert sentence.startswith("On other the model is worse") and "by 2.5 points" in sentence

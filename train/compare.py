@@ -62,7 +62,16 @@ class Comparison:
 
     def table(self) -> str:
         """The figures for a person: one line each, in percent."""
-        return table(self.figures)
+        return "\n".join([table(self.figures), *worse(self.figures)])
+
+
+def worse(figures: Mapping[str, Mapping[str, Scores]]) -> list[str]:
+    """A sentence for each data set on which the model is worse than it was."""
+    return [f"On {name} the model is worse than the one it started from, by "
+            f"{both['before']['total'] - both['after']['total']:.1f} points in the mean. Try fewer "
+            "--steps, a smaller --learning-rate or --train lora; the start is untouched."
+            for name, both in figures.items() if "before" in both and "after" in both
+            and both["after"]["total"] < both["before"]["total"]]
 
 
 def table(figures: Mapping[str, Mapping[str, Scores]]) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from train import recipe
 from train.data import SPLITS, Row
 from train.grow import grow
@@ -114,8 +116,6 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     """Fine-tune once."""
     train, validation = rows
     state = latest_state(args.out)
-    with writing(args.out / "log.jsonl"):
-        args.out.mkdir(parents=True, exist_ok=True)
     start = load_checkpoint(args.start)
     kept = {"settings": {**settings.flat(), "from": start.revision,
                          "picture_size": args.picture_size, "region_head": args.region_head},
@@ -144,6 +144,8 @@ def run_stage(args: argparse.Namespace, settings: Settings,
             print(text)
     if args.forecast:
         return
+    with writing(args.out):
+        args.out.mkdir(parents=True, exist_ok=True)
     run.open()
     if state is not None:
         run.resume(state)
@@ -161,13 +163,17 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
         if latest_state(args.out) is not None and not (args.resume or args.forecast):
             raise ConfigError(f"{args.out} already holds a run; add --resume to go on with it, "
                               "or choose another --out.")
+    if len({settings.run.mixed_precision for settings in every}) > 1:
+        raise ConfigError("mixed_precision must be the same in all stages of a recipe.")
     read: dict[str, tuple[list[Row], list[Row]]] = {}
     for args, settings in zip(stages, every, strict=True):
         if len(stages) > 1:
             print(f"stage {args.stage}", file=sys.stderr)
         if args.mean:
-            if not args.forecast:
+            processes = PartialState()
+            if processes.is_main_process and not args.forecast:
                 mean_of(args.mean, args.out)
+            processes.wait_for_everyone()
             continue
         if args.forecast and not args.start.is_dir() and args is not stages[0]:
             print("its start is made by the stage before it; no forecast", file=sys.stderr)

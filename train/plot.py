@@ -81,7 +81,7 @@ def _total(axes: Axes, looks: Sequence[dict[str, Any]]) -> None:
     points = [(entry["step"], entry["validation"]["total"]) for entry in looks]
     if points:
         axes.plot(*zip(*points, strict=True), color=COLOURS[0], marker="o", markersize=3.5)
-        best = max(points, key=lambda point: point[1])
+        best = max(points[1:] or points, key=lambda point: point[1])  # the first is the start
         axes.plot(*best, color=COLOURS[2], marker="*", markersize=14, linestyle="",
                   label=f"best: {best[1]:.1f} at step {best[0]}, which is kept")
         axes.legend(fontsize=8)

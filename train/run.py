@@ -98,6 +98,7 @@ class Run:
 
     def _validation_seconds(self) -> float:
         rows = self.validation[:_SAMPLE]
+        self.model.eval()
         started = time.perf_counter()
         validate(self.model, self.start.tokenizer, rows, NoiseStore(self.model, False),
                  _SAMPLE, _SAMPLE)
@@ -128,11 +129,14 @@ class Run:
     def begin(self) -> None:
         """Measure the model that the run starts with."""
         self.team.share(self.trained)
+        self.model.eval()
         self.comparison.before(self.model, self.start.tokenizer, self.compared)
         self.average = Average(self.model, self.config.average_decay)
         if self.chief:
             self.log.open(0)
             self.comparison.write()
+            if self.validation:
+                self.log.write({"step": 0, "validation": self.comparison.figures[OWN]["before"]})
 
     def resume(self, state: Path) -> None:
         """Go on from a saved state."""
@@ -175,10 +179,10 @@ class Run:
                 saved_at = time.monotonic()
 
     def _tired(self) -> bool:
-        return 0 < self.config.patience <= self.since
+        return self.config.patience > 0 and self._all_agree(self.since >= self.config.patience)
 
     def _all_agree(self, value: bool) -> bool:
-        """The first process's answer: clocks differ, and a state is saved together."""
+        """The first process's answer: clocks differ, and so may figures in their last digit."""
         device = self.accelerator.device
         return bool(self.team.sum(torch.tensor(float(value and self.chief), device=device)) > 0)
 
@@ -273,6 +277,7 @@ class Run:
             save_state(self.out, self.model, self.optimizer, self.average,
                        {"step": self.step, "best": best, "since": self.since,
                         "finished": finished, **self.kept})
+        self.accelerator.wait_for_everyone()
         self.saved = self.step
 
     def _log(self, entry: dict[str, Any]) -> None:

@@ -73,7 +73,8 @@ def replacing(files: Sequence[Path], needed: int = 0) -> Iterator[list[Path]]:
         sync(files[0].parent)
     except OSError as error:
         drop(parts)
-        raise cannot_write(files[0], error, needed) from error
+        whole = files[0] if len(files) == 1 else files[0].parent
+        raise cannot_write(whole, error, needed) from error
     except BaseException:
         drop(parts)
         raise
