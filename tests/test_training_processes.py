@@ -37,7 +37,7 @@ def launch(count: int, given: list[str]) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
                 "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True,
-                          timeout=400, check=False)
+                          timeout=900, check=False)
 
 
 def curve(out: Path) -> list[dict[str, float]]:
