@@ -57,7 +57,7 @@ def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_p
                            "loss", "gradient_norm"}
     for alone, together in zip(one, two, strict=True):
         # Adam hides a wrong scale of all gradients; their norm does not.
-        assert together == pytest.approx(alone, rel=2e-3, abs=1e-5)
+        assert together == pytest.approx(alone, rel=2e-4, abs=1e-5)
     assert one[-1]["loss"] < 0.9 * one[0]["loss"]  # the weights have moved
 
 
