@@ -1,11 +1,16 @@
 """Training: the data made from captions, the losses, and a run that goes on exactly."""
 
+import contextlib
+import dataclasses
+import operator
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,8 @@ import torch
 from conftest import make_model, make_picture
 from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
+from train import clouds
+from train.clouds import cloud_loss
 from train.cross_entropy import linear_cross_entropy
 from train.data import Question, Row, read_split
 from train.features import VIEWS, View, apply_view, draw_cloud, open_features
@@ -154,6 +161,57 @@ def test_clouded_pictures_write_but_do_not_say_where_words_are(
     assert losses[1]["caption"] > 0
 
 
+def test_attention_learns_where_a_cloud_hurts(
+        data: Path, tokenizer: TextTokenizer, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clouds, "LEAST", 0.0)  # this model knows no word well
+    model = make_model(tokenizer)
+    rows = list(read_split(data / "train").rows)
+    store = open_features(model, [r.path for r in rows], VIEWS[:3], tmp_path / "c", quiet=True)
+    settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6, clouds=3)
+    mixture = Mixture(rows, store, tokenizer, settings, 0, VIEWS[:3])
+    batch = mixture.draw(0)
+    assert batch.clouds is not None and batch.words is not None
+    paths = [rows[i].path for i in batch.clouds.texts.rows]
+    assert torch.equal(batch.clouds.texts.features, store.get(paths, [0] * 3).float())
+    assert torch.equal(batch.clouds.clouded, store.get(paths, [2] * 3).float())
+    # What is called hidden is where the features changed most.
+    moved = (batch.clouds.clouded - batch.clouds.texts.features).abs().mean(-1)
+    hidden = batch.clouds.hidden
+    assert moved[hidden].mean() > moved[~hidden].mean()
+    before = cloud_loss(model, batch.clouds, batch.words.content).item()
+    optimizer = torch.optim.Adam(model.decoder.parameters(), lr=0.01)
+    for _ in range(30):
+        optimizer.zero_grad()
+        cloud_loss(model, batch.clouds, batch.words.content).backward()
+        optimizer.step()
+    assert 0 < cloud_loss(model, batch.clouds, batch.words.content).item() < before
+    assert "cloud" in step_losses(model, batch, LossConfig())
+    assert "cloud" not in step_losses(model, batch, LossConfig(cloud=0))
+
+
+def test_the_cloud_loss_is_least_where_attention_goes_as_the_word_loses(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    chances = iter(([0.8, 0.5, 0.01], [0.2, 0.6, 0.0]))
+    attention = torch.tensor([[0.7, 0.1, 0.2], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]])  # (S, N)
+
+    @contextlib.contextmanager
+    def planted(*_: object, **__: object) -> Iterator[types.SimpleNamespace]:
+        yield types.SimpleNamespace(calls=[[attention[None, None]]])
+
+    monkeypatch.setattr(clouds, "capture_cross_attention", planted)
+    monkeypatch.setattr(clouds, "_probabilities", lambda *_: torch.tensor(next(chances)))
+    texts = types.SimpleNamespace(targets=torch.ones(1, 4, dtype=torch.long),
+                                  target_mask=torch.ones(1, 4, dtype=torch.bool), features=None)
+    batch = types.SimpleNamespace(texts=texts, clouded=None,
+                                  hidden=torch.tensor([[True, False, False]]))
+    model = types.SimpleNamespace(decoder=types.SimpleNamespace(blocks=[]))
+    found = cloud_loss(model, batch, torch.ones(2, dtype=torch.bool))
+    lost, share = torch.tensor([0.75, 0.0]), torch.tensor([0.7, 0.3])  # the third is left out
+    expected = -(lost * share.log() + (1 - lost) * (1 - share).log()).mean()
+    assert float(found) == pytest.approx(float(expected), abs=1e-6)
+
+
 def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,
                                      tmp_path: Path) -> None:
     model = make_model(tokenizer).train()
@@ -171,13 +229,20 @@ def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,
 def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model: VLM,
                                 tmp_path: Path) -> None:
     rows = list(read_split(data / "train").rows)
-    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:1], tmp_path / "c",
+    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
                           quiet=True)
-    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, VIEWS[:1])
+    settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6, clouded_share=0.5, clouds=4)
+    mixture = Mixture(rows, store, tokenizer, settings, 0, VIEWS[:3])
     whole, parts = mixture.draw(3), [mixture.draw(3, rank, 2) for rank in range(2)]
-    for name in ("captions", "questions", "pairs"):
-        joined = [getattr(part, name).features for part in parts]
-        assert torch.equal(torch.stack(joined, 1).flatten(0, 1), getattr(whole, name).features)
+    for name in ("captions.features", "questions.features", "pairs.features", "captions.clear",
+                 "clouds.texts.features", "clouds.texts.rows", "clouds.clouded", "clouds.hidden"):
+        found = operator.attrgetter(name)
+        joined = torch.stack([found(part) for part in parts], 1).flatten(0, 1)
+        assert torch.equal(joined, found(whole)), name
+    # The pictures to describe twice are drawn last: the others are those of a step without them.
+    without = Mixture(rows, store, tokenizer, dataclasses.replace(settings, clouds=0), 0, VIEWS[:3])
+    assert without.draw(3).clouds is None
+    assert torch.equal(without.draw(3).pairs.features, whole.pairs.features)
 
 
 def test_the_rate_rises_and_falls() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,18 @@ from conftest import make_model, make_picture
 from small_run import arguments, losses_of
 
 import train.run
-from train.batches import StepBatch
+from train.batches import StepBatch, to_device
+from train.clouds import cloud_loss
 from train.data import read_split
+from train.features import VIEWS, open_features
 from train.finetune import main
-from train.guard import stop
+from train.guard import broken_rows, stop
+from train.mixture import Mixture, MixtureConfig
 from train.rows import changes, digest
 from train.state import latest_state, read_progress
 from vitdemo.errors import CheckpointError, DiskError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
+from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
 Losses = dict[str, torch.Tensor]
@@ -73,6 +78,27 @@ def test_an_infinite_loss_counts_too(data: Path, tmp_path: Path) -> None:
     error = stop(9, {"caption": 1.0, "match": float("inf"), "loss": float("inf")},
                  StepBatch(None, None, None), rows, tmp_path, 0)
     assert str(error).startswith("step 9 has a loss that is not finite: match (inf), on")
+
+
+def test_a_cloud_loss_that_is_no_number_is_named_with_its_pictures(
+        data: Path, tokenizer: TextTokenizer, tiny_model: VLM, tmp_path: Path) -> None:
+    rows = list(read_split(data / "train").rows)
+    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
+                          quiet=True)
+    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, clouds=2), 0, VIEWS[:3])
+    for whole in (True, False):
+        batch = to_device(mixture.draw(0), torch.device("cpu"))
+        assert batch.clouds is not None and batch.clouds.texts.totals.pictures == 2
+        (batch.clouds.texts.features if whole else batch.clouds.clouded)[1] = float("nan")
+        broken = int(batch.clouds.texts.rows[1])
+        content = torch.ones_like(mixture.content)
+        loss = float(cloud_loss(tiny_model, batch.clouds, content))
+        assert broken_rows(batch) == [broken] and broken in batch.rows
+        # Under a cloud alone, only a likely word can tell; the tiny model has none.
+        assert math.isnan(loss) or not whole
+        said = str(stop(3, {"cloud": math.nan, "loss": math.nan}, batch, rows, tmp_path, 0))
+        assert "not finite: cloud (nan)" in said
+        assert f"the features of {rows[broken].path} are not finite" in said
 
 
 def test_a_picture_with_broken_features_is_named(data: Path, start: Path, tmp_path: Path,

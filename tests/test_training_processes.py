@@ -10,12 +10,15 @@ import pytest
 import torch
 from small_run import arguments
 
+from train import clouds
+from train.clouds import cloud_loss
 from train.data import read_split
-from train.features import VIEWS
+from train.features import VIEWS, open_features
 from train.finetune import main
 from train.losses import draw_wrong
 from train.mixture import Mixture, MixtureConfig
 from train.pixels import NoiseStore
+from train.team import Team
 from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
@@ -25,7 +28,8 @@ ROOT = Path(__file__).parent.parent
 # the row. Odd numbers, so that one process has more rows and more words than the other.
 UNEVEN = ("--dropout", "0", "--steps", "8", "--validate-every", "8", "--pairs", "7",
           "--caption-pictures", "5", "--questions", "3", "--loss-match-pairs", "3",
-          "--learning-rate", "0.005", "--accumulate", "2")
+          "--learning-rate", "0.005", "--accumulate", "2", "--views", "3", "--clouded-share",
+          "0.3", "--clouds", "3")
 
 
 def launch(count: int, given: list[str]) -> subprocess.CompletedProcess[str]:
@@ -54,11 +58,51 @@ def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_p
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(one) == len(two) == 8
     assert set(one[0]) >= {"caption", "question", "contrastive", "match", "region", "look",
-                           "loss", "gradient_norm"}
+                           "cloud", "loss", "gradient_norm"}
     for alone, together in zip(one, two, strict=True):
         # Adam hides a wrong scale of all gradients; their norm does not.
         assert together == pytest.approx(alone, rel=2e-4, abs=1e-5)
     assert one[-1]["loss"] < 0.9 * one[0]["loss"]  # the weights have moved
+
+
+class Planted(Team):
+    """A process that is told what all of them hold."""
+
+    def __init__(self, total: float | None = None) -> None:
+        super().__init__()
+        self.total, self.own = total, 0.0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """What was planted, or the own."""
+        self.own = float(values)
+        return values if self.total is None else values.new_tensor(self.total)
+
+
+def test_the_shares_of_the_cloud_loss_add_up(data: Path, tokenizer: TextTokenizer,
+                                             tiny_model: VLM, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = list(read_split(data / "train").rows)
+    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
+                          quiet=True)
+    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, clouds=5), 0, VIEWS[:3])
+    batches = [mixture.draw(0).clouds, *(mixture.draw(0, rank, 2).clouds for rank in range(2))]
+    content = torch.ones_like(mixture.content)
+    # Just over half of the words are likely enough to count; which ones, differs by process.
+    chances: list[torch.Tensor] = []
+    real = clouds._probabilities
+    monkeypatch.setattr(clouds, "_probabilities",
+                        lambda *given: chances.append(real(*given)) or chances[-1])
+    monkeypatch.setattr(clouds, "LEAST", 0.0)
+    cloud_loss(tiny_model, batches[0], content)
+    monkeypatch.setattr(clouds, "LEAST", float(chances[0].median()))
+    whole = Planted()
+    loss = cloud_loss(tiny_model, batches[0], content, whole)
+    assert 0 < whole.own < len(chances[0])
+    teams = [Planted(whole.own), Planted(whole.own)]
+    shares = [cloud_loss(tiny_model, batch, content, team)
+              for batch, team in zip(batches[1:], teams, strict=True)]
+    assert teams[0].own + teams[1].own == whole.own and teams[0].own != teams[1].own
+    assert float(sum(shares)) == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_more_processes_than_rows_are_refused(data: Path, tokenizer: TextTokenizer,
@@ -67,6 +111,11 @@ def test_more_processes_than_rows_are_refused(data: Path, tokenizer: TextTokeniz
     mixture = Mixture(rows, NoiseStore(tiny_model, False), tokenizer,
                       MixtureConfig(caption_pictures=4, questions=1, pairs=4), 0, VIEWS[:1])
     with pytest.raises(ConfigError, match="questions comes to 1 a step, fewer than the 2"):
+        mixture.draw(0, rank=1, world=2)
+    mixture = Mixture(rows, NoiseStore(tiny_model, False), tokenizer,
+                      MixtureConfig(caption_pictures=4, questions=2, pairs=4, clouds=1), 0,
+                      VIEWS[:3])
+    with pytest.raises(ConfigError, match="clouds comes to 1 a step, fewer than the 2"):
         mixture.draw(0, rank=1, world=2)
 
 

@@ -60,7 +60,9 @@ def test_lora_without_its_package_says_what_to_install(
 
 def test_full_training_reaches_the_backbone(data: Path, start: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert main(arguments(data, start, out, *FAST, "--train", "full", "--backbone-rate", "1")) == 0
+    assert main(arguments(data, start, out, *FAST, "--train", "full", "--backbone-rate", "1",
+                          "--views", "3", "--clouds", "2")) == 0
+    assert all("cloud" in line for line in (out / "log.jsonl").read_text().splitlines()[1:4])
     changed = moved(start, out)
     assert any(other for name, other in changed.items() if name.startswith("vision.backbone."))
     assert not list((tmp_path / "cache").glob("*.npy"))  # features that change are not kept
@@ -85,10 +87,18 @@ def test_what_learns_and_how_fast(tiny_model: VLM) -> None:
 
 def test_pixels_are_cropped_anew_for_each_step(data: Path, tiny_model: VLM) -> None:
     paths = [row.path for row in read_split(data / "train").rows]
-    store = PixelStore(tiny_model, paths, VIEWS[:2])
+    store = PixelStore(tiny_model, paths, VIEWS[:3])
     first, again, other = (store.get(paths[:2], [0, 1], draw) for draw in (1, 1, 2))
     assert torch.equal(first, again)
     assert torch.equal(first[0], other[0]) and not torch.equal(first[1], other[1])
+    clouded, later = (store.get(paths[:1], [2], draw) for draw in (1, 2))
+    assert not torch.equal(clouded, later)
+    for draw, shown in ((1, clouded), (2, later)):
+        (hidden,) = store.hidden(paths[:1], VIEWS[2], draw)
+        side = round(len(hidden) ** 0.5)
+        changed = (shown - first[:1]).abs().mean((0, 1))
+        changed = torch.nn.functional.interpolate(changed[None, None], (side, side), mode="area")
+        assert changed.flatten()[hidden].mean() > 2 * changed.flatten()[~hidden].mean()
     features = LiveStore(tiny_model, paths).get(paths[:1], [0])
     with torch.no_grad():
         assert torch.allclose(features, tiny_model.vision.features(first[:1]), atol=1e-5)

@@ -52,6 +52,16 @@ class TextBatch:
 
 
 @dataclass
+class CloudBatch:
+    """Pictures to describe, whole in ``texts``, clouded (P, N, C), and which of their places the
+    cloud covers, bool (P, N)."""
+
+    texts: TextBatch
+    clouded: Tensor
+    hidden: Tensor
+
+
+@dataclass
 class WordBatch:
     """Which words belong to the pictures of the text batches, captions first, then questions.
 
@@ -84,19 +94,28 @@ class PairBatch:
 
 @dataclass
 class StepBatch:
-    """One step: captions to write, questions to answer, pairs to tell apart. A part is None where
-    the data has nothing of the kind."""
+    """One step: captions to write, questions to answer, pairs to tell apart, pictures shown whole
+    and clouded. A part is None where the data has nothing of the kind."""
 
     captions: TextBatch | None
     questions: TextBatch | None
     pairs: PairBatch | None
     words: WordBatch | None = None
+    clouds: CloudBatch | None = None
+
+    def pictures(self) -> list[tuple[Tensor, Tensor]]:
+        """(rows, features) of each part that has pictures."""
+        parts = (self.captions, self.questions, self.pairs)
+        found = [(part.rows, part.features) for part in parts if part is not None]
+        if self.clouds is not None:
+            texts = self.clouds.texts
+            found += [(texts.rows, texts.features), (texts.rows, self.clouds.clouded)]
+        return found
 
     @property
     def rows(self) -> list[int]:
         """Every row of the data that this step looks at, each once."""
-        parts = [part for part in (self.captions, self.questions, self.pairs) if part is not None]
-        return sorted({int(row) for part in parts for row in part.rows})
+        return sorted({int(row) for rows, _ in self.pictures() for row in rows})
 
 
 def to_device(part: Part, device: torch.device) -> Part:
@@ -107,7 +126,7 @@ def to_device(part: Part, device: torch.device) -> Part:
 def _moved(part: Any, device: torch.device) -> Any:
     if isinstance(part, Tensor):
         return part.to(device)
-    if not isinstance(part, TextBatch | WordBatch | PairBatch | StepBatch):
+    if not isinstance(part, TextBatch | CloudBatch | WordBatch | PairBatch | StepBatch):
         return part
     return type(part)(**{field.name: _moved(getattr(part, field.name), device)
                          for field in dataclasses.fields(part)})

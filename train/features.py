@@ -86,13 +86,33 @@ def _crop(image: Image.Image, view: View, generator: np.random.Generator) -> Ima
     return image.crop((round(left), round(top), round(left + width), round(top + height)))
 
 
+def region_shares(model: VLM) -> np.ndarray:
+    """Boxes of the model's regions in shares of the picture: (N, 4)."""
+    return grid_boxes(model.vision.grid, (1, 1), model.vision.edges)
+
+
+def draws_of(path: Path, view: View, draw: int = 0) -> np.random.Generator:
+    """What draws a picture's crop and cloud: the same whenever it is asked for, another one for
+    each ``draw``."""
+    key = f"{path.name}:{view}" + (f":{draw}" if draw else "")
+    seed = hashlib.sha256(key.encode()).digest()[:4]
+    return np.random.default_rng(int.from_bytes(seed, "little"))
+
+
+def hidden_places(boxes: np.ndarray, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+    """Which regions of these pictures a clouded view that crops nothing covers: bool (B, N)."""
+    assert view.clouded and view.least_area >= 1, view
+    clouds = [draw_cloud(boxes, draws_of(path, view, draw)) for path in paths]
+    return torch.from_numpy(np.stack(clouds))
+
+
 class PictureDataset(torch.utils.data.Dataset):
     """Pixels of pictures in one view; item i is the same whenever it is asked for."""
 
     def __init__(self, paths: Sequence[Path], view: View, model: VLM) -> None:
         self.paths, self.view, self.side = list(paths), view, model.config.picture_size
         self.mean, self.std = normalisation(model.config.backbone)
-        self.boxes = grid_boxes(model.vision.grid, (1, 1), model.vision.edges)  # (N, 4), shares
+        self.boxes = region_shares(model)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -104,10 +124,8 @@ class PictureDataset(torch.utils.data.Dataset):
     def pixels(self, i: int, draw: int = 0) -> Tensor:
         """float32 (3, side, side); what is random of the view is drawn anew for each ``draw``."""
         path = self.paths[i]
-        key = f"{path.name}:{self.view}" + (f":{draw}" if draw else "")
-        seed = hashlib.sha256(key.encode()).digest()[:4]
-        generator = np.random.default_rng(int.from_bytes(seed, "little"))
-        image = apply_view(open_picture(path).image, self.view, generator, self.boxes)
+        image = apply_view(open_picture(path).image, self.view,
+                           draws_of(path, self.view, draw), self.boxes)
         return to_pixels([image], self.side, self.mean, self.std)[0]
 
 
@@ -122,13 +140,18 @@ class Store(Protocol):
         """Features (B, N, C), or pixels (B, 3, side, side), of these pictures, each in its view.
         ``draw`` is the step; what is not computed anew for each step does not depend on it."""
 
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """Which places of these pictures a clouded view that crops nothing covers: bool (B, N)."""
+
 
 class FeatureStore:
     """Features of a list of pictures: one float16 (P, N, C) per view, on disk."""
 
-    def __init__(self, arrays: Sequence[np.ndarray], paths: Sequence[Path]) -> None:
+    def __init__(self, arrays: Sequence[np.ndarray], paths: Sequence[Path],
+                 boxes: np.ndarray) -> None:
         self.arrays = list(arrays)
         self.place = {path: i for i, path in enumerate(paths)}
+        self.boxes = boxes  # (N, 4), in shares of the picture
 
     @property
     def views(self) -> int:
@@ -145,6 +168,10 @@ class FeatureStore:
         rows = [self.arrays[view][self.place[path]]
                 for path, view in zip(paths, views, strict=True)]
         return torch.from_numpy(np.stack(rows))  # (B, N, C)
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N); see `Store`."""
+        return hidden_places(self.boxes, paths, view)
 
 
 def fingerprint(model: VLM, paths: Sequence[Path], view: View) -> str:
@@ -172,7 +199,7 @@ def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], fold
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return FeatureStore([_open_view(model, paths, view, folder, batch, quiet) for view in views],
-                        paths)
+                        paths, region_shares(model))
 
 
 def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path) -> Path:

@@ -46,9 +46,8 @@ def stop(step: int, values: Mapping[str, float], batch: StepBatch, rows: Sequenc
 
 def broken_rows(batch: StepBatch) -> list[int]:
     """The rows whose pictures' features are not all finite."""
-    parts = [part for part in (batch.captions, batch.questions, batch.pairs) if part is not None]
-    return sorted({int(row) for part in parts for row, fine in zip(
-        part.rows, torch.isfinite(part.features).flatten(1).all(1), strict=True) if not fine})
+    return sorted({int(row) for rows, features in batch.pictures() for row, fine in zip(
+        rows, torch.isfinite(features).flatten(1).all(1), strict=True) if not fine})
 
 
 def _some(files: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.batches import PairBatch, StepBatch, TextBatch, WordBatch
+from train.clouds import cloud_loss
 from train.cross_entropy import linear_cross_entropy
 from train.team import Team
 from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
@@ -37,6 +38,7 @@ class LossConfig:
     match_pairs: int = 32  # pictures of the pair batch that go through the match head
     region: float = 0.5  # weight of which words a picture's regions add up to
     look: float = 0.3  # weight of cross-attention that looks where the region head points
+    cloud: float = 0.5  # weight of cross-attention that looks where a cloud would hurt
 
 
 def kept_places(noise: Tensor, share: float) -> Tensor:
@@ -202,13 +204,19 @@ def with_features(model: VLM, batch: StepBatch) -> StepBatch:
         if part is None or part.features.dim() == 3:
             return part
         return dataclasses.replace(part, features=model.vision.features(part.features).float())
+    clouds = batch.clouds
+    if clouds is not None and clouds.clouded.dim() != 3:
+        with torch.no_grad():  # they say what a cloud costs, and learn nothing
+            clouded = model.vision.features(clouds.clouded).float()
+        clouds = dataclasses.replace(clouds, texts=seen(clouds.texts), clouded=clouded)
     return dataclasses.replace(batch, captions=seen(batch.captions), pairs=seen(batch.pairs),
-                               questions=seen(batch.questions))
+                               questions=seen(batch.questions), clouds=clouds)
 
 
 def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
                 team: Team | None = None) -> dict[str, Tensor]:
     """Each loss of a step by name, unweighted, and their weighted sum as "loss"."""
+    team = team or Team()
     losses: dict[str, Tensor] = {}
     batch = with_features(model, batch)
     content = batch.words.content if batch.words and model.region_head is not None else None
@@ -220,16 +228,18 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
         losses["question"], look = text_losses(model, batch.questions, config, content, True)
         looks.append(look)
     if batch.pairs is not None and config.contrastive:
-        losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config,
-                                                             team or Team())
+        losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config, team)
     if batch.words is not None and model.region_head is not None:
         parts = [part for part in (batch.captions, batch.questions) if part is not None]
         losses["region"] = region_loss(model, torch.cat([part.features for part in parts]),
                                        batch.words, sum(part.totals.pictures for part in parts))
         if config.look:
             losses["look"] = sum(looks, start=torch.zeros(()).to(losses["region"]))
+    if batch.clouds is not None and batch.words is not None and config.cloud:
+        losses["cloud"] = cloud_loss(model, batch.clouds, batch.words.content, team)
     weights = {"caption": config.caption, "question": config.question,
                "contrastive": config.contrastive, "match": config.match, "look": config.look,
+               "cloud": config.cloud,
                "region": config.region / _WORDS_A_PICTURE}
     losses["loss"] = sum((weights[name] * value for name, value in losses.items()),
                          start=torch.zeros(()).to(next(iter(losses.values()))))

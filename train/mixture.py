@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.batches import PairBatch, StepBatch, TextBatch, Totals, WordBatch
+from train.batches import CloudBatch, PairBatch, StepBatch, TextBatch, Totals, WordBatch
 from train.data import Row
 from train.features import Store, View
 from train.instructions import (
@@ -28,6 +28,7 @@ from train.instructions import (
 from vitdemo.errors import ConfigError
 from vitdemo.tokens import TextTokenizer
 
+_Item = tuple[int, str, list[str], str]  # row, instruction, texts, language
 _LEAST = 8  # rows that must name a word before its place can be learnt
 _UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
 _NOTHING = {"yes", "no", "none", "0", "nothing"}
@@ -52,6 +53,7 @@ class MixtureConfig:
     pairs: int = 96  # pictures with a caption each, for the contrastive and the match loss
     words: int = 1500  # words looked for in the pictures of the step, there or not
     clouded_share: float = 0.35  # of pictures with regions blurred, where there are such views
+    clouds: int = 0  # pictures to describe that are shown twice, whole and clouded (see clouds.py)
 
 
 class Mixture:
@@ -95,7 +97,7 @@ class Mixture:
             words = self._words_of(share.maker, [*shown, *asked], own)
             clear = [part.clear for part in (captions, questions) if part is not None]
             words.weight *= torch.cat(clear)[:, None]
-        return StepBatch(captions, questions, pairs, words)
+        return StepBatch(captions, questions, pairs, words, self._draw_clouds(share))
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
         """Features (P, N, C) of some pictures, none of them clouded, and their words."""
@@ -144,21 +146,38 @@ class Mixture:
         return mirrored(text) if self.views[view].mirrored else text
 
     def _draw_captions(self, share: "_Share") -> tuple[TextBatch | None, list[int]]:
+        items = self._descriptions(share.maker, self.config.caption_pictures)
+        return self._texts_batch(items, share, "caption_pictures"), [item[0] for item in items]
+
+    def _draw_clouds(self, share: "_Share") -> CloudBatch | None:
+        whole, clouded = View(), View(clouded=True)
+        if not self.config.clouds or whole not in self.views or clouded not in self.views:
+            return None
+        items = self._descriptions(share.maker, self.config.clouds)
+        texts = self._texts_batch(items, share, "clouds", [self.views.index(whole)] * len(items))
+        if texts is None:
+            return None
+        paths = [self.rows[item[0]].path for item in items[share.rank::share.world]]
+        features = self.store.get(paths, [self.views.index(clouded)] * len(paths), share.step)
+        return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded, share.step))
+
+    def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
+        """Pictures to describe, the languages in turn."""
         languages = [language for language, places in self.captioned.items() if places]
-        maker, items = share.maker, []
-        for i in range(self.config.caption_pictures if languages else 0):
+        items: list[_Item] = []
+        for i in range(count if languages else 0):
             language = languages[i % len(languages)]
             place = maker.choice(self.captioned[language])
             texts = self._fitting(_texts(self.rows[place], language))
             briefs = [text for text in texts if is_short(text, language)]
             short = bool(briefs) and maker.random() < self.config.short_share
             chosen = briefs if short else list(texts)
-            count = self.config.texts_per_picture
-            chosen = maker.sample(chosen, count) if len(chosen) >= count else \
-                [maker.choice(chosen) for _ in range(count)]
+            each = self.config.texts_per_picture
+            chosen = maker.sample(chosen, each) if len(chosen) >= each else \
+                [maker.choice(chosen) for _ in range(each)]
             asked = maker.choice((SHORT if short else DESCRIBE)[language])
             items.append((place, asked, chosen, language))
-        return self._texts_batch(items, share, "caption_pictures"), [item[0] for item in items]
+        return items
 
     def _draw_questions(self, share: "_Share") -> tuple[TextBatch | None, list[int]]:
         if not self.human and not self.made:
@@ -190,12 +209,13 @@ class Mixture:
         return PairBatch(features.float(), ids[own], mask[own], torch.tensor(places)[own],
                          noise[own], picks[own], Totals(count))
 
-    def _texts_batch(self, items: list[tuple[int, str, list[str], str]], share: "_Share",
-                     what: str) -> TextBatch | None:
+    def _texts_batch(self, items: list[_Item], share: "_Share", what: str,
+                     views: Sequence[int] | None = None) -> TextBatch | None:
+        """The own ones of the items; ``views``: of each, in place of drawn ones."""
         if not items:
             return None
         share.check(len(items), what)
-        views = self._views(share.maker, len(items))
+        views = self._views(share.maker, len(items)) if views is None else views
         asked = [self._say(item[1], view) for item, view in zip(items, views, strict=True)]
         targets = [self._say(text, view) for item, view in zip(items, views, strict=True)
                    for text in item[2]]

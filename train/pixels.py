@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from train.features import PictureDataset, View
+from train.features import PictureDataset, View, hidden_places, region_shares
 from vitdemo.models.vlm import VLM
 
 _THREADS = 4
@@ -20,6 +20,7 @@ class PixelStore:
         self.place = {path: i for i, path in enumerate(paths)}
         self.tokens = model.vision.grid[0] * model.vision.grid[1]
         self.sets = [PictureDataset(paths, view, model) for view in views]
+        self.boxes = region_shares(model)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, 3, side, side); the same for the same ``draw``."""
@@ -27,6 +28,10 @@ class PixelStore:
             found = pool.map(lambda path, view: self.sets[view].pixels(self.place[path], draw),
                              paths, views)
             return torch.stack(list(found))
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N), of the clouds that `get` shows for the same ``draw``."""
+        return hidden_places(self.boxes, paths, view, draw)
 
 
 class LiveStore(PixelStore):
@@ -59,3 +64,7 @@ class NoiseStore:
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, N, C) or (B, 3, side, side)."""
         return torch.randn(len(paths), *self.shape)
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N)."""
+        return torch.rand(len(paths), self.tokens) < 0.5
