@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from vitdemo.models.vlm import VLM
 
 FAST = ("--steps", "3", "--learning-rate", "0.01", "--validate-every", "3", "--average-decay",
         "0.1")
+LOOKING = r"decoder\.blocks\.\d+\.cross\.(query|key)\.(weight|bias)"
 
 
 def moved(start: Path, out: Path) -> dict[str, bool]:
@@ -68,6 +70,43 @@ def test_full_training_reaches_the_backbone(data: Path, start: Path, tmp_path: P
     assert not list((tmp_path / "cache").glob("*.npy"))  # features that change are not kept
     figures = json.loads((out / "figures.json").read_text())
     assert set(figures["own validation"]) == {"before", "after"}
+
+
+def test_only_what_is_named_is_trained(data: Path, start: Path, tmp_path: Path,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    given = [*arguments(data, start, out, *FAST), "--only", LOOKING]
+    assert main([*given, "--steps", "2"]) == 0
+    changed = moved(start, out)
+    named = {name for name in changed if re.fullmatch(LOOKING, name)}
+    assert "decoder.blocks.0.cross.query.weight" in named
+    # A key's bias shifts all places alike: attention, and so the weight, do not change by it.
+    assert {name for name, other in changed.items() if other} >= {
+        name for name in named if not name.endswith("key.bias")}
+    assert {name for name, other in changed.items() if other} <= named
+    (state,) = out.glob("state-*")
+    kept = torch.load(state / "state.pt", weights_only=True)
+    assert set(kept["model"]) == named and len(kept["average"]) == len(named)
+
+    assert main([*given, "--resume", "--only", "match_head.*"]) == 2
+    assert "--only was decoder" in capsys.readouterr().err
+    assert main([*given, "--resume", "--accept-changes"]) == 0  # one step more
+    assert len(losses_of(out)) == 3
+    assert {name for name, other in moved(start, out).items() if other} <= named
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (("--only", "decoder.(blocks"), "only is 'decoder.(blocks', which is no valid regular"),
+    (("--only", "decoder"), "only is 'decoder', which matches nothing that --train frozen trains"),
+    (("--only", r"vision\.backbone\..*"), "matches nothing that --train frozen trains"),
+    (("--only", LOOKING, "--train", "lora"), "which do not go together"),
+])
+def test_a_pattern_that_trains_nothing_is_refused(
+        given: tuple[str, ...], said: str, data: Path, start: Path, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(data, start, tmp_path / "out", *given)) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_learns_and_how_fast(tiny_model: VLM) -> None:

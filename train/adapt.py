@@ -1,5 +1,6 @@
 """What of the model is trained, and how fast: all but the backbone, additions (LoRA), or all."""
 
+import re
 from typing import Any
 
 import torch
@@ -14,16 +15,22 @@ _ADAPTER = "default"
 
 
 def prepare(model: VLM, config: FinetuneConfig) -> None:
-    """Make trainable what ``config.train`` says, in place.
+    """Make trainable what ``config.train`` and ``config.only`` say, in place.
 
     lora: every linear map outside the backbone gets an addition of rank ``config.lora_rank``
     (Hu et al. 2022, eq. 3), which starts at 0; nothing else is trained.
 
     Raises:
-        ConfigError: lora is asked for and peft is not installed.
+        ConfigError: lora is asked for and peft is not installed, or nothing is left to train.
     """
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(config.train == "full" or not name.startswith(_BACKBONE))
+        kind = config.train == "full" or not name.startswith(_BACKBONE)
+        parameter.requires_grad_(kind and (not config.only or
+                                           re.fullmatch(config.only, name) is not None))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"only is {config.only!r}, which matches nothing that --train "
+                          f"{config.train} trains; a name is matched whole, as in "
+                          r"decoder\.blocks\.0\.cross\.query\.weight.")
     if config.train != "lora":
         return
     try:

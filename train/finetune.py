@@ -128,10 +128,11 @@ def run_stage(args: argparse.Namespace, settings: Settings,
             print(f"{args.out} is finished", file=sys.stderr)
             return
     grown_from = start.model.config
-    if args.region_head and not grown_from.regions and settings.run.train != "frozen":
-        raise ConfigError(f"--region-head gives the model a new part, which --train "
-                          f"{settings.run.train} cannot begin with; train it with --train frozen "
-                          "first.")
+    if args.region_head and not grown_from.regions and (
+            settings.run.train != "frozen" or settings.run.only):
+        flag = "--only" if settings.run.only else f"--train {settings.run.train}"
+        raise ConfigError(f"--region-head gives the model a new part, which {flag} cannot begin "
+                          "with; train it with --train frozen alone first.")
     start = grow(start, args.picture_size, args.region_head)
     if not validation:
         print("nothing to validate on: the last weights are kept", file=sys.stderr)

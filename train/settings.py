@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ class FinetuneConfig:
     """The settings of one run."""
 
     train: str = "frozen"  # frozen (all but the backbone), lora (small additions) or full (all)
+    only: str = ""  # of that, only weights whose whole name this regular expression matches
     steps: int = 2000  # optimizer steps
     learning_rate: float = 5e-4  # of new parts
     text_rate: float = 0.1  # of the text encoder, as a share of learning_rate
@@ -54,6 +56,18 @@ class FinetuneConfig:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; "
                                   f"it must be {', '.join(allowed[:-1])} or {allowed[-1]}.")
+        self._check_only()
+
+    def _check_only(self) -> None:
+        try:
+            re.compile(self.only)
+        except re.error as error:
+            raise ConfigError(f"only is {self.only!r}, which is no valid regular expression: "
+                              f"{error}.") from error
+        if self.only and self.train == "lora":
+            raise ConfigError(f"only is {self.only!r} and train is 'lora', which do not go "
+                              "together: only chooses weights of the model, and lora trains "
+                              "additions to them.")
 
 
 @dataclass(frozen=True)
