@@ -23,17 +23,15 @@ _PEOPLE = 10  # answers to a question that the official VQA score needs
 
 def shuffled(question: str) -> str:
     """The question's words in another order, fixed by the question; the mark at its end stays."""
-    words = question.split() if not is_chinese(question) else segment_chinese(question)
-    mark = ""
-    if words and words[-1][-1] in "?？":
-        mark = words[-1][-1]
-        words[-1:] = [words[-1][:-1]] if words[-1][:-1] else []
+    text = question.rstrip(" ?？")
+    mark, between = question[len(text):], "" if is_chinese(text) else " "
+    words = text.split() if between else segment_chinese(text)
     mixed, maker = list(words), random.Random(question)
     for _ in range(10):  # of two words, every other draw is the order they have
         maker.shuffle(mixed)
         if mixed != words:
             break
-    return "".join(mixed) + mark if is_chinese(question) else " ".join([*mixed, mark]).rstrip()
+    return between.join(mixed) + mark
 
 
 def wrong_pictures(rows: Sequence[Row]) -> list[Row]:

@@ -39,10 +39,9 @@ def make_yes_no(rows: Sequence[Row], language: str, seed: int = 0) -> list[YesNo
     made: list[YesNo] = []
     for i in maker.sample(usable, len(usable)):
         there = sorted(things_named(rows[i]))
-        if not there:
-            continue
-        thing = maker.choice(there)
-        partner = next((j for j in free if thing in absent[j]), None)
+        found = ((thing, j) for thing in maker.sample(there, len(there)) for j in free
+                 if thing in absent[j])
+        thing, partner = next(found, (0, None))
         if partner is None:
             continue
         free.remove(partner)
