@@ -224,8 +224,9 @@ def match_figures(predictor: Predictor[Any], pictures: Sequence[Any], pairs: Seq
                   blank: bool) -> dict[str, Any]:
     """How often the match head scores the right sentence higher, in percent; a tie counts half.
 
-    "accuracy" and "n" over all, the same by kind of mistake in "by_kind", and with ``blank`` each
-    over a blank picture: what the sentences alone give away. ``pictures`` from `Predictor.keep`.
+    "accuracy" and "n" over all, the same by kind of mistake in "by_kind" ("changed" is all that
+    have one word changed), and with ``blank`` each over a blank picture: what the sentences alone
+    give away. ``pictures`` from `Predictor.keep`.
     """
     texts = [text for pair in pairs for text in (pair.right, pair.wrong)]
     number = np.arange(len(texts))
@@ -240,10 +241,13 @@ def match_figures(predictor: Predictor[Any], pictures: Sequence[Any], pairs: Seq
         return {**{name: 100 * float(found[chosen].mean()) for name, found in scores.items()},
                 "n": len(chosen)}
 
-    kinds = sorted({pair.kind for pair in pairs})
-    return {**figures(range(len(pairs))), "by_kind": {
-        kind: figures([i for i, pair in enumerate(pairs) if pair.kind == kind])
-        for kind in kinds}}
+    groups: dict[str, list[int]] = {}
+    for i, pair in enumerate(pairs):
+        groups.setdefault(pair.kind, []).append(i)
+        if pair.kind != "similar":
+            groups.setdefault("changed", []).append(i)
+    return {**figures(range(len(pairs))),
+            "by_kind": {kind: figures(groups[kind]) for kind in sorted(groups)}}
 
 
 def _right(logits: np.ndarray) -> np.ndarray:

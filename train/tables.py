@@ -75,7 +75,8 @@ def _match(parts: dict[str, Any]) -> Iterator[str]:
     for language, of in parts.items():
         yield line(f"  {language}", of["accuracy"], of.get("blank"), of["n"])
         for kind, found in of["by_kind"].items():
-            title = "one word changed: " * (kind != "similar") + kind
+            title = {"similar": "of a similar picture", "changed": "one word changed"}.get(
+                kind, f"{kind} changed")
             yield line(f"  {language}, {title}", found["accuracy"], found.get("blank"), found["n"])
 
 
