@@ -51,15 +51,15 @@ def command(start: Path, data: Path, out: Path, *more: str) -> list[str]:
 
 def test_the_grid_has_every_way_and_the_default_each_part_left_out() -> None:
     assert len(GRID) == 16 and len({v.name for v in GRID.values()}) == 16
-    assert set(CHOSEN) == {"gated_cross_attention", "cross_attention", "concat", "linear",
-                           "gated_cross_attention-modulation", "gated_cross_attention-alignment",
-                           "gated_cross_attention-modulation-alignment"}
+    gated = "gated_cross_attention"
+    assert set(CHOSEN) == {gated, "cross_attention", "concat", "linear", f"{gated}-no-modulation",
+                           f"{gated}-no-alignment", f"{gated}-no-modulation-no-alignment"}
 
 
 def test_variants_begin_with_the_same_numbers(tmp_path: Path, start: Path) -> None:
     given = load_checkpoint(start).model.state_dict()
     states = {}
-    for name in (CHOSEN[0], "linear", "gated_cross_attention-modulation"):
+    for name in (CHOSEN[0], "linear", "gated_cross_attention-no-modulation"):
         save_start(load_checkpoint(start), GRID[name], tmp_path / name)
         found = load_checkpoint(tmp_path / name).model
         assert found.config.fusion == GRID[name].fusion
@@ -83,7 +83,8 @@ def test_a_tiny_run_trains_measures_and_draws(tmp_path: Path, start: Path, data:
                                               monkeypatch: pytest.MonkeyPatch,
                                               capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "fusion"
-    names = ["gated_cross_attention", "linear", "concat-modulation-alignment", "cross_attention"]
+    bare = "concat-no-modulation-no-alignment"
+    names = ["gated_cross_attention", "linear", bare, "cross_attention"]
     assert main(command(start, data, out, "--variants", *names)) == 0
     table = (out / "table.md").read_text()
     assert capsys.readouterr().out.endswith(f"\n{table}\n")
@@ -99,7 +100,7 @@ def test_a_tiny_run_trains_measures_and_draws(tmp_path: Path, start: Path, data:
     steps = {name: [entry for entry in log if "loss" in entry] for name, log in logs.items()}
     assert {len(of) for of in steps.values()} == {2}
     assert "contrastive" in steps["linear"][0]
-    assert "contrastive" not in steps["concat-modulation-alignment"][0]
+    assert "contrastive" not in steps[bare][0]
     kept = json.loads((out / "linear" / "figures.json").read_text())
     assert kept["gates"] == [] and kept["budget"]["steps"] == 2
     assert load_checkpoint(out / "linear").model.config.fusion == "linear"

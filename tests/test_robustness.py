@@ -10,9 +10,8 @@ import pytest
 from conftest import make_picture
 from PIL import Image
 
-from train import metrics
+from train import metrics, panels
 from train.damage import GREY, STRENGTHS, damage, write_damaged
-from train.panels import draw_bars
 from train.robustness import LEVELS, headline, main, table
 
 
@@ -142,8 +141,16 @@ def test_without_matplotlib_it_says_what_to_install(
     assert "requirements-train.txt" in capsys.readouterr().err
 
 
-def test_bars_are_drawn(tmp_path: Path) -> None:
-    draw_bars({"CIDEr": {"linear": 10.0, "gated": 20.0}, "answers": {"linear": 0.0, "gated": 0.0}},
-              tmp_path / "bars.png", "Fusion")
-    with Image.open(tmp_path / "bars.png") as drawn:
-        assert drawn.width > 1000
+def test_bars_are_drawn_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(panels, "_save", lambda figure, file: drawn.append(figure))
+    bars = {"CIDEr": {"linear": 10.0, "gated": 20.0}, "lost": {"linear": -4.0, "gated": 2.0},
+            "none": {"linear": 0.0, "gated": 0.0}}
+    panels.draw_bars(bars, tmp_path / "bars.png", "Fusion")
+    [figure] = drawn
+    assert [axes.get_title() for axes in figure.axes] == list(bars)
+    for axes, values in zip(figure.axes, bars.values(), strict=True):
+        assert [bar.get_width() for bar in axes.patches] == list(values.values())
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["linear", "gated"]
+        low, high = axes.get_xlim()
+        assert low <= min(0, *values.values()) and high >= max(values.values()) and low < high

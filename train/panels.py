@@ -72,7 +72,8 @@ def draw_bars(bars: dict[str, dict[str, float]], file: Path, title: str) -> None
         axes.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
         axes.set_yticks(range(len(values)), list(values))
         axes.invert_yaxis()
-        axes.set(title=name, xlabel="percent", xlim=(0, 1.15 * max(values.values()) or 1))
+        low, high = min(0.0, *values.values()), max(0.0, *values.values())
+        axes.set(title=name, xlabel="percent", xlim=(1.15 * low, 1.15 * high or 1))
     _save(figure, file)
 
 

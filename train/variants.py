@@ -23,9 +23,9 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """As in "gated_cross_attention-modulation": what is missing stands behind a minus."""
-        return self.fusion + "-modulation" * (not self.modulation) + \
-            "-alignment" * (not self.alignment)
+        """As in "concat-no-modulation"."""
+        return self.fusion + "-no-modulation" * (not self.modulation) + \
+            "-no-alignment" * (not self.alignment)
 
 
 GRID = {variant.name: variant for variant in (
