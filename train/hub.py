@@ -49,7 +49,10 @@ def _saved_to_disk(path: Path) -> bool:
 
 
 def _has_parquet(path: Path) -> bool:
-    return any(path.glob("*.parquet")) or any(path.glob("*/*.parquet"))
+    """In the folder itself, or where such data sets have theirs; not in any folder inside, since
+    this may be a folder of data sets."""
+    inside = ("data", *(name for names in _SPLITS.values() for name in names))
+    return any(any((path / name).glob("*.parquet")) for name in ("", *inside))
 
 
 def as_folder(path: Path, split: str, metadata: str) -> tuple[str, Path]:
@@ -105,9 +108,9 @@ def _load(path: Path) -> Any:
         name, _, configuration = name.partition(":")
         return datasets.load_dataset(name, configuration or None)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().split("\n")[0][:300]
+        reason = str(error).strip().split("\n")[0][:300].rstrip(".")
         where = "" if path.is_dir() else " There is no folder of this name here either."
-        raise DataError(f"the datasets library cannot load {path}: {reason}{where}") from error
+        raise DataError(f"the datasets library cannot load {path}: {reason}.{where}") from error
 
 
 def _rows(data: Any, path: Path, folder: Path) -> Iterable[dict[str, Any]]:
