@@ -183,16 +183,19 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 def test_an_ordinary_folder_never_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    make_picture(0, (40, 30)).save(tmp_path / "a.png")
-    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png",
-                                                         "captions": ["A dog ."]}))
-    (tmp_path / "x.parquet").write_bytes(b"")
-    assert rows(tmp_path)[0].captions == ("A dog .",)
-    assert rows(tmp_path.parent)[0].captions == ("A dog .",)  # as a folder of data sets
+    folder = tmp_path / "all" / "birds"
+    folder.mkdir(parents=True)
+    make_picture(0, (40, 30)).save(folder / "a.png")
+    (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png",
+                                                       "captions": ["A dog ."]}))
+    (folder / "x.parquet").write_bytes(b"")
+    assert rows(folder)[0].captions == ("A dog .",)
+    assert rows(folder.parent)[0].captions == ("A dog .",)  # a folder of data sets
 
 
 def test_the_tests_install_what_the_training_folder_can_use() -> None:
     assert "-r requirements-train.txt" in (ROOT / "requirements-dev.txt").read_text().splitlines()
     wanted = (ROOT / "requirements-train.txt").read_text().splitlines()
-    capped = [line for line in wanted if re.fullmatch(r"(datasets|matplotlib)>=\d[\d.]*,<\d+", line)]
+    capped = [line for line in wanted
+              if re.fullmatch(r"(datasets|matplotlib)>=\d[\d.]*,<\d+", line)]
     assert len(capped) == 2
