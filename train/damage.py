@@ -16,13 +16,14 @@ from PIL import Image, ImageFilter
 from vitdemo.preprocess import open_picture
 
 GREY = (128, 128, 128)  # what a turned picture's corners are filled with
-# Way -> (unit, mild, middle, strong).
+# Way -> (unit, mild, middle, strong). JPEG's quality goes from 1 to 95; a deviation is the standard
+# deviation of a Gaussian; a picture is turned to the left or to the right.
 STRENGTHS: dict[str, tuple[str, float, float, float]] = {
-    "jpeg": ("quality, 1..95", 30, 10, 5),
-    "noise": ("standard deviation, of 255", 15, 35, 70),
-    "blur": ("standard deviation, % of the shorter side", 0.5, 1.5, 3.0),
-    "dark": ("% of the light that is left", 50, 25, 10),
-    "rotation": ("degrees, to the left or the right", 10, 20, 45),
+    "jpeg": ("quality", 30, 10, 5),
+    "noise": ("deviation, of 255", 15, 35, 70),
+    "blur": ("deviation, % of the shorter side", 0.5, 1.5, 3.0),
+    "dark": ("% of the light left", 50, 25, 10),
+    "rotation": ("degrees", 10, 20, 45),
 }
 
 

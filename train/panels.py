@@ -9,7 +9,7 @@ from vitdemo.errors import ConfigError, DataError
 
 # Okabe and Ito 2008: told apart also by people who do not see all colours.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-_STYLES = (("-", "o"), ("--", "s"), (":", "^"))
+_STYLES, _MARKERS = ("-", "--", ":"), "osD^vPX"
 _ACROSS = 3  # panels in a row
 
 
@@ -41,17 +41,18 @@ def draw_panels(panels: Iterable[Panel], file: Path, title: str) -> None:
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(rows, _ACROSS, i + 1)
         for number, (name, values) in enumerate(panel.lines.items()):
-            line_style, marker = _STYLES[number // len(_COLOURS) % len(_STYLES)]
-            [handles[name]] = axes.plot(range(len(values)), values, marker=marker, markersize=4,
-                                        linestyle=line_style, color=_COLOURS[number % 7])
+            again, place = divmod(number, len(_COLOURS))
+            [handles[name]] = axes.plot(
+                range(len(values)), values, color=_COLOURS[place], markersize=5,
+                marker=_MARKERS[place], linestyle=_STYLES[again % len(_STYLES)])
         axes.set_xticks(range(len(panel.steps)), panel.steps)
         axes.set(title=panel.title, xlabel=panel.axis, ylim=(0, 1.05 * highest or 1))
         axes.grid(alpha=0.25)
         if i % _ACROSS == 0:
             axes.set_ylabel("percent")
-    place = figure.add_subplot(rows, _ACROSS, len(panels) + 1)
-    place.axis("off")
-    place.legend(handles.values(), handles.keys(), loc="center left", frameon=False, fontsize=9)
+    last = figure.add_subplot(rows, _ACROSS, len(panels) + 1)
+    last.axis("off")
+    last.legend(handles.values(), handles.keys(), loc="center left", frameon=False, fontsize=9)
     _save(figure, file)
 
 

@@ -71,8 +71,9 @@ def headline(figures: dict[str, Any]) -> dict[str, float]:
     the file."""
     found = {}
     for language, of in figures.get("caption", {}).items():
+        order = 4 if language == "en" else 2  # of few Chinese words, four in a row are seldom right
         found[f"CIDEr, {language}"] = of["cider"]
-        found[f"BLEU-4, {language}"] = of["bleu4"]
+        found[f"BLEU-{order}, {language}"] = of[f"bleu{order}"]
     for source, of in figures.get("vqa", {}).get("by_source", {}).items():
         found[f"answers, {source}"] = of["accuracy"]
     return found
@@ -130,7 +131,7 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(line("", *(f"({i})" for i in range(1, len(titles) + 1))))
         lines.append(line("  clean", *headline(parts["clean"]).values()))
         for way, (unit, *strengths) in STRENGTHS.items():
-            lines += [line(f"  {way} {strength:g} ({unit.split(',')[0]})",
+            lines += [line(f"  {way} {strength:g} ({unit})",
                            *headline(parts[way][level]).values())
                       for level, strength in zip(LEVELS, strengths, strict=True)]
     return "\n".join(lines)
