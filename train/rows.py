@@ -66,17 +66,20 @@ def _read(folder: Path, skip_bad: bool) -> list[Row]:
 
 def digest(train: Sequence[Row], validation: Sequence[Row], sources: Sequence[Path]) -> Digest:
     """What the rows are: for each a picture's place under its source, the file's size and a hash of
-    the texts. Where the sources lie and when the files were written does not count."""
+    the texts. Where the sources lie and when the files were written does not count, nor does the
+    fingerprint in the folder of a data set that `hub` wrote."""
     return {"train": [_of_row(row, sources) for row in train],
             "validation": [_of_row(row, sources) for row in validation]}
 
 
 def _of_row(row: Row, sources: Sequence[Path]) -> str:
-    number, source = next((i, source) for i, source in enumerate(sources)
-                          if row.path.is_relative_to(source))
+    name = next((f"{i}/{row.path.relative_to(source).as_posix()}"
+                 for i, source in enumerate(sources) if row.path.is_relative_to(source)), "")
+    if not name:
+        folder, split, file = row.path.parts[-3:]
+        name = f"hub/{folder.rpartition('-')[0]}/{split}/{file}"
     texts = repr((row.captions, row.captions_zh, row.questions))
-    name = row.path.relative_to(source).as_posix()
-    return "\t".join((f"{number}/{name}", str(row.path.stat().st_size),
+    return "\t".join((name, str(row.path.stat().st_size),
                       hashlib.sha256(texts.encode()).hexdigest()[:16]))
 
 
