@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny model with random weights, a tokenizer and pictures made on the spot."""
 
+import json
 import string
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_run import CAPTIONS, CAPTIONS_ZH
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from vitdemo.backends.native import NativeBackend
@@ -84,3 +86,27 @@ def make_picture(seed: int = 0, size: tuple[int, int] = (96, 64)) -> Image.Image
 def picture() -> Image.Image:
     """One picture, 96 x 64."""
     return make_picture()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data set with both splits, captions in both languages and a question."""
+    for split, count in (("train", 10), ("validation", 4)):
+        folder = tmp_path / "data" / split
+        folder.mkdir(parents=True)
+        rows = []
+        for i in range(count):
+            make_picture(i + 50 * (split == "train"), (40, 30)).save(folder / f"{i}.png")
+            rows.append({"file_name": f"{i}.png", "captions": CAPTIONS[:1 + i % 3],
+                         "captions_zh": CAPTIONS_ZH[:1 + i % 2],
+                         "qa": [{"question": "what is there ?", "answer": "dog", "source": "s"}]})
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start(tmp_path: Path, tokenizer: TextTokenizer) -> Path:
+    save_checkpoint(tmp_path / "start", make_model(tokenizer), tokenizer, {"name": "start"},
+                    "float32")
+    return tmp_path / "start"

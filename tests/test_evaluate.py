@@ -14,8 +14,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from train import metrics
 from train.data import METADATA, Row, read_split
-from train.evaluate import evaluate_split, main, table
+from train.evaluate import Parts, evaluate_split, main
 from train.predict import ModelPredictor
+from train.tables import table
+from train.yes_no import ANSWERS
 from vitdemo.config import ModelConfig
 from vitdemo.models.checkpoint import save_checkpoint
 from vitdemo.models.vlm import VLM
@@ -25,6 +27,8 @@ BLEU_KEYS = ("bleu1", "bleu2", "bleu3", "bleu4", "cider", "rouge_l", "meteor")
 CAPTIONS = ["a red dog runs on the grass", "two old men sit on a bench", "a blue bird flies high",
             "the child eats some green soup"]
 CAPTIONS_ZH = ["红色的狗在草地上奔跑", "两个老人坐在长椅上", "蓝色的鸟飞得很高", "孩子在喝绿色的汤"]
+
+ALL = Parts(blank=True, wrong_picture=True, shuffled=True, rerank=2, made=True)
 
 
 @pytest.fixture(autouse=True)
@@ -114,14 +118,37 @@ class Planted:
     def answers(self, features: list[Row | None], places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:
         rows = [features[i] for i in places]
-        return [next(q.answer for q in row.questions if q.question == question) if row else "yes"
-                for row, question in zip(rows, questions, strict=True)]
+        return [self.answer(row, question) for row, question in zip(rows, questions, strict=True)]
+
+    def answer(self, row: Row | None, question: str) -> str:
+        if row is None:
+            return "yes"
+        known = {q.question: q.answer for q in row.questions}
+        things = {"en": "dog bench bird child grass".split(),
+                  "zh": "狗 长椅 鸟 孩子 草地".split()}
+        yes_no = {word: ANSWERS[language][not any(word in text for text in
+                                                  row.captions + row.captions_zh)]
+                  for language, words in things.items() for word in words}
+        found = [answer for word, answer in yes_no.items() if word in question]
+        return known.get(question, found[0] if found else "I do not know")
+
+    def keep(self, features: list[Row | None]) -> list[Row | None]:
+        return features
+
+    def match_logits(self, pictures: Sequence[Row | None], texts: Sequence[str],
+                     pairs: np.ndarray,
+                     progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
+        def fits(row: Row | None, text: str) -> bool:
+            return row is not None and text in row.captions + row.captions_zh
+
+        progress(len(pairs))
+        return np.array([fits(pictures[i], texts[j]) for i, j in pairs], np.float32)
 
 
 def test_a_perfect_model_gets_100_and_a_blank_picture_shows_what_it_guesses(
         tmp_path: Path) -> None:
     split = read_split(make_data(tmp_path / "data"))
-    figures = evaluate_split(Planted(split.rows), split, blank=True, quiet=True)
+    figures = evaluate_split(Planted(split.rows), split, ALL, quiet=True)
     for language in ("en", "zh"):
         scores = figures["caption"][language]
         assert [scores[key] for key in BLEU_KEYS[:4]] == pytest.approx([100] * 4)
@@ -131,7 +158,18 @@ def test_a_perfect_model_gets_100_and_a_blank_picture_shows_what_it_guesses(
                 "r1": 100, "r5": 100, "r10": 100, "median_rank": 1}
     vqa = figures["vqa"]
     assert (vqa["accuracy"], vqa["vqa_score"], vqa["n"], vqa["vqa_score_n"]) == (100, 100, 6, 2)
-    assert vqa["blank"] == pytest.approx({"accuracy": 100 / 3, "difference": 200 / 3})
+    assert vqa["blank"] == pytest.approx({"accuracy": 100 / 3, "difference": 200 / 3,
+                                          "vqa_score": 0, "vqa_score_difference": 100})
+    # The other row's picture answers the third question alike; shuffled, none is understood.
+    assert vqa["wrong_picture"]["accuracy"] == pytest.approx(100 / 3)
+    assert vqa["shuffled"]["accuracy"] == 0 and vqa["shuffled"]["difference"] == 100
+    for language in ("en", "zh"):
+        reranked = figures["retrieval"][language]["reranked"]
+        assert reranked["image_to_text"]["r1"] == 100 and reranked["candidates"] == 2
+        assert figures["match"][language]["accuracy"] == 100
+        assert figures["match"][language]["blank"] == 50  # it scores both alike
+        assert figures["yes_no"][language]["accuracy"] == 100
+        assert figures["yes_no"][language]["said_yes"] == 50
     assert {key: of["n"] for key, of in vqa["by_source"].items()} == {
         "data": 2, "own": 2, "vqa_v2": 2}
     assert vqa["by_source"]["vqa_v2"]["blank"]["accuracy"] == 0
@@ -154,10 +192,12 @@ class Mixed(Planted):
 
 def test_a_model_that_mixes_up_pictures_does_not(tmp_path: Path) -> None:
     split = read_split(make_data(tmp_path / "data"))
-    figures = evaluate_split(Mixed(split.rows), split, quiet=True)
+    figures = evaluate_split(Mixed(split.rows), split, ALL, quiet=True)
     assert figures["caption"]["en"]["bleu4"] < 20
     assert figures["retrieval"]["en"]["text_to_image"]["r1"] == 0
     assert figures["vqa"]["accuracy"] == figures["vqa"]["vqa_score"] == 0
+    assert figures["match"]["en"]["accuracy"] < 60  # right about its own picture, not this one
+    assert figures["yes_no"]["en"]["accuracy"] == 0 and figures["yes_no"]["en"]["neither"] == 100
 
 
 def test_the_json_has_the_promised_layout(
@@ -166,23 +206,38 @@ def test_the_json_has_the_promised_layout(
     make_data(tmp_path / "all" / "asked" / "validation", captions=False)
     out = tmp_path / "new" / "figures.json"
     assert main(["--checkpoint", str(checkpoint), "--data", str(tmp_path / "all"), "--json",
-                 str(out), "--blank", "--device", "cpu"]) == 0
+                 str(out), "--device", "cpu"]) == 0
     figures = json.loads(out.read_text(encoding="utf-8"))
     assert set(figures) == {"photos", "asked", "_meta"}
-    assert set(figures["photos"]) == {"caption", "retrieval", "vqa"}
+    assert set(figures["photos"]) == {"caption", "retrieval", "vqa", "yes_no", "match"}
     assert set(figures["asked"]) == {"vqa"}
     for language in ("en", "zh"):
         assert set(BLEU_KEYS) < set(figures["photos"]["caption"][language])
         for way in ("text_to_image", "image_to_text"):
             assert set(figures["photos"]["retrieval"][language][way]) == {
                 "r1", "r5", "r10", "median_rank"}
+        reranked = figures["photos"]["retrieval"][language]["reranked"]
+        assert set(reranked) == {"text_to_image", "image_to_text", "match_alone", "weights",
+                                 "candidates"}
+        assert set(figures["photos"]["yes_no"][language]) == {"accuracy", "said_yes", "neither",
+                                                              "n"}
+        match = figures["photos"]["match"][language]
+        assert set(match) == {"accuracy", "blank", "n", "by_kind"}
+        assert all(set(of) == {"accuracy", "blank", "n"} for of in match["by_kind"].values())
     vqa = figures["asked"]["vqa"]
-    assert set(vqa) == {"accuracy", "n", "vqa_score", "vqa_score_n", "blank", "by_source",
-                        "by_type"}
+    assert set(vqa) == {"accuracy", "n", "vqa_score", "vqa_score_n", "blank", "wrong_picture",
+                        "shuffled", "by_source", "by_type"}
+    assert all(set(vqa[key]) == {"accuracy", "difference", "vqa_score", "vqa_score_difference"}
+               for key in ("blank", "wrong_picture", "shuffled"))
     assert set(vqa["by_source"]) == {"vqa_v2", "own", "asked"}
     assert all(isinstance(of["accuracy"], float) for of in vqa["by_source"].values())
     assert figures["_meta"]["checkpoint"] == "random-tiny"
     assert len(figures["_meta"]["revision"]) == 12
+    cost = figures["_meta"]["cost"]
+    assert cost["megabytes"] == pytest.approx(
+        sum(file.stat().st_size for file in checkpoint.iterdir()) / 1e6, abs=1e-3)
+    assert cost["caption"]["pictures"] == 4 and 0 < cost["caption"]["seconds"] < 60
+    assert cost["caption"]["threads"] == torch.get_num_threads()
     printed = capsys.readouterr().out
     assert "photos" in printed and "BLEU-4" in printed and "source own" in printed
 
@@ -194,11 +249,15 @@ def test_several_data_sets_splits_and_limit(tmp_path: Path, checkpoint: Path) ->
     out = tmp_path / "figures.json"
     assert main(["--checkpoint", str(checkpoint), "--data", str(one), "--data", str(other),
                  "--data", str(one), "--split", "test", "--limit", "3", "--beams", "1",
-                 "--batch", "2", "--json", str(out)]) == 0
+                 "--batch", "2", "--json", str(out), "--no-made", "--rerank", "0", "--no-blank",
+                 "--no-shuffled", "--no-wrong-picture"]) == 0
     figures = json.loads(out.read_text(encoding="utf-8"))
     assert set(figures) == {"one", "one (2)", "_meta"}
     assert figures["one"]["caption"]["en"]["pictures"] == 3
     assert figures["one"]["retrieval"]["en"]["texts"] == 6
+    assert "reranked" not in figures["one"]["retrieval"]["en"]
+    assert not {"yes_no", "match"} & set(figures["one"])
+    assert not {"blank", "wrong_picture", "shuffled"} & set(figures["one"]["vqa"])
     assert (figures["_meta"]["split"], figures["_meta"]["limit"]) == ("test", 3)
 
 
@@ -252,6 +311,8 @@ def test_bad_rows_stop_it_or_are_left_out(
     (["--data", "nowhere"], "nowhere is not a folder"),
     (["--limit", "0"], "--limit is 0"),
     (["--beams", "0"], "beams is 0"),
+    (["--rerank", "-1"], "--rerank is -1"),
+    (["--threads", "0"], "--threads is 0"),
     (["--batch", "0"], "--batch is 0"),
     (["--device", "abacus"], "device 'abacus' is unknown"),
     (["--json", "."], "--json . is a folder"),
@@ -271,5 +332,33 @@ def test_the_table_shows_what_is_there_only() -> None:
             for way in ("text_to_image", "image_to_text")}
     shown = table({"photos": {"retrieval": {"en": {**ways, "pictures": 9, "texts": 45}}},
                    "_meta": {"checkpoint": "x"}})
-    assert "en, text to image" in shown and "20.0" in shown and "45" in shown
+    assert "en, text to picture" in shown and "20.0" in shown and "45" in shown
     assert "captions" not in shown and "questions" not in shown and "_meta" not in shown
+
+
+def test_match_logits_are_the_models_own(tmp_path: Path, parts: tuple[VLM, TextTokenizer],
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces and in another order they are what one pass over each pair alone gives."""
+    model, tokenizer = parts
+    with torch.no_grad():
+        for block in model.fusion.blocks:
+            block.cross_gate.fill_(0.7)
+    split = read_split(make_data(tmp_path / "data", 5))
+    predictor = ModelPredictor(model, tokenizer, batch=3)
+    features = [found for _, found in predictor.batches([row.path for row in split.rows])]
+    kept = [picture for found in features for picture in predictor.keep(found)]
+    texts = [*CAPTIONS, *CAPTIONS_ZH]
+    pairs = np.array([(i % 5, (3 * i) % 8) for i in range(20)])
+    monkeypatch.setattr("train.predict._PAIRS_CPU", 3)
+    heard: list[int] = []
+    together = predictor.match_logits(kept, texts, pairs, heard.append)
+    everything = torch.cat(features)
+    with torch.inference_mode():
+        alone = []
+        for picture, text in pairs:
+            ids, mask = tokenizer.encode([texts[text]])
+            start = torch.zeros(1, 1, dtype=torch.long)
+            out = model(everything[[picture]], ids, mask, start)
+            alone.append(out.match_logits.item())
+    np.testing.assert_allclose(together, alone, atol=2e-3)  # the tokens are kept in float16
+    assert np.ptp(together) > 0.02 and sum(heard) == 20

@@ -1,7 +1,8 @@
 """Training: the data made from captions, the losses, and a run that goes on exactly."""
 
 import contextlib
-import json
+import dataclasses
+import operator
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_model, make_picture
+from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
 from train import clouds
 from train.clouds import cloud_loss
@@ -33,50 +35,12 @@ from train.instructions import (
 from train.losses import LossConfig, contrastive_loss, step_losses
 from train.mixture import Mixture, MixtureConfig
 from vitdemo.errors import ConfigError
-from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
+from vitdemo.models.checkpoint import load_checkpoint
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes
 from vitdemo.tokens import TextTokenizer
 
 ROOT = Path(__file__).parent.parent
-CAPTIONS = ("Two dogs run on the grass .", "A dog is running with a red ball .", "dogs play")
-CAPTIONS_ZH = ("两只狗在草地上跑。", "一只狗和红色的球。")
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A data set with both splits, captions in both languages and a question."""
-    for split, count in (("train", 10), ("validation", 4)):
-        folder = tmp_path / "data" / split
-        folder.mkdir(parents=True)
-        rows = []
-        for i in range(count):
-            make_picture(i + 50 * (split == "train"), (40, 30)).save(folder / f"{i}.png")
-            rows.append({"file_name": f"{i}.png", "captions": CAPTIONS[:1 + i % 3],
-                         "captions_zh": CAPTIONS_ZH[:1 + i % 2],
-                         "qa": [{"question": "what is there ?", "answer": "dog", "source": "s"}]})
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / "metadata.jsonl").write_text(lines, encoding="utf-8")
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def start(tmp_path: Path, tokenizer: TextTokenizer) -> Path:
-    save_checkpoint(tmp_path / "start", make_model(tokenizer), tokenizer, {"name": "start"},
-                    "float32")
-    return tmp_path / "start"
-
-
-def arguments(data: Path, start: Path, out: Path, *more: str) -> list[str]:
-    return ["--data", str(data), "--from", str(start), "--out", str(out), "--cache",
-            str(out.parent / "cache"), "--steps", "12", "--validate-every", "6", "--pairs", "6",
-            "--caption-pictures", "4", "--questions", "4", "--texts-per-picture", "2",
-            "--mixed-precision", "no", *more]
-
-
-def losses_of(out: Path) -> list[tuple[int, float]]:
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
 
 
 def test_made_questions_are_what_the_captions_say() -> None:
@@ -265,13 +229,20 @@ def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,
 def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model: VLM,
                                 tmp_path: Path) -> None:
     rows = list(read_split(data / "train").rows)
-    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:1], tmp_path / "c",
+    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
                           quiet=True)
-    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6), 0, VIEWS[:1])
+    settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6, clouded_share=0.5, clouds=4)
+    mixture = Mixture(rows, store, tokenizer, settings, 0, VIEWS[:3])
     whole, parts = mixture.draw(3), [mixture.draw(3, rank, 2) for rank in range(2)]
-    for name in ("captions", "questions", "pairs"):
-        joined = [getattr(part, name).features for part in parts]
-        assert torch.equal(torch.stack(joined, 1).flatten(0, 1), getattr(whole, name).features)
+    for name in ("captions.features", "questions.features", "pairs.features", "captions.clear",
+                 "clouds.texts.features", "clouds.texts.rows", "clouds.clouded", "clouds.hidden"):
+        found = operator.attrgetter(name)
+        joined = torch.stack([found(part) for part in parts], 1).flatten(0, 1)
+        assert torch.equal(joined, found(whole)), name
+    # The pictures to describe twice are drawn last: the others are those of a step without them.
+    without = Mixture(rows, store, tokenizer, dataclasses.replace(settings, clouds=0), 0, VIEWS[:3])
+    assert without.draw(3).clouds is None
+    assert torch.equal(without.draw(3).pairs.features, whole.pairs.features)
 
 
 def test_the_rate_rises_and_falls() -> None:
@@ -300,8 +271,8 @@ def test_a_killed_run_goes_on_with_the_same_losses(data: Path, start: Path,
                *arguments(data, start, out, "--save-minutes", "0.00001")]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL,
                                stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit:
+    limit = time.monotonic() + 400
+    while time.monotonic() < limit and process.poll() is None:
         log = out / "log.jsonl"
         if log.is_file() and len(log.read_text().splitlines()) >= 5:
             break

@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from train.hub import as_folder, is_hub
 from vitdemo.config import LIMITS
 from vitdemo.errors import DataError, PictureError
 from vitdemo.preprocess import open_picture
@@ -125,19 +126,22 @@ def find_splits(path: Path, split: str) -> list[tuple[str, Path]]:
     """What a `--data` argument means: (data set name, folder with a `metadata.jsonl`) pairs.
 
     ``path`` may be such a folder itself (``split`` then plays no part), a data set with splits
-    inside, or a folder of data sets, of which those without this split are left out with a
-    warning in the log and anything else in it is passed over.
+    inside, a data set of the `datasets` library (see `hub`), or a folder of data sets, of which
+    those without this split are left out with a warning in the log and anything else in it is
+    passed over.
 
     Raises:
         DataError: nothing was found.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder. Give one with a {METADATA}, or a data set with "
-                        f"{', '.join(f'{name}/' for name in SPLITS)} inside.")
     if (path / METADATA).is_file():
         return [(data_set_name(path), path)]
     inside = _splits_inside(path)
+    if not inside and is_hub(path):
+        return [as_folder(path, split, METADATA)]
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder. Give one with a {METADATA}, or a data set with "
+                        f"{', '.join(f'{name}/' for name in SPLITS)} inside.")
     if split in inside:
         return [(_name(path), path / split)]
     if inside:

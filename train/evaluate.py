@@ -7,25 +7,43 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
-from train.data import Question, Split, find_splits, read_split
+from train.asking import answers_about_wrong_pictures, shuffled, vqa_figures, yes_no_figures
+from train.data import Row, Split, find_splits, read_split
 from train.figures import finish
-from train.metrics import caption_scores, caption_words, exact_match, retrieval_scores, vqa_score
+from train.hard_captions import make_pairs, match_figures
+from train.metrics import caption_scores, caption_words, retrieval_scores
 from train.predict import ModelPredictor, Predictor
+from train.rerank import reranked_scores
+from train.speed import cost
+from train.tables import table
+from train.yes_no import YesNo, make_yes_no
 from vitdemo.config import Decoding
 from vitdemo.device import pick
 from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint
 
 LANGUAGES = ("en", "zh")
-_PEOPLE = 10  # answers to a question that the official VQA score needs
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is evaluated beside captions, vectors and questions."""
+
+    blank: bool = False  # every question about a blank picture too
+    wrong_picture: bool = False  # every question about another row's picture too
+    shuffled: bool = False  # every question with its words in another order too
+    rerank: int = 0  # so many candidates are ranked anew by the match head; 0: none
+    made: bool = False  # yes/no questions and pairs of captions made from captions
+    retrieval: bool = True  # vectors of all sentences, and what they find
 
 
 @dataclass
@@ -34,139 +52,123 @@ class _Said:
 
     captions: dict[str, list[str]]  # for the rows that have captions in the language
     vectors: np.ndarray  # (rows, E)
-    answers: list[str]
-    blank_answers: list[str]
+    kept: list[Any]  # of each picture what `match_logits` takes; empty where nothing is matched
+    answers: dict[str, list[str]]  # what was asked -> answers in the order of the rows
 
 
-def evaluate_split(predictor: Predictor[Any], split: Split, *, blank: bool = False,
+def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts(), *,
                    quiet: bool = False) -> dict[str, Any]:
     """All figures of one split, in percent; a part is there only where the split has such rows.
 
     "caption" -> language -> "bleu1".."bleu4", "cider", "rouge_l", "meteor" (None without Java),
     "pictures". "retrieval" -> language -> "text_to_image" and "image_to_text" -> "r1", "r5",
-    "r10", "median_rank" (a rank); "pictures", "texts". "vqa" -> "accuracy" (exact), "n",
-    "vqa_score" and "vqa_score_n" where questions have ten answers, "blank" (with ``blank``) ->
-    "accuracy" and "difference" to the accuracy above; and the same by "by_source" and "by_type".
+    "r10", "median_rank" (a rank); "pictures", "texts", and "reranked" -> see `reranked_scores`.
+    "vqa" -> see `vqa_figures`. "yes_no" -> language -> see `yes_no_figures`. "match" -> language
+    -> see `match_figures`.
     """
-    said = _predict(predictor, split, blank, quiet)
+    made = {language: make_yes_no(split.rows, language) for language in LANGUAGES} \
+        if parts.made else {}
+    said = _predict(predictor, split, parts, made, quiet)
     figures: dict[str, Any] = {}
     for language in LANGUAGES:
-        texts = [row.captions if language == "en" else row.captions_zh for row in split.rows]
-        places = [i for i, of_row in enumerate(texts) if of_row]
-        references = [texts[i] for i in places]
+        places = [i for i, row in enumerate(split.rows) if _texts(row, language)]
+        references = [_texts(split.rows[i], language) for i in places]
         if not any(caption_words(text) for of_row in references for text in of_row):
             continue
         scores = caption_scores(said.captions[language], references, language)
         figures.setdefault("caption", {})[language] = {**scores, "pictures": len(places)}
-        flat = [text for of_row in references for text in of_row]
-        picture_of = np.repeat(np.arange(len(places)), [len(of_row) for of_row in references])
-        with tqdm(total=len(flat), desc=f"{split.name}: sentences ({language})", unit="text",
-                  disable=quiet) as bar:
-            vectors = predictor.embed_texts(flat, bar.update)
-        figures.setdefault("retrieval", {})[language] = {
-            **retrieval_scores(said.vectors[places], vectors, picture_of),
-            "pictures": len(places), "texts": len(flat)}
+        if parts.retrieval:
+            figures.setdefault("retrieval", {})[language] = _retrieval(
+                predictor, said, places, references, parts.rerank,
+                f"{split.name}: %s ({language})", quiet)
     questions = [question for row in split.rows for question in row.questions]
     if questions:
-        figures["vqa"] = _vqa_figures(questions, said, split.name)
+        figures["vqa"] = vqa_figures(questions, said.answers, split.name)
+    for language, asked in made.items():
+        if asked:
+            figures.setdefault("yes_no", {})[language] = yes_no_figures(
+                asked, said.answers[f"yes_no {language}"], language)
+        pairs = make_pairs(split.rows, language)
+        if pairs:
+            figures.setdefault("match", {})[language] = match_figures(
+                predictor, said.kept, pairs, parts.blank)
     return figures
 
 
-def _predict(predictor: Predictor[Any], split: Split, blank: bool, quiet: bool) -> _Said:
-    said = _Said({language: [] for language in LANGUAGES}, np.zeros((0, 0)), [], [])
+def _texts(row: Row, language: str) -> tuple[str, ...]:
+    return row.captions if language == "en" else row.captions_zh
+
+
+def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
+             made: dict[str, list[YesNo]], quiet: bool) -> _Said:
+    said = _Said({language: [] for language in LANGUAGES}, np.zeros((0, 0)), [], {})
+    asks = _asks(split.rows, parts, made)
     vectors: list[np.ndarray] = []
-    without_content = predictor.blank() if blank else None
+    without_content = predictor.blank() if parts.blank else None
     with tqdm(total=len(split.rows), desc=f"{split.name}: pictures", unit="picture",
               disable=quiet) as bar:
         for places, features in predictor.batches([row.path for row in split.rows]):
-            rows = [split.rows[i] for i in places]
             for language in LANGUAGES:
-                wanted = [i for i, row in enumerate(rows)
-                          if (row.captions if language == "en" else row.captions_zh)]
+                wanted = [i for i, place in enumerate(places)
+                          if _texts(split.rows[place], language)]
                 if wanted:
                     said.captions[language] += predictor.captions(features, wanted, language)
             vectors.append(predictor.embed_pictures(features))
-            asked = [(i, q.question) for i, row in enumerate(rows) for q in row.questions]
-            if asked:
-                about, questions = [i for i, _ in asked], [text for _, text in asked]
-                said.answers += predictor.answers(features, about, questions)
-                if blank:
-                    said.blank_answers += predictor.answers(without_content, [0] * len(asked),
-                                                            questions)
-            bar.update(len(rows))
+            if parts.rerank or parts.made:
+                said.kept += predictor.keep(features)
+            for name, texts in asks.items():
+                asked = [(i, text) for i, place in enumerate(places) for text in texts[place]]
+                if asked:
+                    seen = without_content if name == "blank" else features
+                    about = [0 if name == "blank" else i for i, _ in asked]
+                    said.answers.setdefault(name, []).extend(
+                        predictor.answers(seen, about, [text for _, text in asked]))
+            bar.update(len(places))
     said.vectors = np.concatenate(vectors)
+    if parts.wrong_picture:
+        with tqdm(desc=f"{split.name}: wrong pictures", unit="picture", disable=quiet) as bar:
+            said.answers["wrong_picture"] = answers_about_wrong_pictures(
+                predictor, split.rows, bar.update)
     return said
 
 
-def _vqa_figures(questions: Sequence[Question], said: _Said, name: str) -> dict[str, Any]:
-    """Over all questions, and by source (the data set's name where a row does not say) and type."""
-    figures = _accuracy(questions, said, range(len(questions)))
-    keys: tuple[tuple[str, Callable[[Question], str]], ...] = (
-        ("by_source", lambda q: q.source or name), ("by_type", lambda q: q.type))
-    for part, key in keys:
-        groups: dict[str, list[int]] = {}
-        for i, question in enumerate(questions):
-            if key(question):
-                groups.setdefault(key(question), []).append(i)
-        figures[part] = {k: _accuracy(questions, said, groups[k]) for k in sorted(groups)}
+def _asks(rows: Sequence[Row], parts: Parts, made: dict[str, list[YesNo]],
+          ) -> dict[str, list[list[str]]]:
+    """What is asked, by name, of each row's picture, or of the blank one."""
+    own = [[question.question for question in row.questions] for row in rows]
+    asks = {"right": own}
+    if parts.blank:
+        asks["blank"] = own
+    if parts.shuffled:
+        asks["shuffled"] = [[shuffled(text) for text in texts] for texts in own]
+    for language, questions in made.items():
+        of_rows: list[list[str]] = [[] for _ in rows]
+        for question in questions:  # by row, as the answers will be
+            of_rows[question.row].append(question.question)
+        asks[f"yes_no {language}"] = of_rows
+    return asks
+
+
+def _retrieval(predictor: Predictor[Any], said: _Said, places: Sequence[int],
+               references: Sequence[Sequence[str]], count: int, title: str,
+               quiet: bool) -> dict[str, Any]:
+    flat = [text for of_row in references for text in of_row]
+    picture_of = np.repeat(np.arange(len(places)), [len(of_row) for of_row in references])
+    with tqdm(total=len(flat), desc=title % "sentences", unit="text", disable=quiet) as bar:
+        vectors = predictor.embed_texts(flat, bar.update)
+    pictures = said.vectors[places]
+    figures: dict[str, Any] = {**retrieval_scores(pictures, vectors, picture_of),
+                               "pictures": len(places), "texts": len(flat)}
+    if count:
+        kept = [said.kept[i] for i in places]
+
+        def match(pairs: np.ndarray) -> np.ndarray:
+            with tqdm(total=len(pairs), desc=title % "matching", unit="pair",
+                      disable=quiet) as bar:
+                return predictor.match_logits(kept, flat, pairs, bar.update)
+
+        figures["reranked"] = reranked_scores(pictures, vectors, picture_of, match, count)
     return figures
-
-
-def _accuracy(questions: Sequence[Question], said: _Said, places: Sequence[int]) -> dict[str, Any]:
-    def exact(answers: Sequence[str]) -> float:
-        right = [exact_match(answers[i], questions[i].answer) for i in places]
-        return 100 * float(np.mean(right))
-
-    figures: dict[str, Any] = {"accuracy": exact(said.answers), "n": len(places)}
-    by_people = [i for i in places if len(questions[i].answers) == _PEOPLE]
-    if by_people:
-        scores = [vqa_score(said.answers[i], questions[i].answers) for i in by_people]
-        figures |= {"vqa_score": 100 * float(np.mean(scores)), "vqa_score_n": len(by_people)}
-    if said.blank_answers:
-        accuracy = exact(said.blank_answers)
-        figures["blank"] = {"accuracy": accuracy, "difference": figures["accuracy"] - accuracy}
-    return figures
-
-
-def table(figures: dict[str, Any]) -> str:
-    """The figures of all data sets as text, for a person."""
-    lines: list[str] = []
-    for name, parts in figures.items():
-        if name.startswith("_"):
-            continue
-        lines += ["", name]
-        if "caption" in parts:
-            lines.append(_line("captions", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr",
-                               "ROUGE-L", "METEOR", "pictures"))
-            keys = ("bleu1", "bleu2", "bleu3", "bleu4", "cider", "rouge_l", "meteor", "pictures")
-            lines += [_line(f"  {language}", *(of[key] for key in keys))
-                      for language, of in parts["caption"].items()]
-        if "retrieval" in parts:
-            lines.append(_line("retrieval", "R@1", "R@5", "R@10", "median", "pictures", "texts"))
-            lines += [_line(f"  {language}, {way.replace('_', ' ')}",
-                            *(of[way][key] for key in ("r1", "r5", "r10", "median_rank")),
-                            of["pictures"], of["texts"])
-                      for language, of in parts["retrieval"].items()
-                      for way in ("text_to_image", "image_to_text")]
-        if "vqa" in parts:
-            lines.append(_line("questions", "exact", "VQA", "blank", "gain", "number"))
-            lines.append(_vqa_line("  all", parts["vqa"]))
-            lines += [_vqa_line(f"  {part[3:]} {key}", of) for part in ("by_source", "by_type")
-                      for key, of in parts["vqa"][part].items()]
-    return "\n".join(lines)
-
-
-def _vqa_line(title: str, of: dict[str, Any]) -> str:
-    blank = of.get("blank", {})
-    return _line(title, of["accuracy"], of.get("vqa_score"), blank.get("accuracy"),
-                 blank.get("difference"), of["n"])
-
-
-def _line(title: str, *values: float | str | None) -> str:
-    def cell(value: float | str | None) -> str:
-        return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
-
-    return f"{title:<24}" + "".join(f"{cell(value):>9}" for value in values)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -175,28 +177,45 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         VitDemoError: the checkpoint, the data or an option cannot be used.
     """
-    for name in ("limit", "batch"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name} is {value}; it must be 1 or more.")
+    check(arguments, limit=1, batch=1, threads=1, rerank=0)
     Decoding(beams=arguments.beams)  # a bad number is refused before anything is read
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     placement = pick(arguments.device)
     checkpoint = load_checkpoint(arguments.checkpoint, placement.device)
     predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
                                batch=arguments.batch)
+    parts = Parts(arguments.blank, arguments.wrong_picture, arguments.shuffled, arguments.rerank,
+                  arguments.made)
     started = time.time()
     figures: dict[str, Any] = {}
+    timed: tuple[Row, ...] = ()
+    for split in read_splits(arguments):
+        figures[split.name] = evaluate_split(predictor, split, parts)
+        timed = timed or split.rows
+    return {**rounded(figures), "_meta": {
+        "checkpoint": checkpoint.folder.name, "revision": checkpoint.revision,
+        "split": arguments.split, "limit": arguments.limit, "beams": arguments.beams,
+        "device": str(placement.device), "seconds": round(time.time() - started, 1),
+        "cost": rounded(cost(checkpoint, timed), 4)}}
+
+
+def check(arguments: argparse.Namespace, **least: int) -> None:
+    """Refuse options below their least value, by name; one that was not given is fine."""
+    for name, low in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < low:
+            raise ConfigError(f"--{name} is {value}; it must be {low} or more.")
+
+
+def read_splits(arguments: argparse.Namespace) -> Iterator[Split]:
+    """The splits of all ``arguments.data``, each with a name of its own, cut to the limit."""
     for name, folder in _unique(arguments.data, arguments.split):
         split = read_split(folder, skip_bad=arguments.skip_bad)
         if split.skipped:
             print(f"{name}: {len(split.skipped)} bad row(s) left out, the first: "
                   f"{split.skipped[0]}", file=sys.stderr)
-        split = replace(split, name=name, rows=split.rows[:arguments.limit])
-        figures[name] = evaluate_split(predictor, split, blank=arguments.blank)
-    return {**_rounded(figures), "_meta": {
-        "checkpoint": checkpoint.folder.name, "revision": checkpoint.revision,
-        "split": arguments.split, "limit": arguments.limit, "beams": arguments.beams,
-        "device": str(placement.device), "seconds": round(time.time() - started, 1)}}
+        yield replace(split, name=name, rows=split.rows[:arguments.limit])
 
 
 def _unique(paths: Sequence[Path], split: str) -> Iterator[tuple[str, Path]]:
@@ -213,18 +232,16 @@ def _unique(paths: Sequence[Path], split: str) -> Iterator[tuple[str, Path]]:
         yield title, folder
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any, digits: int = 2) -> Any:
+    """The same figures with so many digits after the point."""
     if isinstance(value, dict):
-        return {key: _rounded(of) for key, of in value.items()}
-    return round(value, 2) if isinstance(value, float) else value
+        return {key: rounded(of, digits) for key, of in value.items()}
+    return round(value, digits) if isinstance(value, float) else value
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    result = argparse.ArgumentParser(prog="python -m train.evaluate", description=(
-        "Figures of a checkpoint on pictures with captions or questions: BLEU, CIDEr, ROUGE-L "
-        "(METEOR where Java is), recall@1/5/10, VQA accuracy."))
-    add = result.add_argument
+def add_common(parser: argparse.ArgumentParser, beams: int) -> None:
+    """The options that evaluation commands share."""
+    add = parser.add_argument
     add("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder")
     add("--data", type=Path, required=True, action="append", metavar="DIR", help=(
         "a folder with a metadata.jsonl, a data set with splits inside, or a folder of data "
@@ -232,12 +249,32 @@ def parser() -> argparse.ArgumentParser:
     add("--split", default="validation", help="which split of a data set (default: validation)")
     add("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     add("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
-    add("--beams", type=int, default=3, help="beams of the search for words, 1 is greedy (3)")
+    add("--beams", type=int, default=beams,
+        help=f"beams of the search for words, 1 is greedy ({beams})")
     add("--batch", type=int, default=32, help="pictures at a time (32)")
-    add("--blank", action="store_true", help=(
-        "ask every question about a blank picture too: what the model knows without looking"))
+    add("--threads", type=int, metavar="N", help="CPU threads (default: what PyTorch chooses)")
     add("--skip-bad", action="store_true", help="leave bad rows out instead of stopping")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(prog="python -m train.evaluate", description=(
+        "Figures of a checkpoint on pictures with captions or questions: BLEU, CIDEr, ROUGE-L "
+        "(METEOR where Java is), recall@1/5/10 before and after re-ranking, VQA accuracy, trials "
+        "made from captions, size and speed."))
+    add_common(result, beams=3)
+    add = result.add_argument
+    add("--blank", action=argparse.BooleanOptionalAction, default=True, help=(
+        "ask every question about a blank picture too: what the model knows without looking"))
+    add("--wrong-picture", action=argparse.BooleanOptionalAction, default=True,
+        help="ask every question about another row's picture too")
+    add("--shuffled", action=argparse.BooleanOptionalAction, default=True,
+        help="ask every question with its words in another order too")
+    add("--rerank", type=int, default=50, metavar="K", help=(
+        "rank the best K found anew by the match head (50; 0: do not). On a CPU the slowest part"))
+    add("--made", action=argparse.BooleanOptionalAction, default=True,
+        help="yes/no questions and hard pairs of captions, made from the captions")
     return result
 
 

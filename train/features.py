@@ -5,10 +5,12 @@ is, mirrored, cropped, clouded. Shapes: P pictures, N tokens, C channels.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vitdemo.attention.masking import Masker
+from vitdemo.disk import reserve, sync, writing
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes, normalisation, open_picture, to_pixels
 
@@ -88,10 +91,19 @@ def region_shares(model: VLM) -> np.ndarray:
     return grid_boxes(model.vision.grid, (1, 1), model.vision.edges)
 
 
-def draws_of(path: Path, view: View) -> np.random.Generator:
-    """What draws a picture's crop and cloud: the same whenever it is asked for."""
-    seed = hashlib.sha256(f"{path.name}:{view}".encode()).digest()[:4]
+def draws_of(path: Path, view: View, draw: int = 0) -> np.random.Generator:
+    """What draws a picture's crop and cloud: the same whenever it is asked for, another one for
+    each ``draw``."""
+    key = f"{path.name}:{view}" + (f":{draw}" if draw else "")
+    seed = hashlib.sha256(key.encode()).digest()[:4]
     return np.random.default_rng(int.from_bytes(seed, "little"))
+
+
+def hidden_places(boxes: np.ndarray, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+    """Which regions of these pictures a clouded view that crops nothing covers: bool (B, N)."""
+    assert view.clouded and view.least_area >= 1, view
+    clouds = [draw_cloud(boxes, draws_of(path, view, draw)) for path in paths]
+    return torch.from_numpy(np.stack(clouds))
 
 
 class PictureDataset(torch.utils.data.Dataset):
@@ -107,10 +119,29 @@ class PictureDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> Tensor:
         """float32 (3, side, side)."""
+        return self.pixels(i)
+
+    def pixels(self, i: int, draw: int = 0) -> Tensor:
+        """float32 (3, side, side); what is random of the view is drawn anew for each ``draw``."""
         path = self.paths[i]
-        image = apply_view(open_picture(path).image, self.view, draws_of(path, self.view),
-                           self.boxes)
+        image = apply_view(open_picture(path).image, self.view,
+                           draws_of(path, self.view, draw), self.boxes)
         return to_pixels([image], self.side, self.mean, self.std)[0]
+
+
+class Store(Protocol):
+    """Where a mixture gets its pictures from."""
+
+    @property
+    def tokens(self) -> int:
+        """N."""
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """Features (B, N, C), or pixels (B, 3, side, side), of these pictures, each in its view.
+        ``draw`` is the step; what is not computed anew for each step does not depend on it."""
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """Which places of these pictures a clouded view that crops nothing covers: bool (B, N)."""
 
 
 class FeatureStore:
@@ -127,17 +158,20 @@ class FeatureStore:
         """How many views there are; view 0 is the picture as it is."""
         return len(self.arrays)
 
-    def get(self, paths: Sequence[Path], views: Sequence[int]) -> Tensor:
+    @property
+    def tokens(self) -> int:
+        """N."""
+        return int(self.arrays[0].shape[1])
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """Features (B, N, C), float16, of these pictures, each in its view."""
         rows = [self.arrays[view][self.place[path]]
                 for path, view in zip(paths, views, strict=True)]
         return torch.from_numpy(np.stack(rows))  # (B, N, C)
 
-    def hidden(self, paths: Sequence[Path], view: View) -> Tensor:
-        """Which places of these pictures a clouded view that crops nothing covers: bool (B, N)."""
-        assert view.clouded and view.least_area >= 1, view
-        clouds = [draw_cloud(self.boxes, draws_of(path, view)) for path in paths]
-        return torch.from_numpy(np.stack(clouds))
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N); see `Store`."""
+        return hidden_places(self.boxes, paths, view)
 
 
 def fingerprint(model: VLM, paths: Sequence[Path], view: View) -> str:
@@ -158,35 +192,52 @@ def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], fold
 
     A view that was interrupted is computed again; the finished ones are kept. Small batches are
     faster on a CPU: the activations stay in its cache.
+
+    Raises:
+        DiskError: there is no room for them; the finished ones are kept.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return FeatureStore([_open_view(model, paths, view, folder, batch, quiet) for view in views],
                         paths, region_shares(model))
 
 
+def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path) -> Path:
+    """Where the features of one view are kept."""
+    return folder / f"{fingerprint(model, paths, view)}.npy"
+
+
 def _open_view(model: VLM, paths: Sequence[Path], view: View, folder: Path, batch: int,
                quiet: bool) -> np.ndarray:
-    file = folder / f"{fingerprint(model, paths, view)}.npy"
+    file = view_file(model, paths, view, folder)
     if not file.is_file():
         part = file.with_suffix(".part")
         tokens = model.vision.grid[0] * model.vision.grid[1]
-        array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16,
-                                          shape=(len(paths), tokens, model.vision.channels))
-        device = next(model.parameters()).device
-        pictures = PictureDataset(paths, view, model)
-        loader = torch.utils.data.DataLoader(pictures, batch_size=batch)
-        training = model.training
-        model.eval()
-        at = 0
-        for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
-                           mininterval=5):
-            with torch.inference_mode():
-                found = model.vision.features(
-                    pixels.to(device, memory_format=torch.channels_last))
-            array[at:at + len(found)] = found.cpu().numpy()
-            at += len(found)
-        model.train(training)
-        array.flush()
+        shape = (len(paths), tokens, model.vision.channels)
+        with writing(part, 2 * math.prod(shape)):
+            array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
+            reserve(part)
+        _compute(model, PictureDataset(paths, view, model), array, batch, quiet)
         del array
-        os.replace(part, file)
+        with writing(part):
+            sync(part)
+            os.replace(part, file)
     return np.lib.format.open_memmap(file, mode="r")
+
+
+def _compute(model: VLM, pictures: "PictureDataset", array: np.ndarray, batch: int,
+             quiet: bool) -> None:
+    """Fill the memory map ``array`` (P, N, C) with the pictures' features."""
+    device = next(model.parameters()).device
+    loader = torch.utils.data.DataLoader(pictures, batch_size=batch)
+    training = model.training
+    model.eval()
+    at = 0
+    for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
+                       mininterval=5):
+        with torch.inference_mode():
+            found = model.vision.features(pixels.to(device, memory_format=torch.channels_last))
+        array[at:at + len(found)] = found.cpu().numpy()
+        at += len(found)
+    model.train(training)
+    array.flush()  # type: ignore[attr-defined]

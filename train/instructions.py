@@ -161,14 +161,19 @@ def _yes_no(row: int, data: Row, words: set[str], counts: Sequence[int],
     made = []
     for group, english, in_chinese in ((picked, "yes", "有"), (sorted(wrong), "no", "没有")):
         for name, name_zh in group:
-            article = "an" if name[0] in "aeiou" else "a"
-            article = "" if name in ("water", "snow", "grass") else article + " "
-            made.append(Example(row, generator.choice(
-                (f"Is there {article}{name} in the picture?", f"Is there {article}{name}?",
-                 f"Can you see {article}{name}?")), english, "en", "yes_no"))
-            made.append(Example(row, generator.choice(
-                (f"图片里有{name_zh}吗？", f"有{name_zh}吗？")), in_chinese, "zh", "yes_no"))
+            asked = ask_for(name, name_zh, generator)
+            made.append(Example(row, asked["en"], english, "en", "yes_no"))
+            made.append(Example(row, asked["zh"], in_chinese, "zh", "yes_no"))
     return made
+
+
+def ask_for(name: str, name_zh: str, generator: random.Random) -> dict[str, str]:
+    """Whether a thing is in the picture, as a question in both languages."""
+    article = "an" if name[0] in "aeiou" else "a"
+    article = "" if name in ("water", "snow", "grass") else article + " "
+    return {"en": generator.choice((f"Is there {article}{name} in the picture?",
+                                    f"Is there {article}{name}?", f"Can you see {article}{name}?")),
+            "zh": generator.choice((f"图片里有{name_zh}吗？", f"有{name_zh}吗？"))}
 
 
 def _match(row: int, captions: Sequence[str], others: Sequence[Row], language: str,

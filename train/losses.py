@@ -1,5 +1,10 @@
-"""The losses: what the model is trained to do. Shapes as in `mixture` and `vlm`."""
+"""The losses: what the model is trained to do. Shapes as in `batches` and `vlm`.
 
+With several processes each loss is this process's share: a sum over its rows, divided by what all
+processes hold. The shares add up to the loss that one process would have.
+"""
+
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from train.batches import PairBatch, StepBatch, TextBatch, WordBatch
 from train.clouds import cloud_loss
 from train.cross_entropy import linear_cross_entropy
-from train.mixture import PairBatch, StepBatch, TextBatch, WordBatch
+from train.team import Team
 from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
 
 _WORDS_A_PICTURE = 25  # about so many belong to one: makes the region loss a mean over words
+_LEAST_ODDS = 1e-6  # of a wrong pair to be drawn, however little alike
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -33,11 +41,10 @@ class LossConfig:
     cloud: float = 0.5  # weight of cross-attention that looks where a cloud would hurt
 
 
-def kept_places(features: Tensor, share: float) -> Tensor:
-    """A random share of each picture's places, in place of dropout: (P, N, C) to (P, n)."""
-    pictures, count, _ = features.shape
-    kept = min(count, max(1, round(count * share)))
-    return torch.rand(pictures, count, device=features.device).argsort(1)[:, :kept]
+def kept_places(noise: Tensor, share: float) -> Tensor:
+    """A random share of each picture's places, in place of dropout: (P, N) to (P, n)."""
+    count = noise.shape[1]
+    return noise.argsort(1)[:, :min(count, max(1, round(count * share)))]
 
 
 def take(tokens: Tensor, places: Tensor) -> Tensor:
@@ -50,7 +57,7 @@ def text_losses(model: VLM, batch: TextBatch, config: LossConfig,
     """(writing, looking): the mean negative log-likelihood of the next token,
     -log p(w_t | w_<t, picture, instruction), and `look_loss` of the words that are written and,
     where ``read``, of the instruction's, on pictures that no cloud covers."""
-    places = kept_places(batch.features, config.kept_tokens)
+    places = kept_places(batch.noise, config.kept_tokens)
     tokens = take(model.vision.tokens(batch.features), places)
     words, z = model.encode_text(batch.instruction, batch.instruction_mask)
     which = batch.instruction_of
@@ -65,16 +72,17 @@ def text_losses(model: VLM, batch: TextBatch, config: LossConfig,
     smoothing = config.smoothing if model.training else 0.0
     targets = batch.targets[:, 1:]
     loss = linear_cross_entropy(states, decoder.embedding.weight, decoder.bias, targets[real],
-                                smoothing)
+                                smoothing) * (len(states) / batch.totals.tokens)
     look = loss.new_zeros(())
     if written.calls and content is not None:
         clear = batch.clear.repeat_interleave(len(targets) // len(batch.clear))[:, None]
         look = look_loss(model, batch.features, places, written, targets,
-                         real & content[targets] & clear)
+                         real & content[targets] & clear, batch.totals.written)
     if asked.calls and content is not None:
         ids = batch.instruction[which]
         seen = batch.instruction_mask[which] & content[ids] & batch.clear[:, None]
-        look = look + look_loss(model, batch.features, places, asked, ids, seen)
+        look = look + look_loss(model, batch.features, places, asked, ids, seen,
+                                batch.totals.read)
     return loss, look
 
 
@@ -84,7 +92,7 @@ def _capture(blocks: Sequence[nn.Module], wanted: bool) -> Any:
 
 
 def look_loss(model: VLM, features: Tensor, places: Tensor, record: AttentionRecord, ids: Tensor,
-              which: Tensor) -> Tensor:
+              which: Tensor, total: int) -> Tensor:
     """How far the cross-attention is from where the region head points, in nats a word.
 
     The cross entropy of the region head's map m and the attention a, both over the kept places:
@@ -92,7 +100,8 @@ def look_loss(model: VLM, features: Tensor, places: Tensor, record: AttentionRec
     on the picture brought to 1. The region head learns nothing here (Liu et al. 2017, "Attention
     correctness in neural image captioning", eq. 8, with a learnt map in place of people's).
 
-    ``places`` (P, n); ``ids`` (R, T) tokens, R = P * K; ``which`` bool (R, T): those that count.
+    ``places`` (P, n); ``ids`` (R, T) tokens, R = P * K; ``which`` bool (R, T): those that count;
+    ``total``: how many words count in all processes.
     """
     assert model.region_head is not None
     if not bool(which.any()):
@@ -107,65 +116,109 @@ def look_loss(model: VLM, features: Tensor, places: Tensor, record: AttentionRec
     mean = torch.stack([calls[0][..., :places.shape[1]].mean(1) for calls in record.calls]).mean(0)
     attention = mean[text, place]  # (words, n)
     attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
-    return (wanted * (wanted.clamp(min=1e-9).log() - attention.clamp(min=1e-9).log())).sum(1).mean()
+    away = wanted * (wanted.clamp(min=1e-9).log() - attention.clamp(min=1e-9).log())
+    return away.sum() / total
 
 
-def region_loss(model: VLM, features: Tensor, words: WordBatch) -> Tensor:
+def region_loss(model: VLM, features: Tensor, words: WordBatch, total: int = 0) -> Tensor:
     """Binary cross entropy of which words belong to each picture, summed over the words and
-    meaned over the pictures (multiple-instance learning; Fang et al. 2015, section 3.1)."""
+    meaned over the pictures (multiple-instance learning; Fang et al. 2015, section 3.1), of which
+    there are ``total`` in all processes (0: these)."""
     assert model.region_head is not None
     logits = model.region_head.presence(features, words.ids)  # (P, W)
     loss = F.binary_cross_entropy_with_logits(logits, words.present, weight=words.weight,
                                               reduction="sum")
-    return loss / len(features)
+    return loss / (total or len(features))
 
 
-def contrastive_loss(similarity: Tensor, temperature: float) -> Tensor:
+def contrastive_loss(similarity: Tensor, temperature: float, back: Tensor | None = None,
+                     right: Tensor | None = None) -> Tensor:
     """L = -log exp(s+/T) / sum exp(s/T) over the batch, both ways (van den Oord et al. 2018, eq. 4;
-    Radford et al. 2021, figure 3). ``similarity`` is (P, P), cosines, right pairs on the diagonal.
+    Radford et al. 2021, figure 3).
+
+    ``similarity`` (P, A): cosines of pictures with texts; ``back`` (P, A) of texts with pictures;
+    ``right`` (P,): the columns of the right ones. By default the batch is all there is: P = A, the
+    right ones are on the diagonal.
     """
     scores = similarity.float() / temperature
-    right = torch.arange(len(scores), device=scores.device)
-    return (F.cross_entropy(scores, right) + F.cross_entropy(scores.T, right)) / 2
+    scores_back = scores.T if back is None else back.float() / temperature
+    if right is None:
+        right = torch.arange(len(scores), device=scores.device)
+    return (F.cross_entropy(scores, right) + F.cross_entropy(scores_back, right)) / 2
 
 
-def pair_losses(model: VLM, batch: PairBatch, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """(contrastive loss, match loss).
+@torch.no_grad()
+def draw_wrong(similarity: Tensor, temperature: float, own: Tensor, picks: Tensor) -> Tensor:
+    """For each row of ``similarity`` (P, A) a column other than its ``own`` (P,), drawn by how
+    alike they are with ``picks`` (P,), uniform in 0..1."""
+    odds = (similarity.float() / temperature).softmax(1) + _LEAST_ODDS
+    odds[torch.arange(len(odds), device=odds.device), own] = 0
+    reached = odds.double().cumsum(1)
+    wanted = picks.double()[:, None] * reached[:, -1:]
+    return torch.searchsorted(reached, wanted, right=True).squeeze(1).clamp(max=odds.shape[1] - 1)
+
+
+def pair_losses(model: VLM, batch: PairBatch, config: LossConfig,
+                team: Team) -> tuple[Tensor, Tensor]:
+    """(contrastive loss, match loss), both against the pictures and texts of all processes.
 
     The match head sees each right pair, and for each a wrong text and a wrong picture, drawn from
-    the batch by how alike they are (Li et al. 2021, ALBEF, section 3.2).
+    the step by how alike they are (Li et al. 2021, ALBEF, section 3.2).
     """
+    total = batch.totals.pictures
     words, z = model.encode_text(batch.ids, batch.mask)
     pictures = model.picture_head(batch.features)
-    similarity = pictures @ z.T  # (P, P)
-    find = contrastive_loss(similarity, config.temperature)
-    if config.match == 0:
+    if config.match:
+        places = kept_places(batch.noise, config.kept_tokens)
+        tokens = take(model.vision.tokens(batch.features), places)
+        all_z, all_pictures, all_words, all_tokens = team.gather(total, z, pictures, words, tokens)
+    else:
+        all_z, all_pictures = team.gather(total, z, pictures)
+    own = team.own(total, z.device)
+    forth, back = pictures @ all_z.T, z @ all_pictures.T  # (P, A)
+    find = contrastive_loss(forth, config.temperature, back, own) * (len(own) / total)
+    if not config.match:
         return find, find.new_zeros(())
-    count = min(config.match_pairs, len(pictures))
-    with torch.no_grad():
-        odds = (similarity.float() / config.temperature).softmax(1)
-        odds.fill_diagonal_(0)
-        odds_back = (similarity.T.float() / config.temperature).softmax(1)
-        odds_back.fill_diagonal_(0)
-        wrong_text = torch.multinomial(odds[:count] + 1e-6, 1).squeeze(1)
-        wrong_picture = torch.multinomial(odds_back[:count] + 1e-6, 1).squeeze(1)
-    right = torch.arange(count, device=z.device)
-    picture = torch.cat((right, right, wrong_picture))
-    text = torch.cat((right, wrong_text, right))
-    tokens = take(model.vision.tokens(batch.features),
-                  kept_places(batch.features, config.kept_tokens))
-    mask = batch.mask[text]
-    memory = model.fuse(tokens[picture], words[text], mask, z[text])
-    logits = model.match(memory, mask, pictures[picture], z[text])
+    count = min(config.match_pairs, total)
+    own, all_masks = own[own < count], team.join(batch.mask, total)
+    n = len(own)
+    if n == 0:
+        return find, find.new_zeros(())
+    wrong_text = draw_wrong(forth[:n], config.temperature, own, batch.picks[:n, 0])
+    wrong_picture = draw_wrong(back[:n], config.temperature, own, batch.picks[:n, 1])
+    picture = torch.cat((own, own, wrong_picture))
+    text = torch.cat((own, wrong_text, own))
+    mask = all_masks[text]
+    memory = model.fuse(all_tokens[picture], all_words[text], mask, all_z[text])
+    logits = model.match(memory, mask, all_pictures[picture], all_z[text])
     target = torch.zeros_like(logits)
-    target[:count] = 1
-    return find, F.binary_cross_entropy_with_logits(logits.float(), target.float(),
-                                                    pos_weight=logits.new_tensor(2.0).float())
+    target[:n] = 1
+    loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="sum",
+                                              pos_weight=logits.new_tensor(2.0).float())
+    return find, loss / (3 * count)
 
 
-def step_losses(model: VLM, batch: StepBatch, config: LossConfig) -> dict[str, Tensor]:
+def with_features(model: VLM, batch: StepBatch) -> StepBatch:
+    """The batch with features in place of pixels, where the backbone learns, too."""
+    def seen(part: Any) -> Any:
+        if part is None or part.features.dim() == 3:
+            return part
+        return dataclasses.replace(part, features=model.vision.features(part.features).float())
+    clouds = batch.clouds
+    if clouds is not None and clouds.clouded.dim() != 3:
+        with torch.no_grad():  # they say what a cloud costs, and learn nothing
+            clouded = model.vision.features(clouds.clouded).float()
+        clouds = dataclasses.replace(clouds, texts=seen(clouds.texts), clouded=clouded)
+    return dataclasses.replace(batch, captions=seen(batch.captions), pairs=seen(batch.pairs),
+                               questions=seen(batch.questions), clouds=clouds)
+
+
+def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
+                team: Team | None = None) -> dict[str, Tensor]:
     """Each loss of a step by name, unweighted, and their weighted sum as "loss"."""
+    team = team or Team()
     losses: dict[str, Tensor] = {}
+    batch = with_features(model, batch)
     content = batch.words.content if batch.words and model.region_head is not None else None
     looks = []
     if batch.captions is not None and config.caption:
@@ -175,14 +228,15 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig) -> dict[str, T
         losses["question"], look = text_losses(model, batch.questions, config, content, True)
         looks.append(look)
     if batch.pairs is not None and config.contrastive:
-        losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config)
+        losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config, team)
     if batch.words is not None and model.region_head is not None:
-        parts = [part.features for part in (batch.captions, batch.questions) if part is not None]
-        losses["region"] = region_loss(model, torch.cat(parts), batch.words)
+        parts = [part for part in (batch.captions, batch.questions) if part is not None]
+        losses["region"] = region_loss(model, torch.cat([part.features for part in parts]),
+                                       batch.words, sum(part.totals.pictures for part in parts))
         if config.look:
             losses["look"] = sum(looks, start=torch.zeros(()).to(losses["region"]))
     if batch.clouds is not None and batch.words is not None and config.cloud:
-        losses["cloud"] = cloud_loss(model, batch.clouds, batch.words.content)
+        losses["cloud"] = cloud_loss(model, batch.clouds, batch.words.content, team)
     weights = {"caption": config.caption, "question": config.question,
                "contrastive": config.contrastive, "match": config.match, "look": config.look,
                "cloud": config.cloud,

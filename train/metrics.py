@@ -140,17 +140,17 @@ def retrieval_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.nda
     for start in range(0, len(texts), chunk):
         rows = slice(start, start + chunk)
         own = picture_of[rows, None] == np.arange(len(pictures))  # (chunk, P)
-        by_text.append(_places(texts[rows] @ pictures.T, own))
+        by_text.append(best_places(texts[rows] @ pictures.T, own))
     for start in range(0, len(pictures), chunk):
         some = np.arange(start, min(start + chunk, len(pictures)))
         own = some[:, None] == picture_of  # (chunk, M)
         known = own.any(axis=1)  # a picture with no text cannot be judged
-        by_picture.append(_places(pictures[some[known]] @ texts.T, own[known]))
-    return {"text_to_image": _recalls(np.concatenate(by_text)),
-            "image_to_text": _recalls(np.concatenate(by_picture))}
+        by_picture.append(best_places(pictures[some[known]] @ texts.T, own[known]))
+    return {"text_to_image": recalls(np.concatenate(by_text)),
+            "image_to_text": recalls(np.concatenate(by_picture))}
 
 
-def _places(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
+def best_places(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
     """For each row the best own item's place: int (rows, 3) of how many items are certainly
     before it, how many are tied with it, and how many of those are its own."""
     similarity = similarity.round(6)
@@ -159,7 +159,7 @@ def _places(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.stack([(similarity > best).sum(1), tied.sum(1), (tied & own).sum(1)], axis=1)
 
 
-def _recalls(places: np.ndarray) -> dict[str, float]:
+def recalls(places: np.ndarray) -> dict[str, float]:
     found = {k: np.mean([_hit(before, tied, own, k) for before, tied, own in places.tolist()])
              for k in RECALLS}
     before, tied, own = places.T

@@ -1,7 +1,7 @@
 """What each training step sees: drawn from the seed and the step alone, so a run can go on exactly.
 
-Shapes: P pictures, N picture tokens, C channels of the backbone, K texts per picture, T text
-tokens, S decoder tokens, U different instructions.
+Several processes draw the same step and each takes every world-th row of it, so that together they
+see what one would. Shapes as in `batches`; A pictures of all processes.
 """
 
 import random
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from train.batches import CloudBatch, PairBatch, StepBatch, TextBatch, Totals, WordBatch
 from train.data import Row
-from train.features import FeatureStore, View
+from train.features import Store, View
 from train.instructions import (
     DESCRIBE,
     SHORT,
@@ -24,8 +25,10 @@ from train.instructions import (
     mirrored,
     thing_counts,
 )
+from vitdemo.errors import ConfigError
 from vitdemo.tokens import TextTokenizer
 
+_Item = tuple[int, str, list[str], str]  # row, instruction, texts, language
 _LEAST = 8  # rows that must name a word before its place can be learnt
 _UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
 _NOTHING = {"yes", "no", "none", "0", "nothing"}
@@ -35,77 +38,6 @@ _FUNCTION_WORDS = (
     "who which why or he she they him them i you we was were been being not no yes can if into "
     "out up down off over under through . , ? ! ' s - \" : ; t 的 在 一 个 着 了 上 和 是 有 正 里 "
     "中 下 他 她 它 们 这 那 什 么 几 多 少 吗 ， 。 ？ 与 把 被 从 向 到 地 得 两 三").split()
-
-
-@dataclass
-class TextBatch:
-    """Pictures, each with an instruction and K texts to write.
-
-    features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
-    them; targets and their mask (P * K, S), start and end tokens included; ``rows`` (P,) says
-    which row of the data each picture is, ``clear`` bool (P,) which of them no cloud covers.
-    """
-
-    features: Tensor
-    instruction: Tensor
-    instruction_mask: Tensor
-    instruction_of: Tensor
-    targets: Tensor
-    target_mask: Tensor
-    rows: Tensor
-    clear: Tensor
-
-
-@dataclass
-class CloudBatch:
-    """Pictures to describe, whole in ``texts``, clouded (P, N, C), and which of their places the
-    cloud covers, bool (P, N)."""
-
-    texts: TextBatch
-    clouded: Tensor
-    hidden: Tensor
-
-
-@dataclass
-class WordBatch:
-    """Which words belong to the pictures of the text batches, captions first, then questions.
-
-    ids (W,) tokens; ``present`` (P, W) 1 where a text about the picture holds the token, else 0;
-    ``weight`` (P, W) how sure that is: a picture with questions alone has many words that nobody
-    asked about, and under a cloud nothing is sure. ``content`` (vocabulary,) bool: the tokens that
-    can be seen at a place.
-    """
-
-    ids: Tensor
-    present: Tensor
-    weight: Tensor
-    content: Tensor
-
-    def to(self, device: torch.device) -> "WordBatch":
-        """The same on a device."""
-        return WordBatch(self.ids.to(device), self.present.to(device), self.weight.to(device),
-                         self.content.to(device))
-
-
-@dataclass
-class PairBatch:
-    """Pictures, each with one caption: features (P, N, C), ids and mask (P, T)."""
-
-    features: Tensor
-    ids: Tensor
-    mask: Tensor
-
-
-@dataclass
-class StepBatch:
-    """One step: captions to write, questions to answer, pairs to tell apart. A part is None where
-    the data has nothing of the kind."""
-
-    captions: TextBatch | None
-    questions: TextBatch | None
-    pairs: PairBatch | None
-    words: WordBatch | None = None
-    clouds: CloudBatch | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +59,7 @@ class MixtureConfig:
 class Mixture:
     """Draws step batches from rows and their features."""
 
-    def __init__(self, rows: Sequence[Row], store: FeatureStore, tokenizer: TextTokenizer,
+    def __init__(self, rows: Sequence[Row], store: Store, tokenizer: TextTokenizer,
                  config: MixtureConfig, seed: int, views: Sequence[View]) -> None:
         self.rows, self.store, self.tokenizer = list(rows), store, tokenizer
         self.config, self.seed = config, seed
@@ -149,43 +81,45 @@ class Mixture:
         self.content[self.seen_words] = True
 
     def draw(self, step: int, rank: int = 0, world: int = 1) -> StepBatch:
-        """Step ``step`` of the run; with several processes each takes its share of it."""
-        maker = random.Random(f"{self.seed}:{step}")
-        captions = self._draw_captions(maker, rank, world)
-        questions = self._draw_questions(maker, rank, world)
-        pairs = self._draw_pairs(maker, rank, world)
-        words = self._draw_words(maker, captions, questions)
-        return StepBatch(captions, questions, pairs, words, self._draw_clouds(maker, rank, world))
+        """Step ``step`` of the run; with several processes each takes its share of it.
 
-    def _draw_words(self, maker: random.Random, *batches: TextBatch | None) -> WordBatch | None:
-        """The words of the drawn pictures, and others up to the wanted number."""
-        found = [batch for batch in batches if batch is not None]
-        rows = [int(row) for batch in found for row in batch.rows]
-        if not rows or not self.seen_words:
-            return None
-        words = self._words_of(maker, rows)
-        words.weight *= torch.cat([batch.clear for batch in found])[:, None]
-        return words
+        Raises:
+            ConfigError: there are more processes than rows of some part.
+        """
+        share = _Share(random.Random(f"{self.seed}:{step}"), _noise(self.seed, step), step, rank,
+                       world)
+        captions, shown = self._draw_captions(share)
+        questions, asked = self._draw_questions(share)
+        pairs = self._draw_pairs(share)
+        words = None
+        if (shown or asked) and self.seen_words:
+            own = [*shown[rank::world], *asked[rank::world]]
+            words = self._words_of(share.maker, [*shown, *asked], own)
+            clear = [part.clear for part in (captions, questions) if part is not None]
+            words.weight *= torch.cat(clear)[:, None]
+        return StepBatch(captions, questions, pairs, words, self._draw_clouds(share))
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
         """Features (P, N, C) of some pictures, none of them clouded, and their words."""
         rows = maker.sample(range(len(self.rows)), min(pictures, len(self.rows)))
         features = self.store.get([self.rows[row].path for row in rows],
                                   [maker.choice(self.clear_views) for _ in rows])
-        return features.float(), self._words_of(maker, rows)
+        return features.float(), self._words_of(maker, rows, rows)
 
-    def _words_of(self, maker: random.Random, rows: Sequence[int]) -> WordBatch:
+    def _words_of(self, maker: random.Random, rows: Sequence[int],
+                  own: Sequence[int]) -> WordBatch:
+        """The words of the drawn pictures, and others up to the wanted number, for the own."""
         found = sorted(set().union(*(self.bags[row] for row in rows)))
         found = maker.sample(found, min(len(found), self.config.words))
         others = list(set(self.seen_words).difference(found))
         others.sort()
         ids = found + maker.sample(others, min(len(others), self.config.words - len(found)))
         place = {token: i for i, token in enumerate(ids)}
-        present = torch.zeros(len(rows), len(ids))
-        for i, row in enumerate(rows):
+        present = torch.zeros(len(own), len(ids))
+        for i, row in enumerate(own):
             present[i, [place[token] for token in self.bags[row] if token in place]] = 1
         captioned = torch.tensor([bool(self.rows[row].captions or self.rows[row].captions_zh)
-                                  for row in rows])
+                                  for row in own])
         weight = torch.where(captioned[:, None], 1.0, _UNSURE + (1 - _UNSURE) * present)
         return WordBatch(torch.tensor(ids), present, weight, self.content)
 
@@ -211,28 +145,26 @@ class Mixture:
     def _say(self, text: str, view: int) -> str:
         return mirrored(text) if self.views[view].mirrored else text
 
-    def _draw_captions(self, maker: random.Random, rank: int, world: int) -> TextBatch | None:
-        items = self._descriptions(maker, self.config.caption_pictures)
-        views = self._views(maker, len(items))
-        return self._texts_batch(items[rank::world], views[rank::world]) if items else None
+    def _draw_captions(self, share: "_Share") -> tuple[TextBatch | None, list[int]]:
+        items = self._descriptions(share.maker, self.config.caption_pictures)
+        return self._texts_batch(items, share, "caption_pictures"), [item[0] for item in items]
 
-    def _draw_clouds(self, maker: random.Random, rank: int, world: int) -> CloudBatch | None:
+    def _draw_clouds(self, share: "_Share") -> CloudBatch | None:
         whole, clouded = View(), View(clouded=True)
         if not self.config.clouds or whole not in self.views or clouded not in self.views:
             return None
-        items = self._descriptions(maker, self.config.clouds)[rank::world]
-        if not items:
+        items = self._descriptions(share.maker, self.config.clouds)
+        texts = self._texts_batch(items, share, "clouds", [self.views.index(whole)] * len(items))
+        if texts is None:
             return None
-        texts = self._texts_batch(items, [self.views.index(whole)] * len(items))
-        paths = [self.rows[item[0]].path for item in items]
-        features = self.store.get(paths, [self.views.index(clouded)] * len(items))
-        return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded))
+        paths = [self.rows[item[0]].path for item in items[share.rank::share.world]]
+        features = self.store.get(paths, [self.views.index(clouded)] * len(paths), share.step)
+        return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded, share.step))
 
-    def _descriptions(self, maker: random.Random,
-                      count: int) -> list[tuple[int, str, list[str], str]]:
-        """(row, instruction, texts, language) of pictures to describe, the languages in turn."""
+    def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
+        """Pictures to describe, the languages in turn."""
         languages = [language for language, places in self.captioned.items() if places]
-        items: list[tuple[int, str, list[str], str]] = []
+        items: list[_Item] = []
         for i in range(count if languages else 0):
             language = languages[i % len(languages)]
             place = maker.choice(self.captioned[language])
@@ -247,48 +179,90 @@ class Mixture:
             items.append((place, asked, chosen, language))
         return items
 
-    def _draw_questions(self, maker: random.Random, rank: int, world: int) -> TextBatch | None:
+    def _draw_questions(self, share: "_Share") -> tuple[TextBatch | None, list[int]]:
         if not self.human and not self.made:
-            return None
-        share = 1.0 if not self.made else self.config.human_share if self.human else 0.0
+            return None, []
+        human = 1.0 if not self.made else self.config.human_share if self.human else 0.0
         examples: list[Example] = [
-            maker.choice(self.human if maker.random() < share else self.made)
+            share.maker.choice(self.human if share.maker.random() < human else self.made)
             for _ in range(self.config.questions)]
-        views = self._views(maker, len(examples))
         items = [(e.row, e.instruction, [e.target], e.language) for e in examples]
-        return self._texts_batch(items[rank::world], views[rank::world])
+        return self._texts_batch(items, share, "questions"), [item[0] for item in items]
 
-    def _draw_pairs(self, maker: random.Random, rank: int, world: int) -> PairBatch | None:
-        if len(self.paired) < 2:
+    def _draw_pairs(self, share: "_Share") -> PairBatch | None:
+        count = min(self.config.pairs, len(self.paired))
+        if count < 2:
             return None
-        places = maker.sample(self.paired, min(self.config.pairs, len(self.paired)))
-        views, texts = self._views(maker, len(places)), []
+        share.check(count, "pairs")
+        places = share.maker.sample(self.paired, count)
+        views, texts = self._views(share.maker, count), []
         for place, view in zip(places, views, strict=True):
             row = self.rows[place]
             both = [found for found in (row.captions, row.captions_zh) if found]
-            texts.append(self._say(maker.choice(maker.choice(both)), view))
-        places, views, texts = places[rank::world], views[rank::world], texts[rank::world]
+            texts.append(self._say(share.maker.choice(share.maker.choice(both)), view))
         ids, mask = self.tokenizer.encode(texts)
-        features = self.store.get([self.rows[place].path for place in places], views)
-        return PairBatch(features.float(), ids, mask)
+        noise = torch.rand(count, self.store.tokens, generator=share.noise)
+        picks = torch.rand(count, 2, generator=share.noise)
+        own = slice(share.rank, None, share.world)
+        features = self.store.get([self.rows[place].path for place in places[own]], views[own],
+                                  share.step)
+        return PairBatch(features.float(), ids[own], mask[own], torch.tensor(places)[own],
+                         noise[own], picks[own], Totals(count))
 
-    def _texts_batch(self, items: list[tuple[int, str, list[str], str]],
-                     views: list[int]) -> TextBatch:
+    def _texts_batch(self, items: list[_Item], share: "_Share", what: str,
+                     views: Sequence[int] | None = None) -> TextBatch | None:
+        """The own ones of the items; ``views``: of each, in place of drawn ones."""
+        if not items:
+            return None
+        share.check(len(items), what)
+        views = self._views(share.maker, len(items)) if views is None else views
         asked = [self._say(item[1], view) for item, view in zip(items, views, strict=True)]
-        different = sorted(set(asked))
-        place = {text: i for i, text in enumerate(different)}
-        instruction, mask = self.tokenizer.encode(different)
         targets = [self._say(text, view) for item, view in zip(items, views, strict=True)
                    for text in item[2]]
         languages = [item[3] for item in items for _ in item[2]]
-        ids, target_mask = self.tokenizer.encode_targets(targets, languages)
+        ids, real = self.tokenizer.encode_targets(targets, languages)
         limit = self.config.target_tokens + 2  # start and end
-        ids, target_mask = ids[:, :limit], target_mask[:, :limit]
-        features = self.store.get([self.rows[item[0]].path for item in items], views)
-        chosen = torch.tensor([place[text] for text in asked])
-        rows = torch.tensor([item[0] for item in items])
+        ids, real = (x[:, :limit].unflatten(0, (len(items), -1)) for x in (ids, real))  # (A, K, S)
         clear = torch.tensor([not self.views[view].clouded for view in views])
-        return TextBatch(features.float(), instruction, mask, chosen, ids, target_mask, rows, clear)
+        noise = torch.rand(len(items), self.store.tokens, generator=share.noise)
+        own = slice(share.rank, None, share.world)
+        different = sorted(set(asked))
+        words, words_mask = self.tokenizer.encode(different)
+        place = {text: i for i, text in enumerate(different)}
+        which = torch.tensor([place[text] for text in asked])
+        totals = Totals(
+            len(items), int(real[..., 1:].sum()),
+            int((real & self.content[ids] & clear[:, None, None])[..., 1:].sum()),
+            int((words_mask & self.content[words])[which[clear]].sum()))
+        features = self.store.get([self.rows[item[0]].path for item in items[own]], views[own],
+                                  share.step)
+        used, which = which[own].unique(return_inverse=True)
+        return TextBatch(features.float(), words[used], words_mask[used], which,
+                         ids[own].flatten(0, 1), real[own].flatten(0, 1),
+                         torch.tensor([item[0] for item in items])[own], clear[own], noise[own],
+                         totals)
+
+
+@dataclass
+class _Share:
+    """What one process draws a step with: every process draws all of it and keeps its rows."""
+
+    maker: random.Random
+    noise: torch.Generator
+    step: int
+    rank: int
+    world: int
+
+    def check(self, count: int, what: str) -> None:
+        if count < self.world:
+            raise ConfigError(f"{what} comes to {count} a step, fewer than the {self.world} "
+                              "processes; start fewer processes, or set it higher.")
+
+
+def _noise(seed: int, step: int) -> torch.Generator:
+    made = torch.Generator()
+    made.manual_seed(random.Random(f"{seed}:{step}:noise").getrandbits(62))
+    return made
 
 
 def word_bags(rows: Sequence[Row], tokenizer: TextTokenizer) -> tuple[list[set[int]], list[int]]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ Features = TypeVar("Features")
 
 _ROWS = 64  # texts written at a time
 _TEXTS = 128  # texts embedded at a time
+_PAIRS, _PAIRS_CPU = 1024, 64  # pairs matched at a time; few stay in a CPU's cache
 _ANSWER_TOKENS = 12
 
 
@@ -55,6 +56,19 @@ class Predictor(Protocol[Features]):
     def answers(self, features: Features, places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:
         """A raw answer to each question about the picture at its place in the batch."""
+        ...
+
+    def keep(self, features: Features) -> list[Any]:
+        """What `match_logits` needs of each picture of the batch, P of them, in little memory."""
+        ...
+
+    def match_logits(self, pictures: Sequence[Any], texts: Sequence[str], pairs: np.ndarray,
+                     progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
+        """How well each text fits each picture: float32 (R,), any unit, more is better.
+
+        ``pictures`` come from `keep`; ``pairs`` int (R, 2) are places in ``pictures`` and
+        ``texts``; ``progress`` hears how many more pairs are done.
+        """
         ...
 
 
@@ -120,6 +134,35 @@ class ModelPredictor:
             vectors[places] = z.float().cpu().numpy()
             progress(len(places))
         return vectors
+
+    @torch.inference_mode()
+    def keep(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(P, N, C) to each picture's tokens (N, D), float16, and unit vector (E,)."""
+        tokens = self.model.vision.tokens(features).half()  # (P, N, D)
+        return list(zip(tokens, self.model.picture_head(features), strict=True))
+
+    @torch.inference_mode()
+    def match_logits(self, pictures: Sequence[tuple[Tensor, Tensor]], texts: Sequence[str],
+                     pairs: np.ndarray,
+                     progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
+        """Pairs of one text go together: reading it costs more than matching it once."""
+        logits = np.zeros(len(pairs), np.float32)
+        lengths = np.array([len(text.encode()) for text in texts])
+        order = np.lexsort((pairs[:, 1], lengths[pairs[:, 1]]))
+        size = _PAIRS_CPU if self.device.type == "cpu" else _PAIRS
+        for start in range(0, len(order), size):
+            rows = order[start:start + size]
+            different, which = np.unique(pairs[rows, 1], return_inverse=True)
+            ids, mask = (x.to(self.device)
+                         for x in self.tokenizer.encode([texts[i] for i in different]))
+            words, z = self.model.encode_text(ids, mask)
+            tokens, vectors = (torch.stack([pictures[i][part] for i in pairs[rows, 0]]).float()
+                               for part in (0, 1))
+            memory = self.model.fuse(tokens, words[which], mask[which], z[which])
+            found = self.model.match(memory, mask[which], vectors, z[which])
+            logits[rows] = found.float().cpu().numpy()
+            progress(len(rows))
+        return logits
 
     def captions(self, features: Tensor, places: Sequence[int], language: str) -> list[str]:
         """The model's answer to the default instruction of this language."""

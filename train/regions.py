@@ -7,6 +7,7 @@ import sys
 import torch
 from tqdm import tqdm
 
+from train.batches import to_device
 from train.losses import region_loss
 from train.mixture import Mixture
 from vitdemo.models.vlm import VLM
@@ -38,7 +39,7 @@ def warm_up(model: VLM, mixture: Mixture, steps: int, rate: float = 1e-3, pictur
             group["lr"] = rate * min(1.0, (step + 1) / 50) * (
                 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu"):
-            loss = region_loss(model, features.to(device), words.to(device))
+            loss = region_loss(model, features.to(device), to_device(words, device))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)

@@ -1,6 +1,7 @@
 """What a run keeps to go on exactly: weights, their average, the optimizer, the step."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,10 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdemo.errors import CheckpointError
+from train.rows import Digest, changes
+from vitdemo.disk import cannot_write, sync
+from vitdemo.errors import CheckpointError, TrainingError
 from vitdemo.models.vlm import VLM
 
+WEIGHTS, PROGRESS = "state.pt", "progress.json"
+HARMLESS = ("save_minutes", "validate_every", "patience")  # they change no weight of a step
 _PREFIX = "state-"
+_NEW = object()  # a setting that an older version did not have
 
 
 class Average:
@@ -52,30 +58,38 @@ class Average:
 
 
 def save_state(out: Path, model: VLM, optimizer: Any, average: Average,
-               numbers: dict[str, Any]) -> None:
+               progress: dict[str, Any]) -> None:
     """Write a new state under ``out``, whole or not at all, then drop the older ones.
+
+    ``progress`` is plain JSON: the step, the best figure so far, and what `check` compares.
 
     Raises:
         CheckpointError: it cannot be written, for want of room say; the older one is kept.
     """
-    folder = out / f"{_PREFIX}{numbers['step']:08d}"
+    folder = out / f"{_PREFIX}{progress['step']:08d}"
     part = out / (folder.name + ".part")
     trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    needed = 4 * 4 * sum(p.numel() for p in trained.values())  # weights, average, two of Adam's
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        torch.save({"model": trained, "optimizer": optimizer.state_dict(),
-                    "average": average.values, "updates": average.updates, **numbers},
-                   part / "state.pt")
+        with (part / WEIGHTS).open("wb") as stream:
+            torch.save({"model": trained, "optimizer": optimizer.state_dict(),
+                        "average": average.values, "updates": average.updates}, stream)
+        (part / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
+        for name in (WEIGHTS, PROGRESS):
+            sync(part / name)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
-        for old in sorted(out.glob(f"{_PREFIX}*")):
-            if old != folder:
-                shutil.rmtree(old, ignore_errors=True)
+        sync(out)
     except (OSError, RuntimeError) as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise CheckpointError(f"the state of the run could not be written to {out}: {error}. "
-                              "Is there room on the disk?") from error
+        raise CheckpointError("the state of the run was not saved: "
+                              f"{cannot_write(folder / WEIGHTS, error, needed)} "
+                              "Then go on with --resume.") from error
+    for old in sorted(out.glob(f"{_PREFIX}*")):
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def latest_state(out: Path) -> Path | None:
@@ -84,15 +98,57 @@ def latest_state(out: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What was saved with a state as ``progress``.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} holds no state that this program can go on from "
+                              f"({PROGRESS}: {error}); start a new --out.") from error
+
+
+def check(folder: Path, settings: dict[str, Any], data: Digest, accept: bool) -> list[str]:
+    """Compare a run's settings and rows with those that a saved state was made with.
+
+    Returns what differs, one sentence each: all of it with ``accept``, else only what does not
+    change the result.
+
+    Raises:
+        TrainingError: something differs that would.
+    """
+    saved = read_progress(folder)
+    before = saved["settings"]
+    differing = [name for name in settings if settings[name] != before.get(name, _NEW)]
+    said = [f"--{name.replace('_', '-')} was {before.get(name, 'not known')} and is "
+            f"{settings[name]}" for name in differing]
+    grave = [sentence for name, sentence in zip(differing, said, strict=True)
+             if name not in HARMLESS]
+    changed = changes(saved["data"], data)
+    if changed:
+        said.append(f"the data are not those that the run began with ({changed})")
+        grave.append(said[-1])
+    if grave and not accept:
+        raise TrainingError(f"{'; '.join(grave)}. Put it back as it was, start anew with another "
+                            "--out, or go on all the same with --accept-changes; the numbers are "
+                            "then not those of a run that was never stopped.")
+    return said
+
+
 def load_state(folder: Path, model: VLM, optimizer: Any, average: Average) -> dict[str, Any]:
-    """Put a saved state back; returns the numbers that were saved with it.
+    """Put a saved state back; returns what was saved with it as ``progress``.
 
     Raises:
         CheckpointError: it is of another model or other settings.
     """
-    kept = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    progress = read_progress(folder)
+    kept = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
     trained: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    if set(trained) != set(kept["model"]):
+    if {n: p.shape for n, p in trained.items()} != {n: p.shape for n, p in kept["model"].items()}:
         raise CheckpointError(f"{folder} is the state of another model; start a new --out.")
     with torch.no_grad():
         for name, parameter in trained.items():
@@ -101,4 +157,4 @@ def load_state(folder: Path, model: VLM, optimizer: Any, average: Average) -> di
             ours.copy_(value)
     average.updates = kept["updates"]
     optimizer.load_state_dict(kept["optimizer"])
-    return kept
+    return progress

@@ -9,14 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from train.data import Row
-from train.features import FeatureStore
+from train.features import Store
 from train.metrics import bleu, exact_match, retrieval_scores
 from train.predict import ModelPredictor
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
 
-def validate(model: VLM, tokenizer: TextTokenizer, rows: Sequence[Row], store: FeatureStore,
+def validate(model: VLM, tokenizer: TextTokenizer, rows: Sequence[Row], store: Store,
              pictures: int = 250, questions: int = 600, batch: int = 50) -> dict[str, float]:
     """Quick figures in percent, over at most so many pictures and questions.
 

@@ -31,3 +31,11 @@ class DataError(VitDemoError):
 
 class StoreError(VitDemoError):
     """A picture index cannot be opened, or was made by another model."""
+
+
+class DiskError(VitDemoError):
+    """A file cannot be written, for want of room say; what was there before is still there."""
+
+
+class TrainingError(VitDemoError):
+    """A training run cannot go on; what it saved before is untouched."""

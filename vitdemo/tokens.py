@@ -57,7 +57,7 @@ class TextTokenizer:
 
     def save(self, file: Path) -> None:
         """Write tokenizer.json."""
-        self._tokenizer.save(str(file))
+        file.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
 
     @property
     def size(self) -> int:

@@ -7,7 +7,6 @@ meta.json holds the SHA-256 of the three other files, so a truncated or changed 
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vitdemo.config import ModelConfig
-from vitdemo.errors import CheckpointError, ConfigError
+from vitdemo.disk import replacing
+from vitdemo.errors import CheckpointError, ConfigError, DiskError
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
 FORMAT_VERSION = 1
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _SCALE = "::scale"  # suffix of the name of an int8 matrix's scales
+_REST = 1_000_000  # bytes, about, of the three small files
 _SMALLEST_INT8 = 4096  # elements; below this int8 saves nothing worth its rounding
 
 
@@ -75,23 +76,26 @@ def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def save_checkpoint(folder: Path, model: VLM, tokenizer: TextTokenizer, meta: dict[str, Any],
                     weights: str = "int8") -> None:
-    """Write the four files; each appears whole or not at all. ``meta`` must be plain JSON.
+    """Write the four files, all or none: after an error an older checkpoint is as it was.
+
+    ``meta`` must be plain JSON.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
     try:
+        data = safetensors.torch.save(pack(model.state_dict(), weights))
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "config.json", json.dumps(dataclasses.asdict(model.config), indent=2))
-        part = folder / "model.safetensors.part"
-        part.write_bytes(safetensors.torch.save(pack(model.state_dict(), weights)))
-        os.replace(part, folder / "model.safetensors")
-        part = folder / "tokenizer.json.part"
-        tokenizer.save(part)
-        os.replace(part, folder / "tokenizer.json")
-        sums = {name: _digest(folder / name) for name in FILES}
-        whole = {"format_version": FORMAT_VERSION, **meta, "weights": weights, "sha256": sums}
-        _write(folder / "meta.json", json.dumps(whole, indent=2, ensure_ascii=False))
+        files = [folder / name for name in (*FILES, "meta.json")]
+        with replacing(files, len(data) + _REST) as parts:
+            _write(parts[0], json.dumps(dataclasses.asdict(model.config), indent=2))
+            parts[1].write_bytes(data)
+            tokenizer.save(parts[2])
+            sums = {name: _digest(part) for name, part in zip(FILES, parts, strict=False)}
+            whole = {"format_version": FORMAT_VERSION, **meta, "weights": weights, "sha256": sums}
+            _write(parts[3], json.dumps(whole, indent=2, ensure_ascii=False))
+    except DiskError as error:
+        raise CheckpointError(f"the checkpoint was not saved: {error}") from error
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"the checkpoint could not be written to {folder}: {error}. "
                               "Is there room on the disk, and may you write there?") from error
@@ -138,9 +142,7 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
 
 
 def _write(file: Path, text: str) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, file)
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 def _read_json(file: Path) -> dict[str, Any]:

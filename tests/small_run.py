@@ -1,0 +1,19 @@
+"""A training run that is small enough for a test."""
+
+import json
+from pathlib import Path
+
+CAPTIONS = ("Two dogs run on the grass .", "A dog is running with a red ball .", "dogs play")
+CAPTIONS_ZH = ("两只狗在草地上跑。", "一只狗和红色的球。")
+
+
+def arguments(data: Path, start: Path, out: Path, *more: str) -> list[str]:
+    return ["--data", str(data), "--from", str(start), "--out", str(out), "--cache",
+            str(out.parent / "cache"), "--steps", "12", "--validate-every", "6", "--pairs", "6",
+            "--caption-pictures", "4", "--questions", "4", "--texts-per-picture", "2",
+            "--mixed-precision", "no", "--log-only", *more]
+
+
+def losses_of(out: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]

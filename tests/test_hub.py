@@ -1,0 +1,215 @@
+"""Data sets of the `datasets` library, made on the spot: saved to disk, and as parquet."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_picture
+
+from train import hub
+from train.data import find_splits, read_split
+from train.rows import changes, digest, read_rows
+from vitdemo.errors import DataError
+
+datasets = pytest.importorskip("datasets")
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(hub, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "library")
+    return tmp_path / "cache"
+
+
+def content(seed: int) -> dict[str, Any]:
+    file = io.BytesIO()
+    make_picture(seed, (40, 30)).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": f"{seed}.png"}
+
+
+def table(columns: dict[str, list[Any]], picture: str = "image") -> Any:
+    made = datasets.Dataset.from_dict(columns)
+    return made.cast_column(picture, datasets.Image()) if picture in columns else made
+
+
+def saved(folder: Path, columns: dict[str, list[Any]], picture: str = "image") -> Path:
+    table(columns, picture).save_to_disk(folder)
+    return folder
+
+
+def rows(path: Path, split: str = "train") -> Any:
+    [(_, folder)] = find_splits(path, split)
+    return read_split(folder).rows
+
+
+def test_a_saved_dictionary_of_splits_reads_as_rows(tmp_path: Path, cache: Path) -> None:
+    columns = {"image": [content(0), content(1)],
+               "caption": ["A  dog .", "一只狗。"], "sentences": [["It runs ."], []]}
+    path = tmp_path / "birds"
+    datasets.DatasetDict({"train": table(columns), "val": table(
+        {"image": [content(2)], "caption": ["A cat ."]})}).save_to_disk(path)
+    [(name, folder)] = find_splits(path, "train")
+    assert name == "birds" and folder.is_relative_to(cache)
+    split = read_split(folder)
+    assert split.name != "" and not split.skipped
+    assert [row.captions for row in split.rows] == [("A dog .", "It runs ."), ()]
+    assert split.rows[1].captions_zh == ("一只狗。",)
+    assert split.rows[0].path.read_bytes() == columns["image"][0]["bytes"]  # as they were
+    assert [row.captions for row in rows(path, "validation")] == [("A cat .",)]
+    with pytest.raises(DataError, match="no test split, only train, val"):
+        find_splits(path, "test")
+
+
+def test_a_resumed_run_knows_them_again(tmp_path: Path) -> None:
+    columns = {"image": [content(0)], "caption": ["A dog ."]}
+    path = saved(tmp_path / "birds", columns)
+    train, _ = read_rows([path], skip_bad=False)
+    before = digest(train, [], [path])
+    (name,) = (line.split("\t")[0] for line in before["train"])
+    assert name == f"hub/birds/train/{train[0].path.name}"
+    assert changes(before, digest(train, [], [path])) == ""
+    other = saved(tmp_path / "more" / "birds", {**columns, "caption": ["A cat ."]})
+    later, _ = read_rows([other], skip_bad=False)
+    assert "1 with other texts (birds/train/" in changes(before, digest(later, [], [other]))
+
+
+def test_pictures_are_written_once(tmp_path: Path) -> None:
+    path = saved(tmp_path / "birds", {"image": [content(0)], "caption": ["A dog ."]})
+    first = rows(path)[0].path
+    state = first.stat().st_mtime_ns, (first.parent / "metadata.jsonl").stat().st_mtime_ns
+    again = rows(path)[0].path
+    assert again == first
+    assert state == (again.stat().st_mtime_ns, (again.parent / "metadata.jsonl").stat().st_mtime_ns)
+    other = saved(tmp_path / "other" / "birds", {"image": [content(0)], "caption": ["A cat ."]})
+    assert rows(other)[0].captions == ("A cat .",)  # of the same name, and not mixed up
+
+
+def test_questions_of_one_picture_come_together(tmp_path: Path) -> None:
+    people = [{"answer": "red", "answer_id": i} for i in range(6)] + [
+        {"answer": "pink", "answer_id": i} for i in range(4)]
+    path = saved(tmp_path / "asked", {
+        "image": [content(0), content(0), content(1)],
+        "question": ["what colour ?", "how many ?", "is it big ?"],
+        "answers": [people, people[:1], people[6:7]],
+        "multiple_choice_answer": [None, "2", "yes"], "type": ["colour", None, None]})
+    first, second = rows(path)
+    assert [(q.question, q.answer, q.type) for q in first.questions] == [
+        ("what colour ?", "red", "colour"), ("how many ?", "2", "")]
+    assert first.questions[0].answers == ("red",) * 6 + ("pink",) * 4
+    assert second.questions[0].answer == "yes"
+
+
+def test_lists_of_questions_and_our_own_layout(tmp_path: Path) -> None:
+    lists = saved(tmp_path / "lists", {"photo": [content(0)], "questions": [["a ?", "b ?"]],
+                                       "answers": [["1", "2"]]}, "photo")
+    assert [(q.question, q.answer) for q in rows(lists)[0].questions] == [("a ?", "1"),
+                                                                           ("b ?", "2")]
+    ours = saved(tmp_path / "ours", {"image": [content(0)],
+                                     "qa": [[{"question": "a ?", "answer": "1"}]]})
+    assert rows(ours)[0].questions[0].answer == "1"
+    bad = saved(tmp_path / "bad", {"image": [content(0)], "questions": [["a ?", "b ?"]],
+                                   "answers": [["1"]]})
+    with pytest.raises(DataError, match="row 0: there are 2 questions and 1 answers"):
+        find_splits(bad, "train")
+
+
+def test_a_folder_with_parquet_reads_as_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "birds" / "data"
+    folder.mkdir(parents=True)
+    table({"image": [content(0)], "captions": [["A dog .", "It runs ."]]}).to_parquet(
+        folder / "train-00000-of-00001.parquet")
+    assert rows(folder.parent)[0].captions == ("A dog .", "It runs .")
+
+
+def test_an_imagefolder_with_a_parquet_table_reads_as_rows(tmp_path: Path) -> None:
+    folder = tmp_path / "photos" / "train"
+    folder.mkdir(parents=True)
+    make_picture(3, (40, 30)).save(folder / "a.png")
+    datasets.Dataset.from_dict({"file_name": ["a.png"], "caption": ["A dog ."]}).to_parquet(
+        folder / "metadata.parquet")
+    found = rows(folder.parent)[0]
+    assert found.captions == ("A dog .",)
+    assert found.path.read_bytes() == (folder / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize("columns, picture, message", [
+    ({"image": [content(0)], "colour": ["red"]}, "image",
+     r"no column of captions or questions: .* the columns are image \(PIL.*, colour \(string\)"),
+    ({"face": ["x"], "caption": ["A dog ."]}, "image",
+     r"no column of pictures: .* the columns are face \(string\), caption \(string\)"),
+    ({"image": [content(0)], "question": ["what ?"]}, "image", "no column of answers"),
+    ({"image": [content(0)], "question": ["what ?"], "answers": [[]]}, "image",
+     "row 0: the question 'what \\?' has no answer"),
+    ({"image": [None], "caption": ["A dog ."]}, "image", "row 0: there is no picture"),
+])
+def test_what_is_missing_is_named(tmp_path: Path, cache: Path, columns: dict[str, list[Any]],
+                                  picture: str, message: str) -> None:
+    path = saved(tmp_path / "birds", columns, picture)
+    with pytest.raises(DataError, match=message):
+        find_splits(path, "train")
+    assert not list(cache.rglob("metadata.jsonl"))  # nothing half done is left to be taken
+
+
+def test_which_arguments_are_for_the_library(tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    asked: list[tuple[Any, ...]] = []
+
+    def load(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return {"train": table({"image": [content(0)], "caption": ["A dog ."]})}
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert find_splits(Path("owner/birds"), "train")[0][0] == "birds"
+    assert find_splits(Path("hub:owner/birds:large"), "train")[0][0] == "birds"
+    assert find_splits(Path("hub:beans"), "train")[0][0] == "beans"
+    assert asked == [("owner/birds", None), ("owner/birds", "large"), ("beans", None)]
+    for folder in ("mine/birsd", "nowhere", "../x/y", "/x/y"):  # wrong folders, asked of nobody
+        with pytest.raises(DataError, match="is not a folder"):
+            find_splits(Path(folder), "train")
+    with pytest.raises(DataError, match="is no name of a data set"):
+        find_splits(Path("hub:a/b/c"), "train")
+    assert len(asked) == 3
+
+
+def test_a_fault_of_the_library_is_one_sentence(tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' doesn't exist.\nMore.")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(DataError, match=r"cannot load a/b: Dataset 'a/b' doesn't exist\. There is "
+                                        "no folder"):
+        find_splits(Path("a/b"), "train")
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match="pip install -r requirements-train.txt"):
+        find_splits(Path("hub:owner/birds"), "train")
+
+
+def test_an_ordinary_folder_never_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    folder = tmp_path / "all" / "birds"
+    folder.mkdir(parents=True)
+    make_picture(0, (40, 30)).save(folder / "a.png")
+    (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png",
+                                                       "captions": ["A dog ."]}))
+    (folder / "x.parquet").write_bytes(b"")
+    assert rows(folder)[0].captions == ("A dog .",)
+    assert rows(folder.parent)[0].captions == ("A dog .",)  # a folder of data sets
+
+
+def test_the_tests_install_what_the_training_folder_can_use() -> None:
+    assert "-r requirements-train.txt" in (ROOT / "requirements-dev.txt").read_text().splitlines()
+    wanted = (ROOT / "requirements-train.txt").read_text().splitlines()
+    capped = [line for line in wanted
+              if re.fullmatch(r"(datasets|matplotlib)>=\d[\d.]*,<\d+", line)]
+    assert len(capped) == 2

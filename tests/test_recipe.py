@@ -1,0 +1,144 @@
+"""Recipes: what may stand in them, what the command line changes, and stages that follow."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model
+from small_run import arguments
+
+from train.finetune import main, parse, settings_of
+from train.mean import mean_of
+from vitdemo.errors import ConfigError
+from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
+from vitdemo.tokens import TextTokenizer
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "train" / "recipes" / "vitdemo-small.toml"
+PATHS = 'data = "d"\nfrom = "f"\nout = "o"\n'
+
+
+def write(folder: Path, text: str) -> str:
+    (folder / "recipe.toml").write_text(text, encoding="utf-8")
+    return str(folder / "recipe.toml")
+
+
+def test_a_flag_counts_more_than_the_recipe_and_the_recipe_more_than_the_default(
+        tmp_path: Path) -> None:
+    file = write(tmp_path, PATHS + "steps = 7\nlearning_rate = 1\nskip_bad = true\n"
+                                   'also = ["a", "b"]\nloss_look = 0.5\n')
+    (args,) = parse(["--recipe", file, "--steps", "9", "--out", "elsewhere"])
+    settings = settings_of(args)
+    assert settings.run.steps == 9 and settings.run.warmup == 0.05
+    assert settings.run.learning_rate == 1.0 and isinstance(settings.run.learning_rate, float)
+    assert settings.losses.look == 0.5 and args.skip_bad
+    assert (args.data, args.start, args.out) == ([Path("d")], Path("f"), Path("elsewhere"))
+    assert args.also == [Path("a"), Path("b")] and args.cache == Path("cache/features")
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("step = 3", "step is no setting; did you mean steps?"),
+    ("learning-rate = 3", "learning-rate is no setting; did you mean learning_rate?"),
+    ("xyzzy = 3", "xyzzy is no setting; see --help"),
+    ("steps = 3.5", "steps is 3.5; it must be a whole number"),
+    ("steps = true", "steps is True; it must be a whole number"),
+    ('dropout = "0.1"', "dropout is '0.1'; it must be a number"),
+    ("skip_bad = 1", "skip_bad is 1; it must be true or false"),
+    ("train = 1", "train is 1; it must be text in quotes"),
+    ("also = [1]", "also is [1]; it must be a folder in quotes"),
+    ("resume = true", "resume belongs on the command line, as --resume"),
+    ("steps = ", "is not TOML"),
+    ("[[stage]]\nsteps = 3", "stage 1 needs a name"),
+    ('[[stage]]\nname = "a"\n[[stage]]\nname = "a"', "two stages have the name a"),
+    ('[[stage]]\nname = "a"\nstep = 3', "step in stage a is no setting; did you mean steps?"),
+    ('[[stage]]\nname = "a"\n[[stage]]\nname = "b"\nfrom = "x"', "from in stage b has no meaning"),
+    ('[[stage]]\nname = "a"\nmean = {b = 1.0}', "names 'b', which is no stage before it"),
+])
+def test_what_is_wrong_in_a_recipe_is_said_by_name(line: str, said: str, tmp_path: Path,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--recipe", write(tmp_path, PATHS + line + "\n")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_bad_value_in_a_late_stage_stops_before_the_first(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = PATHS + '[[stage]]\nname = "a"\n[[stage]]\nname = "b"\nsteps = 0\n'
+    assert main(["--recipe", write(tmp_path, text)]) == 2
+    assert "steps is 0" in capsys.readouterr().err
+
+
+def test_stages_have_one_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = PATHS + '[[stage]]\nname = "a"\n[[stage]]\nname = "b"\nmixed_precision = "no"\n'
+    assert main(["--recipe", write(tmp_path, text)]) == 2
+    assert "mixed_precision must be the same" in capsys.readouterr().err
+
+
+def test_a_path_that_nobody_gives_is_missed(tmp_path: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--recipe", write(tmp_path, 'data = "d"\nout = "o"\n')]) == 2
+    assert "--from" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse(["--data", "d"])
+
+
+def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
+    card = (ROOT / "checkpoints" / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.split("train.finetune ")[1] for line in card.splitlines()
+             if line.strip().startswith("python -m train.finetune")]
+    stages = parse(["--recipe", str(SHIPPED), "--data", "DATA", "--out", "runs"])
+    runs = [stage for stage in stages if not stage.mean]
+    assert [stage.stage for stage in runs] == ["first", "second", "third", "fifth", "sixth",
+                                               "seventh"]
+    for line, stage in zip(lines, runs, strict=True):
+        (card_stage,) = parse(shlex.split(line))
+        assert settings_of(card_stage) == settings_of(stage)
+        for name in ("data", "start", "out", "picture_size", "region_head"):
+            assert getattr(card_stage, name) == getattr(stage, name), name
+    means = {stage.stage: {part.name: share for part, share in stage.mean.items()}
+             for stage in stages if stage.mean}
+    assert means == {"mean": {"second": 0.25, "third": 0.75},
+                     "base": {"fifth": 0.75, "mean": 0.25},
+                     "shipped": {"sixth": 0.5, "seventh": 0.5}}
+    assert stages[-1].stage == "shipped"
+    meta = json.loads((ROOT / "checkpoints" / "vitdemo-small" / "meta.json").read_text())
+    assert meta["settings"]["steps"] in [stage.steps for stage in runs]
+
+
+def test_stages_follow_each_other_and_go_on_in_the_middle(
+        data: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [x for x in arguments(data, start, tmp_path / "out") if x != "--steps" and x != "12"]
+    file = write(tmp_path, '[[stage]]\nname = "a"\nsteps = 1\n[[stage]]\nname = "b"\nsteps = 2\n'
+                           '[[stage]]\nname = "c"\nmean = {a = 0.5, b = 0.5}\n')
+    assert main([*given, "--recipe", file]) == 0
+    out = tmp_path / "out"
+    assert load_checkpoint(out / "b").meta["started_from"] == "a"
+    assert load_checkpoint(out / "c").meta["averaged"] == {"a": 0.5, "b": 0.5}
+    finished = (out / "a" / "model.safetensors").stat().st_mtime_ns
+    for left in (out / "b").glob("state-*"):
+        left.joinpath("progress.json").write_text(
+            left.joinpath("progress.json").read_text().replace('"finished": true',
+                                                               '"finished": false'))
+    assert main([*given, "--recipe", file]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert main([*given, "--recipe", file, "--resume"]) == 0
+    said = capsys.readouterr().err
+    assert f"{out / 'a'} is finished" in said and f"{out / 'b'} is finished" not in said
+    assert (out / "a" / "model.safetensors").stat().st_mtime_ns == finished
+
+
+def test_a_mean_weighs_what_both_have_and_keeps_what_one_has(tokenizer: TextTokenizer,
+                                                             tmp_path: Path) -> None:
+    models = [make_model(tokenizer, seed=0, regions=False), make_model(tokenizer, seed=1)]
+    for name, model in zip("ab", models, strict=True):
+        save_checkpoint(tmp_path / name, model, tokenizer, {"name": name}, "float32")
+    mean_of({tmp_path / "a": 0.25, tmp_path / "b": 0.75}, tmp_path / "m")
+    mixed = load_checkpoint(tmp_path / "m").model.state_dict()
+    a, b = (model.state_dict() for model in models)
+    name = "match_head.out.weight"
+    assert torch.allclose(mixed[name], 0.25 * a[name] + 0.75 * b[name], atol=2e-3)
+    head = next(name for name in b if name.startswith("region_head.") and b[name].dim() == 1)
+    assert head not in a and torch.allclose(mixed[head], b[head], atol=2e-3)
+    with pytest.raises(ConfigError, match="add up to 1, not to 0.5"):
+        mean_of({tmp_path / "a": 0.5}, tmp_path / "n")

@@ -1,0 +1,130 @@
+"""Several processes train as one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import arguments
+
+from train import clouds
+from train.clouds import cloud_loss
+from train.data import read_split
+from train.features import VIEWS, open_features
+from train.finetune import main
+from train.losses import draw_wrong
+from train.mixture import Mixture, MixtureConfig
+from train.pixels import NoiseStore
+from train.team import Team
+from vitdemo.errors import ConfigError
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+ROOT = Path(__file__).parent.parent
+# No dropout: its noise is the process's. Picture tokens are dropped as usual: that noise comes with
+# the row. Odd numbers, so that one process has more rows and more words than the other.
+UNEVEN = ("--dropout", "0", "--steps", "8", "--validate-every", "8", "--pairs", "7",
+          "--caption-pictures", "5", "--questions", "3", "--loss-match-pairs", "3",
+          "--learning-rate", "0.005", "--accumulate", "2", "--views", "3", "--clouded-share",
+          "0.3", "--clouds", "3")
+
+
+def launch(count: int, given: list[str]) -> subprocess.CompletedProcess[str]:
+    """accelerate starts one process only with --cpu and no MPI; so torch starts them (multi_gpu),
+    and accelerate is told by its own variable that they are to use the processor."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines",
+               "1", "--num_processes", str(count), "--main_process_port", "0",
+               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "train.finetune", *given]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
+                "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True,
+                          timeout=900, check=False)
+
+
+def curve(out: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if "loss" in line]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_path: Path) -> None:
+    assert main(arguments(data, start, tmp_path / "one", *UNEVEN)) == 0
+    done = launch(2, arguments(data, start, tmp_path / "two", *UNEVEN))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "processes: 2" in done.stdout
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert len(one) == len(two) == 8
+    assert set(one[0]) >= {"caption", "question", "contrastive", "match", "region", "look",
+                           "cloud", "loss", "gradient_norm"}
+    for alone, together in zip(one, two, strict=True):
+        # Adam hides a wrong scale of all gradients; their norm does not.
+        assert together == pytest.approx(alone, rel=2e-4, abs=1e-5)
+    assert one[-1]["loss"] < 0.9 * one[0]["loss"]  # the weights have moved
+
+
+class Planted(Team):
+    """A process that is told what all of them hold."""
+
+    def __init__(self, total: float | None = None) -> None:
+        super().__init__()
+        self.total, self.own = total, 0.0
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """What was planted, or the own."""
+        self.own = float(values)
+        return values if self.total is None else values.new_tensor(self.total)
+
+
+def test_the_shares_of_the_cloud_loss_add_up(data: Path, tokenizer: TextTokenizer,
+                                             tiny_model: VLM, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = list(read_split(data / "train").rows)
+    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
+                          quiet=True)
+    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, clouds=5), 0, VIEWS[:3])
+    batches = [mixture.draw(0).clouds, *(mixture.draw(0, rank, 2).clouds for rank in range(2))]
+    content = torch.ones_like(mixture.content)
+    # About half of the words are likely enough to count, the others by far not.
+    texts = batches[0].texts
+    chosen = texts.target_mask[:, 1:] & content[texts.targets[:, 1:]]
+    chances = clouds._probabilities(tiny_model, texts.features, texts, chosen).detach().sort()[0]
+    middle = chances[len(chances) // 4:-len(chances) // 4]
+    gap = int(middle.diff().argmax())
+    monkeypatch.setattr(clouds, "LEAST", float(middle[gap] + middle[gap + 1]) / 2)
+    whole = Planted()
+    loss = cloud_loss(tiny_model, batches[0], content, whole)
+    assert 0 < whole.own < len(chances)
+    teams = [Planted(whole.own), Planted(whole.own)]
+    shares = [cloud_loss(tiny_model, batch, content, team)
+              for batch, team in zip(batches[1:], teams, strict=True)]
+    assert teams[0].own + teams[1].own == whole.own
+    assert float(sum(shares)) == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_more_processes_than_rows_are_refused(data: Path, tokenizer: TextTokenizer,
+                                              tiny_model: VLM) -> None:
+    rows = list(read_split(data / "train").rows)
+    mixture = Mixture(rows, NoiseStore(tiny_model, False), tokenizer,
+                      MixtureConfig(caption_pictures=4, questions=1, pairs=4), 0, VIEWS[:1])
+    with pytest.raises(ConfigError, match="questions comes to 1 a step, fewer than the 2"):
+        mixture.draw(0, rank=1, world=2)
+    mixture = Mixture(rows, NoiseStore(tiny_model, False), tokenizer,
+                      MixtureConfig(caption_pictures=4, questions=2, pairs=4, clouds=1), 0,
+                      VIEWS[:3])
+    with pytest.raises(ConfigError, match="clouds comes to 1 a step, fewer than the 2"):
+        mixture.draw(0, rank=1, world=2)
+
+
+def test_a_wrong_pair_is_drawn_by_likeness_and_is_never_the_right_one() -> None:
+    similarity = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.8, 0.8]])
+    own = torch.tensor([0, 1])
+    picks = torch.linspace(0, 1 - 1e-6, 500)
+    drawn = torch.stack([draw_wrong(similarity, 0.5, own, pick.repeat(2)) for pick in picks])
+    assert not (drawn == own).any()
+    odds = torch.tensor([0.5, 0.1]).div(0.5).softmax(0)
+    assert (drawn[:, 0] == 1).float().mean() == pytest.approx(float(odds[0]), abs=0.01)
+    odds = torch.tensor([0.9, 0.8]).div(0.5).softmax(0)
+    assert (drawn[:, 1] == 0).float().mean() == pytest.approx(float(odds[0]), abs=0.01)

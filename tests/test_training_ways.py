@@ -1,0 +1,219 @@
+"""Ways to train: what learns, for how long, and what a run says before, meanwhile and after."""
+
+import functools
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_run import arguments, losses_of
+
+import train.run
+from train.adapt import parameter_groups, prepare
+from train.compare import worse
+from train.data import read_split
+from train.features import VIEWS
+from train.finetune import main
+from train.pixels import LiveStore, PixelStore
+from train.settings import FinetuneConfig
+from train.validation import validate
+from vitdemo.models.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
+from vitdemo.models.vlm import VLM
+
+FAST = ("--steps", "3", "--learning-rate", "0.01", "--validate-every", "3", "--average-decay",
+        "0.1")
+LOOKING = r"decoder\.blocks\.\d+\.cross\.(query|key)\.(weight|bias)"
+
+
+def moved(start: Path, out: Path) -> dict[str, bool]:
+    """Which weights are others after a run, beside the rounding of the stored ones."""
+    old, new = (load_checkpoint(folder).model.state_dict() for folder in (start, out))
+    old = unpack(pack(old, "int8"))
+    assert set(old) == set(new)
+    return {name: not torch.equal(old[name], new[name]) for name in old}
+
+
+def test_lora_ships_plain_weights(data: Path, start: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, *FAST, "--train", "lora", "--lora-rank", "4",
+                          "--learning-rate", "0.05")) == 0
+    changed = moved(start, out)
+    assert changed["decoder.blocks.0.cross.query.weight"]
+    for name, other in changed.items():
+        assert not other or (name.endswith(".weight") and "backbone" not in name
+                             and "embedding" not in name and "norm" not in name), name
+    (state,) = out.glob("state-*")
+    kept = torch.load(state / "state.pt", weights_only=True)["model"]
+    assert kept and all(".lora_" in name for name in kept)
+
+
+def test_lora_without_its_package_says_what_to_install(
+        data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert main(arguments(data, start, tmp_path / "out", "--train", "lora")) == 2
+    assert "pip install -r requirements-train.txt" in capsys.readouterr().err
+
+
+def test_full_training_reaches_the_backbone(data: Path, start: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, *FAST, "--train", "full", "--backbone-rate", "1",
+                          "--views", "3", "--clouds", "2")) == 0
+    assert all("cloud" in line for line in (out / "log.jsonl").read_text().splitlines()[1:4])
+    changed = moved(start, out)
+    assert any(other for name, other in changed.items() if name.startswith("vision.backbone."))
+    assert not list((tmp_path / "cache").glob("*.npy"))  # features that change are not kept
+    figures = json.loads((out / "figures.json").read_text())
+    assert set(figures["own validation"]) == {"before", "after"}
+
+
+def test_only_what_is_named_is_trained(data: Path, start: Path, tmp_path: Path,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    given = [*arguments(data, start, out, *FAST), "--only", LOOKING]
+    assert main([*given, "--steps", "2"]) == 0
+    changed = moved(start, out)
+    named = {name for name in changed if re.fullmatch(LOOKING, name)}
+    assert "decoder.blocks.0.cross.query.weight" in named
+    # A key's bias shifts all places alike: attention, and so the weight, do not change by it.
+    assert {name for name, other in changed.items() if other} >= {
+        name for name in named if not name.endswith("key.bias")}
+    assert {name for name, other in changed.items() if other} <= named
+    (state,) = out.glob("state-*")
+    kept = torch.load(state / "state.pt", weights_only=True)
+    assert set(kept["model"]) == named and len(kept["average"]) == len(named)
+
+    assert main([*given, "--resume", "--only", "match_head.*"]) == 2
+    assert "--only was decoder" in capsys.readouterr().err
+    assert main([*given, "--resume", "--accept-changes"]) == 0  # one step more
+    assert len(losses_of(out)) == 3
+    assert {name for name, other in moved(start, out).items() if other} <= named
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (("--only", "decoder.(blocks"), "only is 'decoder.(blocks', which is no valid regular"),
+    (("--only", "decoder"), "only is 'decoder', which matches nothing that --train frozen trains"),
+    (("--only", r"vision\.backbone\..*"), "matches nothing that --train frozen trains"),
+    (("--only", LOOKING, "--train", "lora"), "which do not go together"),
+])
+def test_a_pattern_that_trains_nothing_is_refused(
+        given: tuple[str, ...], said: str, data: Path, start: Path, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(data, start, tmp_path / "out", *given)) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_learns_and_how_fast(tiny_model: VLM) -> None:
+    names = {id(p): name for name, p in tiny_model.named_parameters()}
+    backbone = {name for name in names.values() if name.startswith("vision.backbone.")}
+    try:
+        for kind, rates in (("frozen", set()), ("full", {0.5 * 0.1})):
+            config = FinetuneConfig(train=kind, learning_rate=0.5, backbone_rate=0.1)
+            prepare(tiny_model, config)
+            found = {names[id(p)]: group["lr"] for group in parameter_groups(tiny_model, config)
+                     for p in group["params"]}
+            assert {found[name] for name in found if name in backbone} == rates
+            assert set(names.values()) - set(found) == (backbone if kind == "frozen" else set())
+    finally:
+        tiny_model.requires_grad_(True)
+
+
+def test_pixels_are_cropped_anew_for_each_step(data: Path, tiny_model: VLM) -> None:
+    paths = [row.path for row in read_split(data / "train").rows]
+    store = PixelStore(tiny_model, paths, VIEWS[:3])
+    first, again, other = (store.get(paths[:2], [0, 1], draw) for draw in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert torch.equal(first[0], other[0]) and not torch.equal(first[1], other[1])
+    clouded, later = (store.get(paths[:1], [2], draw) for draw in (1, 2))
+    assert not torch.equal(clouded, later)
+    for draw, shown in ((1, clouded), (2, later)):
+        (hidden,) = store.hidden(paths[:1], VIEWS[2], draw)
+        side = round(len(hidden) ** 0.5)
+        changed = (shown - first[:1]).abs().mean((0, 1))
+        changed = torch.nn.functional.interpolate(changed[None, None], (side, side), mode="area")
+        assert changed.flatten()[hidden].mean() > changed.flatten()[~hidden].mean()
+    features = LiveStore(tiny_model, paths).get(paths[:1], [0])
+    with torch.no_grad():
+        assert torch.allclose(features, tiny_model.vision.features(first[:1]), atol=1e-5)
+
+
+def test_a_forecast_trains_nothing(data: Path, start: Path, tmp_path: Path,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, "--forecast", "--steps", "50")) == 0
+    said = capsys.readouterr().out
+    assert "50 steps, about 40.0 epochs" in said  # 8 pictures a step, 10 rows
+    assert " s each)" in said and "GB at the highest" in said and "processes: 1" in said
+    assert not out.exists() and not (tmp_path / "cache").exists()
+
+
+def test_a_run_stops_when_validation_gets_no_better(
+        data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    totals = iter([9.0, 1.0, 5.0, 4.0, 5.0])  # the forecast's, then one a step
+    monkeypatch.setattr(train.run, "validate", lambda *given: {"total": next(totals)})
+    out = tmp_path / "out"
+    given = arguments(data, start, out, "--patience", "2", "--validate-every", "1")
+    assert main(given) == 0
+    assert "stopped at step 4: 2 looks at the validation split" in capsys.readouterr().err
+    assert len(losses_of(out)) == 4
+    assert load_checkpoint(out).meta["step"] == 2
+    assert main([*given, "--resume"]) == 0  # it is finished and stays so
+    assert len(losses_of(out)) == 4
+
+
+def test_figures_before_and_after_are_those_of_start_and_shipped(
+        data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Stored as float32, so that rounding does not stand between validated and shipped.
+    monkeypatch.setattr(train.run, "save_checkpoint", functools.partial(save_checkpoint,
+                                                                        weights="float32"))
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, *FAST, "--dropout", "0.5")) == 0
+    figures = json.loads((out / "figures.json").read_text())["own validation"]
+    shipped, first = load_checkpoint(out), load_checkpoint(start)
+    assert figures["after"] == shipped.meta["validation"] != figures["before"]
+    rows = read_split(data / "validation").rows
+    store = LiveStore(first.model, [row.path for row in rows])
+    assert figures["before"] == validate(first.model, first.tokenizer, rows, store)
+
+
+def test_a_run_tells_what_it_did(data: Path, start: Path, tmp_path: Path,
+                                 capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("matplotlib")
+    out, other = tmp_path / "out", tmp_path / "other"
+    (data / "validation").rename(other)
+    given = arguments(data / "train", start, out, *FAST, "--also", str(other))
+    assert main([word for word in given if word != "--log-only"]) == 0
+    figures = json.loads((out / "figures.json").read_text())
+    assert set(figures) == {"own validation", "other"}
+    for both in figures.values():
+        assert set(both["before"]) == set(both["after"]) >= {"bleu4_en", "total"}
+    table = capsys.readouterr().out
+    before, after = (figures["other"][when]["total"] for when in ("before", "after"))
+    assert f"{before:8.1f}{after:8.1f}{after - before:+8.1f}" in table
+
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [entry["learning_rate"] for entry in entries if "loss" in entry][0] == 0.01
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    kept = {event.step: event.value for event in events.Scalars("loss/loss")}
+    assert kept == pytest.approx(dict(losses_of(out)), rel=1e-5)
+    assert "validation/total" in events.Tags()["scalars"]
+    drawn = np.asarray(Image.open(out / "plot.png").convert("RGB"))
+    assert drawn.shape[0] > 600 and drawn.shape[1] > 900
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
+
+
+def test_a_loss_of_quality_is_said() -> None:
+    figures = {"mine": {"before": {"total": 5.0}, "after": {"total": 6.0}},
+               "other": {"before": {"total": 5.0}, "after": {"total": 2.5}}}
+    (sentence,) = worse(figures)
+    assert sentence.startswith("On other the model is worse") and "by 2.5 points" in sentence

@@ -1,0 +1,85 @@
+"""What of the model is trained, and how fast: all but the backbone, additions (LoRA), or all."""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from train.settings import FinetuneConfig
+from vitdemo.errors import ConfigError
+from vitdemo.models.vlm import VLM
+
+_BACKBONE = "vision.backbone."
+_ADAPTER = "default"
+
+
+def prepare(model: VLM, config: FinetuneConfig) -> None:
+    """Make trainable what ``config.train`` and ``config.only`` say, in place.
+
+    lora: every linear map outside the backbone gets an addition of rank ``config.lora_rank``
+    (Hu et al. 2022, eq. 3), which starts at 0; nothing else is trained.
+
+    Raises:
+        ConfigError: lora is asked for and peft is not installed, or nothing is left to train.
+    """
+    for name, parameter in model.named_parameters():
+        kind = config.train == "full" or not name.startswith(_BACKBONE)
+        parameter.requires_grad_(kind and (not config.only or
+                                           re.fullmatch(config.only, name) is not None))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"only is {config.only!r}, which matches nothing that --train "
+                          f"{config.train} trains; a name is matched whole, as in "
+                          r"decoder\.blocks\.0\.cross\.query\.weight.")
+    if config.train != "lora":
+        return
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ConfigError("--train lora needs the package peft; install what training needs with: "
+                          "pip install -r requirements-train.txt") from error
+    names = [name for name, module in model.named_modules()
+             if isinstance(module, nn.Linear) and not name.startswith(_BACKBONE)]
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        inject_adapter_in_model(LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank,
+                                           target_modules=names), model)
+
+
+def plain(model: VLM) -> VLM:
+    """The model with plain weights: additions are merged into a copy; without any, itself."""
+    state: dict[str, Tensor] = {}
+    merged = False
+    for name, value in model.state_dict().items():
+        if ".lora_" not in name:
+            state[name.replace(".base_layer.", ".")] = value
+    for name, module in model.named_modules():
+        if hasattr(module, "get_delta_weight"):
+            state[f"{name}.weight"] = state[f"{name}.weight"] + module.get_delta_weight(_ADAPTER)
+            merged = True
+    if not merged:
+        return model
+    copy = VLM(model.config)
+    copy.load_state_dict(state)
+    return copy.eval()
+
+
+def parameter_groups(model: VLM, config: FinetuneConfig) -> list[dict[str, Any]]:
+    """Trained parameters by learning rate and decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        share = 1.0
+        if name.startswith(_BACKBONE):
+            share = config.backbone_rate
+        elif name.startswith("text."):
+            share = config.embedding_rate if "token_embedding" in name else config.text_rate
+        elif name.startswith("region_head."):
+            share = config.region_rate
+        elif name.endswith("_gate"):
+            share = config.gate_rate
+        decay = config.weight_decay if parameter.dim() > 1 and "embedding" not in name else 0.0
+        groups.setdefault((config.learning_rate * share, decay), []).append(parameter)
+    return [{"params": found, "lr": rate, "weight_decay": decay}
+            for (rate, decay), found in groups.items()]

@@ -1,0 +1,223 @@
+"""Data sets of the Hugging Face `datasets` library, of the hub or a local folder, as data folders.
+
+The pictures are written once, as files with a `metadata.jsonl`, to a folder under `CACHE` that is
+named by the library's fingerprint of the data; from there on they are rows like any others. The
+library is needed only here: `pip install -r requirements-train.txt`.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vitdemo.errors import DataError
+from vitdemo.words import is_chinese
+
+CACHE = Path("cache/hub")
+PREFIX = "hub:"
+# What a split is called by others.
+_SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"),
+           "test": ("test", "testing")}
+PICTURES = ("image", "picture", "img", "photo", "jpg", "png")
+CAPTIONS = ("captions", "caption", "captions_zh", "caption_zh", "sentences", "sentence", "text",
+            "texts", "description")
+QUESTIONS = ("question", "questions")
+ANSWERS = ("answer", "multiple_choice_answer", "answers", "label")
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
+_HINT = "Install the library with: pip install -r requirements-train.txt"
+
+
+def is_hub(path: Path) -> bool:
+    """Whether a `--data` argument is for this file: "hub:NAME", "OWNER/NAME" where there is no
+    folder OWNER, or a local folder that the library saved or that holds parquet files."""
+    text = path.as_posix()
+    if text.startswith(PREFIX):
+        return True
+    if path.is_dir():
+        return _saved_to_disk(path) or _has_parquet(path)
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?", text)
+                and not path.exists() and not path.parent.exists())
+
+
+def _saved_to_disk(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _has_parquet(path: Path) -> bool:
+    """In the folder itself, or where such data sets have theirs; not in any folder inside, since
+    this may be a folder of data sets."""
+    inside = ("data", *(name for names in _SPLITS.values() for name in names))
+    return any(any((path / name).glob("*.parquet")) for name in ("", *inside))
+
+
+def as_folder(path: Path, split: str, metadata: str) -> tuple[str, Path]:
+    """One split as (data set name, folder with the ``metadata`` file), written if it is not there.
+
+    Raises:
+        DataError: the library is missing, the data set or the split is not there, it has no
+            column of pictures or of texts, or there is no room to write.
+    """
+    name = _title(path)
+    data = _load(path)
+    if isinstance(data, dict):
+        known = next((own for own in _SPLITS.get(split, (split,)) if own in data), None)
+        if known is None:
+            raise DataError(f"{path} has no {split} split, only {', '.join(data)}.")
+        data = data[known]
+    folder = CACHE / f"{name}-{data._fingerprint}" / split
+    if not (folder / metadata).is_file():
+        part = folder.with_name(f"{split}.part")
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(data, path, part)]
+            (part / metadata).write_text("".join(lines), encoding="utf-8")
+            os.replace(part, folder)
+        except OSError as error:
+            raise DataError(f"the pictures of {path} cannot be written to {folder}: "
+                            f"{error.strerror or error}.") from error
+    return name, folder
+
+
+def _title(path: Path) -> str:
+    """The data set's own name: "hub:owner/birds:large" is birds."""
+    text = path.as_posix().removeprefix(PREFIX) if not path.is_dir() else os.path.abspath(path)
+    return text.rsplit("/", 1)[-1].split(":")[0]
+
+
+def _load(path: Path) -> Any:
+    """A `Dataset`, or a dictionary of them by split."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(f"{path} is for the datasets library, which is not installed. "
+                        f"{_HINT}") from error
+    try:
+        if path.is_dir():
+            return (datasets.load_from_disk(path) if _saved_to_disk(path)
+                    else datasets.load_dataset(str(path)))
+        name = path.as_posix().removeprefix(PREFIX)
+        if not _NAME.fullmatch(name):
+            raise DataError(f"{path} is no name of a data set: it must be {PREFIX}OWNER/NAME, with "
+                            ":CONFIGURATION behind it where the data set has several.")
+        name, _, configuration = name.partition(":")
+        return datasets.load_dataset(name, configuration or None)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().split("\n")[0][:300].rstrip(".")
+        where = "" if path.is_dir() else " There is no folder of this name here either."
+        raise DataError(f"the datasets library cannot load {path}: {reason}.{where}") from error
+
+
+def _rows(data: Any, path: Path, folder: Path) -> Iterable[dict[str, Any]]:
+    """Rows of the metadata file, one a picture; the pictures go into ``folder``.
+
+    Rows of one picture (a question each, say) become one.
+    """
+    import datasets
+
+    column = _picture_column(data, path)
+    texts = [name for name in data.column_names if name in (*CAPTIONS, *QUESTIONS, "qa")]
+    if not texts:
+        raise _no_column(data, path, "captions or questions",
+                         (*CAPTIONS, "question with answer", "qa"))
+    if any(name in QUESTIONS for name in texts) and not any(
+            name in ANSWERS for name in data.column_names):
+        raise _no_column(data, path, "answers to its questions", ANSWERS)
+    found: dict[str, dict[str, Any]] = {}
+    for number, row in enumerate(data.cast_column(column, datasets.Image(decode=False))):
+        where = f"{path}, row {number}"
+        name = _write_picture(row[column], where, folder)
+        kept = found.setdefault(name, {"file_name": name, "captions": [], "captions_zh": [],
+                                       "qa": []})
+        for text in _captions(row):
+            language = "captions_zh" if is_chinese(text) else "captions"
+            if text not in kept[language]:
+                kept[language].append(text)
+        kept["qa"] += _questions(row, where)
+    return found.values()
+
+
+def _picture_column(data: Any, path: Path) -> str:
+    """By type, and by name where there are several or none of the type."""
+    import datasets
+
+    typed = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
+    if len(typed) == 1:
+        return str(typed[0])
+    named = [name for name in PICTURES if name in (typed or data.column_names)]
+    if not named:
+        raise _no_column(data, path, "pictures", PICTURES)
+    return named[0]
+
+
+def _no_column(data: Any, path: Path, what: str, names: Iterable[str]) -> DataError:
+    found = ", ".join(f"{name} ({getattr(kind, 'dtype', None) or type(kind).__name__})"
+                      for name, kind in data.features.items())
+    return DataError(f"{path} has no column of {what}: it would be called {', '.join(names)}; "
+                     f"the columns are {found}. Rename one with the datasets library.")
+
+
+def _write_picture(value: Any, where: str, folder: Path) -> str:
+    """Write the picture's bytes as they are; the name is their hash."""
+    source = value.get("path") if isinstance(value, Mapping) else None
+    content = value.get("bytes") if isinstance(value, Mapping) else None
+    if content is None and source:
+        try:
+            content = Path(source).read_bytes()
+        except OSError as error:
+            raise DataError(f"{where}: the picture {source} cannot be read: "
+                            f"{error.strerror}.") from error
+    if not content:
+        raise DataError(f"{where}: there is no picture.")
+    suffix = Path(source or "").suffix.lower()
+    name = hashlib.sha256(content).hexdigest()[:24] + (suffix if len(suffix) <= 5 else "")
+    if not (folder / name).exists():
+        (folder / name).write_bytes(content)
+    return name
+
+
+def _captions(row: Mapping[str, Any]) -> Iterable[str]:
+    for name in CAPTIONS:
+        value = row.get(name) or []
+        for text in [value] if isinstance(value, str) else value:
+            if isinstance(text, Mapping):  # {"raw": ..., "tokens": ...}
+                text = text.get("raw") or text.get("text")
+            if isinstance(text, str) and text.strip():
+                yield " ".join(text.split())
+
+
+def _questions(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    made = [dict(question) for question in row.get("qa") or []]
+    asked = next((row[name] for name in QUESTIONS if row.get(name)), None)
+    if asked is None:
+        return made
+    single = next((row[name] for name in ANSWERS if row.get(name) and name != "answers"), None)
+    several = row.get("answers")
+    if isinstance(asked, str):
+        people = _people(several) or _people(single)
+        answer = single if isinstance(single, str) else _commonest(people)
+        if not answer:
+            raise DataError(f"{where}: the question {asked!r} has no answer.")
+        question = {"question": asked, "answer": answer, "answers": people}
+        return [*made, {**question, "type": row["type"]} if isinstance(row.get("type"), str)
+                else question]
+    answers = _people(several) or _people(single)
+    if len(answers) != len(asked):
+        raise DataError(f"{where}: there are {len(asked)} questions and {len(answers)} answers.")
+    return made + [{"question": q, "answer": a} for q, a in zip(asked, answers, strict=True)]
+
+
+def _people(value: Any) -> list[str]:
+    """The answers in a list of texts, or of objects with an answer each (as in VQA v2)."""
+    if not isinstance(value, list):
+        return []
+    return [str(one["answer"] if isinstance(one, Mapping) else one) for one in value]
+
+
+def _commonest(answers: list[str]) -> str:
+    return Counter(answers).most_common(1)[0][0] if answers else ""

@@ -1,0 +1,70 @@
+"""Pictures that are not kept as features: read anew for every step, or made up for a forecast."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from train.features import PictureDataset, View, hidden_places, region_shares
+from vitdemo.models.vlm import VLM
+
+_THREADS = 4
+
+
+class PixelStore:
+    """Pixels of pictures, cropped anew for every step: for a backbone that learns."""
+
+    def __init__(self, model: VLM, paths: Sequence[Path], views: Sequence[View]) -> None:
+        self.place = {path: i for i, path in enumerate(paths)}
+        self.tokens = model.vision.grid[0] * model.vision.grid[1]
+        self.sets = [PictureDataset(paths, view, model) for view in views]
+        self.boxes = region_shares(model)
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float32 (B, 3, side, side); the same for the same ``draw``."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = pool.map(lambda path, view: self.sets[view].pixels(self.place[path], draw),
+                             paths, views)
+            return torch.stack(list(found))
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N), of the clouds that `get` shows for the same ``draw``."""
+        return hidden_places(self.boxes, paths, view, draw)
+
+
+class LiveStore(PixelStore):
+    """Features by the model as it is at that moment."""
+
+    def __init__(self, model: VLM, paths: Sequence[Path]) -> None:
+        super().__init__(model, paths, [View()])
+        self.model = model
+
+    @torch.no_grad()
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float32 (B, N, C)."""
+        device = next(self.model.parameters()).device
+        training = self.model.training
+        self.model.eval()
+        parts = super().get(paths, views, draw).split(4)  # few at a time: see open_features
+        found = torch.cat([self.model.vision.features(part.to(device)) for part in parts])
+        self.model.train(training)
+        return found
+
+
+class NoiseStore:
+    """Random numbers of the right shape, for measuring before anything is read."""
+
+    def __init__(self, model: VLM, pixels: bool) -> None:
+        side = model.config.picture_size
+        self.tokens = model.vision.grid[0] * model.vision.grid[1]
+        self.shape = (3, side, side) if pixels else (self.tokens, model.vision.channels)
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float32 (B, N, C) or (B, 3, side, side)."""
+        return torch.randn(len(paths), *self.shape)
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N)."""
+        return torch.rand(len(paths), self.tokens) < 0.5

@@ -1,0 +1,97 @@
+"""The figures of `evaluate` as text, for a person."""
+
+from collections.abc import Iterator
+from typing import Any
+
+_TITLE = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
+_WAYS = tuple(_TITLE)
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures of all data sets and what the checkpoint costs, as far as they are there."""
+    lines: list[str] = []
+    for name, parts in figures.items():
+        if name.startswith("_"):
+            continue
+        lines += ["", name]
+        for part, show in (("caption", _captions), ("retrieval", _retrieval),
+                           ("vqa", _questions), ("yes_no", _yes_no), ("match", _match)):
+            if part in parts:
+                lines += show(parts[part])
+    if "cost" in figures.get("_meta", {}):
+        lines += ["", *_cost(figures["_meta"]["cost"])]
+    return "\n".join(lines)
+
+
+def _captions(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("captions", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr", "ROUGE-L", "METEOR",
+               "pictures")
+    keys = ("bleu1", "bleu2", "bleu3", "bleu4", "cider", "rouge_l", "meteor", "pictures")
+    for language, of in parts.items():
+        yield line(f"  {language}", *(of[key] for key in keys))
+
+
+def _retrieval(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("retrieval", "R@1", "R@5", "R@10", "median", "pictures", "texts")
+    for language, of in parts.items():
+        kinds = [("", of)]
+        if "reranked" in of:
+            best = of["reranked"]["candidates"]
+            kinds += [(f", best {best} re-ranked", of["reranked"]),
+                      (f", best {best} by match alone", of["reranked"]["match_alone"])]
+        for kind, found in kinds:
+            for way in _WAYS:
+                values = (found[way][key] for key in ("r1", "r5", "r10", "median_rank"))
+                yield line(f"  {language}, {_TITLE[way]}{kind}", *values, of["pictures"],
+                           of["texts"])
+
+
+def _questions(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("questions", "exact", "VQA", "number")
+    for title, of in (("all", parts), *((f"{part[3:]} {key}", of)
+                                        for part in ("by_source", "by_type")
+                                        for key, of in parts[part].items())):
+        yield line(f"  {title}", of["accuracy"], of.get("vqa_score"), of["n"])
+    tried = [key for key in ("blank", "wrong_picture", "shuffled") if key in parts]
+    if tried:
+        yield line("what is lost", "exact", "lost", "VQA", "lost")
+    for title, of in (("all", parts), *((f"source {k}", v) for k, v in
+                                        parts["by_source"].items())):
+        for key in tried:
+            name = {"shuffled": "words shuffled"}.get(key, key.replace("_", " "))
+            name += "" if key == "shuffled" or "picture" in name else " picture"
+            yield line(f"  {title}, {name}", of[key]["accuracy"], of[key]["difference"],
+                       of[key].get("vqa_score"), of[key].get("vqa_score_difference"))
+
+
+def _yes_no(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("yes or no, from captions", "right", "said yes", "neither", "number")
+    for language, of in parts.items():
+        yield line(f"  {language}", of["accuracy"], of["said_yes"], of["neither"], of["n"])
+
+
+def _match(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("right caption or hard wrong one", "right", "blank", "number")
+    for language, of in parts.items():
+        yield line(f"  {language}", of["accuracy"], of.get("blank"), of["n"])
+        for kind, found in of["by_kind"].items():
+            title = {"similar": "of a similar picture", "changed": "one word changed"}.get(
+                kind, f"{kind} changed")
+            yield line(f"  {language}, {title}", found["accuracy"], found.get("blank"), found["n"])
+
+
+def _cost(parts: dict[str, Any]) -> Iterator[str]:
+    yield (f"checkpoint: {parts['megabytes']:.1f} MB, "
+           f"{parts['parameters'] / 1e6:.1f} million parameters")
+    if parts["caption"]:
+        of = parts["caption"]
+        yield (f"caption, greedy, picture file to last word: {of['seconds']:.2f} s "
+               f"(median of {of['pictures']} pictures, {of['threads']} thread(s))")
+
+
+def line(title: str, *values: float | str | None) -> str:
+    """One row: a title and numbers, right-aligned; "-" for None."""
+    def cell(value: float | str | None) -> str:
+        return "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+
+    return f"{title:<46}" + "".join(f"{cell(value):>9}" for value in values)

@@ -1,0 +1,92 @@
+"""The processes of one run, and what they tell each other.
+
+Row i of a step belongs to process i mod world. Each process works out its share of every loss: its
+rows' terms, divided by what there is in all processes. The shares and their gradients add up to
+those of one process that has all rows, however unevenly words and rows are spread. That is why
+gradients are summed here and not left to a data-parallel wrapper, which takes the mean.
+Shapes: A rows in all processes, P own rows, A = sum of P.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes, with gradients: going back, each row's gradients of all processes are
+    added up and brought to its owner. Several tensors are one node of the graph, so that all
+    processes meet in the same order."""
+
+    @staticmethod
+    def forward(ctx: Any, team: "Team", total: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """See `Team.gather`."""
+        ctx.team = team
+        return tuple(team.join(tensor.detach(), total) for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The own rows of the sum over processes."""
+        sums = [ctx.team.sum(gradient.float())[ctx.team.rank::ctx.team.world].to(gradient.dtype)
+                for gradient in gradients]
+        return None, None, *sums
+
+
+class Team:
+    """The processes of a run; ``rank`` is this one of ``world``. Alone, nothing is sent."""
+
+    def __init__(self, rank: int = 0, world: int = 1) -> None:
+        self.rank, self.world = rank, world
+
+    def own(self, total: int, device: torch.device) -> Tensor:
+        """Which of ``total`` rows are this process's: (P,)."""
+        return torch.arange(self.rank, total, self.world, device=device)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over processes, without gradients."""
+        if self.world > 1:
+            values = values.detach().clone().contiguous()
+            dist.all_reduce(values)
+        return values
+
+    def join(self, rows: Tensor, total: int) -> Tensor:
+        """Own rows (P, ...) to all rows (A, ...) in the order of the step, without gradients."""
+        if self.world == 1:
+            return rows
+        most = -(-total // self.world)
+        sent = rows.new_zeros((most, *rows.shape[1:]), dtype=torch.float32)
+        sent[:len(rows)] = rows
+        parts = [torch.empty_like(sent) for _ in range(self.world)]
+        dist.all_gather(parts, sent)
+        return torch.stack(parts, 1).flatten(0, 1)[:total].to(rows.dtype)  # (A, ...)
+
+    def gather(self, total: int, *rows: Tensor) -> tuple[Tensor, ...]:
+        """`join` with gradients: every process's use of a row reaches the process that owns it."""
+        if self.world == 1:
+            return rows
+        joined: tuple[Tensor, ...] = _Gather.apply(self, total, *rows)
+        return joined
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace every gradient by its sum over processes. One that no process has stays None, as
+        it would with one process, so that the optimizer leaves its weight alone."""
+        if self.world == 1:
+            return
+        trained = list(parameters)
+        has = self.sum(torch.tensor([float(p.grad is not None) for p in trained],
+                                    device=trained[0].device))
+        found = [p for p, count in zip(trained, has.tolist(), strict=True) if count]
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float()
+                          for p in found])
+        parts = self.sum(flat).split([p.numel() for p in found])
+        for parameter, part in zip(found, parts, strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype)
+
+    @torch.no_grad()
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.data, 0)

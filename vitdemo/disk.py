@@ -1,0 +1,113 @@
+"""Files that appear whole or not at all, also when the disk is full or the power fails."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vitdemo.errors import DiskError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+
+
+def cannot_write(file: Path, error: Exception, needed: int = 0) -> DiskError:
+    """The sentences for a file that could not be written; ``needed`` bytes, 0 where unknown."""
+    size = f"It needs about {megabytes(needed)}" if needed else "How much it needs is not known"
+    free = free_bytes(file.parent)
+    full = getattr(error, "errno", None) in _FULL or (free is not None and needed > free)
+    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
+    advice = ("Make room and start the same command again"
+              if full else "See that the folder is there and that you may write in it")
+    room = "" if free is None else f"; {megabytes(free)} are free"
+    return DiskError(f"{file} could not be written: {reason}. {size}{room}. "
+                     f"What was there before is kept. {advice}.")
+
+
+def megabytes(count: int) -> str:
+    """Bytes for a person: "1.5 MB"."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def free_bytes(folder: Path) -> int | None:
+    """How much a user may still write there, or would if it were made; None where the system does
+    not say."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def writing(file: Path, needed: int = 0) -> Iterator[None]:
+    """A block that writes ``file``, which is deleted if there is an error.
+
+    Raises:
+        DiskError: it cannot be written. ``needed`` bytes are named in its message.
+    """
+    try:
+        yield
+    except OSError as error:
+        drop([file])
+        raise cannot_write(file, error, needed) from error
+
+
+@contextlib.contextmanager
+def replacing(files: Sequence[Path], needed: int = 0) -> Iterator[list[Path]]:
+    """Paths to write in place of ``files``. After the block all of them are on the disk, and only
+    then take the names of the old ones; after an error the old ones are as they were.
+
+    Raises:
+        DiskError: one cannot be written. ``needed`` bytes are named in its message.
+    """
+    parts = [file.with_name(file.name + ".part") for file in files]
+    try:
+        yield parts
+        for part in parts:
+            sync(part)
+        for part, file in zip(parts, files, strict=True):
+            os.replace(part, file)
+        sync(files[0].parent)
+    except OSError as error:
+        drop(parts)
+        whole = files[0] if len(files) == 1 else files[0].parent
+        raise cannot_write(whole, error, needed) from error
+    except BaseException:
+        drop(parts)
+        raise
+
+
+def drop(parts: Sequence[Path]) -> None:
+    """Delete what is left of these files, if anything."""
+    for part in parts:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows has no such call for folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def reserve(file: Path) -> None:
+    """Take the room on the disk that a file of holes will need: a memory map that meets a full disk
+    only while it is filled ends the whole process.
+
+    Raises:
+        OSError: there is no room.
+    """
+    size = file.stat().st_size
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, size)
+    elif (free_bytes(file.parent) or size) < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
