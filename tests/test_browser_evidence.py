@@ -115,6 +115,7 @@ def test_the_badge_and_its_numbers(page: Page) -> None:
     assert not page.button("Check this map").is_visible()
     assert not page.page.locator(".vd-table").is_visible()
     page.page.get_by_text("The numbers", exact=True).click()
+    page.page.locator(".vd-table tbody tr").first.wait_for()  # made when the part is opened
     cells = page.page.locator(".vd-table tbody tr").all_inner_texts()
     assert [row.split()[-2:] for row in cells] == [["0.325", "0.575"], ["0.450", "0.450"],
                                                    ["0.410", "0.470"]]
