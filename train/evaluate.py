@@ -29,7 +29,7 @@ from train.yes_no import YesNo, make_yes_no
 from vitdemo.config import Decoding
 from vitdemo.device import pick
 from vitdemo.errors import ConfigError
-from vitdemo.models.checkpoint import load_checkpoint
+from vitdemo.models.checkpoint import Checkpoint, load_checkpoint
 
 LANGUAGES = ("en", "zh")
 
@@ -178,13 +178,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         VitDemoError: the checkpoint, the data or an option cannot be used.
     """
     check(arguments, limit=1, batch=1, threads=1, rerank=0)
-    Decoding(beams=arguments.beams)  # a bad number is refused before anything is read
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    placement = pick(arguments.device)
-    checkpoint = load_checkpoint(arguments.checkpoint, placement.device)
-    predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
-                               batch=arguments.batch)
+    checkpoint, predictor = open_predictor(arguments)
     parts = Parts(arguments.blank, arguments.wrong_picture, arguments.shuffled, arguments.rerank,
                   arguments.made)
     started = time.time()
@@ -194,10 +188,31 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         figures[split.name] = evaluate_split(predictor, split, parts)
         timed = timed or split.rows
     return {**rounded(figures), "_meta": {
-        "checkpoint": checkpoint.folder.name, "revision": checkpoint.revision,
-        "split": arguments.split, "limit": arguments.limit, "beams": arguments.beams,
-        "device": str(placement.device), "seconds": round(time.time() - started, 1),
-        "cost": rounded(cost(checkpoint, timed), 4)}}
+        **about(arguments, checkpoint, started), "cost": rounded(cost(checkpoint, timed), 4)}}
+
+
+def open_predictor(arguments: argparse.Namespace) -> tuple[Checkpoint, ModelPredictor]:
+    """The checkpoint of the command line, and what predicts with it.
+
+    Raises:
+        VitDemoError: the checkpoint or an option cannot be used.
+    """
+    Decoding(beams=arguments.beams)  # a bad number is refused before anything is read
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    placement = pick(arguments.device)
+    checkpoint = load_checkpoint(arguments.checkpoint, placement.device)
+    predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
+                               batch=arguments.batch)
+    return checkpoint, predictor
+
+
+def about(arguments: argparse.Namespace, checkpoint: Checkpoint, started: float) -> dict[str, Any]:
+    """What was measured, on what, and the seconds since ``started``."""
+    device = next(checkpoint.model.parameters()).device
+    return {"checkpoint": checkpoint.folder.name, "revision": checkpoint.revision,
+            "split": arguments.split, "limit": arguments.limit, "beams": arguments.beams,
+            "device": str(device), "seconds": round(time.time() - started, 1)}
 
 
 def check(arguments: argparse.Namespace, **least: int) -> None:

@@ -16,19 +16,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from train.damage import STRENGTHS, write_damaged
 from train.data import Split
-from train.evaluate import Parts, add_common, check, evaluate_split, read_splits, rounded
+from train.evaluate import (
+    Parts,
+    about,
+    add_common,
+    check,
+    evaluate_split,
+    open_predictor,
+    read_splits,
+    rounded,
+)
 from train.figures import finish
 from train.panels import Panel, draw_panels
-from train.predict import ModelPredictor, Predictor
+from train.predict import Predictor
 from train.tables import line
-from vitdemo.config import Decoding
-from vitdemo.device import pick
 from vitdemo.errors import DataError
-from vitdemo.models.checkpoint import load_checkpoint
 
 LEVELS = ("mild", "middle", "strong")
 
@@ -86,19 +90,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         VitDemoError: the checkpoint, the data or an option cannot be used.
     """
     check(arguments, limit=1, batch=1, threads=1)
-    Decoding(beams=arguments.beams)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    placement = pick(arguments.device)
-    checkpoint = load_checkpoint(arguments.checkpoint, placement.device)
-    predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
-                               batch=arguments.batch)
+    checkpoint, predictor = open_predictor(arguments)
     started = time.time()
     figures = {split.name: rounded(measure(predictor, split))
                for split in read_splits(arguments)}
-    meta = {"checkpoint": checkpoint.folder.name, "revision": checkpoint.revision,
-            "split": arguments.split, "limit": arguments.limit, "beams": arguments.beams,
-            "device": str(placement.device), "seconds": round(time.time() - started, 1),
+    meta = {**about(arguments, checkpoint, started),
             "strengths": {way: dict(zip(("unit", *LEVELS), values, strict=True))
                           for way, values in STRENGTHS.items()}}
     if arguments.plot:
