@@ -1,15 +1,19 @@
-"""Compares ways of fusing picture and text, each trained for the same small budget.
+"""Compares variants of the model, each trained for the same small budget.
 
     python -m train.experiments --start CHECKPOINT --data DIR --steps 600 --out runs/fusion
+    python -m train.experiments --compare backbone --start CHECKPOINT --data DIR --out runs/eyes
 
-Features of the frozen backbone are computed once and serve all variants. What is done is kept: the
-same command goes on after an interruption. Other flags are handed to `train.finetune` as they are.
+fusion: ways of bringing picture and text together, over one frozen backbone, whose features are
+computed once and serve all. backbone: frozen, fine-tuned, and a ViT from scratch, all on pixels.
+What is done is kept: the same command goes on after an interruption. Other flags are handed to
+`train.finetune` as they are.
 """
 
 import argparse
 import json
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +21,11 @@ from typing import Any
 from train import finetune
 from train.data import find_splits
 from train.evaluate import Parts, check, evaluate_split, read_splits, rounded
+from train.features import VIEWS, open_features
 from train.panels import draw_bars
-from train.predict import ModelPredictor
+from train.predict import ModelPredictor, StoredPredictor
 from train.state import latest_state
-from train.variants import CHOSEN, GRID, Variant, save_start
+from train.variants import COMPARISONS, GRID, Variant, save_start
 from vitdemo.device import pick
 from vitdemo.errors import ConfigError, DataError, VitDemoError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint
@@ -30,37 +35,43 @@ _PARTS = Parts(blank=True, wrong_picture=True, shuffled=True, made=True)
 
 
 def train_variant(start: Checkpoint, variant: Variant, arguments: argparse.Namespace,
-                  more: Sequence[str], out: Path) -> None:
-    """Fine-tune one variant into ``out``, or go on with it.
+                  more: Sequence[str], out: Path) -> float:
+    """Fine-tune one variant into ``out``, or go on with it; the minutes of processor time.
+
+    There is no look at the validation split meanwhile: the last weights are what is compared.
 
     Raises:
         ConfigError: the fine-tuning ended with an error, which it has said.
     """
     begin = out.with_name(f"{out.name}.start")
-    save_start(start, variant, begin, arguments.seed)
+    save_start(start, variant, begin, arguments.seed, arguments.picture_size)
     command = ["--from", str(begin), "--out", str(out), "--cache", str(arguments.cache),
                "--steps", str(arguments.steps), "--seed", str(arguments.seed),
-               "--validate-every", str(arguments.steps), *more]
+               "--validate-every", "0", *more, *variant.flags]
     for source in arguments.data:
         command += ["--data", str(source)]
-    if not variant.alignment:
-        command += ["--loss-contrastive", "0", "--loss-match", "0"]
     if latest_state(out) is not None:
         command.append("--resume")
+    began = time.process_time()
     if finetune.main(command) != 0:
         raise ConfigError(f"the variant {variant.name} could not be trained; the reason stands "
                           "above.")
     shutil.rmtree(begin, ignore_errors=True)
+    return (time.process_time() - began) / 60
 
 
-def measure(checkpoint: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(checkpoint: Path, variant: Variant, arguments: argparse.Namespace) -> dict[str, Any]:
     """The figures of `evaluate_split` by data set, greedy, without re-ranking; and "gates"."""
     placement = pick(arguments.device)
     loaded = load_checkpoint(checkpoint, placement.device)
-    predictor = ModelPredictor(loaded.model, loaded.tokenizer, beams=1)
-    figures = {split.name: rounded(evaluate_split(predictor, split, _PARTS))
-               for split in read_splits(arguments)}
-    return {"data": figures, "gates": [round(gate, 4) for gate in loaded.model.gates().tolist()]}
+    model, splits = loaded.model, list(read_splits(arguments))
+    predictor = ModelPredictor(model, loaded.tokenizer, beams=1)
+    if variant.backbone == "cached":
+        paths = [row.path for split in splits for row in split.rows]
+        store = open_features(model, paths, VIEWS[:1], arguments.cache)
+        predictor = StoredPredictor(model, loaded.tokenizer, store, beams=1)
+    figures = {split.name: rounded(evaluate_split(predictor, split, _PARTS)) for split in splits}
+    return {"data": figures, "gates": [round(gate, 4) for gate in model.gates().tolist()]}
 
 
 def headline(figures: dict[str, Any]) -> dict[str, float]:
@@ -91,23 +102,29 @@ def run(arguments: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
         VitDemoError: something given cannot be used.
     """
     check(arguments, steps=1, limit=1)
+    if arguments.picture_size and arguments.picture_size < 32:
+        raise ConfigError(f"--picture-size is {arguments.picture_size}; it must be at least 32 "
+                          "pixels.")
     for source in arguments.data:
         find_splits(source, arguments.split)  # before hours of training, not after
     start = load_checkpoint(arguments.start)
     budget = {"start": start.revision, "steps": arguments.steps, "seed": arguments.seed,
               "data": [str(path) for path in arguments.data], "limit": arguments.limit,
-              "split": arguments.split, "finetune": list(more)}
+              "split": arguments.split, "picture_size": arguments.picture_size,
+              "finetune": list(more)}
+    names = arguments.variants or COMPARISONS[arguments.compare]
     results: dict[str, Any] = {}
-    for number, name in enumerate(arguments.variants, 1):
+    for number, name in enumerate(names, 1):
         out = arguments.out / name
         kept = _read(out / FIGURES)
         if kept is not None and kept["budget"] != budget:
             raise ConfigError(f"{out} was made with another budget ({_differences(kept, budget)}); "
                               "choose another --out, or delete it.")
         if kept is None:
-            print(f"{name} ({number} of {len(arguments.variants)})", file=sys.stderr)
-            train_variant(start, GRID[name], arguments, more, out)
-            kept = {"budget": budget, **measure(out, arguments)}
+            print(f"{name} ({number} of {len(names)})", file=sys.stderr)
+            minutes = train_variant(start, GRID[name], arguments, more, out)
+            kept = {"budget": budget, "minutes": round(minutes, 1),
+                    **measure(out, GRID[name], arguments)}
             _write(out / FIGURES, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
         results[name] = kept
     return results
@@ -137,7 +154,8 @@ def _write(file: Path, text: str) -> None:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """A table with a line for each figure and a column for each variant, and one for the gates."""
+    """A table with a line for each figure and a column for each variant, and lines for the gates
+    and for what the training took."""
     columns = {name: headline(of) for name, of in results.items()}
     titles = list(dict.fromkeys(title for of in columns.values() for title in of))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
@@ -145,7 +163,10 @@ def markdown(results: dict[str, Any]) -> str:
         cells = (f"{of[title]:.1f}" if title in of else "–" for of in columns.values())
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     gates = (", ".join(f"{gate:.2f}" for gate in of["gates"]) or "–" for of in results.values())
-    return "\n".join([*lines, "| gates | " + " | ".join(gates) + " |"]) + "\n"
+    lines.append("| gates | " + " | ".join(gates) + " |")
+    minutes = (f"{of['minutes']:.1f}" for of in results.values())
+    lines.append("| training, minutes of processor time | " + " | ".join(minutes) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -162,8 +183,11 @@ def parser() -> argparse.ArgumentParser:
         "where the variants' checkpoints, table.md and plot.png go"))
     add("--steps", type=int, default=600, help="optimizer steps of each variant (600)")
     add("--cache", type=Path, default=Path("cache/features"), help="as for train.finetune")
-    add("--variants", nargs="+", choices=list(GRID), default=list(CHOSEN), metavar="NAME",
-        help=f"which to compare, of {', '.join(GRID)} (default: {', '.join(CHOSEN)})")
+    add("--compare", choices=list(COMPARISONS), default="fusion", help="what to compare (fusion)")
+    add("--variants", nargs="+", choices=list(GRID), metavar="NAME",
+        help=f"which to compare instead, of {', '.join(GRID)}")
+    add("--picture-size", type=int, default=0, metavar="PIXELS",
+        help="of all variants (default: that of --start)")
     add("--split", default="validation", help="what is measured on (validation)")
     add("--limit", type=int, metavar="N", help="measure on the first N pictures of each data set")
     add("--seed", type=int, default=0)
@@ -184,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         titles = list(dict.fromkeys(title for of in columns.values() for title in of))
         draw_bars({title: {name: of[title] for name, of in columns.items() if title in of}
                    for title in titles}, arguments.out / "plot.png",
-                  f"Fusion, {arguments.steps} steps each")
+                  f"{arguments.steps} steps each")
     except VitDemoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -134,6 +134,8 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         raise ConfigError(f"--region-head gives the model a new part, which {flag} cannot begin "
                           "with; train it with --train frozen alone first.")
     start = grow(start, args.picture_size, args.region_head)
+    if not settings.run.validate_every:
+        validation = []
     if not validation:
         print("nothing to validate on: the last weights are kept", file=sys.stderr)
     also = [(source.name, read_also(source, args.skip_bad)) for source in args.also]

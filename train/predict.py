@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from train.features import FeatureStore
 from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction
 from vitdemo.models.decoding import Vocabulary, write_all
@@ -192,3 +193,19 @@ class ModelPredictor:
             best = [next((text for text in of if text.ended), of[0]) for of in found]
             texts += [self.tokenizer.decode(text.ids) for text in best]
         return texts
+
+
+class StoredPredictor(ModelPredictor):
+    """The same for pictures whose features are kept: those of a frozen backbone serve many."""
+
+    def __init__(self, model: VLM, tokenizer: TextTokenizer, store: FeatureStore, *,
+                 beams: int = 3, batch: int = 32) -> None:
+        super().__init__(model, tokenizer, beams=beams, batch=batch)
+        self.store = store
+
+    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:
+        """The pictures must be in the store."""
+        for start in range(0, len(paths), self.batch):
+            chosen = paths[start:start + self.batch]
+            features = self.store.get(chosen, [0] * len(chosen))
+            yield list(range(start, start + len(chosen))), features.float().to(self.device)

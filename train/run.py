@@ -75,7 +75,7 @@ class Run:
         seconds = forecast.seconds_of(lambda: self._losses(0))
         self.optimizer.zero_grad()
         mixture, rows = self.settings.mixture, len(self.train_rows)
-        looks = math.ceil(self.config.steps / self.config.validate_every) + 2
+        looks = math.ceil(self.config.steps / (self.config.validate_every or math.inf)) + 2
         trained = sum(p.numel() for p in self.trained)
         memory = forecast.peak_memory(self.accelerator.device)
         shown = self.config.accumulate * (mixture.caption_pictures + mixture.questions)
@@ -157,7 +157,8 @@ class Run:
             self._say(f"stopped at step {self.step}: {self.since} looks at the validation split "
                       "without a better one")
         if not self.validation:
-            self._ship({})
+            with self.average.in_place(self.model):
+                self._ship({})
         self._finish()
         self.save(finished=True)
 

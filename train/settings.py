@@ -37,17 +37,16 @@ class FinetuneConfig:
     average_decay: float = 0.998  # of the weights' moving average, which is what is shipped
     views: int = 2  # views of each picture (see features.VIEWS)
     save_minutes: float = 5.0  # time between two saved states
-    validate_every: int = 500  # steps between two looks at the validation split
+    validate_every: int = 500  # steps between two looks at the validation split; 0: no look
     patience: int = 0  # stop after so many looks without a better one; 0: never before the end
     mixed_precision: str = "bf16"  # no, bf16 or fp16
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "learning_rate", "accumulate", "save_minutes", "validate_every",
-                     "lora_rank"):
+        for name in ("steps", "learning_rate", "accumulate", "save_minutes", "lora_rank"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        for name in ("patience", "backbone_rate"):
+        for name in ("patience", "backbone_rate", "validate_every"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or above.")
         if not 1 <= self.views <= len(VIEWS):

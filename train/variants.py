@@ -1,4 +1,4 @@
-"""The models that `experiments` compares: one way of fusing each, all else begun alike."""
+"""The models that `experiments` compares: begun alike in all that they share."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -10,51 +10,83 @@ from vitdemo.config import FUSIONS, ModelConfig
 from vitdemo.models.checkpoint import Checkpoint, save_checkpoint
 from vitdemo.models.vlm import VLM
 
-_KEPT = ("vision.backbone.", "text.")  # parts that come pretrained; the others begin anew
+_BACKBONE = "vision.backbone."
+_KEPT = (_BACKBONE, "text.")  # parts that come pretrained; the others begin anew
+# The ViT that is trained from nothing, for each size of the model.
+VITS = {"tiny": "test_vit", "small": "vit_tiny_patch16_224", "base": "vit_small_patch16_224"}
+# What the backbone does, and the flags of `train.finetune` for it. All but the first read pixels
+# and crop them anew in each step.
+BACKBONES: dict[str, tuple[str, ...]] = {
+    "cached": (),
+    "frozen": ("--train", "full", "--only", r"(?!vision\.backbone\.).+"),
+    "fine-tuned": ("--train", "full", "--backbone-rate", "0.1"),
+    "vit-from-scratch": ("--train", "full", "--backbone-rate", "1"),
+}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One model of the comparison, and how it is trained."""
+    """One model of a comparison, and how it is trained."""
 
-    fusion: str  # one of `FUSIONS`
+    fusion: str = FUSIONS[0]  # one of `FUSIONS`
     modulation: bool = True  # the instruction scales and shifts the picture's tokens
     alignment: bool = True  # the contrastive loss, and the match loss that needs it, are on
+    backbone: str = "cached"  # one of `BACKBONES`
 
     @property
     def name(self) -> str:
-        """As in "concat-no-modulation"."""
+        """As in "concat-no-modulation" or "backbone-frozen"."""
+        if self.backbone != "cached":
+            return f"backbone-{self.backbone}"
         return self.fusion + "-no-modulation" * (not self.modulation) + \
             "-no-alignment" * (not self.alignment)
 
-
-GRID = {variant.name: variant for variant in (
-    Variant(fusion, modulation, alignment) for fusion in FUSIONS
-    for modulation in (True, False) for alignment in (True, False))}
-# The four ways with everything, and the default one with each part left out.
-CHOSEN = tuple(name for name, variant in GRID.items()
-               if variant.fusion == FUSIONS[0] or (variant.modulation and variant.alignment))
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """For `train.finetune`."""
+        without = () if self.alignment else ("--loss-contrastive", "0", "--loss-match", "0")
+        return (*BACKBONES[self.backbone], *without)
 
 
-def save_start(start: Checkpoint, variant: Variant, folder: Path, seed: int = 0) -> None:
-    """Write the checkpoint that a variant is trained from.
+_FUSED = tuple(Variant(fusion, modulation, alignment) for fusion in FUSIONS
+               for modulation in (True, False) for alignment in (True, False))
+_SEEN = tuple(Variant(backbone=backbone) for backbone in BACKBONES if backbone != "cached")
+GRID = {variant.name: variant for variant in (*_FUSED, *_SEEN)}
+# The four ways with everything, and the default one with each part left out; and the backbones.
+COMPARISONS = {
+    "fusion": tuple(variant.name for variant in _FUSED if variant.fusion == FUSIONS[0]
+                    or (variant.modulation and variant.alignment)),
+    "backbone": tuple(variant.name for variant in _SEEN),
+}
 
-    Backbone and text encoder are those of ``start``; everything else is drawn from the seed, and
-    what two variants have in common begins with the same numbers in both. No region head: its
-    losses steer the attention, and concat and linear have none to steer.
+
+def save_start(start: Checkpoint, variant: Variant, folder: Path, seed: int = 0,
+               picture_size: int = 0) -> None:
+    """Write the checkpoint that a variant is trained from, at this picture size (0: its own).
+
+    Backbone (but for a ViT from scratch) and text encoder are those of ``start``; everything else
+    is drawn from the seed, and what two variants have in common begins with the same numbers in
+    both. No region head: its losses steer the attention, and concat and linear have none to steer.
 
     Raises:
         CheckpointError: the folder cannot be written.
     """
     config = dataclasses.replace(start.model.config, regions=False)
+    if picture_size:
+        config = dataclasses.replace(config, picture_size=picture_size)
     whole = _fresh(dataclasses.replace(config, fusion=FUSIONS[0], modulation=True), seed)
-    model = _fresh(dataclasses.replace(config, fusion=variant.fusion,
-                                       modulation=variant.modulation), seed)
+    new_eyes = variant.backbone == "vit-from-scratch"
+    model = _fresh(dataclasses.replace(
+        config, fusion=variant.fusion, modulation=variant.modulation,
+        backbone=VITS[config.size] if new_eyes else config.backbone), seed)
     own = model.state_dict()
-    common = {name: value for name, value in whole.state_dict().items() if name in own}
-    given = {name: value for name, value in start.model.state_dict().items()
-             if name.startswith(_KEPT)}
-    model.load_state_dict({**own, **common, **given})
+    kept = {name: value for name, value in start.model.state_dict().items()
+            if name.startswith(_KEPT)}
+    for given in (whole.state_dict(), kept):
+        own |= {name: value for name, value in given.items()
+                if name in own and own[name].shape == value.shape
+                and not (new_eyes and name.startswith(_BACKBONE))}
+    model.load_state_dict(own)
     meta = {"name": variant.name, "step": 0, "sources": start.meta.get("sources", [])}
     save_checkpoint(folder, model, start.tokenizer, meta, weights="float32")
 
