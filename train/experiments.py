@@ -25,7 +25,7 @@ from train.features import VIEWS, open_features
 from train.panels import draw_bars
 from train.predict import ModelPredictor, StoredPredictor
 from train.state import latest_state
-from train.variants import COMPARISONS, GRID, Variant, save_start
+from train.variants import COMPARISONS, GRID, Variant, reshaped, save_start
 from vitdemo.device import pick
 from vitdemo.errors import ConfigError, DataError, VitDemoError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint
@@ -44,7 +44,7 @@ def train_variant(start: Checkpoint, variant: Variant, arguments: argparse.Names
         ConfigError: the fine-tuning ended with an error, which it has said.
     """
     begin = out.with_name(f"{out.name}.start")
-    save_start(start, variant, begin, arguments.seed, arguments.picture_size)
+    save_start(start, variant, begin, arguments.seed, arguments.picture_size, arguments.width)
     command = ["--from", str(begin), "--out", str(out), "--cache", str(arguments.cache),
                "--steps", str(arguments.steps), "--seed", str(arguments.seed),
                "--validate-every", "0", *more, *variant.flags]
@@ -102,16 +102,14 @@ def run(arguments: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
         VitDemoError: something given cannot be used.
     """
     check(arguments, steps=1, limit=1)
-    if arguments.picture_size and arguments.picture_size < 32:
-        raise ConfigError(f"--picture-size is {arguments.picture_size}; it must be at least 32 "
-                          "pixels.")
     for source in arguments.data:
         find_splits(source, arguments.split)  # before hours of training, not after
     start = load_checkpoint(arguments.start)
+    reshaped(start.model.config, arguments.picture_size, arguments.width)
     budget = {"start": start.revision, "steps": arguments.steps, "seed": arguments.seed,
               "data": [str(path) for path in arguments.data], "limit": arguments.limit,
               "split": arguments.split, "picture_size": arguments.picture_size,
-              "finetune": list(more)}
+              "width": arguments.width, "finetune": list(more)}
     names = arguments.variants or COMPARISONS[arguments.compare]
     results: dict[str, Any] = {}
     for number, name in enumerate(names, 1):
@@ -188,6 +186,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"which to compare instead, of {', '.join(GRID)}")
     add("--picture-size", type=int, default=0, metavar="PIXELS",
         help="of all variants (default: that of --start)")
+    add("--width", type=int, default=0, help=(
+        "of all variants; another than that of --start gives a small model, whose text encoder "
+        "begins anew too"))
     add("--split", default="validation", help="what is measured on (validation)")
     add("--limit", type=int, metavar="N", help="measure on the first N pictures of each data set")
     add("--seed", type=int, default=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from vitdemo.config import FUSIONS, ModelConfig
+from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import Checkpoint, save_checkpoint
 from vitdemo.models.vlm import VLM
 
@@ -60,20 +61,39 @@ COMPARISONS = {
 }
 
 
-def save_start(start: Checkpoint, variant: Variant, folder: Path, seed: int = 0,
-               picture_size: int = 0) -> None:
-    """Write the checkpoint that a variant is trained from, at this picture size (0: its own).
+def reshaped(config: ModelConfig, picture_size: int = 0, width: int = 0) -> ModelConfig:
+    """The shape that all variants have: without a region head, whose losses steer the attention,
+    and concat and linear have none to steer. Of another ``width`` (0: its own) it is narrower
+    everywhere, with two layers to read and two to write, and learns more in little time.
 
-    Backbone (but for a ViT from scratch) and text encoder are those of ``start``; everything else
-    is drawn from the seed, and what two variants have in common begins with the same numbers in
-    both. No region head: its losses steer the attention, and concat and linear have none to steer.
+    Raises:
+        ConfigError: a size cannot be used.
+    """
+    if picture_size and picture_size < 32:
+        raise ConfigError(f"--picture-size is {picture_size}; it must be at least 32 pixels.")
+    if width < 0 or width % 32:
+        raise ConfigError(f"--width is {width}; it must be a multiple of 32.")
+    if width:
+        config = dataclasses.replace(
+            config, width=width, embedding_width=width, heads=width // 32, text_heads=width // 32,
+            text_layers=2, decoder_layers=2)
+    return dataclasses.replace(config, regions=False,
+                               picture_size=picture_size or config.picture_size)
+
+
+def save_start(start: Checkpoint, variant: Variant, folder: Path, seed: int = 0,
+               picture_size: int = 0, width: int = 0) -> None:
+    """Write the checkpoint that a variant is trained from; see `reshaped` for the sizes.
+
+    Backbone (but for a ViT from scratch) and, at the same width, the text encoder are those of
+    ``start``; everything else is drawn from the seed, and what two variants have in common begins
+    with the same numbers in both.
 
     Raises:
         CheckpointError: the folder cannot be written.
+        ConfigError: a size cannot be used.
     """
-    config = dataclasses.replace(start.model.config, regions=False)
-    if picture_size:
-        config = dataclasses.replace(config, picture_size=picture_size)
+    config = reshaped(start.model.config, picture_size, width)
     whole = _fresh(dataclasses.replace(config, fusion=FUSIONS[0], modulation=True), seed)
     new_eyes = variant.backbone == "vit-from-scratch"
     model = _fresh(dataclasses.replace(
@@ -81,7 +101,8 @@ def save_start(start: Checkpoint, variant: Variant, folder: Path, seed: int = 0,
         backbone=VITS[config.size] if new_eyes else config.backbone), seed)
     own = model.state_dict()
     kept = {name: value for name, value in start.model.state_dict().items()
-            if name.startswith(_KEPT)}
+            if name.startswith(_KEPT if config.width == start.model.config.width
+                               else _BACKBONE)}
     for given in (whole.state_dict(), kept):
         own |= {name: value for name, value in given.items()
                 if name in own and own[name].shape == value.shape
