@@ -23,6 +23,7 @@ from train.grow import grow
 from train.mean import mean_of
 from train.rows import digest, read_also, read_rows
 from train.run import Run
+from train.scale import said, scaled
 from train.settings import PARTS, FinetuneConfig, Settings, rate_at
 from train.state import check, latest_state, read_progress
 from vitdemo.disk import writing
@@ -103,18 +104,16 @@ def parse(argv: Sequence[str] | None) -> list[argparse.Namespace]:
 
 def settings_of(args: argparse.Namespace) -> Settings:
     """The settings classes from the flags."""
-    made = {}
-    for prefix, part in PARTS:
-        kind = type(getattr(Settings(), part))
-        made[part] = kind(**{field.name: getattr(args, prefix + field.name)
-                             for field in dataclasses.fields(kind)})
-    return Settings(**made)
+    return Settings.of(vars(args))
 
 
 def run_stage(args: argparse.Namespace, settings: Settings,
               rows: tuple[list[Row], list[Row]]) -> None:
     """Fine-tune once."""
     train, validation = rows
+    settings, derived = scaled(settings, args.given, train)
+    if derived and PartialState().is_main_process:
+        print(said(derived, len(train)), file=sys.stderr)
     state = latest_state(args.out)
     start = load_checkpoint(args.start)
     kept = {"settings": {**settings.flat(), "from": start.revision,
@@ -138,7 +137,8 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         validation = []
     if not validation:
         print("nothing to validate on: the last weights are kept", file=sys.stderr)
-    also = [(source.name, read_also(source, args.skip_bad)) for source in args.also]
+    with PartialState().main_process_first():
+        also = [(source.name, read_also(source, args.skip_bad)) for source in args.also]
     run = Run(start, train, validation, args.out, args.cache, settings, kept, also,
               pictures=not args.log_only)
     if state is None or args.forecast:
@@ -183,7 +183,9 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
             continue
         key = repr((args.data, args.skip_bad))
         if key not in read:
-            read[key] = read_rows(args.data, args.skip_bad)
+            # The first process alone writes out what comes from the `datasets` library.
+            with PartialState().main_process_first():
+                read[key] = read_rows(args.data, args.skip_bad)
         run_stage(args, settings, read[key])
 
 

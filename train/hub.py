@@ -7,9 +7,12 @@ library is needed only here: `pip install -r requirements-train.txt`.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,6 +31,9 @@ CAPTIONS = ("captions", "caption", "captions_zh", "caption_zh", "sentences", "se
             "texts", "description")
 QUESTIONS = ("question", "questions")
 ANSWERS = ("answer", "multiple_choice_answer", "answers", "label")
+HELD = 10  # of a data set without a validation split, every tenth picture serves as one
+_STALE = 24 * 3600  # seconds after which a folder that was begun is somebody's no more
+_log = logging.getLogger(__name__)
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 _HINT = "Install the library with: pip install -r requirements-train.txt"
 
@@ -58,30 +64,64 @@ def _has_parquet(path: Path) -> bool:
 def as_folder(path: Path, split: str, metadata: str) -> tuple[str, Path]:
     """One split as (data set name, folder with the ``metadata`` file), written if it is not there.
 
+    Where the data set has no validation split, every tenth picture serves as one and no longer
+    belongs to train; the log says so. Of one without any splits, "all" is the whole.
+    Several processes may ask at once: each writes a folder of its own, and the first one stays.
+
     Raises:
         DataError: the library is missing, the data set or the split is not there, it has no
             column of pictures or of texts, or there is no room to write.
     """
     name = _title(path)
-    data = _load(path)
-    if isinstance(data, dict):
-        known = next((own for own in _SPLITS.get(split, (split,)) if own in data), None)
-        if known is None:
-            raise DataError(f"{path} has no {split} split, only {', '.join(data)}.")
-        data = data[known]
-    folder = CACHE / f"{name}-{data._fingerprint}" / split
+    data, held = _part(_load(path), path, split)
+    folder = CACHE / f"{name}-{data._fingerprint}{'.held' if held else ''}" / split
     if not (folder / metadata).is_file():
-        part = folder.with_name(f"{split}.part")
-        try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(data, path, part)]
-            (part / metadata).write_text("".join(lines), encoding="utf-8")
+        _write_folder(folder, metadata, data, path, split if held else "")
+    if held and split == "validation":
+        _log.warning("%s has no validation split: every tenth picture is held out of train for it.",
+                     path)
+    return name, folder
+
+
+def _part(data: Any, path: Path, split: str) -> tuple[Any, bool]:
+    """The rows among which the split's are, and whether a part of them is held out."""
+    if not isinstance(data, dict):
+        if split not in ("train", "validation", "all"):
+            raise DataError(f"{path} has no splits, so there is no {split} split: ask for train or "
+                            "validation (every tenth picture is held out), or for all.")
+        return data, split != "all"
+    known, train, validation = (next((own for own in _SPLITS.get(one, (one,)) if own in data), None)
+                                for one in (split, "train", "validation"))
+    if train is not None and validation is None and split in ("train", "validation"):
+        return data[train], True
+    if known is None:
+        raise DataError(f"{path} has no {split} split, only {', '.join(data)}.")
+    return data[known], False
+
+
+def _write_folder(folder: Path, metadata: str, data: Any, path: Path, split: str) -> None:
+    """Write the rows; of every ten pictures those that belong to ``split``, where it is given."""
+    for old in folder.parent.glob("*.part"):
+        if time.time() - old.stat().st_mtime > _STALE:
+            shutil.rmtree(old, ignore_errors=True)
+    part = folder.with_name(f"{folder.name}.{socket.gethostname()}-{os.getpid()}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        lines = [json.dumps(row, ensure_ascii=False) + "\n"
+                 for row in _rows(data, path, part, split)]
+        if not lines:
+            raise DataError(f"{path} has no {split} split, and too few pictures to hold out every "
+                            f"tenth: it takes {HELD} or more.")
+        (part / metadata).write_text("".join(lines), encoding="utf-8")
+        if not (folder / metadata).is_file():  # another process may have been faster
             os.replace(part, folder)
-        except OSError as error:
+    except OSError as error:
+        if not (folder / metadata).is_file():
             raise DataError(f"the pictures of {path} cannot be written to {folder}: "
                             f"{error.strerror or error}.") from error
-    return name, folder
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _title(path: Path) -> str:
@@ -113,10 +153,11 @@ def _load(path: Path) -> Any:
         raise DataError(f"the datasets library cannot load {path}: {reason}.{where}") from error
 
 
-def _rows(data: Any, path: Path, folder: Path) -> Iterable[dict[str, Any]]:
+def _rows(data: Any, path: Path, folder: Path, split: str = "") -> Iterable[dict[str, Any]]:
     """Rows of the metadata file, one a picture; the pictures go into ``folder``.
 
-    Rows of one picture (a question each, say) become one.
+    Rows of one picture (a question each, say) become one. With ``split`` "train" every tenth
+    picture is left out, with "validation" all others.
     """
     import datasets
 
@@ -129,9 +170,15 @@ def _rows(data: Any, path: Path, folder: Path) -> Iterable[dict[str, Any]]:
             name in ANSWERS for name in data.column_names):
         raise _no_column(data, path, "answers to its questions", ANSWERS)
     found: dict[str, dict[str, Any]] = {}
+    places: dict[str, int] = {}  # of every picture, in the order of the data
     for number, row in enumerate(data.cast_column(column, datasets.Image(decode=False))):
         where = f"{path}, row {number}"
-        name = _write_picture(row[column], where, folder)
+        name, content = _picture(row[column], where)
+        place = places.setdefault(name, len(places))
+        if split and (place % HELD == HELD - 1) != (split == "validation"):
+            continue
+        if name not in found:
+            (folder / name).write_bytes(content)
         kept = found.setdefault(name, {"file_name": name, "captions": [], "captions_zh": [],
                                        "qa": []})
         for text in _captions(row):
@@ -162,8 +209,8 @@ def _no_column(data: Any, path: Path, what: str, names: Iterable[str]) -> DataEr
                      f"the columns are {found}. Rename one with the datasets library.")
 
 
-def _write_picture(value: Any, where: str, folder: Path) -> str:
-    """Write the picture's bytes as they are; the name is their hash."""
+def _picture(value: Any, where: str) -> tuple[str, bytes]:
+    """A picture's name, which is the hash of its bytes, and these."""
     source = value.get("path") if isinstance(value, Mapping) else None
     content = value.get("bytes") if isinstance(value, Mapping) else None
     if content is None and source:
@@ -175,10 +222,7 @@ def _write_picture(value: Any, where: str, folder: Path) -> str:
     if not content:
         raise DataError(f"{where}: there is no picture.")
     suffix = Path(source or "").suffix.lower()
-    name = hashlib.sha256(content).hexdigest()[:24] + (suffix if len(suffix) <= 5 else "")
-    if not (folder / name).exists():
-        (folder / name).write_bytes(content)
-    return name
+    return hashlib.sha256(content).hexdigest()[:24] + (suffix if len(suffix) <= 5 else ""), content
 
 
 def _captions(row: Mapping[str, Any]) -> Iterable[str]:

@@ -75,7 +75,7 @@ def merge(stages: Sequence[Stage], given: Mapping[str, Any],
                                  if key != "from"}}
         if "from" in stage.values:
             values["start"] = stage.values["from"]
-        values.update(given, stage=stage.name)
+        values.update(given, stage=stage.name, given={*stage.values, *given})
         out = values.get("out")
         if merged:
             values["start"] = merged[-1]["out"]

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,16 @@ class Settings:
     run: FinetuneConfig = field(default_factory=FinetuneConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     losses: LossConfig = field(default_factory=LossConfig)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Settings":
+        """Settings from every setting by the name of its flag; other names are passed over."""
+        made = {}
+        for prefix, part in PARTS:
+            kind = type(getattr(cls(), part))
+            made[part] = kind(**{each.name: values[prefix + each.name]
+                                 for each in dataclasses.fields(kind)})
+        return cls(**made)
 
     def flat(self) -> dict[str, Any]:
         """Every setting by the name of its flag."""

@@ -1,0 +1,82 @@
+"""Settings that follow from how few pictures there are."""
+
+from pathlib import Path
+
+import pytest
+from small_run import arguments
+
+from train.data import Row
+from train.finetune import main, parse, settings_of
+from train.scale import FEW, said, scaled
+from train.settings import FinetuneConfig, Settings
+from vitdemo.models.checkpoint import load_checkpoint
+
+SENTENCES = tuple(f"sentence {i}" for i in range(5))
+
+
+def rows(count: int, captions: int = 5) -> list[Row]:
+    return [Row(Path(f"{i}.jpg"), SENTENCES[:captions], (), ()) for i in range(count)]
+
+
+def test_many_pictures_change_nothing() -> None:
+    assert scaled(Settings(), (), rows(FEW)) == (Settings(), {})
+
+
+@pytest.mark.parametrize("kind", ["frozen", "lora", "full"])
+def test_fifty_pictures_are_seen_a_few_times_each_in_small_steps(kind: str) -> None:
+    start = Settings(FinetuneConfig(train=kind))
+    settings, changed = scaled(start, (), rows(45))
+    run, mixture = settings.run, settings.mixture
+    shown = mixture.caption_pictures + mixture.questions + mixture.pairs
+    epochs = run.steps * mixture.caption_pictures / 45
+    assert 8 <= epochs <= 25 and shown <= 45
+    assert settings.losses.match_pairs <= mixture.pairs
+    assert 4 <= run.steps / run.validate_every <= 10
+    assert run.learning_rate == (5e-4 if kind == "lora" else 1e-4)
+    # A backbone that learns is dear: its steps are half as large, and look at each half as often.
+    if kind == "full":
+        assert shown <= 16 and epochs <= 12
+    assert changed["steps"] == run.steps and f"--steps {run.steps}" in said(changed, 45)
+    flat = settings.flat()
+    assert {name for name in flat if flat[name] != start.flat()[name]} == set(changed)
+
+
+def test_more_pictures_make_larger_steps_up_to_the_plain_ones() -> None:
+    found = [scaled(Settings(), (), rows(count))[0] for count in (10, 45, 200, 600, FEW - 1)]
+    for name in ("caption_pictures", "questions", "pairs"):
+        values = [getattr(settings.mixture, name) for settings in found]
+        assert values == sorted(values) and values[-1] == getattr(Settings().mixture, name)
+    steps = [settings.run.steps for settings in found]
+    assert max(steps) <= Settings().run.steps and min(steps) >= 40
+
+
+def test_captions_are_not_shown_oftener_than_there_are() -> None:
+    assert scaled(Settings(), (), rows(400))[0].mixture.texts_per_picture == 5
+    assert scaled(Settings(), (), rows(400, 2))[0].mixture.texts_per_picture == 2
+    assert scaled(Settings(), (), rows(45, 1))[0].mixture.texts_per_picture == 1
+    assert scaled(Settings(), (), rows(45, 0))[0].mixture.texts_per_picture == 1
+
+
+def test_what_somebody_set_stays(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('data = "d"\nfrom = "f"\nout = "o"\nsteps = 2000\n', encoding="utf-8")
+    (args,) = parse(["--recipe", str(file), "--pairs", "96"])
+    settings, changed = scaled(settings_of(args), args.given, rows(45))
+    assert settings.run.steps == 2000 and settings.mixture.pairs == 96
+    assert settings.run.validate_every == 250  # an eighth of the steps that were given
+    assert set(changed) == {"caption_pictures", "questions", "texts_per_picture", "learning_rate",
+                            "validate_every"}
+
+
+def test_a_run_with_few_pictures_says_what_it_chose(
+        data: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    given = arguments(data, start, out)
+    for flag in ("--pairs", "--steps", "--validate-every"):
+        place = given.index(flag)
+        del given[place:place + 2]
+    assert main([*given, "--steps", "2"]) == 0
+    assert "for 10 pictures: --learning-rate 0.0001, --validate-every 1, --pairs 4" in \
+        capsys.readouterr().err
+    settings = load_checkpoint(out).meta["settings"]
+    assert (settings["steps"], settings["learning_rate"]) == (2, 1e-4)
