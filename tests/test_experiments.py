@@ -5,15 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from conftest import make_model, make_picture
 from PIL import Image
 
 from train import experiments, metrics
 from train.experiments import headline, main, markdown
-from train.variants import CHOSEN, GRID, save_start
-from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
+from train.features import VIEWS, open_features
+from train.predict import ModelPredictor, StoredPredictor
+from train.variants import COMPARISONS, GRID, VITS, save_start
+from vitdemo.config import SIZES
+from vitdemo.errors import ConfigError
+from vitdemo.models.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from vitdemo.tokens import TextTokenizer
+
+GATED = COMPARISONS["fusion"][0]
 
 
 @pytest.fixture(autouse=True)
@@ -50,16 +57,20 @@ def command(start: Path, data: Path, out: Path, *more: str) -> list[str]:
 
 
 def test_the_grid_has_every_way_and_the_default_each_part_left_out() -> None:
-    assert len(GRID) == 16 and len({v.name for v in GRID.values()}) == 16
+    assert len(GRID) == 16 + 3 and all(name == variant.name for name, variant in GRID.items())
     gated = "gated_cross_attention"
-    assert set(CHOSEN) == {gated, "cross_attention", "concat", "linear", f"{gated}-no-modulation",
-                           f"{gated}-no-alignment", f"{gated}-no-modulation-no-alignment"}
+    assert set(COMPARISONS["fusion"]) == {
+        gated, "cross_attention", "concat", "linear", f"{gated}-no-modulation",
+        f"{gated}-no-alignment", f"{gated}-no-modulation-no-alignment"}
+    assert COMPARISONS["backbone"] == ("backbone-frozen", "backbone-fine-tuned",
+                                       "backbone-vit-from-scratch")
+    assert all(timm.is_model(name) and set(VITS) == set(SIZES) for name in VITS.values())
 
 
 def test_variants_begin_with_the_same_numbers(tmp_path: Path, start: Path) -> None:
     given = load_checkpoint(start).model.state_dict()
     states = {}
-    for name in (CHOSEN[0], "linear", "gated_cross_attention-no-modulation"):
+    for name in (GATED, "linear", "gated_cross_attention-no-modulation"):
         save_start(load_checkpoint(start), GRID[name], tmp_path / name)
         found = load_checkpoint(tmp_path / name).model
         assert found.config.fusion == GRID[name].fusion
@@ -69,13 +80,75 @@ def test_variants_begin_with_the_same_numbers(tmp_path: Path, start: Path) -> No
         for key, value in state.items():
             if key.startswith(("vision.backbone.", "text.")):
                 assert torch.equal(value, given[key]), key
-            elif key in states[CHOSEN[0]]:
-                assert torch.equal(value, states[CHOSEN[0]][key]), (name, key)
+            elif key in states[GATED]:
+                assert torch.equal(value, states[GATED][key]), (name, key)
     assert not any(key.startswith("region_head") for key in states["linear"])
     # What was trained of the others is gone: a trained fusion would favour its own kind.
     key = "decoder.blocks.0.cross.query.weight"
     assert not torch.equal(states["linear"][key], given[key])
-    assert states[CHOSEN[0]]["fusion.blocks.0.cross_gate"].item() == 0
+    assert states[GATED]["fusion.blocks.0.cross_gate"].item() == 0
+
+
+def test_a_vit_begins_anew_and_the_rest_as_in_the_others(tmp_path: Path, start: Path) -> None:
+    given = load_checkpoint(start)
+    states = {}
+    for name in COMPARISONS["backbone"]:
+        save_start(given, GRID[name], tmp_path / name, picture_size=32)
+        found = load_checkpoint(tmp_path / name).model
+        assert found.config.picture_size == 32
+        states[name] = found.state_dict()
+        assert (found.config.backbone == VITS["tiny"]) == ("vit" in name)
+    frozen, tuned, vit = states.values()
+    assert all(torch.equal(value, tuned[key]) for key, value in frozen.items())
+    old = given.model.state_dict()
+    assert all(torch.equal(value, old[key]) for key, value in frozen.items()
+               if key.startswith(("vision.backbone.", "text.")))
+    same = [key for key, value in vit.items() if key in frozen
+            and value.shape == frozen[key].shape and not key.startswith("vision.backbone.")]
+    assert len(same) > 50 and all(torch.equal(vit[key], frozen[key]) for key in same)
+
+
+def test_a_narrower_model_keeps_the_backbone_alone(tmp_path: Path, start: Path) -> None:
+    given = load_checkpoint(start)
+    save_start(given, GRID[GATED], tmp_path / "narrow", width=32)
+    found = load_checkpoint(tmp_path / "narrow").model
+    assert (found.config.width, found.config.heads, found.config.embedding_width) == (32, 1, 32)
+    for key, value in given.model.state_dict().items():
+        if key.startswith("vision.backbone."):
+            assert torch.equal(value, found.state_dict()[key])
+    for size, message in (({"width": 33}, "--width is 33"),
+                          ({"picture_size": 16}, "--picture-size is 16")):
+        with pytest.raises(ConfigError, match=message):
+            save_start(given, GRID[GATED], tmp_path / "no", **size)
+
+
+@pytest.mark.slow
+def test_backbones_are_compared(tmp_path: Path, start: Path, data: Path) -> None:
+    out = tmp_path / "eyes"
+    assert main(command(start, data, out, "--compare", "backbone", "--learning-rate", "0.01")) == 0
+    head = (out / "table.md").read_text().splitlines()[0]
+    assert head == "| | " + " | ".join(COMPARISONS["backbone"]) + " |"
+    for name in COMPARISONS["backbone"]:
+        save_start(load_checkpoint(start), GRID[name], tmp_path / name)
+        before, after = (load_checkpoint(folder / name).model.state_dict()
+                         for folder in (tmp_path, out))
+        before = unpack(pack(before, "int8"))
+        moved = {key for key in before if not torch.equal(before[key], after[key])}
+        assert any(key.startswith("decoder.") for key in moved)
+        assert any(key.startswith("vision.backbone.") for key in moved) == (
+            name != "backbone-frozen"), name
+    assert not list((tmp_path / "cache").glob("*.npy"))  # pixels, cropped anew
+
+
+def test_kept_features_say_what_pixels_say(tmp_path: Path, start: Path, data: Path) -> None:
+    loaded = load_checkpoint(start)
+    paths = [data / "validation" / f"{i}.png" for i in range(4)]
+    store = open_features(loaded.model, paths, VIEWS[:1], tmp_path / "cache", quiet=True)
+    stored = StoredPredictor(loaded.model, loaded.tokenizer, store, batch=3)
+    live = ModelPredictor(loaded.model, loaded.tokenizer, batch=3)
+    for (places, kept), (others, seen) in zip(stored.batches(paths[::-1]),
+                                              live.batches(paths[::-1]), strict=True):
+        assert places == others and torch.allclose(kept, seen, atol=1e-2)
 
 
 @pytest.mark.slow
@@ -106,7 +179,7 @@ def test_a_tiny_run_trains_measures_and_draws(tmp_path: Path, start: Path, data:
     assert load_checkpoint(out / "linear").model.config.fusion == "linear"
 
     trained: list[Any] = []
-    monkeypatch.setattr(experiments, "train_variant", lambda *given: trained.append(given[1].name))
+    monkeypatch.setattr(experiments, "train_variant", lambda *given: trained.append(given[1]))
     assert main(command(start, data, out, "--variants", *names)) == 0  # nothing is done again
     assert trained == [] and (out / "table.md").read_text() == table
     assert main([*command(start, data, out, "--variants", *names), "--steps", "3"]) == 2
@@ -115,7 +188,8 @@ def test_a_tiny_run_trains_measures_and_draws(tmp_path: Path, start: Path, data:
 
 def made(cider: float, gates: list[float]) -> dict[str, Any]:
     vqa = {"by_source": {"s": {"accuracy": 40.0, "blank": {"difference": 4.0}}}}
-    return {"gates": gates, "data": {"f": {"caption": {"en": {"cider": cider}}, "vqa": vqa}}}
+    data = {"f": {"caption": {"en": {"cider": cider}}, "vqa": vqa}}
+    return {"gates": gates, "minutes": 0.25, "data": data}
 
 
 def test_the_table_has_each_figure_under_its_variant() -> None:
@@ -124,7 +198,8 @@ def test_the_table_has_each_figure_under_its_variant() -> None:
     del results["linear"]["data"]["f"]["vqa"]
     assert markdown(results).splitlines() == [
         "| | linear | gated |", "|---|---|---|", "| f CIDEr en | 12.3 | 56.8 |",
-        "| s answers | – | 40.0 |", "| s lost: blank | – | 4.0 |", "| gates | – | 0.10, -0.25 |"]
+        "| s answers | – | 40.0 |", "| s lost: blank | – | 4.0 |", "| gates | – | 0.10, -0.25 |",
+        "| training, minutes of processor time | 0.2 | 0.2 |"]
 
 
 @pytest.mark.parametrize("change, message", [
@@ -132,6 +207,8 @@ def test_the_table_has_each_figure_under_its_variant() -> None:
     (["--start", "nowhere"], "no checkpoint folder nowhere"),
     (["--data", "nowhere"], "nowhere is not a folder"),
     (["--split", "test"], "no test split"),
+    (["--width", "33"], "--width is 33; it must be a multiple of 32"),
+    (["--picture-size", "16"], "--picture-size is 16; it must be at least 32"),
 ])
 def test_a_bad_argument_is_refused_before_anything_is_trained(
         tmp_path: Path, start: Path, data: Path, change: list[str], message: str,

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,83 @@ def test_pictures_are_written_once(tmp_path: Path) -> None:
     assert state == (again.stat().st_mtime_ns, (again.parent / "metadata.jsonl").stat().st_mtime_ns)
     other = saved(tmp_path / "other" / "birds", {"image": [content(0)], "caption": ["A cat ."]})
     assert rows(other)[0].captions == ("A cat .",)  # of the same name, and not mixed up
+
+
+def test_without_a_validation_split_every_tenth_picture_is_held_out(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    columns = {"image": [content(i // 2) for i in range(50)],  # two rows a picture
+               "caption": [f"Sentence {i} ." for i in range(50)]}
+    for number, path in enumerate((saved(tmp_path / "birds", columns), tmp_path / "whole")):
+        if number:
+            datasets.DatasetDict({"train": table(columns)}).save_to_disk(path)
+        caplog.clear()
+        train, validation = read_rows([path], skip_bad=False)
+        assert [row.captions for row in validation] == [
+            ("Sentence 18 .", "Sentence 19 ."), ("Sentence 38 .", "Sentence 39 .")]
+        assert len(train) == 23
+        names = [{row.path.name for row in part} for part in (train, validation)]
+        assert not names[0] & names[1]
+        folders = [part[0].path.parent for part in (train, validation)]
+        for folder, own in zip(folders, names, strict=True):  # no picture of the other part
+            assert {path.name for path in folder.iterdir()} == {*own, "metadata.jsonl"}
+        (said,) = caplog.messages
+        assert said == (f"{path} has no validation split: every tenth picture is held out of train "
+                        "for it.")
+    assert len(rows(tmp_path / "birds", "all")) == 25
+    with pytest.raises(DataError, match="has no splits, so there is no test split"):
+        find_splits(tmp_path / "birds", "test")
+    with pytest.raises(DataError, match="no test split, only train"):
+        find_splits(tmp_path / "whole", "test")
+
+
+def test_a_validation_split_of_its_own_leaves_train_whole(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "birds"
+    columns = {"image": [content(i) for i in range(12)], "caption": ["A dog ."] * 12}
+    datasets.DatasetDict({"train": table(columns), "dev": table(
+        {"image": [content(20)], "caption": ["A cat ."]})}).save_to_disk(path)
+    train, validation = read_rows([path], skip_bad=False)
+    assert (len(train), len(validation), caplog.messages) == (12, 1, [])
+
+
+def test_too_few_pictures_to_hold_some_out(tmp_path: Path, cache: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    path = saved(tmp_path / "birds", {"image": [content(i) for i in range(9)],
+                                      "caption": ["A dog ."] * 9})
+    with pytest.raises(DataError, match="too few pictures to hold out every tenth: it takes 10"):
+        find_splits(path, "validation")
+    assert not list(cache.rglob("*.part"))
+    train, validation = read_rows([path], skip_bad=False)
+    assert (len(train), validation) == (9, [])
+    assert "birds has no validation split" in capsys.readouterr().err
+
+
+def test_two_processes_that_write_at_once_do_not_meet(tmp_path: Path, cache: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "birds", {"image": [content(0), content(1)],
+                                      "caption": ["A dog .", "A cat ."]})
+    real, process, begun = hub._rows, [11], []
+
+    def meanwhile(*given: Any) -> Any:
+        begun.append(list(cache.rglob("*.part")))
+        if len(begun) == 1:  # the other process comes while this one writes, and is faster
+            process[0] = 12
+            find_splits(path, "train")
+            process[0] = 11
+        return real(*given)
+
+    monkeypatch.setattr(hub, "_rows", meanwhile)
+    monkeypatch.setattr(hub.os, "getpid", lambda: process[0])
+    assert [row.captions for row in rows(path)] == [("A dog .",), ("A cat .",)]
+    assert [len(parts) for parts in begun] == [1, 2] and not list(cache.rglob("*.part"))
+    folder = next(cache.rglob("train"))
+    stale, fresh = (folder.with_name(f"train.host-{i}.part") for i in range(2))
+    for part in (stale, fresh):
+        part.mkdir()
+    os.utime(stale, (0, 0))
+    shutil.rmtree(folder)
+    assert len(rows(path)) == 2  # what a killed process left a day ago is cleared away
+    assert fresh.exists() and not stale.exists()
 
 
 def test_questions_of_one_picture_come_together(tmp_path: Path) -> None:
