@@ -6,8 +6,9 @@ import pytest
 from conftest import make_picture
 
 from train.describe import main, markdown
-from train.predict import ModelPredictor
-from vitdemo.models.checkpoint import load_checkpoint
+from vitdemo.config import EngineConfig
+from vitdemo.engine import Engine
+from vitdemo.preprocess import open_picture
 
 
 def given(checkpoint: Path, pictures: Path, *more: str) -> list[str]:
@@ -23,16 +24,15 @@ def test_every_picture_has_its_caption_or_the_reason(tiny_checkpoint: Path, tmp_
     make_picture(2).save(folder / "a.JPG", "JPEG")
     (folder / "c.png").write_bytes(b"no picture")
     (folder / "notes.txt").write_text("not a picture")
-    assert main(given(tiny_checkpoint, folder, "--out", str(out))) == 0
+    assert main(given(tiny_checkpoint, folder, "--beams", "3", "--out", str(out))) == 0
     table = out.read_text(encoding="utf-8")
     assert capsys.readouterr().out == table
     head, _, first, second, third = table.splitlines()
     assert head == "| picture | English | Chinese |"
-    loaded = load_checkpoint(tiny_checkpoint)
-    predictor = ModelPredictor(loaded.model, loaded.tokenizer, beams=1)
+    engine = Engine.load(EngineConfig(model=str(tiny_checkpoint), device="cpu"))
     for line, name in ((first, "a.JPG"), (second, "b.png")):
-        [(_, features)] = predictor.batches([folder / name])
-        texts = [predictor.captions(features, [0], language)[0] for language in ("en", "zh")]
+        picture = open_picture(folder / name)
+        texts = [engine.caption(picture, language=language).text for language in ("en", "zh")]
         assert line == f"| {name} | {texts[0]} | {texts[1]} |"
     assert third.startswith("| c.png | not read: ")
 

@@ -86,7 +86,7 @@ def test_the_first_process_reads_the_data_first(monkeypatch: pytest.MonkeyPatch)
         done.append("read")
         return [], []
 
-    monkeypatch.setattr(finetune, "PartialState", Processes)
+    monkeypatch.setattr(finetune, "processes", Processes)
     monkeypatch.setattr(finetune, "read_rows", read)
     monkeypatch.setattr(finetune, "run_stage", lambda *given: done.append("run"))
     assert main(["--data", "d", "--from", "f", "--out", "o"]) == 0

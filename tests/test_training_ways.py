@@ -21,8 +21,11 @@ from train.finetune import main
 from train.pixels import LiveStore, PixelStore
 from train.settings import FinetuneConfig
 from train.validation import validate
+from vitdemo.config import EngineConfig
+from vitdemo.engine import Engine
 from vitdemo.models.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from vitdemo.models.vlm import VLM
+from vitdemo.preprocess import open_picture
 
 FAST = ("--steps", "3", "--learning-rate", "0.01", "--validate-every", "3", "--average-decay",
         "0.1")
@@ -35,6 +38,22 @@ def moved(start: Path, out: Path) -> dict[str, bool]:
     old = unpack(pack(old, "int8"))
     assert set(old) == set(new)
     return {name: not torch.equal(old[name], new[name]) for name in old}
+
+
+@pytest.mark.parametrize("kind", ["frozen", "lora", "full"])
+def test_the_new_folder_opens_in_the_app(kind: str, data: Path, start: Path,
+                                         tmp_path: Path) -> None:
+    if kind == "lora":
+        pytest.importorskip("peft")
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, *FAST, "--train", kind)) == 0
+    engine = Engine.load(EngineConfig(model=str(out), device="cpu"))
+    picture = open_picture(data / "validation" / "0.png")
+    caption = engine.caption(picture)
+    assert caption.raw_text
+    [explanation, *_] = engine.explain(picture, caption)
+    assert explanation.mean_map().shape[0] == len(explanation.words) > 0
+    assert engine.info.revision == load_checkpoint(out).revision
 
 
 def test_lora_ships_plain_weights(data: Path, start: Path, tmp_path: Path) -> None:
@@ -151,6 +170,23 @@ def test_a_forecast_trains_nothing(data: Path, start: Path, tmp_path: Path,
     assert "50 steps, about 40.0 epochs" in said  # 8 pictures a step, 10 rows
     assert " s each)" in said and "GB at the highest" in said and "processes: 1" in said
     assert not out.exists() and not (tmp_path / "cache").exists()
+
+
+def test_without_looks_the_average_of_the_last_weights_is_kept(
+        data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(train.run, "save_checkpoint", functools.partial(save_checkpoint,
+                                                                        weights="float32"))
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, *FAST, "--validate-every", "0")) == 0
+    assert "nothing to validate on" in capsys.readouterr().err
+    assert "validation" not in (out / "log.jsonl").read_text()
+    (state,) = out.glob("state-*")
+    kept = torch.load(state / "state.pt", weights_only=True)
+    shipped = load_checkpoint(out).model.state_dict()
+    for name, average in zip(kept["model"], kept["average"], strict=True):
+        assert torch.equal(shipped[name], average), name
+    assert any(not torch.equal(shipped[name], last) for name, last in kept["model"].items())
 
 
 def test_a_run_stops_when_validation_gets_no_better(

@@ -18,6 +18,7 @@ from vitdemo.device import pick
 from vitdemo.disk import writing
 from vitdemo.errors import DataError, PictureError, VitDemoError
 from vitdemo.models.checkpoint import load_checkpoint
+from vitdemo.words import tidy
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 LANGUAGES = {"en": "English", "zh": "Chinese"}
@@ -50,7 +51,7 @@ def describe(predictor: ModelPredictor, paths: Sequence[Path],
         except PictureError as error:
             said.append([f"not read: {error}"])
         else:
-            said.append([predictor.captions(features, [0], language)[0]
+            said.append([tidy(predictor.captions(features, [0], language)[0], language)
                          for language in languages])
     return said
 

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from train import recipe
 from train.data import SPLITS, Row
 from train.grow import grow
@@ -26,6 +24,7 @@ from train.run import Run
 from train.scale import said, scaled
 from train.settings import PARTS, FinetuneConfig, Settings, rate_at
 from train.state import check, latest_state, read_progress
+from train.team import processes
 from vitdemo.disk import writing
 from vitdemo.errors import ConfigError, VitDemoError
 from vitdemo.models.checkpoint import load_checkpoint
@@ -112,7 +111,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     """Fine-tune once."""
     train, validation = rows
     settings, derived = scaled(settings, args.given, train)
-    if derived and PartialState().is_main_process:
+    if derived and processes().is_main_process:
         print(said(derived, len(train)), file=sys.stderr)
     state = latest_state(args.out)
     start = load_checkpoint(args.start)
@@ -137,7 +136,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         validation = []
     if not validation:
         print("nothing to validate on: the last weights are kept", file=sys.stderr)
-    with PartialState().main_process_first():
+    with processes().main_process_first():
         also = [(source.name, read_also(source, args.skip_bad)) for source in args.also]
     run = Run(start, train, validation, args.out, args.cache, settings, kept, also,
               pictures=not args.log_only)
@@ -173,10 +172,9 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
         if len(stages) > 1:
             print(f"stage {args.stage}", file=sys.stderr)
         if args.mean:
-            processes = PartialState()
-            if processes.is_main_process and not args.forecast:
+            if processes().is_main_process and not args.forecast:
                 mean_of(args.mean, args.out)
-            processes.wait_for_everyone()
+            processes().wait_for_everyone()
             continue
         if args.forecast and not args.start.is_dir() and args is not stages[0]:
             print("its start is made by the stage before it; no forecast", file=sys.stderr)
@@ -184,7 +182,7 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
         key = repr((args.data, args.skip_bad))
         if key not in read:
             # The first process alone writes out what comes from the `datasets` library.
-            with PartialState().main_process_first():
+            with processes().main_process_first():
                 read[key] = read_rows(args.data, args.skip_bad)
         run_stage(args, settings, read[key])
 

@@ -14,8 +14,8 @@ from train.settings import Settings
 
 FEW = 1000  # pictures
 VERY_FEW = 300
-_LOOKS = 8  # at the validation split in a run
-_EPOCHS, _EPOCHS_FULL = 20, 10  # pixels are dear, and a backbone soon knows few pictures by heart
+_LOOKS = 5  # at the validation split in a run
+_EPOCHS, _EPOCHS_FULL = 12, 4  # pixels are dear, and a backbone soon knows few pictures by heart
 _RATES = {"frozen": 1e-4, "lora": 5e-4, "full": 1e-4}  # a trained checkpoint is to change gently
 
 

@@ -12,7 +12,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
+
+
+def processes() -> PartialState:
+    """What accelerate knows of the processes, before a run has its `Accelerator`; asked for in the
+    same way, because the first to ask settles it for both."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 class _Gather(torch.autograd.Function):
