@@ -69,7 +69,7 @@ def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_p
     for alone, together in zip(one, two, strict=True):
         # Adam hides a wrong scale of all gradients; their norm does not.
         assert together == pytest.approx(alone, rel=2e-4, abs=1e-5)
-    assert one[-1]["loss"] < 0.95 * one[0]["loss"]  # the weights have moved
+    assert abs(one[-1]["loss"] - one[0]["loss"]) > 0.05 * one[0]["loss"]  # the weights have moved
 
 
 def test_the_first_process_reads_the_data_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from train.finetune import main
 from train.pixels import LiveStore, PixelStore
 from train.settings import FinetuneConfig
 from train.validation import validate
-from vitdemo.config import EngineConfig
+from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.models.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from vitdemo.models.vlm import VLM
@@ -49,8 +50,8 @@ def test_the_new_folder_opens_in_the_app(kind: str, data: Path, start: Path,
     assert main(arguments(data, start, out, *FAST, "--train", kind)) == 0
     engine = Engine.load(EngineConfig(model=str(out), device="cpu"))
     picture = open_picture(data / "validation" / "0.png")
-    caption = engine.caption(picture)
-    assert caption.raw_text
+    caption = engine.caption(picture, decoding=Decoding(min_tokens=3))
+    assert caption.text
     [explanation, *_] = engine.explain(picture, caption)
     assert explanation.mean_map().shape[0] == len(explanation.words) > 0
     assert engine.info.revision == load_checkpoint(out).revision
@@ -69,6 +70,32 @@ def test_lora_ships_plain_weights(data: Path, start: Path, tmp_path: Path) -> No
     (state,) = out.glob("state-*")
     kept = torch.load(state / "state.pt", weights_only=True)["model"]
     assert kept and all(".lora_" in name for name in kept)
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_an_interrupted_run_goes_on_with_the_same_numbers(
+        kind: str, data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    if kind == "lora":
+        pytest.importorskip("peft")
+    given = ("--train", kind, "--steps", "4", "--validate-every", "0", "--save-minutes", "1e-7")
+    assert main(arguments(data, start, tmp_path / "whole", *given)) == 0
+    real, calls = train.run.step_losses, iter(range(100))
+
+    def interrupted(*parts: Any) -> Any:
+        if next(calls) == 2 + 2:  # two of the forecast, then two steps
+            raise KeyboardInterrupt
+        return real(*parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.run, "step_losses", interrupted)
+        assert main(arguments(data, start, tmp_path / "out", *given)) == 130
+    assert "go on with --resume" in capsys.readouterr().err
+    assert len(losses_of(tmp_path / "out")) == 2
+    assert main(arguments(data, start, tmp_path / "out", *given, "--resume")) == 0
+    assert losses_of(tmp_path / "out") == losses_of(tmp_path / "whole")
+    one, other = (load_checkpoint(tmp_path / name) for name in ("whole", "out"))
+    assert one.revision == other.revision
 
 
 def test_lora_without_its_package_says_what_to_install(
