@@ -179,7 +179,7 @@ def test_a_data_set_that_changed_is_not_gone_on_with(data: Path, start: Path, tm
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert main([*given, "--resume", "--learning-rate", "0.01"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "--learning-rate was 0.0005 and is 0.01" in said
+    assert "--learning-rate was 0.0001 and is 0.01" in said
     assert "in train: 1 added (train/new.png), 1 with other texts (train/3.png)" in said
     assert "--accept-changes" in said
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
