@@ -24,6 +24,7 @@ from train.evaluate import Parts, check, evaluate_split, read_splits, rounded
 from train.features import VIEWS, open_features
 from train.panels import draw_bars
 from train.predict import ModelPredictor, StoredPredictor
+from train.settings import FinetuneConfig
 from train.state import latest_state
 from train.variants import COMPARISONS, GRID, Variant, reshaped, save_start
 from vitdemo.device import pick
@@ -31,6 +32,7 @@ from vitdemo.errors import ConfigError, DataError, VitDemoError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint
 
 FIGURES = "figures.json"
+_RATE = ("--learning-rate", str(FinetuneConfig().learning_rate))  # of few pictures, too: all is new
 _PARTS = Parts(blank=True, wrong_picture=True, shuffled=True, made=True)
 
 
@@ -47,7 +49,7 @@ def train_variant(start: Checkpoint, variant: Variant, arguments: argparse.Names
     save_start(start, variant, begin, arguments.seed, arguments.picture_size, arguments.width)
     command = ["--from", str(begin), "--out", str(out), "--cache", str(arguments.cache),
                "--steps", str(arguments.steps), "--seed", str(arguments.seed),
-               "--validate-every", "0", *more, *variant.flags]
+               "--validate-every", "0", *_RATE, *more, *variant.flags]
     for source in arguments.data:
         command += ["--data", str(source)]
     if latest_state(out) is not None:
