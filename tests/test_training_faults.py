@@ -16,7 +16,7 @@ from small_run import arguments, losses_of
 
 import train.run
 from train.batches import StepBatch, to_device
-from train.clouds import cloud_loss
+from train.clouds import cloud_losses
 from train.data import read_split
 from train.features import VIEWS, open_features
 from train.finetune import main
@@ -92,7 +92,7 @@ def test_a_cloud_loss_that_is_no_number_is_named_with_its_pictures(
         (batch.clouds.texts.features if whole else batch.clouds.clouded)[1] = float("nan")
         broken = int(batch.clouds.texts.rows[1])
         content = torch.ones_like(mixture.content)
-        loss = float(cloud_loss(tiny_model, batch.clouds, content))
+        loss = float(cloud_losses(tiny_model, batch.clouds, content)[0])
         assert broken_rows(batch) == [broken] and broken in batch.rows
         # Under a cloud alone, only a likely word can tell; the tiny model has none.
         assert math.isnan(loss) or not whole

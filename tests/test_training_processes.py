@@ -13,7 +13,7 @@ import torch
 from small_run import arguments
 
 from train import clouds, finetune
-from train.clouds import cloud_loss
+from train.clouds import cloud_losses, look
 from train.data import Row, read_split
 from train.features import VIEWS, open_features
 from train.finetune import main
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 UNEVEN = ("--dropout", "0", "--steps", "8", "--validate-every", "8", "--pairs", "7",
           "--caption-pictures", "5", "--questions", "3", "--loss-match-pairs", "3",
           "--learning-rate", "0.005", "--accumulate", "2", "--views", "3", "--clouded-share",
-          "0.3", "--clouds", "3")
+          "0.3", "--clouds", "3", "--loss-hide", "1")
 
 
 def launch(count: int, given: list[str]) -> subprocess.CompletedProcess[str]:
@@ -65,7 +65,7 @@ def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_p
     assert len(one) == len(two) == 8
     assert set(one[0]) >= {"caption", "question", "contrastive", "match", "region", "look",
                            "cloud", "loss", "gradient_norm"}
-    assert all(step["cloud"] > 0.1 for step in one)
+    assert all(step["cloud"] > 0.1 and step["hide"] > 0.01 for step in one)
     for alone, together in zip(one, two, strict=True):
         # Adam hides a wrong scale of all gradients; their norm does not.
         assert together == pytest.approx(alone, rel=2e-4, abs=1e-5)
@@ -116,20 +116,22 @@ def test_the_shares_of_the_cloud_loss_add_up(data: Path, tokenizer: TextTokenize
     batches = [mixture.draw(0).clouds, *(mixture.draw(0, rank, 2).clouds for rank in range(2))]
     content = torch.ones_like(mixture.content)
     # About half of the words are likely enough to count, the others by far not.
-    texts = batches[0].texts
-    chosen = texts.target_mask[:, 1:] & content[texts.targets[:, 1:]]
-    chances = clouds._probabilities(tiny_model, texts.features, texts, chosen).detach().sort()[0]
+    seen, _, _ = look(tiny_model, batches[0], content, False, False)
+    token = batches[0].texts.targets[:, 1:][seen.text, seen.place]
+    chances = seen.whole.gather(1, token[:, None]).squeeze(1).exp().sort()[0]
     middle = chances[len(chances) // 4:-len(chances) // 4]
     gap = int(middle.diff().argmax())
     monkeypatch.setattr(clouds, "LEAST", float(middle[gap] + middle[gap + 1]) / 2)
     whole = Planted()
-    loss = cloud_loss(tiny_model, batches[0], content, whole)
+    losses = cloud_losses(tiny_model, batches[0], content, team=whole)
     assert 0 < whole.own < len(chances)
     teams = [Planted(whole.own), Planted(whole.own)]
-    shares = [cloud_loss(tiny_model, batch, content, team)
+    shares = [cloud_losses(tiny_model, batch, content, team=team)
               for batch, team in zip(batches[1:], teams, strict=True)]
     assert teams[0].own + teams[1].own == whole.own
-    assert float(sum(shares)) == pytest.approx(float(loss), rel=1e-4)
+    for loss, parts in zip(losses, zip(*shares, strict=True), strict=True):
+        assert float(loss) > 0
+        assert float(sum(parts)) == pytest.approx(float(loss), rel=1e-4)
 
 
 def test_more_processes_than_rows_are_refused(data: Path, tokenizer: TextTokenizer,

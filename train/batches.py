@@ -54,11 +54,16 @@ class TextBatch:
 @dataclass
 class CloudBatch:
     """Pictures to describe, whole in ``texts``, clouded (P, N, C), and which of their places the
-    cloud covers, bool (P, N)."""
+    cloud covers, bool (P, N).
+
+    The first p of them get a cloud along the map of one of their words in place of that one, for
+    which there are their pixels, sharp and blurred (p, 2, 3, side, side), p from 0 to P.
+    """
 
     texts: TextBatch
     clouded: Tensor
     hidden: Tensor
+    pixels: Tensor
 
 
 @dataclass

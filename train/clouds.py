@@ -1,64 +1,211 @@
-"""Attention that learns what covering a part of the picture costs each word.
+"""Words and attention that agree about what covering a part of the picture costs.
 
-Where deletion and insertion only measure, this trains: the picture is shown whole and under a cloud
-(`features.View.clouded`), and of the attention of a word as large a share should lie under the
-cloud as the word loses by it. After FastSHAP (Jethani et al. 2022, arXiv:2107.07436), which trains
-maps by random masks, with attention in the place of its explainer. Shapes as in `batches`.
+Where deletion and insertion only measure, this trains. The picture is shown whole and under a cloud
+(`features.View.clouded`), and two losses bring together what a word's map says of the cloud and
+what the cloud does to the word:
+
+- `cloud`: of the attention of a word as large a share should lie under the cloud as the word loses
+  by it. After FastSHAP (Jethani et al. 2022, arXiv:2107.07436), which trains maps by random masks,
+  with attention in the place of its explainer.
+- `hide`: the other way round: under the cloud a word should keep as much of its probability as its
+  map has outside of the cloud, and where all of it is covered, what it has with no picture at all.
+  So the model learns to say what it sees where it looks, and not to guess it from the surroundings.
+
+A cloud is drawn at random, or it covers what the map of one of the words calls most, or least,
+important (`word_clouds`): those are the pictures that deletion and insertion show.
+
+Shapes as in `batches`; V tokens of the vocabulary.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from train.batches import CloudBatch, TextBatch
+from train.features import LEAST_HIDDEN, MOST_HIDDEN
 from train.team import Team
 from vitdemo.attention.capture import capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
 
 LEAST = 0.05  # of probability: less likely words are left out, what they lose is noise
+SHARPEN = 2.0  # power of a map before its shares are taken: its strongest regions carry the word
+UNSURE = 2.0  # temperature of what is said of a thing that cannot be seen
 
 
-def cloud_loss(model: VLM, batch: CloudBatch, content: Tensor,
-               team: Team | None = None) -> Tensor:
+@dataclass
+class Seen:
+    """What the passes found, for every real token: its place ``text`` and ``place`` (tokens,) in
+    the texts; log-probabilities (tokens, V) with the whole picture, under the cloud and with none;
+    and the decoder's mean attention on the picture's places, adding up to 1 (tokens, N)."""
+
+    text: Tensor
+    place: Tensor
+    whole: Tensor
+    clouded: Tensor
+    blank: Tensor
+    attention: Tensor
+
+
+def cloud_losses(model: VLM, batch: CloudBatch, content: Tensor, attends: bool = True,
+                 hides: bool = True, team: Team | None = None) -> tuple[Tensor, Tensor]:
+    """(cloud, hide), 0 where not asked for by ``attends`` and ``hides``.
+
+    ``content`` (vocabulary,): the tokens that can be seen at a place. With several processes each
+    is this one's share: its sum, divided by what all have.
+    """
+    seen, maps, hidden = look(model, batch, content, attends, hides)
+    targets = batch.texts.targets[:, 1:]
+    hidden = hidden[seen.text // (len(targets) // len(hidden))]  # (tokens, N)
+    nothing = seen.attention.new_zeros(())
+    return (cloud_loss(seen, targets, hidden, content, team or Team()) if attends else nothing,
+            hide_loss(seen, maps, hidden, content[targets[seen.text, seen.place]],
+                      batch.texts.totals.tokens) if hides else nothing)
+
+
+def cloud_loss(seen: Seen, targets: Tensor, hidden: Tensor, content: Tensor,
+               team: Team) -> Tensor:
     """The cross entropy of the share of a word's attention that lies under the cloud, and of what
     the cloud takes of its probability, 1 - p(word | clouded) / p(word | whole), at least 0.
 
-    The attention is the mean over layers and heads, its part on the picture brought to 1. Only
-    tokens of ``content`` (vocabulary,) count. With several processes it is this one's share: its
-    sum, divided by the words of all; how many there are, only the probabilities tell.
+    ``targets`` (texts, T); ``hidden`` bool (tokens, N). How many words count in all processes, only
+    the probabilities tell.
     """
-    texts = batch.texts
-    targets = texts.targets[:, 1:]
-    chosen = texts.target_mask[:, 1:] & content[targets]
-    crossings = [block.cross for block in model.decoder.blocks]
-    with capture_cross_attention(crossings, own_weights, keep_graph=True) as record:
-        whole = _probabilities(model, texts.features, texts, chosen)
-    with torch.no_grad():
-        clouded = _probabilities(model, batch.clouded, texts, chosen)
-    sure = ~(whole < LEAST)  # (words,); what is no number counts, so that it is noticed
-    total = (team or Team()).sum(sure.sum().float())
+    token = targets[seen.text, seen.place]
+    whole, clouded = (chances.detach().gather(1, token[:, None]).squeeze(1).exp()
+                      for chances in (seen.whole, seen.clouded))
+    sure = content[token] & ~(whole < LEAST)  # what is no number counts, so that it is noticed
+    total = team.sum(sure.sum().float())
     if not bool(sure.any()):
         return whole.new_zeros(())
     lost = (1 - clouded[sure] / whole[sure]).clamp(0, 1)
-    text, place = (index[sure] for index in chosen.nonzero(as_tuple=True))
-    places = batch.hidden.shape[1]
-    mean = torch.stack([calls[0][..., :places].mean(1) for calls in record.calls]).mean(0)
-    attention = mean[text, place].float()  # (words, N)
-    attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
-    hidden = batch.hidden[text // (len(targets) // len(batch.hidden))]
-    share = (attention * hidden).sum(1).clamp(1e-4, 1 - 1e-4)
+    share = (seen.attention * hidden)[sure].sum(1).clamp(1e-4, 1 - 1e-4)
     return -(lost * share.log() + (1 - lost) * (1 - share).log()).sum() / total
 
 
-def _probabilities(model: VLM, features: Tensor, texts: TextBatch, chosen: Tensor) -> Tensor:
-    """Each chosen token's probability, without a gradient: (words,)."""
+def hide_loss(seen: Seen, maps: Tensor, hidden: Tensor, visible: Tensor, total: int) -> Tensor:
+    """KL(q || p(. | clouded)) with q = k p(. | whole) + (1 - k) p(. | no picture), where k is the
+    share of the word's map outside of the cloud; summed over the tokens, divided by ``total``.
+
+    Where a word names what can be seen (``visible``, bool (tokens,)), p(. | no picture) is
+    flattened by the temperature `UNSURE`: of what it cannot see the model should be less sure than
+    the sentence makes it. Nothing is learnt here from p(. | whole), p(. | no picture) and the
+    ``maps`` (tokens, N).
+    """
+    kept = (maps * ~hidden).sum(1, keepdim=True)  # (tokens, 1)
+    with torch.no_grad():
+        blank = torch.where(visible[:, None], (seen.blank / UNSURE).softmax(-1), seen.blank.exp())
+        wanted = kept * seen.whole.exp() + (1 - kept) * blank  # (tokens, V)
+    return F.kl_div(seen.clouded, wanted, reduction="sum") / total
+
+
+def look(model: VLM, batch: CloudBatch, content: Tensor, attends: bool,
+         hides: bool) -> tuple[Seen, Tensor, Tensor]:
+    """The passes over the whole, the clouded and no picture; each token's map (tokens, N); and
+    what the clouds cover (P, N)."""
+    texts = batch.texts
+    real = texts.target_mask[:, 1:]
+    text, place = real.nonzero(as_tuple=True)
+    crossings = [block.cross for block in model.decoder.blocks]
+    with capture_cross_attention(crossings, own_weights, keep_graph=True) as record, \
+            torch.set_grad_enabled(attends):
+        whole = _chances(model, texts.features, texts, real, learns=False)
+    with torch.no_grad():
+        side = model.config.picture_size
+        grey = model.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
+        blank = _chances(model, grey.expand_as(texts.features), texts, real, learns=False)
+    places = batch.hidden.shape[1]
+    mean = torch.stack([calls[0][..., :places].mean(1) for calls in record.calls]).mean(0)
+    attention = mean[text, place].float()  # (tokens, N)
+    attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
+    seen = Seen(text, place, whole, whole, blank, attention)
+    maps = word_maps(model, texts, seen)
+    clouded, hidden = batch.clouded, batch.hidden
+    if len(batch.pixels):
+        by_word = word_clouds(texts, seen, maps, content)[:len(batch.pixels)]
+        covered = _features(model, cover(model, batch.pixels, by_word))
+        clouded = torch.cat([covered, clouded[len(covered):]])
+        hidden = torch.cat([by_word, hidden[len(by_word):]])
+    with torch.set_grad_enabled(hides):
+        seen.clouded = _chances(model, clouded, texts, real, learns=hides)
+    return seen, maps, hidden
+
+
+@torch.no_grad()
+def word_maps(model: VLM, texts: TextBatch, seen: Seen) -> Tensor:
+    """Each token's map as `vitdemo.attention.methods.matched` makes it, to the power `SHARPEN`,
+    adding up to 1: (tokens, N)."""
+    rows, columns = model.vision.grid
+    maps = seen.attention.detach().float()
+    if min(rows, columns) > 3:
+        maps = F.avg_pool2d(maps.view(-1, 1, rows, columns), 3, 1, 1,
+                            count_include_pad=False).flatten(1)
+    if model.region_head is not None:
+        token = texts.targets[:, 1:][seen.text, seen.place]
+        different, number = token.unique(return_inverse=True)
+        match = model.region_head.maps(texts.features, different)  # (P, W, N)
+        picture = seen.text // (len(texts.targets) // len(texts.features))
+        maps = maps * match[picture, number].float().sqrt()
+    maps = maps.pow(SHARPEN)
+    return maps / maps.sum(1, keepdim=True).clamp(min=1e-12)
+
+
+@torch.no_grad()
+def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> Tensor:
+    """For each picture a cloud along the map of one word, bool (P, N): over its most important
+    regions, or all but those.
+
+    A word that names what can be seen is drawn by how much it owes to the picture, which way round
+    and how many regions evenly, all from the picture's own ``noise``.
+    """
+    pictures, places = texts.noise.shape
+    picture = seen.text // (len(texts.targets) // pictures)
+    token = texts.targets[:, 1:][seen.text, seen.place]
+    owed = [chances.gather(1, token[:, None]).squeeze(1).exp()
+            for chances in (seen.whole, seen.blank)]
+    odds = (owed[0] - owed[1]).clamp(min=1e-3) * content[token] + 1e-9  # (tokens,)
+    found = []
+    for number in range(pictures):
+        which = (picture == number).nonzero().squeeze(1)
+        draw, way, amount = texts.noise[number, :3].tolist()
+        sums = odds[which].double().cumsum(0)
+        word = which[int((sums < draw * sums[-1]).sum().clamp(max=len(which) - 1))]
+        rank = maps[word].argsort(descending=True).argsort()  # (N,)
+        count = round((LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * amount) * places)
+        found.append(rank < count if way < 0.5 else rank >= places - count)
+    return torch.stack(found)
+
+
+def cover(model: VLM, pixels: Tensor, hidden: Tensor) -> Tensor:
+    """Pixels (p, 2, 3, side, side), sharp and blurred, to pixels (p, 3, side, side) that are
+    blurred in the regions that are ``hidden``, bool (p, N)."""
+    side = pixels.shape[-1]
+    rows, columns = model.vision.grid
+    down, across = (torch.bucketize((torch.arange(side, device=pixels.device) + 0.5) / side,
+                                    torch.tensor(edges[1:-1], device=pixels.device), right=True)
+                    for edges in model.vision.edges)
+    away = hidden.view(-1, rows, columns)[:, down][:, :, across]  # (p, side, side)
+    return torch.where(away[:, None], pixels[:, 1], pixels[:, 0])
+
+
+@torch.no_grad()
+def _features(model: VLM, pixels: Tensor) -> Tensor:
+    """Features (p, N, C) as they are computed elsewhere: in full precision, few at a time."""
+    with torch.autocast(pixels.device.type, enabled=False):
+        return torch.cat([model.vision.features(part.contiguous(memory_format=torch.channels_last))
+                          for part in pixels.split(4)])
+
+
+def _chances(model: VLM, features: Tensor, texts: TextBatch, real: Tensor,
+             learns: bool) -> Tensor:
+    """Log-probabilities of what follows at each real place: (tokens, V)."""
     words, z = model.encode_text(texts.instruction, texts.instruction_mask)
     which = texts.instruction_of
     memory = model.fuse(model.vision.tokens(features), words[which],
                         texts.instruction_mask[which], z[which])
     decoder = model.decoder
     hidden = decoder.hidden(texts.targets[:, :-1], decoder.start(memory))
-    with torch.no_grad():
-        logits = F.linear(hidden[chosen], decoder.embedding.weight, decoder.bias).float()
-        found = logits.softmax(-1).gather(1, texts.targets[:, 1:][chosen][:, None])
-    return found.squeeze(1)
+    with torch.set_grad_enabled(learns):
+        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
+        return logits.log_softmax(-1)

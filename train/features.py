@@ -7,10 +7,11 @@ is, mirrored, cropped, clouded. Shapes: P pictures, N tokens, C channels.
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ VIEWS = (View(), View(mirrored=True, least_area=0.6), View(clouded=True),
          View(mirrored=True, least_area=0.6, clouded=True), View(least_area=0.6),
          View(mirrored=True))
 LEAST_HIDDEN, MOST_HIDDEN = 0.1, 0.9  # shares of the regions that a cloud covers
+_THREADS = 4  # that read pictures
 PATCHES = 4  # rows and columns of the noise that makes a cloud of connected regions
 
 
@@ -128,6 +130,12 @@ class PictureDataset(torch.utils.data.Dataset):
                            draws_of(path, self.view, draw), self.boxes)
         return to_pixels([image], self.side, self.mean, self.std)[0]
 
+    def sharp_and_blurred(self, path: Path) -> Tensor:
+        """A picture as it is and blurred all over: float32 (2, 3, side, side)."""
+        masker = Masker(image := open_picture(path).image, self.boxes * np.tile(image.size, 2))
+        both = [masker.picture(np.full(len(self.boxes), hidden)) for hidden in (False, True)]
+        return to_pixels(both, self.side, self.mean, self.std)
+
 
 class Store(Protocol):
     """Where a mixture gets its pictures from."""
@@ -143,15 +151,16 @@ class Store(Protocol):
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
         """Which places of these pictures a clouded view that crops nothing covers: bool (B, N)."""
 
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        """Pixels of pictures as they are and blurred all over: float32 (B, 2, 3, side, side)."""
+
 
 class FeatureStore:
     """Features of a list of pictures: one float16 (P, N, C) per view, on disk."""
 
-    def __init__(self, arrays: Sequence[np.ndarray], paths: Sequence[Path],
-                 boxes: np.ndarray) -> None:
-        self.arrays = list(arrays)
-        self.place = {path: i for i, path in enumerate(paths)}
-        self.boxes = boxes  # (N, 4), in shares of the picture
+    def __init__(self, arrays: Sequence[np.ndarray], pictures: PictureDataset) -> None:
+        self.arrays, self.pictures = list(arrays), pictures
+        self.place = {path: i for i, path in enumerate(pictures.paths)}
 
     @property
     def views(self) -> int:
@@ -171,7 +180,17 @@ class FeatureStore:
 
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
         """bool (B, N); see `Store`."""
-        return hidden_places(self.boxes, paths, view)
+        return hidden_places(self.pictures.boxes, paths, view)
+
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        """float32 (B, 2, 3, side, side); see `Store`."""
+        return in_threads(self.pictures.sharp_and_blurred, paths)
+
+
+def in_threads(work: Callable[..., Tensor], *given: Sequence[Any]) -> Tensor:
+    """The results of a call for each of the given, stacked; several at a time."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return torch.stack(list(pool.map(work, *given)))
 
 
 def fingerprint(model: VLM, paths: Sequence[Path], view: View) -> str:
@@ -199,7 +218,7 @@ def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], fold
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return FeatureStore([_open_view(model, paths, view, folder, batch, quiet) for view in views],
-                        paths, region_shares(model))
+                        PictureDataset(paths, View(), model))
 
 
 def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path) -> Path:

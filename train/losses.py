@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.batches import PairBatch, StepBatch, TextBatch, WordBatch
-from train.clouds import cloud_loss
+from train.clouds import cloud_losses
 from train.cross_entropy import linear_cross_entropy
 from train.team import Team
 from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
@@ -39,6 +39,7 @@ class LossConfig:
     region: float = 0.5  # weight of which words a picture's regions add up to
     look: float = 0.3  # weight of cross-attention that looks where the region head points
     cloud: float = 0.5  # weight of cross-attention that looks where a cloud would hurt
+    hide: float = 0.0  # weight of words that fade as a cloud covers where they look
 
 
 def kept_places(noise: Tensor, share: float) -> Tensor:
@@ -231,15 +232,20 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
         losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config, team)
     if batch.words is not None and model.region_head is not None:
         parts = [part for part in (batch.captions, batch.questions) if part is not None]
-        losses["region"] = region_loss(model, torch.cat([part.features for part in parts]),
-                                       batch.words, sum(part.totals.pictures for part in parts))
+        if config.region:
+            losses["region"] = region_loss(
+                model, torch.cat([part.features for part in parts]), batch.words,
+                sum(part.totals.pictures for part in parts))
         if config.look:
-            losses["look"] = sum(looks, start=torch.zeros(()).to(losses["region"]))
-    if batch.clouds is not None and batch.words is not None and config.cloud:
-        losses["cloud"] = cloud_loss(model, batch.clouds, batch.words.content, team)
+            losses["look"] = sum(looks, start=torch.zeros_like(looks[0]))
+    if batch.clouds is not None and batch.words is not None and (config.cloud or config.hide):
+        cloud, hide = cloud_losses(model, batch.clouds, batch.words.content, config.cloud > 0,
+                                   config.hide > 0, team)
+        losses.update({"cloud": cloud} if config.cloud else {})
+        losses.update({"hide": hide} if config.hide else {})
     weights = {"caption": config.caption, "question": config.question,
                "contrastive": config.contrastive, "match": config.match, "look": config.look,
-               "cloud": config.cloud,
+               "cloud": config.cloud, "hide": config.hide,
                "region": config.region / _WORDS_A_PICTURE}
     losses["loss"] = sum((weights[name] * value for name, value in losses.items()),
                          start=torch.zeros(()).to(next(iter(losses.values()))))

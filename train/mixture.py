@@ -54,6 +54,7 @@ class MixtureConfig:
     words: int = 1500  # words looked for in the pictures of the step, there or not
     clouded_share: float = 0.35  # of pictures with regions blurred, where there are such views
     clouds: int = 0  # pictures to describe that are shown twice, whole and clouded (see clouds.py)
+    word_clouds: float = 0.0  # share of those that are clouded along the map of one of their words
 
 
 class Mixture:
@@ -159,7 +160,10 @@ class Mixture:
             return None
         paths = [self.rows[item[0]].path for item in items[share.rank::share.world]]
         features = self.store.get(paths, [self.views.index(clouded)] * len(paths), share.step)
-        return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded, share.step))
+        by_word = paths[:round(self.config.word_clouds * len(paths))]
+        pixels = self.store.sharp_and_blurred(by_word) if by_word else torch.zeros(0)
+        return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded, share.step),
+                          pixels)
 
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
         """Pictures to describe, the languages in turn."""

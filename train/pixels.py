@@ -1,16 +1,13 @@
 """Pictures that are not kept as features: read anew for every step, or made up for a forecast."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from train.features import PictureDataset, View, hidden_places, region_shares
+from train.features import PictureDataset, View, hidden_places, in_threads, region_shares
 from vitdemo.models.vlm import VLM
-
-_THREADS = 4
 
 
 class PixelStore:
@@ -24,14 +21,16 @@ class PixelStore:
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, 3, side, side); the same for the same ``draw``."""
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = pool.map(lambda path, view: self.sets[view].pixels(self.place[path], draw),
-                             paths, views)
-            return torch.stack(list(found))
+        return in_threads(lambda path, view: self.sets[view].pixels(self.place[path], draw),
+                          paths, views)
 
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
         """bool (B, N), of the clouds that `get` shows for the same ``draw``."""
         return hidden_places(self.boxes, paths, view, draw)
+
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        """float32 (B, 2, 3, side, side); see `features.Store`."""
+        return in_threads(self.sets[0].sharp_and_blurred, paths)
 
 
 class LiveStore(PixelStore):
@@ -57,7 +56,7 @@ class NoiseStore:
     """Random numbers of the right shape, for measuring before anything is read."""
 
     def __init__(self, model: VLM, pixels: bool) -> None:
-        side = model.config.picture_size
+        self.side = side = model.config.picture_size
         self.tokens = model.vision.grid[0] * model.vision.grid[1]
         self.shape = (3, side, side) if pixels else (self.tokens, model.vision.channels)
 
@@ -68,3 +67,7 @@ class NoiseStore:
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
         """bool (B, N)."""
         return torch.rand(len(paths), self.tokens) < 0.5
+
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        """float32 (B, 2, 3, side, side)."""
+        return torch.randn(len(paths), 2, 3, self.side, self.side)
