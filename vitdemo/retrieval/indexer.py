@@ -199,7 +199,8 @@ class _Run:
         """Write what waits; only then the old places of moved files go."""
         ready, self._waiting = self._waiting, []
         replaced, self._replaced = self._replaced, []
-        self._index.add(ready)
+        if ready:
+            self._index.add(ready)
         if replaced:
             self._index.delete(replaced)
         self._stored += len(ready)
