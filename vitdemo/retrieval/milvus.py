@@ -176,10 +176,10 @@ class MilvusIndex(Index):
         wanted, gone = list(dict.fromkeys(ids)), 0
         for first in range(0, len(wanted), AT_ONCE):
             expression = f"id in {json.dumps(wanted[first:first + AT_ONCE], ensure_ascii=False)}"
-            there = [row["id"] for row in self._rows(expression, ["id"], AT_ONCE)]
+            there = sum(1 for _ in self._rows(expression, ["id"], AT_ONCE))
             if there:
-                self._call("delete", ids=there)
-            gone += len(there)
+                self._call("delete", filter=expression)
+            gone += there
         return gone
 
     def search(self, vector: np.ndarray | None, limit: int = 12,
