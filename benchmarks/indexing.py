@@ -69,7 +69,7 @@ def encoder_alone(engine: Any, folder: Path) -> float:
         for turn in range(-1, len(batches)):
             if turn == 0:
                 start = time.perf_counter()  # the first batch warms up
-            backend.model.embed_pictures(backend.model.vision.features(batches[max(0, turn)]))
+            backend.model.picture_head(backend.model.vision.features(batches[max(0, turn)]))
     return len(images) / (time.perf_counter() - start)
 
 
