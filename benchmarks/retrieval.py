@@ -190,7 +190,8 @@ def measure_queries(size: int, count: int, milvus: str, place: Path) -> dict[str
 
 def show_queries(result: dict[str, Any]) -> None:
     rows = [(name, f"{one['p50']:.1f}", f"{one['p95']:.1f}", f"{one['ratio']:.2f}",
-             f"{one['work']:.1f}", f"{one['work_ratio']:.2f}", f"{one['recall']:.3f}") for name, one in result["ways"].items()]
+             f"{one['work']:.1f}", f"{one['work_ratio']:.2f}", f"{one['recall']:.3f}")
+            for name, one in result["ways"].items()]
     print(f"\n{result['vectors']:,} vectors of {DIMENSION} numbers")
     print(table(("way", "p50 ms", "p95 ms", "p50 / NumPy", "work ms",
                  "work / NumPy", f"recall@{BEST}"), rows))
