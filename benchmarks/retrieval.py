@@ -179,7 +179,8 @@ def measure_queries(size: int, options: argparse.Namespace, place: Path) -> dict
         ways["SQLite and NumPy"] = sqlite_way(vectors, place / f"{size}.sqlite")
     stores = {"ours": str(place / str(size))}
     if options.milvus:
-        stores["ours, Milvus"] = f"milvus://{options.milvus}/benchmark_{size}?consistency=eventually"
+        address = f"milvus://{options.milvus}/benchmark_{size}"
+        stores["ours, Milvus"] = f"{address}?consistency=eventually"
     filled = {}
     for name, address in stores.items():
         index = open_index(address, stamp)

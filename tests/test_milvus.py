@@ -2,6 +2,7 @@
 engines in test_index_contract.py; tests marked milvus need a server (milvus_server.py)."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,9 @@ def test_searches_are_bounded_stale_unless_asked(milvus_collection: str,  # noqa
     asked: list[tuple[str, str]] = []
     client = index._client
     for name in ("search", "query"):
-        def told(*given, name=name, real=getattr(client, name), **named):  # type: ignore[no-untyped-def]
-            asked.append((name, named["consistency_level"]))
+        def told(*given: object, name: str = name, real: Callable = getattr(client, name),
+                 **named: object) -> object:
+            asked.append((name, str(named["consistency_level"])))
             return real(*given, **named)
         monkeypatch.setattr(client, name, told)
     index.add([Entry("a", "/p/a", unit(0), 1, 1)])

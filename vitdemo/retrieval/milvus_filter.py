@@ -30,7 +30,8 @@ def to_expression(condition: Condition) -> str:
 
 
 def _number(condition: Condition, kind: type, known: str) -> str:
-    name, operator, value = condition.field, condition.operator, float(condition.value)  # type: ignore[arg-type]
+    assert isinstance(condition.value, int | float)
+    name, operator, value = condition.field, condition.operator, float(condition.value)
     if math.isinf(value) or abs(value) >= WHOLE_NUMBERS and kind is int:
         fits = operator == "!=" or operator[0] == ("<" if value > 0 else ">")
         return f"({known})" if fits else NEVER
