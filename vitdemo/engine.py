@@ -282,6 +282,12 @@ class Engine:
         self._check_language(language_of(text), text)
         return Request("", text, language_of(text), "match")
 
+    @property
+    def picture_side(self) -> int:
+        """Pixels of the square that the model squeezes every picture to, so that one of that size
+        gives the same vector; 0 where that is not one size."""
+        return self._backend.picture_side
+
     def embed_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Unit vectors of pictures: float32 (P, E). Encoded in batches of `BATCH`."""
         self._backend.require("embed")
