@@ -74,8 +74,8 @@ def borrow_gpu(engine: Any, gpu: Callable[..., Any]) -> None:
         # Nobody can be told of progress there: a callback does not cross processes.
         return lambda *args, progress=None, **settings: run(*args, **settings)
 
-    for name in ("ask", "match", "explain", "explain_randomised", "evidence", "what_if",
-                 "picture_share", "embed_pictures", "embed_texts"):
+    for name in ("ask", "match", "match_pictures", "explain", "explain_randomised", "evidence",
+                 "what_if", "picture_share", "embed_pictures", "embed_texts"):
         setattr(engine, name, borrowing(getattr(engine, name)))
     stream = engine.stream
 

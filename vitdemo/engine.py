@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from vitdemo.retrieval.gallery import Gallery
 
 BATCH = 16  # pictures in one pass of the vision encoder
+MATCH_BATCH = 4  # pictures that are matched before another caller has its turn
 TEXT_BATCH = 64  # texts in one pass of the text encoder
 
 
@@ -198,6 +199,21 @@ class Engine:
                 similarities = self._backend.embed_texts(cleaned) @ vector
         return [Match(text, float(score), float(similarity))
                 for text, score, similarity in zip(cleaned, scores, similarities, strict=True)]
+
+    def match_pictures(self, pictures: Sequence[Picture], texts: Sequence[str]) -> np.ndarray:
+        """How well each text fits each picture, by the match head: float32 (P, M), 0..1.
+
+        Raises:
+            TaskError, TextError: see `match`.
+        """
+        self._backend.require("match")
+        cleaned = self._clean_all(texts)
+        rows = [np.zeros((0, len(cleaned)), np.float32)]
+        for first in range(0, len(pictures), MATCH_BATCH):
+            with self._lock:
+                features = self._features(pictures[first:first + MATCH_BATCH])
+                rows.append(self._backend.score_pairs(features, cleaned))
+        return np.concatenate(rows)  # (P, M)
 
     @property
     def methods(self) -> tuple[str, ...]:

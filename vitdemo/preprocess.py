@@ -121,8 +121,39 @@ def _broken(name: str, error: BaseException) -> PictureError:
                         "Try to save or download it again.")
 
 
+def open_small(path: str | os.PathLike[str], side: int, limits: Limits = LIMITS) -> Image.Image:
+    """A small upright RGB copy of a picture file, no side over ``side`` pixels.
+
+    Many times faster than `open_picture` on a large JPEG, of which only what is needed is decoded.
+
+    Raises:
+        PictureError: as `open_picture`.
+    """
+    name, data = _read_file(Path(path), limits)
+    if not data:
+        raise PictureError(f"{name} is empty (0 bytes). Choose another file.")
+    image = _open_data(data, name, limits)
+    _check_size(image, name, limits)
+    with contextlib.suppress(*_BROKEN):  # what is broken is found below
+        image.draft(None, (side, side))
+    small = _upright(image, name, owned=True)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return small
+
+
+def picture_of(image: Image.Image, name: str = "") -> Picture:
+    """An upright RGB image that was opened already, such as that of `open_small`, as it is."""
+    return Picture(image, _digest(image), name)
+
+
 def _finish(image: Image.Image, name: str, limits: Limits, owned: bool) -> Picture:
     """Check the size before anything is decoded, then decode, turn upright and convert."""
+    _check_size(image, name, limits)
+    rgb = _upright(image, name, owned)
+    return picture_of(rgb, name)
+
+
+def _check_size(image: Image.Image, name: str, limits: Limits) -> None:
     width, height = image.size
     if width * height > limits.max_megapixels * 1_000_000:
         raise PictureError(f"{name} has {width} x {height} pixels "
@@ -134,6 +165,9 @@ def _finish(image: Image.Image, name: str, limits: Limits, owned: bool) -> Pictu
     if max(width, height) > limits.max_aspect * min(width, height):
         raise PictureError(f"{name} is {width} x {height} pixels; a side may be at most "
                            f"{limits.max_aspect:g} times the other. Crop it first.")
+
+
+def _upright(image: Image.Image, name: str, owned: bool) -> Image.Image:
     try:
         image.load()  # a cut-off file raises here
     except _BROKEN as error:
@@ -141,8 +175,7 @@ def _finish(image: Image.Image, name: str, limits: Limits, owned: bool) -> Pictu
     image = image if owned else image.copy()
     with contextlib.suppress(*_BROKEN):  # damaged EXIF data in a sound picture: not turned
         ImageOps.exif_transpose(image, in_place=True)
-    rgb = _to_rgb(image)
-    return Picture(rgb, _digest(rgb), name)
+    return _to_rgb(image)
 
 
 def _digest(rgb: Image.Image) -> str:

@@ -23,7 +23,9 @@ METADATA: dict[str, type] = {
     "folder": str,  # the folder the file lies in
     "digest": str,  # SHA-256 of the upright pixels
     "taken": str,  # when, from the camera: ISO 8601, local time, "2024-05-31T18:04:11"
+    "day": str,  # of the camera's date or else the file's: "2024-05-31"
     "camera": str,  # maker and model
+    "orientation": str,  # landscape, portrait or square
     "bytes": int,  # of the file
     "modified": float,  # of the file, seconds since 1970
 }

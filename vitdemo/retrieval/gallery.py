@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL.ExifTags import IFD, Base
@@ -17,6 +16,8 @@ from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.records import Hit
 from vitdemo.retrieval.base import Condition, Entry, Index
+from vitdemo.retrieval.filters import orientation_of
+from vitdemo.retrieval.query import Embedder
 
 BATCH = 16  # pictures in one pass of the encoder
 BATCH_MEGAPIXELS = 100  # at most, of the pictures of one batch together: they lie in memory
@@ -27,16 +28,6 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif",
                       ".tif", ".tiff", ".mpo", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"))
 
 Progress = Callable[[int, int, str], None]
-
-
-class Embedder(Protocol):
-    """What makes the vectors: the engine."""
-
-    def embed_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """Unit vectors, float32 (P, E)."""
-
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32 (M, E)."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +109,18 @@ class Gallery:
             TextError: the text is empty or too long.
             StoreError: the store cannot be read, or the limit is below 1.
         """
-        return self._search(self._embedder.embed_texts([text])[0], limit, where)
+        return self.search(self._embedder.embed_texts([text])[0], limit, where)
 
     def search_picture(self, picture: Picture, limit: int = 12,
                        where: Sequence[Condition] = ()) -> list[Hit]:
         """The pictures most like one, best first; itself among them where it was added."""
-        return self._search(self._embedder.embed_pictures([picture])[0], limit, where)
+        return self.search(self._embedder.embed_pictures([picture])[0], limit, where)
+
+    def search(self, vector: np.ndarray, limit: int = 12,
+               where: Sequence[Condition] = ()) -> list[Hit]:
+        """The pictures nearest to a unit vector (E,), such as `Query.vector` gives, best first."""
+        return [Hit(one.id, one.path, one.score, one.width, one.height, one.metadata)
+                for one in self._index.search(vector, limit, where)]
 
     def remove(self, paths: Sequence[str]) -> int:
         """Take pictures out by their paths; returns how many were there."""
@@ -137,9 +134,6 @@ class Gallery:
         """Let go of the store."""
         self._index.close()
 
-    def _search(self, vector: np.ndarray, limit: int, where: Sequence[Condition]) -> list[Hit]:
-        return [Hit(one.id, one.path, one.score, one.width, one.height)
-                for one in self._index.search(vector, limit, where)]
 
     def _entries(self, sources: Sequence[tuple[str, Picture]]) -> list[Entry]:
         vectors = self._embedder.embed_pictures([picture for _, picture in sources])  # (P, E)
@@ -211,16 +205,20 @@ def walk(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
 def metadata_of(path: str, picture: Picture) -> dict[str, str | int | float]:
     """What a store keeps of a picture beside its vector: see `METADATA`. What is not known, or
     damaged in the file, is left out."""
-    known: dict[str, str | int | float] = {"digest": picture.digest}
+    known: dict[str, str | int | float] = {
+        "digest": picture.digest, "orientation": orientation_of(*picture.image.size)}
     place = Path(path)
     if place.is_absolute():
         known["folder"] = str(place.parent)
         try:
             status = place.stat()
             known["bytes"], known["modified"] = status.st_size, status.st_mtime
+            known["day"] = datetime.fromtimestamp(status.st_mtime).date().isoformat()
         except OSError:
             pass  # a name that only looks like a path: nothing to add
     known.update(_from_camera(picture))
+    if "taken" in known:
+        known["day"] = str(known["taken"])[:10]
     return known
 
 
