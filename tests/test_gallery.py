@@ -1,5 +1,6 @@
 """The gallery over a planted engine: folders with everything that real folders hold."""
 
+import hashlib
 import os
 import socket
 import stat
@@ -13,7 +14,6 @@ from planted import COLOURS, Planted, picture
 
 from vitdemo.engine import Engine
 from vitdemo.errors import PictureError, StoreError, TextError
-from vitdemo.preprocess import open_picture
 from vitdemo.retrieval.base import Condition, Stamp, open_index
 from vitdemo.retrieval.gallery import STORE_EVERY, Gallery, entry_id
 
@@ -174,7 +174,7 @@ def test_batches_are_of_16_pictures_or_100_megapixels(tmp_path: Path, gallery: G
     gallery.add_folder(tmp_path / "small")
     assert backend.batches == [16, 16, 3]
     backend.batches.clear()
-    monkeypatch.setattr("vitdemo.retrieval.gallery.BATCH_MEGAPIXELS", 0.002)
+    monkeypatch.setattr("vitdemo.retrieval.indexer.BATCH_MEGAPIXELS", 0.002)
     for number in range(5):
         save(tmp_path / "large" / f"{number}.png", size=(30, 30 + number))
     gallery.add_folder(tmp_path / "large")
@@ -198,11 +198,11 @@ def test_what_was_read_before_an_interruption_is_kept(tmp_path: Path, backend: P
 
 def test_the_store_is_written_every_few_hundred_pictures(tmp_path: Path, gallery: Gallery,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitdemo.retrieval.gallery.STORE_EVERY", 32)
+    monkeypatch.setattr("vitdemo.retrieval.indexer.STORE_EVERY", 32)
     assert STORE_EVERY >= 100
     sizes: list[int] = []
-    add = gallery._index.add
-    monkeypatch.setattr(gallery._index, "add",
+    add = gallery.index.add
+    monkeypatch.setattr(gallery.index, "add",
                         lambda entries: (sizes.append(len(entries)), add(entries)))
     for number in range(70):
         save(tmp_path / f"{number:02}.png", size=(12, 9 + number))
@@ -232,8 +232,8 @@ def test_metadata_of_a_photograph_can_be_filtered_by(tmp_path: Path, gallery: Ga
     assert names(Condition("camera", "!=", "")) == ["a.jpg"]
     assert names(Condition("width", "=", 10), Condition("height", "=", 20)) == ["a.jpg"]  # upright
     assert names(Condition("folder", "=", str(tmp_path))) == ["b.jpg", "c.png"]
-    digest = open_picture(tmp_path / "c.png").digest
-    assert names(Condition("digest", "=", digest)) == ["c.png"]
+    content = hashlib.sha256((tmp_path / "c.png").read_bytes()).hexdigest()
+    assert names(Condition("content", "=", content)) == ["c.png"]
     assert names(Condition("bytes", "=", (tmp_path / "c.png").stat().st_size)) == ["c.png"]
     modified = (tmp_path / "c.png").stat().st_mtime
     assert "c.png" in names(Condition("modified", "=", modified))

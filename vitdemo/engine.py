@@ -5,7 +5,6 @@ second question on a picture skips the vision encoder. P pictures, M texts, E em
 """
 
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ from vitdemo.records import (
     WhatIf,
 )
 from vitdemo.trials import Progress, Request
-from vitdemo.words import is_chinese, language_of, tidy
+from vitdemo.words import clean_text, is_chinese, language_of, tidy
 
 if TYPE_CHECKING:
     from vitdemo.retrieval.gallery import Gallery
@@ -298,6 +297,12 @@ class Engine:
         self._check_language(language_of(text), text)
         return Request("", text, language_of(text), "match")
 
+    @property
+    def picture_side(self) -> int:
+        """Pixels of the square that the model squeezes every picture to, so that one of that size
+        gives the same vector; 0 where that is not one size."""
+        return self._backend.picture_side
+
     def embed_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Unit vectors of pictures: float32 (P, E). Encoded in batches of `BATCH`."""
         self._backend.require("embed")
@@ -367,25 +372,6 @@ class Engine:
                             f"{LANGUAGES.get(language, repr(language))}; it knows {can}.")
         if is_chinese(text) and "zh" not in self.info.languages:
             raise TaskError(f"{self.info.name} does not read Chinese; write in {can}.")
-
-
-def clean_text(text: str, what: str, may_be_empty: bool = False) -> str:
-    """A user's text with line breaks and tabs as spaces, in Unicode's composed form.
-
-    Raises:
-        TextError: empty, too long, or with control characters; ``what`` names it in the message.
-    """
-    text = unicodedata.normalize("NFC", " ".join(text.split()))
-    if not text and not may_be_empty:
-        raise TextError(f"{what} is empty. Write something first.")
-    if len(text) > LIMITS.max_text_characters:
-        raise TextError(f"{what} has {len(text)} characters; the limit is "
-                        f"{LIMITS.max_text_characters}. Shorten it.")
-    for place, character in enumerate(text):
-        if unicodedata.category(character) in ("Cc", "Cs"):
-            raise TextError(f"{what} holds a control character (U+{ord(character):04X}, at place "
-                            f"{place + 1}). Delete it, or type the text anew.")
-    return text
 
 
 def _caption(step: Step, language: str, instruction: str, seconds: float) -> Caption:

@@ -50,6 +50,12 @@ class Backend(ABC):
 
     info: ModelInfo
 
+    @property
+    def picture_side(self) -> int:
+        """Pixels of the square that `encode_pictures` squeezes every picture to first; 0 where
+        that is not one size, or pictures are not squeezed."""
+        return 0
+
     def require(self, task: str) -> None:
         """Raise `TaskError` with the backend's own reason where it cannot do ``task``."""
         if task not in self.info.tasks:

@@ -116,6 +116,12 @@ class BlipBackend(Backend):
 
     # Pictures
 
+    @property
+    def picture_side(self) -> int:
+        """That of the checkpoints, where they agree."""
+        sides = {checkpoint.pixel_format.side for checkpoint in self._checkpoints.values()}
+        return sides.pop() if len(sides) == 1 else 0
+
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
         """One pass of the vision encoder; with several checkpoints, each one's pass runs when it
         first needs these pictures, so that a gallery is not encoded three times."""

@@ -84,6 +84,11 @@ class NativeBackend(Backend):
                              revision=f"{self.info.revision}-random-{seed}",
                              placement=Placement(self.device, self.dtype, "as the trained model"))
 
+    @property
+    def picture_side(self) -> int:
+        """That of the model's configuration."""
+        return self.model.config.picture_size
+
     @torch.inference_mode()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
         """Features (1, N, C) of each picture, a few at a time."""

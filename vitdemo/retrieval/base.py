@@ -7,7 +7,7 @@ E embedding width. Vectors are float32 of length 1; a score is their cosine, -1.
 import importlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -21,7 +21,8 @@ FORMAT_VERSION = 1
 # older version that lacks one of these gets it, empty, when it is opened.
 METADATA: dict[str, type] = {
     "folder": str,  # the folder the file lies in
-    "digest": str,  # SHA-256 of the upright pixels
+    "digest": str,  # SHA-256 of the upright pixels, where they were read in full
+    "content": str,  # SHA-256 of the file, as a file that was moved or copied keeps it
     "taken": str,  # when, from the camera: ISO 8601, local time, "2024-05-31T18:04:11"
     "day": str,  # of the camera's date or else the file's: "2024-05-31"
     "camera": str,  # maker and model
@@ -35,6 +36,7 @@ OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "starts_with", "contains")
 # scheme of an address -> "module:Class"; an address without one of these is a folder for lance
 INDEXES: dict[str, str] = {
     "lance": "vitdemo.retrieval.lance:LanceIndex",
+    "milvus": "vitdemo.retrieval.milvus:MilvusIndex",
 }
 
 
@@ -65,7 +67,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """One entry that was found, without its vector; ``score`` is the cosine, -1..1."""
+    """One entry that was found; ``score`` is the cosine, -1..1, or 0 where nothing was compared.
+    ``vector`` is float32 (E,), None where the search did not ask for vectors."""
 
     id: str
     path: str
@@ -73,6 +76,7 @@ class Found:
     width: int
     height: int
     metadata: Mapping[str, str | int | float]
+    vector: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,11 @@ class Condition:
 
 
 class Index(ABC):
-    """Vectors of pictures on one store. Safe to call from several threads."""
+    """Vectors of pictures on one store, whose address is ``uri``. Safe to call from several
+    threads."""
 
     stamp: Stamp
+    uri: str
 
     @abstractmethod
     def add(self, entries: Sequence[Entry]) -> None:
@@ -129,10 +135,13 @@ class Index(ABC):
         """Take entries out; returns how many were there."""
 
     @abstractmethod
-    def search(self, vector: np.ndarray, limit: int = 12,
-               where: Sequence[Condition] = ()) -> list[Found]:
+    def search(self, vector: np.ndarray | None, limit: int = 12,
+               where: Sequence[Condition] = (), vectors: bool = False) -> list[Found]:
         """The entries nearest to a unit vector (E,) that fit all conditions, best first; fewer
         than ``limit`` only where fewer fit. Equal scores come in the order of their paths.
+
+        Without a vector nothing is compared, and they come in the order of their ids: `pages`
+        reads a whole store that way. ``vectors`` asks for the vectors of what is found.
 
         Raises:
             StoreError: a vector of another dimension, or a limit below 1.
@@ -145,6 +154,23 @@ class Index(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the store; nothing may be called afterwards but `close`."""
+
+
+def pages(index: Index, where: Sequence[Condition] = (), size: int = 20_000,
+          vectors: bool = False) -> Iterator[list[Found]]:
+    """All entries that fit, in the order of their ids, at most ``size`` at a time.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    last: tuple[Condition, ...] = ()
+    while True:
+        found = index.search(None, size, [*where, *last], vectors)
+        if found:
+            yield found
+        if len(found) < size:
+            return
+        last = (Condition("id", ">", found[-1].id),)
 
 
 def check_entries(entries: Sequence[Entry], dimension: int) -> list[Entry]:

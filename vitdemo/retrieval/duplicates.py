@@ -175,8 +175,9 @@ def _value(one: Found, look: _Look, keep: str) -> tuple[float | str, ...]:
     pixels, size = one.width * one.height, float(one.metadata.get("bytes", 0))
     date = str(one.metadata.get("taken") or one.metadata.get("day") or "")
     turned = "".join(chr(0x10ffff - ord(letter)) for letter in (date or "9999"))  # older: larger
-    first: float | str = {"largest": pixels, "sharpest": look.sharpness, "oldest": turned,
-                          "newest": date}[keep]
+    firsts: dict[str, float | str] = {"largest": pixels, "sharpest": look.sharpness,
+                                      "oldest": turned, "newest": date}
+    first = firsts[keep]
     return first, pixels, look.sharpness, size, "".join(chr(0x10ffff - ord(c)) for c in one.path)
 
 

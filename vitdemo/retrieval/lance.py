@@ -16,6 +16,7 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 from lancedb.index import IvfSq
+from lancedb.query import ColumnOrdering
 
 from vitdemo.errors import StoreError
 from vitdemo.retrieval.base import (
@@ -105,18 +106,28 @@ class LanceIndex(Index):
             self._changed()
         return gone
 
-    def search(self, vector: np.ndarray, limit: int = 12,
-               where: Sequence[Condition] = ()) -> list[Found]:
+    def search(self, vector: np.ndarray | None, limit: int = 12,
+               where: Sequence[Condition] = (), vectors: bool = False) -> list[Found]:
         check_limit(limit)
-        vector = check_vector(vector, self.stamp.dimension)
-        return _guard(self.uri, lambda: self._search(vector, limit, where))
+        columns = [*FIELDS, "vector"] if vectors else [*FIELDS]
+        sql = " AND ".join(to_sql(one) for one in where)
+        if vector is None:
+            return _guard(self.uri, lambda: self._list(limit, sql, columns))
+        wanted = check_vector(vector, self.stamp.dimension)
+        return _guard(self.uri, lambda: self._search(wanted, limit, sql, columns))
 
-    def _search(self, vector: np.ndarray, limit: int, where: Sequence[Condition]) -> list[Found]:
+    def _list(self, limit: int, sql: str, columns: list[str]) -> list[Found]:
+        query = self._open_table().search().select(columns).limit(limit)
+        query = query.order_by([ColumnOrdering(column_name="id")])
+        return [_found(row) for row in (query.where(sql) if sql else query).to_list()]
+
+    def _search(self, vector: np.ndarray, limit: int, sql: str,
+                columns: list[str]) -> list[Found]:
         table = self._open_table()
         query = table.search(vector, vector_column_name="vector").distance_type("cosine")
-        query = query.select([*FIELDS, "_distance"]).limit(limit)
-        if where:
-            query = query.where(" AND ".join(to_sql(one) for one in where), prefilter=True)
+        query = query.select([*columns, "_distance"]).limit(limit)
+        if sql:
+            query = query.where(sql, prefilter=True)
         if table.count_rows() < self._exact_below:
             query = query.bypass_vector_index()
         else:
@@ -208,8 +219,9 @@ def _rows(entries: Sequence[Entry], schema: pa.Schema) -> pa.Table:
 
 def _found(row: dict[str, Any]) -> Found:
     metadata = {name: row[name] for name in METADATA if row.get(name) is not None}
-    score = min(1.0, max(-1.0, 1.0 - float(row["_distance"])))
-    return Found(row["id"], row["path"], score, row["width"], row["height"], metadata)
+    score = min(1.0, max(-1.0, 1.0 - float(row["_distance"]))) if "_distance" in row else 0.0
+    vector = np.asarray(row["vector"], np.float32) if "vector" in row else None
+    return Found(row["id"], row["path"], score, row["width"], row["height"], metadata, vector)
 
 
 def _table_names(database: Any) -> set[str]:

@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from vitdemo.config import LIMITS, Decoding
-from vitdemo.engine import clean_text
 from vitdemo.errors import ConfigError, TextError
 from vitdemo.ui.controls import FIELDS
+from vitdemo.words import clean_text
 
 # A task in a link -> the tab, and the tab within it.
 TASKS = {"describe": ("describe", ""), "ask": ("ask", ""), "find": ("search", "find"),

@@ -1,0 +1,129 @@
+"""What differs between the files of some folders and what a store knows of them."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from vitdemo.retrieval.base import Condition, Entry, Found, Index, pages
+from vitdemo.retrieval.metadata import derived, entry_id
+from vitdemo.retrieval.readers import Readers
+from vitdemo.retrieval.walk import State, Tree
+
+PAGE = 10_000  # entries of the store in memory at once
+CHUNK = 256  # files that are looked up in the store together
+
+
+@dataclass
+class Changes:
+    """``todo`` are paths that are new, or known to the store in another state; the latter are in
+    ``known``. ``gone`` are ids by the paths that the store knows and that are no more."""
+
+    todo: list[str] = field(default_factory=list)
+    known: set[str] = field(default_factory=set)
+    gone: dict[str, str] = field(default_factory=dict)
+    unchanged: int = 0
+
+
+class Twin(NamedTuple):
+    """A file whose content the store knows. ``entry`` is what is to be stored for it, with the
+    vector that is there; ``old`` is the id of the entry that it replaces, "" where it is a copy;
+    ``same`` tells that only the time of the file changed."""
+
+    path: str
+    entry: Entry
+    old: str
+    same: bool
+
+
+def compare(index: Index, tree: Tree, places: Sequence[Path]) -> Changes:
+    """Read from the store what it knows of the folders, and from no file.
+
+    What lies in a folder that could not be opened, or is left out though it is there, is not gone.
+    """
+    found = Changes()
+    same: set[str] = set()
+    for place in places:
+        if any(other in place.parents for other in places):
+            continue  # read with the other
+        for page in pages(index, [Condition("path", "starts_with", os.path.join(place, ""))], PAGE):
+            for one in page:
+                state = tree.files.get(one.path)
+                if state is None:
+                    if not tree.hides(one.path) and not os.path.lexists(one.path):
+                        found.gone[one.path] = one.id
+                elif state == state_of(one) and "orientation" in one.metadata:  # else: old store
+                    same.add(one.path)
+                else:
+                    found.known.add(one.path)
+    found.todo = [path for path in tree.files if path not in same]
+    found.unchanged = len(same)
+    return found
+
+
+def state_of(one: Found) -> State:
+    """The state in which the store knows a file; -1 where it does not say."""
+    size, modified = one.metadata.get("bytes", -1), one.metadata.get("modified", -1)
+    return State(int(size), float(modified))
+
+
+def without_twins(index: Index, tree: Tree, todo: Iterable[str], gone: dict[str, str],
+                  readers: Readers, take: Callable[[Twin], None]) -> Iterator[str]:
+    """The files that have to be read as pictures; ``take`` gets those that the store has the
+    content of. Only files of a size that the store knows are read for that. What turns out to be
+    the old place of a moved file leaves ``gone``.
+    """
+    paths = iter(todo)
+    while chunk := list(islice(paths, CHUNK)):
+        contents = _contents(index, {tree.files[path].size for path in chunk})
+        likely = [path for path in chunk if tree.files[path].size in contents]
+        twins: dict[str, list[str]] = {}  # path -> ids
+        hashes: dict[str, str] = {}
+        for path, reading in readers.hashes(likely):
+            ids = contents[tree.files[path].size].get(reading.content)
+            if ids:
+                twins[path], hashes[path] = ids, reading.content
+        wanted = tuple({one for ids in twins.values() for one in ids})
+        found = {one.id: one for page in pages(index, [Condition("id", "in", wanted)], PAGE,
+                                               vectors=True) for one in page} if wanted else {}
+        for path in chunk:
+            rows = [found[one] for one in twins.get(path, ()) if one in found]
+            if rows:
+                take(_twin(path, tree.files[path], hashes[path], rows, gone))
+            else:
+                yield path
+
+
+def _contents(index: Index, sizes: set[int]) -> dict[int, dict[str, list[str]]]:
+    """What the store holds of these sizes: size -> content -> ids."""
+    known: dict[int, dict[str, list[str]]] = {}
+    for page in pages(index, [Condition("bytes", "in", tuple(sorted(sizes)))], PAGE):
+        for one in page:
+            content = str(one.metadata.get("content", ""))
+            if content:
+                ids = known.setdefault(state_of(one).size, {}).setdefault(content, [])
+                if len(ids) < CHUNK:  # of a thousand copies of one file some will do
+                    ids.append(one.id)
+    return known
+
+
+def _twin(path: str, state: State, content: str, rows: list[Found], gone: dict[str, str]) -> Twin:
+    own = next((row for row in rows if row.path == path), None)
+    old = None if own else next((row for row in rows if _left(row.path, gone)), None)
+    row = own or old or rows[0]
+    if old is not None:
+        gone.pop(old.path, None)
+        rows.remove(old)
+    metadata = {**row.metadata, "folder": os.path.dirname(path), "content": content,
+                "bytes": state.size, "modified": state.modified}
+    metadata |= derived(row.width, row.height, metadata)
+    assert row.vector is not None
+    entry = Entry(entry_id(path), path, row.vector, row.width, row.height, metadata)
+    return Twin(path, entry, old.id if old else "", own is not None)
+
+
+def _left(path: str, gone: dict[str, str]) -> bool:
+    """Whether a file is no more at its place; one in other folders than those of this run, too."""
+    return path in gone or not os.path.lexists(path)

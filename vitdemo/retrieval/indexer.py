@@ -1,0 +1,227 @@
+"""Brings a store up to date with folders: only what is new, changed, moved or gone costs anything.
+
+A file is taken for unchanged where its size and time are those that the store knows. Where they
+are not, or the path is new, and the store knows a file of that size, the content decides: a file
+that was moved or copied takes over the vector that is there. Only the rest is read as a picture, by
+other processes, and goes through the model.
+
+At any moment the process may be stopped or killed: what `Progress.stored` counts is in the store,
+nothing is there twice, and the next run carries on.
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from vitdemo.preprocess import Picture
+from vitdemo.retrieval.base import Entry
+from vitdemo.retrieval.changes import Changes, Twin, compare, without_twins
+from vitdemo.retrieval.gallery import BATCH, STORE_EVERY, Gallery
+from vitdemo.retrieval.metadata import derived, entry_id
+from vitdemo.retrieval.readers import Readers, Reading
+from vitdemo.retrieval.unreadable import Unreadable
+from vitdemo.retrieval.walk import Skipped, Tree, absolute, look_through
+
+BATCH_MEGAPIXELS = 100  # at most, of the pictures of one batch together: they lie in memory
+STORE_SECONDS = 20.0  # at most, until what was read is in the store
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the work is.
+
+    ``done`` of ``total`` picture files are dealt with, unchanged ones included; ``total`` is 0
+    while the folders are still looked through, and ``done`` is then what was found so far.
+    ``per_second`` counts the files that were read or looked up, 0 at first; ``seconds_left`` is
+    None where it is not known. ``name`` is that of the file, or of the folder that is looked
+    through. ``stored`` pictures of this run are safe in the store.
+    """
+
+    done: int
+    total: int
+    per_second: float
+    seconds_left: float | None
+    name: str
+    stored: int
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What a run did, in pictures. ``moved`` had the content of one that is gone from its old
+    place. ``skipped`` are the files and folders that could not be read, and why; ``ignored`` counts
+    files that are no pictures by their ending. ``cancelled``: ``cancelled()`` ended it early."""
+
+    folders: tuple[str, ...]
+    added: int
+    changed: int
+    moved: int
+    deleted: int
+    unchanged: int
+    skipped: tuple[Skipped, ...]
+    ignored: int
+    seconds: float
+    cancelled: bool
+
+
+def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
+                  progress: Callable[[Progress], None] = lambda now: None,
+                  cancelled: Callable[[], bool] = lambda: False,
+                  workers: int = 0, inside: Sequence[Path] = ()) -> IndexReport:
+    """Make a gallery hold the pictures of folders and of the folders in them, as they are now.
+
+    ``progress`` is called after every file, ``cancelled`` before; both by this thread. ``workers``
+    processes read files; 0 takes as many as there are processor cores, 8 at most. Links that
+    lead out of the folders ``inside``, where some are given, are skipped. What lies in the
+    store from other places is left alone, and so is what lies in a folder that cannot be opened.
+    An error, Ctrl-C, or an exception of ``progress`` leaves in the store what was read before.
+
+    Raises:
+        PictureError: one of the folders is none.
+        StoreError: the store cannot be read or written.
+    """
+    start = time.perf_counter()
+    places = absolute(folders)
+    run = _Run(gallery, progress, cancelled, inside)
+    try:
+        finished = run.work(places, workers)
+    finally:
+        run.save()
+    return IndexReport(tuple(map(str, places)), **run.counts, skipped=tuple(run.tree.skipped),
+                       ignored=run.tree.ignored, seconds=time.perf_counter() - start,
+                       cancelled=not finished)
+
+
+class _Run:
+    """One run: the counts so far, and what was read and is not yet in the store."""
+
+    def __init__(self, gallery: Gallery, progress: Callable[[Progress], None],
+                 cancelled: Callable[[], bool], inside: Sequence[Path]) -> None:
+        self.counts = dict.fromkeys(("added", "changed", "moved", "deleted", "unchanged"), 0)
+        self.tree = Tree()
+        self._index, self._embedder = gallery.index, gallery.embedder
+        self._progress, self._cancelled, self._inside = progress, cancelled, inside
+        self._unreadable = Unreadable.of(self._index.uri)
+        self._changes = Changes()
+        self._batch: list[tuple[str, Reading]] = []
+        self._waiting: list[Entry] = []
+        self._replaced: list[str] = []  # ids that go once what waits is in the store
+        self._stored = self._done = self._worked = 0
+        self._start = self._stored_at = time.perf_counter()
+
+    def work(self, places: Sequence[Path], workers: int) -> bool:
+        """Everything; False where it was cancelled."""
+        self.tree = look_through(places, self._looking, self._inside)
+        self._changes = compare(self._index, self.tree, places)
+        self.counts["unchanged"] = self._changes.unchanged
+        todo = [path for path in self._changes.todo if not self._known_unreadable(path)]
+        self._done = len(self.tree.files) - len(todo)
+        self._start = self._stored_at = time.perf_counter()
+        if not todo:
+            self._tell("")
+        with Readers(workers) as readers:
+            if self._index.count():
+                todo = list(without_twins(self._index, self.tree, self._until_cancelled(todo),
+                                          self._changes.gone, readers, self._take_twin))
+                self._store()
+            if self._cancelled():
+                return False
+            self.counts["deleted"] += self._index.delete(list(self._changes.gone.values()))
+            for path, reading in readers.pictures(self._until_cancelled(todo),
+                                                  self._embedder.picture_side):
+                self._take(path, reading)
+                if self._cancelled():
+                    break
+            self._embed()
+            self._store()
+        return not self._cancelled()
+
+    def save(self) -> None:
+        """Keep what was read, however the run ended."""
+        try:
+            self._store()
+        finally:
+            self._unreadable.save()
+
+    def _until_cancelled(self, paths: Sequence[str]) -> Iterator[str]:
+        return itertools.takewhile(lambda path: not self._cancelled(), paths)
+
+    def _known_unreadable(self, path: str) -> bool:
+        reason = self._unreadable.reason(path, self.tree.files[path])
+        if reason:
+            self.tree.skipped.append(Skipped(path, reason))
+        return bool(reason)
+
+    def _take_twin(self, twin: Twin) -> None:
+        kind = "unchanged" if twin.same else "moved" if twin.old else \
+            "changed" if twin.path in self._changes.known else "added"
+        self.counts[kind] += 1
+        self._waiting.append(twin.entry)
+        if twin.old:
+            self._replaced.append(twin.old)
+        self._finished(twin.path)
+
+    def _take(self, path: str, reading: Reading) -> None:
+        """One file that was read: into the batch, or among those that are no good."""
+        if reading.error:
+            self.tree.skipped.append(Skipped(path, reading.error))
+            if reading.broken:
+                self._unreadable.add(path, self.tree.files[path], reading.error)
+                if path in self._changes.known:  # what the store has is of an older content
+                    self.counts["deleted"] += self._index.delete([entry_id(path)])
+        else:
+            pixels = sum(len(one.pixels) for _, one in self._batch) + len(reading.pixels)
+            if self._batch and pixels > 3_000_000 * BATCH_MEGAPIXELS:
+                self._embed()
+            self._batch.append((path, reading))
+            if len(self._batch) == BATCH:
+                self._embed()
+        self._finished(path)
+
+    def _embed(self) -> None:
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        pictures = [Picture(Image.frombytes("RGB", one.size, one.pixels), one.content, path)
+                    for path, one in batch]
+        for (path, one), vector in zip(batch, self._embedder.embed_pictures(pictures), strict=True):
+            state = self.tree.files[path]
+            metadata = {**(one.camera or {}), "folder": os.path.dirname(path), "bytes": state.size,
+                        "modified": state.modified, "content": one.content}
+            metadata |= derived(one.width, one.height, metadata)
+            self._waiting.append(Entry(entry_id(path), path, vector, one.width, one.height,
+                                       metadata))
+            self.counts["changed" if path in self._changes.known else "added"] += 1
+
+    def _store(self) -> None:
+        """Write what waits; only then the old places of moved files go."""
+        ready, self._waiting = self._waiting, []
+        replaced, self._replaced = self._replaced, []
+        self._index.add(ready)
+        if replaced:
+            self._index.delete(replaced)
+        self._stored += len(ready)
+        self._stored_at = time.perf_counter()
+
+    def _finished(self, path: str) -> None:
+        """One file is dealt with: now and then into the store, and tell."""
+        late = time.perf_counter() - self._stored_at > STORE_SECONDS
+        if len(self._waiting) >= STORE_EVERY or (self._waiting and late):
+            self._store()
+        self._done += 1
+        self._worked += 1
+        self._tell(os.path.basename(path))
+
+    def _looking(self, count: int, folder: str) -> None:
+        self._progress(Progress(count, 0, 0.0, None, folder, 0))
+
+    def _tell(self, name: str) -> None:
+        seconds = time.perf_counter() - self._start
+        rate = self._worked / seconds if seconds > 0 else 0.0
+        total = len(self.tree.files)
+        left = (total - self._done) / rate if rate else 0.0 if self._done == total else None
+        self._progress(Progress(self._done, total, rate, left, name, self._stored))

@@ -1,0 +1,148 @@
+"""Processes that read picture files, beside the one that runs the model.
+
+Plain subprocesses, not `multiprocessing`: its spawned workers import the program's main file first,
+which for the app means Gradio and torch in each of them, and they outlive a parent that is killed.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vitdemo.retrieval.reader import HASH_ONLY
+
+AHEAD = 8  # files that each process may be ahead of what is asked for
+AHEAD_WHOLE = 2  # the same where pictures are wanted whole: they may be large
+PATIENCE = 300.0  # seconds for one file, until its process is taken for stuck
+_PROJECT = Path(__file__).resolve().parents[2]
+
+@dataclass(frozen=True)
+class Reading:
+    """What came of one file: its content's SHA-256, and its pixels for the model.
+
+    ``pixels`` are RGB bytes of a picture of ``size`` (width, height); ``width`` and ``height`` are
+    those of the upright original. Or ``error`` says why there are none, and ``broken`` whether that
+    is the file's own fault, so that it stays so until the file changes.
+    """
+
+    content: str = ""
+    width: int = 0
+    height: int = 0
+    size: tuple[int, int] = (0, 0)
+    camera: dict[str, str | int | float] | None = None
+    pixels: bytes = b""
+    error: str = ""
+    broken: bool = False
+
+
+class Readers:
+    """Some reading processes, started when they are first needed; use in a `with` statement."""
+
+    def __init__(self, count: int = 0) -> None:
+        self.count = count or min(8, _cores())
+        self._threads = ThreadPoolExecutor(self.count, "reader")
+        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        for _ in range(self.count):
+            self._idle.put(_Process())
+
+    def __enter__(self) -> "Readers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for _ in range(self.count):
+            self._idle.get().stop()
+
+    def hashes(self, paths: Iterable[str]) -> Iterator[tuple[str, Reading]]:
+        """The content's hash alone of each file, in order."""
+        return self._each(paths, HASH_ONLY)
+
+    def pictures(self, paths: Iterable[str], side: int) -> Iterator[tuple[str, Reading]]:
+        """Each file's picture, in order: squeezed to side x side, or whole where that is 0."""
+        return self._each(paths, side)
+
+    def _each(self, paths: Iterable[str], side: int) -> Iterator[tuple[str, Reading]]:
+        waiting: deque[tuple[str, Future[Reading]]] = deque()
+        ahead = self.count * (AHEAD if side else AHEAD_WHOLE)
+        for path in paths:
+            waiting.append((path, self._threads.submit(self._read, path, side)))
+            if len(waiting) >= ahead:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
+
+    def _read(self, path: str, side: int) -> Reading:
+        process = self._idle.get()
+        try:
+            return process.read(path, side)
+        finally:
+            self._idle.put(process)
+
+
+class _Process:
+    """One process of `vitdemo.retrieval.reader`."""
+
+    def __init__(self) -> None:
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def read(self, path: str, side: int) -> Reading:
+        """Ask for one file. A process that it ends or stops is replaced."""
+        running = self._running = self._running or _start()
+        assert running.stdin is not None and running.stdout is not None
+        alarm = threading.Timer(PATIENCE, running.kill)
+        alarm.start()
+        try:
+            running.stdin.write(json.dumps({"path": path, "side": side}).encode() + b"\n")
+            running.stdin.flush()
+            head: dict[str, Any] = json.loads(running.stdout.readline())
+            pixels = running.stdout.read(head["pixels"]) if "pixels" in head else b""
+            if len(pixels) != head.get("pixels", 0):
+                raise EOFError
+        except (OSError, ValueError, EOFError):
+            self.stop()
+            return Reading(error=f"{path} stopped the program that reads pictures. Leave it out, "
+                                 "or save it anew with another program.", broken=True)
+        finally:
+            alarm.cancel()
+        if "error" in head:
+            return Reading(error=head["error"], broken=head["broken"])
+        if side == HASH_ONLY:
+            return Reading(content=head["content"])
+        return Reading(head["content"], head["width"], head["height"], tuple(head["size"]),
+                       head["camera"], pixels)
+
+    def stop(self) -> None:
+        """End the process and wait for it."""
+        if self._running is None:
+            return
+        self._running.kill()
+        self._running.communicate()
+        self._running = None
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    paths = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8",
+                "OMP_NUM_THREADS": "1"}
+    # The start-up folder of -c comes first on the path: the project's own, not the user's.
+    return subprocess.Popen([sys.executable, "-c",
+                             "from vitdemo.retrieval.reader import main; main()"],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, cwd=_PROJECT, env=settings)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
