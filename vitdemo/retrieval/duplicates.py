@@ -187,15 +187,16 @@ def _twin(one: Found, look: _Look, cosine: float, distance: int) -> Twin:
 
 
 def _reason(twins: Sequence[Twin], keep: str) -> str:
+    """What sets the first apart: what was asked for, or else what told the equals among them."""
     best, others = twins[0], twins[1:]
-    if keep == "sharpest" and all(best.sharpness > one.sharpness for one in others):
+    if keep == "sharpest":
         return "It is the sharpest."
-    if keep == "oldest" and best.day and all(best.day < one.day for one in others if one.day):
-        return f"It is the oldest, of {best.day}."
-    if keep == "newest" and best.day and all(best.day > one.day for one in others):
-        return f"It is the newest, of {best.day}."
-    if all(best.width * best.height > one.width * one.height for one in others):
+    if keep in ("oldest", "newest") and any(one.day != best.day for one in others):
+        return f"It is the {keep}, of {best.day}." if best.day else "No day is known of them."
+    size = best.width * best.height
+    equals = [one for one in others if one.width * one.height == size]
+    if not equals:
         return f"It is the largest, {best.width} x {best.height} pixels."
-    if all(best.sharpness > one.sharpness for one in others):
-        return "They are equally large; it is the sharpest."
-    return "They are equally good; it is the first by its name."
+    if all(best.sharpness > one.sharpness for one in equals):
+        return "None is larger, and of the equally large ones it is the sharpest."
+    return "None is better; it is the first by its name."
