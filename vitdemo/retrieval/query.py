@@ -53,10 +53,11 @@ class Query:
     terms: tuple[Term, ...] = ()
     picture: Picture | None = None
     picture_weight: float = 1.0
+    picture_label: str = "your picture"  # what it is called where the query is told
 
     @classmethod
-    def of(cls, text: str = "", picture: Picture | None = None,
-           picture_weight: float = 1.0) -> "Query":
+    def of(cls, text: str = "", picture: Picture | None = None, picture_weight: float = 1.0,
+           picture_label: str = "your picture") -> "Query":
         """Read a text as people type it, with or without a picture.
 
         Raises:
@@ -68,7 +69,7 @@ class Query:
         if not 0 < picture_weight <= MAX_WEIGHT:
             raise TextError(f"The picture's weight is {picture_weight:g}; it must be over 0 and "
                             f"at most {MAX_WEIGHT:g}.")
-        return cls(terms, picture, picture_weight)
+        return cls(terms, picture, picture_weight, picture_label)
 
     @property
     def sentence(self) -> str:
@@ -85,7 +86,7 @@ class Query:
         """How it was read, for a person: “cat” − “indoor” + 2 × “snow”."""
         parts = [(one.weight, f"“{one.text}”") for one in self.terms]
         if self.picture is not None:
-            parts.append((self.picture_weight, "your picture"))
+            parts.append((self.picture_weight, self.picture_label))
         shown = ""
         for weight, name in parts:
             size = f"{abs(weight):g} × {name}" if abs(weight) != 1 else name

@@ -106,7 +106,7 @@ def _without_each(embedder: Embedder, query: Query, parts: np.ndarray
         changed[owner] = next(vectors) * query.terms[owner].weight if text else 0.0
         rows.append(_sum_or_none(changed))
     if query.picture is not None:
-        names.append(Part("your picture", query.picture_weight, math.nan))
+        names.append(Part(query.picture_label, query.picture_weight, math.nan))
         rows.append(_sum_or_none(parts[:-1]))
     return names, rows
 
