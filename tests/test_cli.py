@@ -143,7 +143,8 @@ def test_index_and_search(run: Run, photos: Path, tmp_path: Path) -> None:
     report = json.loads(run("index", photos, "--store", store, "--json")[1])
     assert report["count"] == 4 and report["store"] == str(store)
     (folder,) = report["folders"]
-    assert (folder["added"], folder["ignored"], folder["folder"]) == (4, 0, str(photos))
+    assert (folder["added"], folder["ignored"], folder["folder"]) == (0, 0, str(photos))
+    assert (report["added"], report["unchanged"], report["cancelled"]) == (0, 4, False)
     assert [Path(one["path"]).name for one in folder["skipped"]] == ["broken.jpg"]
 
     code, out, _ = run("search", "something green", "--store", store, "--limit", 2)

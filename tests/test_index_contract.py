@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from milvus_server import milvus_collection, milvus_server  # noqa: F401
 
 from vitdemo.errors import StoreError
 from vitdemo.retrieval.base import Condition, Entry, Index, Stamp, open_index
@@ -16,24 +17,39 @@ from vitdemo.retrieval.lance import LanceIndex, quote
 
 STAMP = Stamp("model", "revision-1", 8)
 
-# engine -> what makes the address of a fresh store
-ENGINES: dict[str, Callable[[Path], str]] = {
-    "lance-folder": lambda place: str(place / "store"),
-    "lance-memory": lambda place: "memory://",
-}
-KEEPING = [name for name in ENGINES if name != "lance-memory"]  # those that outlive a process
+# engine -> the fixture that is the address of a fresh store
+ENGINES = {"lance-folder": "store_folder", "lance-memory": "store_memory",
+           "milvus": "store_milvus"}
+MARKED = [pytest.param(name, marks=pytest.mark.milvus) if name == "milvus" else name
+          for name in ENGINES]
+KEEPING = [one for one in MARKED if one != "lance-memory"]  # those that outlive a process
 
 
-@pytest.fixture(params=ENGINES)
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
-    opened = open_index(ENGINES[request.param](tmp_path), STAMP)
+@pytest.fixture
+def store_folder(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def store_memory() -> str:
+    return "memory://"
+
+
+@pytest.fixture
+def store_milvus(milvus_collection: str) -> str:  # noqa: F811 - the fixture
+    return f"{milvus_collection}?consistency=strong"
+
+
+@pytest.fixture(params=MARKED)
+def index(request: pytest.FixtureRequest) -> Iterator[Index]:
+    opened = open_index(request.getfixturevalue(ENGINES[request.param]), STAMP)
     yield opened
     opened.close()
 
 
 @pytest.fixture(params=KEEPING)
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return ENGINES[request.param](tmp_path)
+def address(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(ENGINES[request.param])
 
 
 def axis(number: int, lean: float = 0.0) -> np.ndarray:

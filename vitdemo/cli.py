@@ -152,16 +152,21 @@ def _match(commands: Commands) -> None:
 
 def _store(made: argparse.ArgumentParser) -> None:
     made.add_argument("--store", default=".gallery", metavar="PATH",
-                      help="where the index is kept: a folder, or the address of an object store "
-                           "such as s3://bucket/name (default: .gallery in this folder)")
+                      help="where the index is kept: a folder, the address of an object store such "
+                           "as s3://bucket/name, or of a Milvus server, "
+                           "milvus://host:port/collection (default: .gallery in this folder)")
 
 
 def _index(commands: Commands) -> None:
     made = _command(commands, "index", "make folders of pictures searchable",
-                    "Reads every picture in the folders and the folders in them. Pictures that "
-                    "are in the\nstore already are replaced; the files themselves are left as "
-                    "they are.")
+                    "Reads the pictures in the folders and the folders in them; the next time only "
+                    "those that are\nnew, changed or moved, and takes out what is gone. The files "
+                    "themselves are left as they\nare. Ctrl-C stops at any time, and the same "
+                    "command carries on.")
     made.add_argument("folders", nargs="+", metavar="DIR", help="a folder of pictures")
+    made.add_argument("--workers", type=int, default=0, metavar="INT",
+                      help="processes that read files (default: one for each processor core, 8 at "
+                           "most)")
     _store(made)
 
 

@@ -91,46 +91,10 @@ def match(options: argparse.Namespace) -> int:
 
 
 def index(options: argparse.Namespace) -> int:
-    """Index folders; files that cannot be read are listed and are no error."""
-    for folder in options.folders:
-        if not Path(folder).expanduser().is_dir():
-            raise PictureError(f"{folder} is not a folder. Give a folder of pictures.")
-    gallery = _engine(options).gallery(options.store)
-    reports = []
-    live = sys.stderr.isatty()
+    """Bring a store up to date with folders; see `vitdemo.index_command`."""
+    from vitdemo import index_command
 
-    def progress(done: int, total: int, name: str) -> None:
-        if live:
-            shown = name if len(name) <= 50 else name[:47] + "..."
-            print(f"\r\x1b[K{done} of {total}  {shown}", end="", file=sys.stderr, flush=True)
-        elif done % 500 == 0:
-            print(f"{done} of {total}", file=sys.stderr, flush=True)
-
-    try:
-        for folder in options.folders:
-            report = gallery.add_folder(Path(folder), progress)
-            reports.append(report)
-            if live:
-                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            if not options.json:
-                _print_report(report)
-        count = gallery.count()
-    finally:
-        gallery.close()
-    if options.json:
-        _print_json({"store": options.store, "count": count,
-                     "folders": [asdict(report) for report in reports]})
-    else:
-        print(f"The store {options.store} now holds {_number(count, 'picture')}.")
-    return 0
-
-
-def _print_report(report: Any) -> None:
-    print(f"{report.folder}: {_number(report.added, 'picture')} read in {report.seconds:.1f} s")
-    if report.skipped:
-        print(f"{_number(len(report.skipped), 'file')} could not be read:")
-        for one in report.skipped:
-            print(f"  {one.path}: {one.reason}")
+    return index_command.run(options, lambda: _engine(options).gallery(options.store), _print_json)
 
 
 def search(options: argparse.Namespace) -> int:

@@ -35,8 +35,8 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What came of a folder: pictures added, files skipped, files that are no pictures by their
-    ending (``ignored``), and the time it took."""
+    """What came of a folder: pictures added or replaced, files skipped, files that are no pictures
+    by their ending (``ignored``), and the time it took."""
 
     folder: str
     added: int

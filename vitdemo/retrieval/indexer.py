@@ -12,6 +12,7 @@ nothing is there twice, and the next run carries on.
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from PIL import Image
 from vitdemo.preprocess import Picture
 from vitdemo.retrieval.base import Entry
 from vitdemo.retrieval.changes import Changes, Twin, compare, without_twins
-from vitdemo.retrieval.gallery import BATCH, STORE_EVERY, Gallery
+from vitdemo.retrieval.gallery import BATCH, STORE_EVERY, FolderReport, Gallery
 from vitdemo.retrieval.metadata import derived, entry_id
 from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.unreadable import Unreadable
@@ -54,7 +55,8 @@ class Progress:
 class IndexReport:
     """What a run did, in pictures. ``moved`` had the content of one that is gone from its old
     place. ``skipped`` are the files and folders that could not be read, and why; ``ignored`` counts
-    files that are no pictures by their ending. ``cancelled``: ``cancelled()`` ended it early."""
+    files that are no pictures by their ending. ``cancelled``: ``cancelled()`` ended it early.
+    ``parts`` tells of each folder; what lies in two of them counts for the first."""
 
     folders: tuple[str, ...]
     added: int
@@ -66,6 +68,7 @@ class IndexReport:
     ignored: int
     seconds: float
     cancelled: bool
+    parts: tuple[FolderReport, ...] = ()
 
 
 def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
@@ -91,9 +94,10 @@ def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
         finished = run.work(places, workers)
     finally:
         run.save()
+    seconds = time.perf_counter() - start
     return IndexReport(tuple(map(str, places)), **run.counts, skipped=tuple(run.tree.skipped),
-                       ignored=run.tree.ignored, seconds=time.perf_counter() - start,
-                       cancelled=not finished)
+                       ignored=sum(run.tree.ignored.values()), seconds=seconds,
+                       cancelled=not finished, parts=run.parts(places, seconds))
 
 
 class _Run:
@@ -110,11 +114,14 @@ class _Run:
         self._batch: list[tuple[str, Reading]] = []
         self._waiting: list[Entry] = []
         self._replaced: list[str] = []  # ids that go once what waits is in the store
+        self._places: Sequence[Path] = ()
+        self._read: Counter[Path] = Counter()
         self._stored = self._done = self._worked = 0
         self._start = self._stored_at = time.perf_counter()
 
     def work(self, places: Sequence[Path], workers: int) -> bool:
         """Everything; False where it was cancelled."""
+        self._places = places
         self.tree = look_through(places, self._looking, self._inside)
         self._changes = compare(self._index, self.tree, places)
         self.counts["unchanged"] = self._changes.unchanged
@@ -140,6 +147,14 @@ class _Run:
             self._store()
         return not self._cancelled()
 
+    def parts(self, places: Sequence[Path], seconds: float) -> tuple[FolderReport, ...]:
+        """What came of each folder."""
+        skipped: dict[Path, list[Skipped]] = {place: [] for place in places}
+        for one in self.tree.skipped:
+            skipped[_place_of(one.path, places)].append(one)
+        return tuple(FolderReport(str(place), self._read[place], tuple(skipped[place]),
+                                  self.tree.ignored.get(place, 0), seconds) for place in places)
+
     def save(self) -> None:
         """Keep what was read, however the run ended."""
         try:
@@ -159,7 +174,7 @@ class _Run:
     def _take_twin(self, twin: Twin) -> None:
         kind = "unchanged" if twin.same else "moved" if twin.old else \
             "changed" if twin.path in self._changes.known else "added"
-        self.counts[kind] += 1
+        self._count(kind, twin.path)
         self._waiting.append(twin.entry)
         if twin.old:
             self._replaced.append(twin.old)
@@ -195,17 +210,23 @@ class _Run:
             metadata |= derived(one.width, one.height, metadata)
             self._waiting.append(Entry(entry_id(path), path, vector, one.width, one.height,
                                        metadata))
-            self.counts["changed" if path in self._changes.known else "added"] += 1
+            self._count("changed" if path in self._changes.known else "added", path)
 
     def _store(self) -> None:
         """Write what waits; only then the old places of moved files go."""
         ready, self._waiting = self._waiting, []
         replaced, self._replaced = self._replaced, []
-        self._index.add(ready)
+        if ready:
+            self._index.add(ready)
         if replaced:
             self._index.delete(replaced)
         self._stored += len(ready)
         self._stored_at = time.perf_counter()
+
+    def _count(self, kind: str, path: str) -> None:
+        self.counts[kind] += 1
+        if kind != "unchanged":
+            self._read[_place_of(path, self._places)] += 1
 
     def _finished(self, path: str) -> None:
         """One file is dealt with: now and then into the store, and tell."""
@@ -225,3 +246,8 @@ class _Run:
         total = len(self.tree.files)
         left = (total - self._done) / rate if rate else 0.0 if self._done == total else None
         self._progress(Progress(self._done, total, rate, left, name, self._stored))
+
+
+def _place_of(path: str, places: Sequence[Path]) -> Path:
+    """The folder, of those given, that a path lies in."""
+    return next((place for place in places if path.startswith(os.path.join(place, ""))), places[0])

@@ -1,7 +1,7 @@
 """Which files of a folder are pictures to index."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Tree:
     files: dict[str, State] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
-    ignored: int = 0
+    ignored: dict[Path, int] = field(default_factory=dict)  # by the folder that was given
     inside: tuple[str, ...] = ()
 
     def leads_out(self, path: str) -> bool:
@@ -111,19 +111,12 @@ def _look(folder: Path, tree: Tree, seen: set[tuple[int, int]],
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in _pictures(place, names, tree):
-            _take(path, tree)
+        chosen = [name for name in sorted(names) if not name.startswith(".")]
+        pictures = [name for name in chosen if os.path.splitext(name)[1].lower() in SUFFIXES]
+        tree.ignored[folder] = tree.ignored.get(folder, 0) + len(chosen) - len(pictures)
+        for name in pictures:
+            _take(os.path.join(place, name), tree)
         tell(len(tree.files), shown(place))
-
-
-def _pictures(place: str, names: Sequence[str], tree: Tree) -> Iterator[str]:
-    for name in sorted(names):
-        if name.startswith("."):
-            continue
-        if os.path.splitext(name)[1].lower() in SUFFIXES:
-            yield os.path.join(place, name)
-        else:
-            tree.ignored += 1
 
 
 def _take(path: str, tree: Tree) -> None:

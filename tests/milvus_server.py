@@ -1,0 +1,74 @@
+"""A Milvus server on this computer, for the tests marked `milvus`.
+
+They run against the server that VITDEMO_MILVUS names ("host:port"), or start one where a folder
+.milvus in the project holds an environment with it:
+
+    python3 -m venv .milvus && .milvus/bin/pip install milvus==2.3.5
+
+Its own environment, as its old libraries do not go with ours.
+"""
+
+import os
+import socket
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PYTHON = Path(__file__).parent.parent / ".milvus" / "bin" / "python"
+START = """
+import sys
+from milvus import MilvusServer
+server = MilvusServer()
+server.set_base_dir(sys.argv[1])
+server.listen_port = int(sys.argv[2])
+server.start()
+print("ready", flush=True)
+sys.stdin.read()  # ends with the tests
+server.stop()
+"""
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server, host:port."""
+    pytest.importorskip("pymilvus", reason="pymilvus is not installed: "
+                                           "pip install -r requirements-milvus.txt")
+    given = os.environ.get("VITDEMO_MILVUS")
+    if given:
+        yield given
+        return
+    if not PYTHON.is_file():
+        pytest.skip("no Milvus server: tests/milvus_server.py says how to get one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = tmp_path_factory.mktemp("milvus")
+    with (place / "log").open("w") as log, subprocess.Popen(
+            [PYTHON, "-c", START, str(place / "data"), str(port)], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as process:
+        try:
+            assert process.stdout is not None and process.stdin is not None
+            said = process.stdout.readline()
+            assert said == "ready\n", f"Milvus did not start: {(place / 'log').read_text()[-2000:]}"
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.fixture
+def milvus_collection(milvus_server: str) -> Iterator[str]:
+    """The address of a collection that is not there yet, and goes with the test."""
+    from pymilvus import MilvusClient
+
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield f"milvus://{milvus_server}/{name}"
+    client = MilvusClient(uri=f"http://{milvus_server}", timeout=30)
+    client.drop_collection(name, timeout=30)
+    client.close()
