@@ -21,13 +21,14 @@ from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, PictureError, StoreError, TextError
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Match
+from vitdemo.retrieval.lines import rank_lines
 from vitdemo.scratch import scratch_folder
 from vitdemo.ui import Settings, build_ui, launch_settings
 from vitdemo.ui.albums import album_of_files
 from vitdemo.ui.ask import reply
 from vitdemo.ui.controls import decoding_of
 from vitdemo.ui.describe import narrate
-from vitdemo.ui.fits import lines_of, match_bars, rank
+from vitdemo.ui.fits import lines_of, match_bars
 from vitdemo.ui.parts import SORRY, Context, PictureInput, bars, guarded, percent, read_picture
 from vitdemo.ui.session import Sessions
 
@@ -221,10 +222,22 @@ def test_sentences_are_read_line_by_line() -> None:
     assert lines_of(" a \n\n b\r\n") == ["a", "b"]
     with pytest.raises(TextError, match="at least one sentence"):
         lines_of(" \n")
-    with pytest.raises(TextError, match=str(LIMITS.max_sentences)):
-        lines_of("a\n" * (LIMITS.max_sentences + 1))
-    best = rank([Match("low", 0.1, 0.0), Match("high", 0.9, 0.0)])
-    assert [match.text for match in best] == ["high", "low"]
+    with pytest.raises(TextError, match=f"{LIMITS.max_lines:,}"):
+        lines_of("a\n" * (LIMITS.max_lines + 1))
+
+
+def test_of_many_lines_the_vectors_choose_those_that_are_read(engine: Engine) -> None:
+    photo = open_picture(Image.new("RGB", (40, 30), "green"))
+    few = rank_lines(engine, photo, ["red", "green", "blue"])
+    assert few[0].text == "green" and len(few) == 3
+    many = [f"red number {n}" for n in range(400)] + ["green", "green"] + ["blue"] * 50
+    best = rank_lines(engine, photo, many)
+    assert len(best) == LIMITS.max_sentences and best[0].text == "green"
+    assert [match.text for match in best].count("green") == 1
+    assert "of 452" in match_bars(best, None, len(many))
+    for lines in ([], ["a"] * (LIMITS.max_lines + 1)):
+        with pytest.raises(TextError):
+            rank_lines(engine, photo, lines)
 
 
 # Galleries
