@@ -96,15 +96,14 @@ def tie_sources(sources: Sources, finding: gr.State, search_in: gr.Textbox) -> N
     context, library = sources.context, sources.library
     job: gr.State = gr.State(Job())
 
-    def choose(chosen: str, held: Finding, running: Job[Any]) -> tuple[Any, ...]:
-        running.stop()
+    def choose(chosen: str, held: Finding) -> tuple[Any, ...]:
         if held.album is not None:
             held.album.close()
             held.album = None
         return (gr.update(visible=chosen == UPLOADS, value=None),
                 gr.update(visible=chosen == FOLDER), start_text(context, library, chosen))
 
-    sources.choice.change(choose, [sources.choice, finding, job],
+    sources.choice.change(choose, [sources.choice, finding],
                           [sources.files, sources.folder_part, sources.status], **QUIET)
     _tie_folders(context, sources.folder, sources.nearby)
     _tie_reading(sources, finding, job, search_in)
@@ -126,11 +125,13 @@ def _tie_reading(sources: Sources, finding: gr.State, job: gr.State,
                  search_in: gr.Textbox) -> None:
     context, library, status, cancel = (sources.context, sources.library, sources.status,
                                         sources.cancel)
-    failed = guarded(lambda error, _: (notice(str(error)), gr.update(visible=False)))
+    failed = guarded(lambda error, given: (notice(str(error)),
+                                           gr.update(visible=given[-1].running)))
 
     @failed
     def upload(request: gr.Request, paths: list[str] | None, held: Finding,
                running: Job[tuple[int, int, str]]) -> Iterator[tuple[Any, ...]]:
+        refuse_second(running)
         if held.album is not None:
             held.album.close()
             held.album = None
@@ -154,11 +155,11 @@ def _tie_reading(sources: Sources, finding: gr.State, job: gr.State,
         held.album = made
         yield made.report(), gr.update(visible=False)
 
-    @guarded(lambda error, _: (notice(str(error)), gr.update(visible=False), gr.skip()))
+    @guarded(lambda error, given: (notice(str(error)), gr.update(visible=given[-1].running),
+                                   gr.skip()))
     def read_folder(request: gr.Request, typed: str, running: Job[Progress]
                     ) -> Iterator[tuple[Any, ...]]:
-        if running.running:
-            raise PictureError("A folder is being read already. Cancel that first.")
+        refuse_second(running)
         place = allowed_folder(context, typed or "")
         gallery = library.gallery()
         context.sessions.on_leave(request, running.stop)
@@ -181,6 +182,12 @@ def _tie_reading(sources: Sources, finding: gr.State, job: gr.State,
     gr.on([sources.read.click, sources.folder.submit], read_folder, [sources.folder, job],
           [status, cancel, search_in], **settings)
     cancel.click(stop, job, status, **QUIET)
+
+
+def refuse_second(running: Job[Any]) -> None:
+    """Raise `PictureError` where something is being read already."""
+    if running.running:
+        raise PictureError("Other pictures are being read already. Wait for them, or cancel that.")
 
 
 def _shown(steps: Any, show: Any, outputs: int) -> Any:

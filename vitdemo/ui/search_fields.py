@@ -77,10 +77,10 @@ def _filter_fields(context: Context) -> list[Any]:
     sizes = []
     for side, name in (("width", "wide"), ("height", "high")):
         with gr.Row():
-            sizes.append(gr.Number(None, label=f"… are at least so many pixels {name}", minimum=0,
+            sizes.append(gr.Number(None, label=f"… are at least so many pixels {name}",
                                    precision=0, min_width=130, elem_id=f"search-min-{side}"))
-            sizes.append(gr.Number(None, label="… and at most", minimum=0, precision=0,
-                                   min_width=130, elem_id=f"search-max-{side}"))
+            sizes.append(gr.Number(None, label="… and at most", precision=0, min_width=130,
+                                   elem_id=f"search-max-{side}"))
     with gr.Row():
         orientation = gr.Dropdown([ANY, *ORIENTATIONS], value=ANY, label="… have this form",
                                   filterable=False, min_width=130, elem_id="search-orientation")

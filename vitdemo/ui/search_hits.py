@@ -138,8 +138,9 @@ def pager_text(finding: Finding) -> str:
     return f'<span class="vt-page">Page {finding.page}{end}</span>'
 
 
-def groups_html(found: Groups, thumbnails: Thumbnails) -> str:
-    """Groups of almost the same pictures, the one to keep first."""
+def groups_html(found: Groups, thumbnails: Thumbnails, paths: bool = True) -> str:
+    """Groups of almost the same pictures, the one to keep first. Without ``paths`` only the names
+    of the files are told."""
     copies = sum(len(group.pictures) - 1 for group in found.groups)
     said = [f"{number(len(found.groups), 'group')} of almost the same pictures among "
             f"{found.compared:,}; {copies:,} could go." if found.groups else
@@ -159,9 +160,10 @@ def groups_html(found: Groups, thumbnails: Thumbnails) -> str:
             name = html.escape(os.path.basename(twin.path))
             mark = f"<strong>Keep.</strong> {html.escape(group.reason)}" if place == 0 else (
                 f"{twin.cosine:.3f} alike, {twin.distance} of 64 bits differ")
+            title = html.escape(twin.path) if paths else name
             items.append(
                 f'<li class="vt-twin">{_image(image, name)}<span class="vt-name" '
-                f'title="{html.escape(twin.path)}">{name}</span><span class="vt-small">'
+                f'title="{title}">{name}</span><span class="vt-small">'
                 f"{twin.width} x {twin.height}, {twin.bytes / 1e6:.1f} MB"
                 f'{f", {twin.day}" if twin.day else ""}<br>{mark}</span></li>')
         parts.append(f'<ul class="vt-hits vt-twins">{"".join(items)}</ul>')

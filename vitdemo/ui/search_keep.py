@@ -35,8 +35,7 @@ def build_hit_files(context: Context, finding: gr.State) -> None:
     """Buttons that save the hits of the last search."""
     with gr.Accordion("Save the hits", open=False, elem_id="search-save"):
         count = gr.Number(100, label=f"How many of the best, up to {LIMITS.max_hits:,}",
-                          precision=0, minimum=1, maximum=LIMITS.max_hits,
-                          elem_id="search-save-count")
+                          precision=0, elem_id="search-save-count")
         with gr.Row():
             buttons = {kind: gr.Button(label, size="sm", elem_id=f"search-save-{kind}")
                        for kind, label in KINDS.items()}
@@ -120,8 +119,8 @@ def build_duplicates(context: Context, sources: Sources, finding: gr.State, fiel
                        gr.skip(), None)
         except StopIteration as end:
             result: Groups = end.value
-            yield (groups_html(result, thumbnails), gr.update(visible=False),
-                   gr.update(visible=bool(result.groups)), result)
+            yield (groups_html(result, thumbnails, not context.settings.shared),
+                   gr.update(visible=False), gr.update(visible=bool(result.groups)), result)
         except Cancelled:
             yield "Cancelled.", gr.update(visible=False), gr.skip(), None
 
