@@ -216,13 +216,13 @@ def verdict_html(found: WhyNot, best: Hit, name: str) -> str:
         compared = (f"Its score is {found.other.score:.3f}, {abs(gap):.3f} "
                     f"{'less' if gap > 0 else 'more'} than the hit’s.")
     rows = "".join(
-        f"<tr><th scope=\"row\">{html.escape(_name(ours.text, ours.weight))}</th>"
+        f"<tr><th scope=\"row\" class=\"vt-first\">{html.escape(_name(ours.text, ours.weight))}</th>"
         f"<td>{_signed(ours.loss)}</td><td>{_signed(theirs.loss)}</td></tr>"
         for ours, theirs in zip(found.hit.parts, found.other.parts, strict=True))
     return (f'<section class="vt-parts" role="status"><p>{where} {compared}</p>'
-            f'<table class="vt-table"><thead><tr><th scope="col">Part in the score</th>'
+            f'<table class="vt-table"><thead><tr><th scope="col" class="vt-first">Part in the score</th>'
             f'<th scope="col">{html.escape(os.path.basename(best.path))}</th>'
-            f'<th scope="col">{name}</th></tr></thead><tbody>{rows}<tr><th scope="row">Score</th>'
+            f'<th scope="col">{name}</th></tr></thead><tbody>{rows}<tr><th scope="row" class="vt-first">Score</th>'
             f"<td>{found.hit.score:.3f}</td><td>{found.other.score:.3f}</td></tr></tbody></table>"
             f"</section>")
 
