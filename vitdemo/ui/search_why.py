@@ -215,16 +215,15 @@ def verdict_html(found: WhyNot, best: Hit, name: str) -> str:
     else:
         compared = (f"Its score is {found.other.score:.3f}, {abs(gap):.3f} "
                     f"{'less' if gap > 0 else 'more'} than the hit’s.")
-    rows = "".join(
-        f"<tr><th scope=\"row\" class=\"vt-first\">{html.escape(_name(ours.text, ours.weight))}</th>"
-        f"<td>{_signed(ours.loss)}</td><td>{_signed(theirs.loss)}</td></tr>"
-        for ours, theirs in zip(found.hit.parts, found.other.parts, strict=True))
+    rows = [(_name(ours.text, ours.weight), _signed(ours.loss), _signed(theirs.loss))
+            for ours, theirs in zip(found.hit.parts, found.other.parts, strict=True)]
+    rows.append(("Score", f"{found.hit.score:.3f}", f"{found.other.score:.3f}"))
+    body = "".join(f'<tr><th scope="row" class="vt-first">{html.escape(what)}</th><td>{ours}</td>'
+                   f"<td>{theirs}</td></tr>" for what, ours, theirs in rows)
     return (f'<section class="vt-parts" role="status"><p>{where} {compared}</p>'
-            f'<table class="vt-table"><thead><tr><th scope="col" class="vt-first">Part in the score</th>'
-            f'<th scope="col">{html.escape(os.path.basename(best.path))}</th>'
-            f'<th scope="col">{name}</th></tr></thead><tbody>{rows}<tr><th scope="row" class="vt-first">Score</th>'
-            f"<td>{found.hit.score:.3f}</td><td>{found.other.score:.3f}</td></tr></tbody></table>"
-            f"</section>")
+            '<table class="vt-table"><thead><tr><th scope="col" class="vt-first">Part in the score'
+            f'</th><th scope="col">{html.escape(os.path.basename(best.path))}</th>'
+            f'<th scope="col">{name}</th></tr></thead><tbody>{body}</tbody></table></section>')
 
 
 def _signed(loss: float) -> str:
