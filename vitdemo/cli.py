@@ -218,8 +218,8 @@ def _duplicates(commands: Commands) -> None:
                     "Lists groups with the one to keep first. Nothing is deleted.")
     made.add_argument("--keep", default="largest", metavar="WHICH",
                       help="largest, sharpest, oldest or newest (default: largest)")
-    made.add_argument("--cosine", type=float, default=0.93, metavar="FLOAT",
-                      help="how near the vectors must be, up to 1 (default: 0.93)")
+    made.add_argument("--cosine", type=float, default=0.6, metavar="FLOAT",
+                      help="how near the vectors must be, up to 1 (default: 0.6)")
     made.add_argument("--distance", type=int, default=10, metavar="BITS",
                       help="how many of the 64 bits of their perceptual hashes may differ "
                            "(default: 10)")

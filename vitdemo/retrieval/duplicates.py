@@ -17,11 +17,12 @@ from vitdemo.errors import ConfigError, PictureError
 from vitdemo.preprocess import open_small
 from vitdemo.retrieval.base import Condition, Found, Index, pages
 
-COSINE = 0.93  # at least, of the vectors of two pictures that are almost the same
+COSINE = 0.6  # at least, of the vectors: a copy of half the size may be as far apart
 DISTANCE = 10  # at most, of the 64 bits of their perceptual hashes (pHash, DCT)
 MOST = 100_000  # pictures compared at once
 SIDE = 256  # pixels of the copy that hash and sharpness are taken from
-_ROWS = 2048  # vectors compared with all others in one step
+NEIGHBOURS = 10  # of each picture, whose hashes are compared with its own
+_ROWS = 512  # vectors compared with all others in one step
 BY = {"largest": "the largest", "sharpest": "the sharpest", "oldest": "the oldest",
       "newest": "the newest"}
 
@@ -110,14 +111,20 @@ def find_duplicates(index: Index, where: Sequence[Condition] = (), keep: str = "
 
 
 def _close(vectors: np.ndarray, cosine: float, progress: Tell | None) -> Iterator[tuple[int, int]]:
-    """Places of pairs whose vectors are near enough, each once."""
+    """Places of pairs whose vectors are near enough: of each its `NEIGHBOURS` nearest at most."""
+    count = min(NEIGHBOURS, len(vectors) - 1)
+    if count < 1:
+        return
     for first in range(0, len(vectors), _ROWS):
         if progress is not None:
             progress(first, len(vectors))
-        block = vectors[first:first + _ROWS] @ vectors[first:].T  # (rows, N - first)
-        for row, column in zip(*np.nonzero(block >= cosine), strict=True):
-            if column > row:
-                yield first + int(row), first + int(column)
+        block = vectors[first:first + _ROWS] @ vectors.T  # (rows, N)
+        own = np.arange(len(block))
+        block[own, first + own] = -np.inf
+        nearest = np.argpartition(-block, count - 1, axis=1)[:, :count]  # (rows, count)
+        near = np.take_along_axis(block, nearest, axis=1) >= cosine
+        for row, column in zip(*np.nonzero(near), strict=True):
+            yield first + int(row), int(nearest[row, column])
 
 
 def _looks(found: Sequence[Found], places: Sequence[int],
