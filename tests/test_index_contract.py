@@ -12,7 +12,7 @@ import pytest
 from milvus_server import milvus_collection, milvus_server  # noqa: F401
 
 from vitdemo.errors import StoreError
-from vitdemo.retrieval.base import Condition, Entry, Index, Stamp, open_index
+from vitdemo.retrieval.base import Condition, Entry, Index, Stamp, open_index, pages
 from vitdemo.retrieval.lance import LanceIndex, quote
 
 STAMP = Stamp("model", "revision-1", 8)
@@ -240,6 +240,32 @@ def test_a_second_opener_sees_what_the_first_adds(address: str) -> None:
     assert [one.id for one in first.search(axis(0), 9)] == ["b"]
 
 
+def test_without_a_vector_all_are_listed_by_their_ids(index: Index) -> None:
+    names = ["b", "a", "猫", "", "it's", "Z"]
+    index.add([entry(name, axis(n), folder="/x" if n < 3 else "/y")
+               for n, name in enumerate(names)])
+    assert [one.id for one in index.search(None, 99)] == sorted(names)
+    assert [one.id for one in index.search(None, 2)] == sorted(names)[:2]
+    where = [Condition("folder", "=", "/x")]
+    assert [one.id for one in index.search(None, 9, where)] == ["a", "b", "猫"]
+    for size in (1, 2, 6, 7):
+        found = list(pages(index, size=size))
+        assert [one.id for page in found for one in page] == sorted(names)
+        assert max(map(len, found)) <= size
+    assert [one.id for page in pages(index, where, 2) for one in page] == ["a", "b", "猫"]
+    assert all(one.vector is None and one.score == 0 for one in index.search(None, 9))
+
+
+def test_vectors_come_back_where_they_are_asked_for(index: Index) -> None:
+    index.add([entry(str(n), axis(n, 0.4)) for n in range(4)])
+    for found in (index.search(None, 9, vectors=True), index.search(axis(0), 9, vectors=True)):
+        assert len(found) == 4
+        for one in found:
+            assert one.vector is not None and one.vector.dtype == np.float32
+            assert one.vector == pytest.approx(axis(int(one.id), 0.4), abs=1e-6)
+    assert index.search(axis(0), 1)[0].vector is None
+
+
 def test_threads_may_add_and_search_at_once(index: Index) -> None:
     faults: list[BaseException] = []
 
@@ -296,21 +322,58 @@ for step in range(int(sys.argv[3])):
 
 def test_a_large_lance_store_uses_an_index_and_stays_good(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    vectors = random.normal(size=(1500, 8)).astype(np.float32)
+    vectors = random.normal(size=(5000, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     index = LanceIndex.open(str(tmp_path / "store"), STAMP, exact_below=1000)
-    index.add([entry(str(n), vectors[n]) for n in range(900)])
-    assert not list(index._table.list_indices())
-    index.add([entry(str(n), vectors[n]) for n in range(900, 1200)])
-    assert len(list(index._table.list_indices())) == 1
-    index.add([entry(str(n), vectors[n]) for n in range(1200, 1500)])  # after the index was made
-    hits = 0
-    for query in range(0, 1500, 50):
-        right = set(np.argsort(-(vectors @ vectors[query]))[:10])
-        found = index.search(vectors[query], 10)
-        assert found[0].id == str(query) and found[0].score == pytest.approx(1, abs=1e-4)
-        hits += len(right & {int(one.id) for one in found})
-    assert hits / 300 > 0.95
+
+    def add(first: int, last: int) -> None:
+        index.add([entry(str(n), vectors[n], folder="/even" if n % 2 == 0 else "/odd",
+                         bytes=n) for n in range(first, last)])
+
+    def made() -> list[str]:
+        return [one.name for one in index._table.list_indices()]
+
+    def recall(right: np.ndarray, *where: Condition) -> float:
+        hits = 0
+        for query in random.choice(right, 40, replace=False):
+            best = right[np.argsort(-(vectors[right] @ vectors[query]))[:10]]
+            found = index.search(vectors[query], 10, where)
+            assert len(found) == 10
+            assert found[0].id == str(query) and found[0].score == pytest.approx(1, abs=1e-4)
+            hits += len({str(n) for n in best} & {one.id for one in found})
+        return hits / 400
+
+    add(0, 900)
+    assert made() == [] and recall(np.arange(900)) == 1  # exact
+    add(900, 2400)
+    assert made() == ["vector_of_2400"]
+    add(2400, 3000)  # after the index was made
+    assert made() == ["vector_of_2400"] and recall(np.arange(3000)) > 0.95
+    evens = np.arange(0, 3000, 2)
+    assert recall(evens, Condition("folder", "=", "/even")) > 0.95  # many fit: by the index
+    assert recall(np.arange(50), Condition("bytes", "<", 50)) == 1  # few fit: exact
+    assert index.delete([str(n) for n in range(0, 3000, 3)]) == 1000
+    left = np.array([n for n in range(3000) if n % 3])
+    assert recall(left) > 0.95
+    assert {int(one.id) % 3 for one in index.search(vectors[0], 500)} == {1, 2}
+    assert len(index.search(vectors[0], 5000)) == 2000  # all of them
+    add(0, 5000)  # replaces, and brings back
+    assert index.count() == 5000 and recall(np.arange(5000)) > 0.95
+
+
+def test_an_index_is_made_anew_when_a_store_has_outgrown_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitdemo.retrieval.lance.TIDY_EVERY", 3)
+    random = np.random.default_rng(0)
+    index = LanceIndex.open(str(tmp_path / "store"), STAMP, exact_below=300)
+    names = []
+    for step in range(6):
+        vectors = random.normal(size=(300, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        index.add([entry(f"{step}-{n}", vectors[n]) for n in range(300)])
+        names.append([one.name for one in index._table.list_indices()])
+        assert index.search(vectors[7], 1)[0].id == f"{step}-7"
+    assert names == [["vector_of_300"]] * 3 + [["vector_of_1200"]] * 3
 
 
 def test_lance_refuses_what_is_no_store(tmp_path: Path) -> None:

@@ -2,11 +2,16 @@
 
 Every change is a new version of the table that becomes visible in one step, so a process that is
 killed leaves the last whole version, and several processes may read and write at once. Search
-compares with every vector (exact) below `EXACT_BELOW` rows and uses an index above.
+compares with every vector (exact) below `EXACT_BELOW` rows and uses an index above, except where a
+filter leaves fewer than that: those are compared one by one. The index (IVF: the vectors in about
+as many groups as each has members, 8 bits a number) reads the eighth of the groups nearest to the
+query and compares the best of them again in full.
 """
 
 import functools
 import json
+import math
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -37,8 +42,13 @@ from vitdemo.retrieval.base import (
 TABLE = "pictures"
 EXACT_BELOW = 100_000  # rows
 TIDY_EVERY = 32  # changes after which small files are joined
+REBUILD_AT = 4  # times the rows that the index was made with: its groups have become too large
+LOOK_EVERY = 10.0  # seconds
+GROUPS_READ = 8  # one of so many
+AGAIN = 3  # times the limit: hits of the index that are compared in full
 DELETE_BATCH = 1000  # ids in one statement
 _KEY = b"vitdemo"
+_INDEX = "vector_of_"
 # Marks the id as the table's key: without it, two processes that add one id at the same moment
 # would both insert it.
 _PRIMARY = {b"lance-schema:unenforced-primary-key:position": b"1"}
@@ -56,6 +66,7 @@ class LanceIndex(Index):
         self._table = table
         self._exact_below = exact_below
         self._changes = 0
+        self._shape = (-math.inf, 0)  # when the store was asked, groups of its index
 
     @classmethod
     def open(cls, uri: str, stamp: Stamp, exact_below: int = EXACT_BELOW) -> "LanceIndex":
@@ -128,12 +139,27 @@ class LanceIndex(Index):
         query = query.select([*columns, "_distance"]).limit(limit)
         if sql:
             query = query.where(sql, prefilter=True)
-        if table.count_rows() < self._exact_below:
-            query = query.bypass_vector_index()
+        groups = self._groups(table)
+        if groups and sql and table.count_rows(sql) < max(self._exact_below, 20 * limit):
+            groups = 0
+        if groups:  # further groups are read where the nearest have too few that fit the filter
+            query = query.minimum_nprobes(max(8, groups // GROUPS_READ)).maximum_nprobes(0)
+            query = query.refine_factor(AGAIN)
         else:
-            query = query.nprobes(40).refine_factor(10)  # of the index's lists; exact re-ranking
+            query = query.bypass_vector_index()
         found = [_found(row) for row in query.to_list()]
         return sorted(found, key=lambda one: (-one.score, one.path))
+
+    def _groups(self, table: Any) -> int:
+        """How many groups the index has; 0 where every vector is to be compared. Asked again after
+        own changes and every `LOOK_EVERY` seconds, as asking takes longer than a small search."""
+        asked, groups = self._shape
+        if time.monotonic() - asked > LOOK_EVERY:
+            large = table.count_rows() >= self._exact_below
+            made = [_rows_of(one.name) for one in table.list_indices()] if large else []
+            groups = _groups_for(max(made)) if made else 0
+            self._shape = (time.monotonic(), groups)
+        return groups
 
     def count(self) -> int:
         return int(_guard(self.uri, lambda: self._open_table().count_rows()))
@@ -147,15 +173,38 @@ class LanceIndex(Index):
         return self._table
 
     def _changed(self) -> None:
-        """Now and then: join small files, and make or extend the index of a large store."""
+        """Now and then: join small files, and make, renew or extend the index of a large store."""
         self._changes += 1
+        self._shape = (-math.inf, 0)
         table = self._open_table()
-        large = table.count_rows() >= self._exact_below
-        if large and not list(table.list_indices()):
-            _guard(self.uri, lambda: table.create_index(
-                "vector", config=IvfSq(distance_type="cosine")))
-        elif self._changes % TIDY_EVERY == 0:
+        rows = table.count_rows()
+        if rows >= self._exact_below:
+            old = [one.name for one in _guard(self.uri, table.list_indices)]
+            if rows >= REBUILD_AT * max(map(_rows_of, old), default=0):
+                _guard(self.uri, lambda: self._make_index(rows, old))
+        if self._changes % TIDY_EVERY == 0:
             _guard(self.uri, lambda: table.optimize(cleanup_older_than=timedelta(hours=1)))
+
+    def _make_index(self, rows: int, old: list[str]) -> None:
+        """Its name says how many rows it was made with. Few rounds over few rows find groups that
+        are as good for searching as many, in a tenth of the time."""
+        table = self._open_table()
+        table.create_index("vector", name=f"{_INDEX}{rows}", config=IvfSq(
+            distance_type="cosine", num_partitions=_groups_for(rows), max_iterations=12,
+            sample_rate=64))
+        for name in old:
+            table.drop_index(name)
+        self._shape = (-math.inf, 0)
+
+
+def _groups_for(rows: int) -> int:
+    return max(1, round(rows ** 0.5))
+
+
+def _rows_of(index: str) -> int:
+    """How many rows an index was made with; 1 for one of an older version, to be made anew."""
+    number = index.removeprefix(_INDEX)
+    return int(number) if number.isdigit() else 1
 
 
 def quote(text: str) -> str:

@@ -1,0 +1,132 @@
+"""The indexing part of `benchmarks.retrieval`.
+
+The pictures are copies of photographs, each made another file by some bytes behind its end, so that
+none is taken for a copy of another; they are read and decoded as any.
+
+- *encoder alone*: the model's vectors of as many pictures from tensors that are ready in memory.
+- *indexing*: `index_folders` of a folder, from files to the store; as a share of the former.
+- *second run*: the same over the unchanged folder.
+- *peak memory* of the process that runs the model, and of those that read, at each number of
+  pictures, each in a process of its own.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import table
+from vitdemo.preprocess import Picture
+
+ALONE = 128  # pictures that the encoder alone is timed with
+
+
+class StandIn:
+    """Vectors from the colours of 12 x 12 cells: next to no work, so that the rest shows."""
+
+    picture_side = 320
+
+    def embed_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
+        """Unit vectors, float32 (P, 384)."""
+        rows = np.zeros((len(pictures), 384), np.float32)
+        for row, picture in zip(rows, pictures, strict=True):
+            cells = np.asarray(picture.image.resize((11, 11)), np.float32).reshape(-1)
+            row[:len(cells)] = cells - cells.mean() + 0.01
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """There are none."""
+        raise NotImplementedError
+
+
+def copies(count: int, photos: Path, folder: Path) -> None:
+    """``count`` files that differ, in folders of 1,000."""
+    bases = [path.read_bytes() for path in sorted(photos.glob("*.jpg"))]
+    for number in range(count):
+        file = folder / f"{number // 1000:03}" / f"{number:06}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bases[number % len(bases)] + number.to_bytes(4, "big"))
+
+
+def encoder_alone(engine: Any, folder: Path) -> float:
+    """Pictures a second from tensors that are ready, in the batches that indexing uses."""
+    import torch
+
+    from vitdemo.preprocess import normalisation, open_picture, to_pixels
+
+    backend, config = engine._backend, engine._backend.model.config
+    files = sorted(folder.rglob("*.jpg"))[:ALONE]
+    images = [open_picture(file).image for file in files]
+    batches = [to_pixels(images[n:n + 4], config.picture_size, *normalisation(config.backbone))
+               .to(memory_format=torch.channels_last) for n in range(0, len(images), 4)]
+    start = 0.0
+    with torch.inference_mode():
+        for turn in range(-1, len(batches)):
+            if turn == 0:
+                start = time.perf_counter()  # the first batch warms up
+            backend.model.picture_head(backend.model.vision.features(batches[max(0, turn)]))
+    return len(images) / (time.perf_counter() - start)
+
+
+def one_size(folder: Path, store: Path, model: str) -> dict[str, float]:
+    """Index a folder twice; run in a process of its own."""
+    import psutil
+
+    from vitdemo.config import EngineConfig
+    from vitdemo.engine import Engine
+    from vitdemo.retrieval.base import Stamp, open_index
+    from vitdemo.retrieval.gallery import Gallery
+    from vitdemo.retrieval.indexer import Progress, index_folders
+
+    process, peaks = psutil.Process(), {"main": 0, "all": 0}
+
+    def look(now: Progress) -> None:
+        if now.done % 50 == 0:
+            own = process.memory_info().rss
+            others = sum(child.memory_info().rss for child in process.children())
+            peaks["main"] = max(peaks["main"], own)
+            peaks["all"] = max(peaks["all"], own + others)
+
+    if model:
+        engine = Engine.load(EngineConfig(model=model, device="cpu"))
+        gallery = engine.gallery(str(store))
+    else:
+        gallery = Gallery(open_index(str(store), Stamp("stand-in", "1", 384)), StandIn())
+    first = index_folders(gallery, [folder], progress=look)
+    again = index_folders(gallery, [folder])
+    found = {"pictures": first.added, "seconds": first.seconds, "again": again.seconds,
+             "unchanged": again.unchanged, "speed": first.added / first.seconds,
+             "main_mb": peaks["main"] / 2**20, "all_mb": peaks["all"] / 2**20}
+    if model:
+        found["alone"] = encoder_alone(engine, folder)
+    return found
+
+
+def measure_indexing(sizes: Sequence[int], photos: Path, model: str,
+                     place: Path) -> dict[str, Any]:
+    """Each number of pictures in a process of its own."""
+    rows = []
+    for size in sizes:
+        folder = place / f"pictures{size}"
+        copies(size, photos.resolve(), folder)
+        done = subprocess.run([sys.executable, "-m", "benchmarks.indexing", str(folder),
+                               str(place / f"store{size}"), model], check=True,
+                              stdout=subprocess.PIPE, text=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    print("\nIndexing" + ("" if model else ", a stand-in in place of the model"))
+    print(table(("pictures", "pictures/s", "of the encoder alone", "second run s", "times faster",
+                 "peak MB", "with readers"),
+                [(f"{row['pictures']:,}", f"{row['speed']:.1f}",
+                  f"{row['speed'] / row['alone']:.0%}" if "alone" in row else "-",
+                  f"{row['again']:.2f}", f"{row['seconds'] / row['again']:.0f}",
+                  f"{row['main_mb']:.0f}", f"{row['all_mb']:.0f}") for row in rows]))
+    return {"model": model, "sizes": rows}
+
+
+if __name__ == "__main__":
+    print(json.dumps(one_size(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])))

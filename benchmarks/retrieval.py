@@ -1,0 +1,230 @@
+"""Searching and indexing: ours against NumPy, FAISS and what small tools do.
+
+    python -m benchmarks.retrieval [--sizes 10000 100000 1000000] [--queries 100]
+        [--pictures 2000 20000] [--photos DIR] [--stand-in] [--milvus host:port] [--json FILE]
+
+**Queries.** Vectors of the model's width, clustered as those of photographs are (made on the spot),
+queries from the same clusters. For each query all ways take turns, in turned order, and must give
+the best 12 with their paths:
+
+- *NumPy exact*: one matrix times the query, in memory. The limit is how fast memory is read.
+- *FAISS flat*: the same by FAISS, where it is installed (`pip install faiss-cpu`).
+- *SQLite and NumPy*: rclip's way: the vectors lie in an SQLite table and are read, put together and
+  compared for each search; at most 100,000.
+- *ours*: `LanceIndex.search`, the rows read from disk included; also with a filter that a tenth of
+  the pictures fits.
+
+clip-retrieval's way is an index of FAISS over all vectors: *FAISS HNSW* with its usual settings.
+
+Wall time, and beside it the processor time of all threads, which tells more on a busy machine.
+
+**Indexing** (`benchmarks/indexing.py`): see there. ``--sizes`` or ``--pictures`` with nothing
+behind leaves that part out.
+"""
+
+import argparse
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.indexing import measure_indexing
+from benchmarks.timing import keep, machine, table
+from vitdemo.retrieval.base import Condition, Entry, Index, Stamp, open_index
+from vitdemo.retrieval.metadata import entry_id
+
+DIMENSION = 384  # of the demo model's vectors
+BEST = 12
+PIECE = 20_000  # vectors made, and entries written, at once
+SQLITE_MOST = 100_000  # rclip's way reads everything for each query
+HNSW_MOST = 100_000  # building it beyond takes an hour on two cores
+FOLDERS = 10
+
+Way = Callable[[np.ndarray], list[str]]
+
+
+def clustered(count: int, dimension: int = DIMENSION, seed: int = 0,
+              clusters: int = 600) -> np.ndarray:
+    """Unit vectors (count, dimension) round common middles: neighbours have a cosine of 0.55 to
+    0.65, as those of photographs of one kind. The middles are the same for every seed."""
+    middles = np.random.default_rng(1).standard_normal((clusters, dimension), np.float32)
+    middles /= np.linalg.norm(middles, axis=1, keepdims=True)
+    random = np.random.default_rng(seed + 2)
+    made = np.empty((count, dimension), np.float32)
+    for first in range(0, count, PIECE):
+        size = min(PIECE, count - first)
+        noise = random.standard_normal((size, dimension), np.float32)
+        rows = middles[random.integers(0, clusters, size)] + noise * (0.9 / dimension ** 0.5)
+        made[first:first + size] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return made
+
+
+def path_of(number: int) -> str:
+    return f"/pictures/{number % FOLDERS}/{number:07}.jpg"
+
+
+def fill(index: Index, vectors: np.ndarray) -> float:
+    """Add every vector; gives the seconds that it took, an index's making included."""
+    start = time.perf_counter()
+    for first in range(0, len(vectors), PIECE):
+        index.add([Entry(entry_id(path_of(number)), path_of(number), vectors[number], 640, 480,
+                         {"folder": f"/pictures/{number % FOLDERS}", "bytes": number})
+                   for number in range(first, min(first + PIECE, len(vectors)))])
+    return time.perf_counter() - start
+
+
+def numpy_way(vectors: np.ndarray) -> Way:
+    def search(query: np.ndarray) -> list[str]:
+        scores = vectors @ query
+        best = np.argpartition(-scores, BEST)[:BEST]
+        return [path_of(int(number)) for number in best[np.argsort(-scores[best])]]
+
+    return search
+
+
+def faiss_ways(vectors: np.ndarray) -> dict[str, Way]:
+    """None where FAISS is not installed."""
+    try:
+        import faiss
+    except ImportError:
+        print("FAISS is not installed, so it is left out (pip install faiss-cpu)", file=sys.stderr)
+        return {}
+    made: dict[str, Any] = {"FAISS flat": faiss.IndexFlatIP(vectors.shape[1])}
+    if len(vectors) <= HNSW_MOST:
+        made["FAISS HNSW"] = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+        made["FAISS HNSW"].hnsw.efSearch = 128
+    for index in made.values():
+        index.add(vectors)
+
+    def way(index: Any) -> Way:
+        return lambda query: [path_of(int(one)) for one in index.search(query[None], BEST)[1][0]]
+
+    return {name: way(index) for name, index in made.items()}
+
+
+def sqlite_way(vectors: np.ndarray, file: Path) -> Way:
+    database = sqlite3.connect(file)
+    database.execute("CREATE TABLE images (filepath TEXT PRIMARY KEY, vector BLOB)")
+    database.executemany("INSERT INTO images VALUES (?, ?)",
+                         ((path_of(n), one.tobytes()) for n, one in enumerate(vectors)))
+    database.commit()
+
+    def search(query: np.ndarray) -> list[str]:
+        rows = database.execute("SELECT filepath, vector FROM images").fetchall()
+        features = np.stack([np.frombuffer(row[1], np.float32) for row in rows])
+        scores = features @ query
+        return [rows[number][0] for number in np.argsort(-scores)[:BEST]]
+
+    return search
+
+
+def index_ways(name: str, index: Index) -> dict[str, Way]:
+    tenth = [Condition("folder", "=", "/pictures/3")]
+    return {name: lambda query: [one.path for one in index.search(query, BEST)],
+            f"{name}, a tenth filtered": lambda query: [one.path for one in
+                                                        index.search(query, BEST, tenth)]}
+
+
+def right_answers(vectors: np.ndarray, queries: np.ndarray, way: str) -> list[set[str]]:
+    """The paths of the true best of each query, for a filtered way those of its tenth."""
+    filtered = "filtered" in way
+    chosen = np.arange(3, len(vectors), FOLDERS) if filtered else np.arange(len(vectors))
+    some = vectors[3::FOLDERS] if filtered else vectors
+    found = []
+    for query in queries:
+        scores = some @ query
+        found.append({path_of(int(chosen[n])) for n in np.argpartition(-scores, BEST)[:BEST]})
+    return found
+
+
+def take_turns(ways: dict[str, Way], vectors: np.ndarray,
+               queries: np.ndarray) -> dict[str, dict[str, float]]:
+    """p50 and p95 in milliseconds, ratio of p50 to NumPy's, recall, and the same of processor
+    time."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    worked: dict[str, list[float]] = {name: [] for name in ways}
+    hits = dict.fromkeys(ways, 0)
+    right = {name: right_answers(vectors, queries, name) for name in ways}
+    for way in ways.values():
+        way(queries[0])
+    for number, query in enumerate(queries):
+        for name in ways if number % 2 == 0 else reversed(list(ways)):
+            start, used = time.perf_counter(), time.process_time()
+            found = ways[name](query)
+            seconds[name].append(time.perf_counter() - start)
+            worked[name].append(time.process_time() - used)
+            hits[name] += len(right[name][number] & set(found))
+    return {name: {"p50": float(np.percentile(times, 50)) * 1e3,
+                   "p95": float(np.percentile(times, 95)) * 1e3,
+                   "ratio": float(np.median(times) / np.median(seconds["NumPy exact"])),
+                   "work": float(np.median(worked[name])) * 1e3,
+                   "work_ratio": float(np.median(worked[name])
+                                       / np.median(worked["NumPy exact"])),
+                   "recall": hits[name] / len(queries) / BEST}
+            for name, times in seconds.items()}
+
+
+def measure_queries(size: int, count: int, milvus: str, place: Path) -> dict[str, Any]:
+    """All ways at one size; the store is made below ``place``."""
+    vectors, queries = clustered(size), clustered(count, seed=1000)
+    stamp = Stamp("benchmark", "1", DIMENSION)
+    ways: dict[str, Way] = {"NumPy exact": numpy_way(vectors), **faiss_ways(vectors)}
+    if size <= SQLITE_MOST:
+        ways["SQLite and NumPy"] = sqlite_way(vectors, place / f"{size}.sqlite")
+    stores = {"ours": str(place / str(size))}
+    if milvus:
+        stores["ours, Milvus"] = f"milvus://{milvus}/benchmark_{size}?consistency=eventually"
+    filled = {}
+    for name, address in stores.items():
+        index = open_index(address, stamp)
+        if index.count() != size:
+            filled[name] = fill(index, vectors)
+        ways |= index_ways(name, index)
+    return {"vectors": size, "filled": filled, "ways": take_turns(ways, vectors, queries)}
+
+
+def show_queries(result: dict[str, Any]) -> None:
+    rows = [(name, f"{one['p50']:.1f}", f"{one['p95']:.1f}", f"{one['ratio']:.2f}",
+             f"{one['work']:.1f}", f"{one['work_ratio']:.2f}", f"{one['recall']:.3f}")
+            for name, one in result["ways"].items()]
+    print(f"\n{result['vectors']:,} vectors of {DIMENSION} numbers")
+    print(table(("way", "p50 ms", "p95 ms", "p50 / NumPy", "work ms",
+                 "work / NumPy", f"recall@{BEST}"), rows))
+    for name, seconds in result["filled"].items():
+        print(f"{name}: filled in {seconds:.1f} s")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run what was asked for and print it."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--pictures", type=int, nargs="*", default=[2_000, 20_000])
+    parser.add_argument("--photos", type=Path, default=Path("examples"))
+    parser.add_argument("--model", default="checkpoints/vitdemo-small")
+    parser.add_argument("--stand-in", action="store_true",
+                        help="no model: a picture's vector is made of its colours")
+    parser.add_argument("--milvus", default="", metavar="HOST:PORT")
+    parser.add_argument("--json", default="", metavar="FILE")
+    options = parser.parse_args(argv)
+    result: dict[str, Any] = {"machine": machine(), "queries": [], "indexing": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in options.sizes:
+            found = measure_queries(size, options.queries, options.milvus, Path(folder))
+            result["queries"].append(found)
+            show_queries(found)
+        if options.pictures:
+            result["indexing"] = measure_indexing(
+                options.pictures, options.photos, options.model if not options.stand_in else "",
+                Path(folder))
+    keep(result, options.json)
+
+
+if __name__ == "__main__":
+    main()
