@@ -21,7 +21,7 @@ from vitdemo.records import Hit
 from vitdemo.retrieval.query import Query
 
 BEST = 50
-MATCH_WEIGHT = 0.03  # of a match logit beside a cosine: see docs/benchmarks.md
+MATCH_WEIGHT = 0.03  # of a match logit beside a cosine: see docs/decisions.md
 SIDE = 640  # pixels of the copy that the match head sees: more than any model's square
 PART = 4  # pictures looked at between two calls of progress
 KEPT = 200_000  # logits

@@ -60,8 +60,8 @@ def query_fields(context: Context) -> Fields:
                                     elem_id="search-size"))
         settings.append(gr.Checkbox(
             context.can("match"), label="Look at the best 50 again and put them in a new order",
-            info="Slower, and usually better: the model reads your words and the picture "
-                 "together. Off shows the order without.", visible=context.can("match"),
+            info="The model reads your words and the picture together, which takes some "
+                 "seconds. Off shows the order without.", visible=context.can("match"),
             elem_id="search-second"))
     return Fields(words, run, picture, weight, tuple(settings))
 
