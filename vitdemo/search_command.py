@@ -117,7 +117,7 @@ def duplicates(options: argparse.Namespace, load: Callable[[], Engine],
     if options.json:
         print_json(asdict(found))
         return 0
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for place, group in enumerate(found.groups, 1):
         for n, one in enumerate(group.pictures):
             rows.append((str(place), "keep" if n == 0 else "", f"{one.width}x{one.height}",

@@ -96,7 +96,7 @@ def filters_of(values: Sequence[Any]) -> Filters:
         StoreError: one of them makes no sense.
     """
     given = dict(zip(SEARCH, values, strict=False))
-    texts = {name: str(given[name] or "").strip() for name in TEXTS}
-    pixels = {name: int(given[name] or 0) for name in PIXELS}
+    wanted: dict[str, Any] = {name: str(given[name] or "").strip() for name in TEXTS}
+    wanted |= {name: int(given[name] or 0) for name in PIXELS}
     form = given["orientation"]
-    return Filters(**texts, **pixels, orientation="" if form in (ANY, None) else str(form))
+    return Filters(**wanted, orientation="" if form in (ANY, None) else str(form))
