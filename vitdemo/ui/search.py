@@ -142,7 +142,8 @@ class _Search:
             fields.second.input(kept(self._switch), [fields.second, finding], screen, **quiet)]
         reranker = Reranker(self.context.engine)
         for event in (words, given, like, *turned):
-            event.then(kept(self._second_look(reranker)), finding, screen, **quiet)
+            event.then(kept(self._second_look(reranker)), finding, screen,
+                       trigger_mode="multiple", **quiet)  # that of an older search is dropped
 
     def _search(self, request: gr.Request, path: str | None, text: str, weight: float,
                 chosen: str, finding: Finding, desk: Desk, *settings: Any
