@@ -1,7 +1,8 @@
 """Searching and indexing: ours against NumPy, FAISS and what small tools do.
 
     python -m benchmarks.retrieval [--sizes 10000 100000 1000000] [--queries 100]
-        [--pictures 2000 20000] [--photos DIR] [--stand-in] [--milvus host:port] [--json FILE]
+        [--hnsw-most 100000] [--milvus host:port] [--pictures 2000 20000] [--photos DIR]
+        [--stand-in] [--json FILE]
 
 **Queries.** Vectors of the model's width, clustered as those of photographs are (made on the spot),
 queries from the same clusters. For each query all ways take turns, in turned order, and must give
@@ -42,7 +43,6 @@ DIMENSION = 384  # of the demo model's vectors
 BEST = 12
 PIECE = 20_000  # vectors made, and entries written, at once
 SQLITE_MOST = 100_000  # rclip's way reads everything for each query
-HNSW_MOST = 100_000  # building it beyond takes an hour on two cores
 FOLDERS = 10
 
 Way = Callable[[np.ndarray], list[str]]
@@ -87,7 +87,7 @@ def numpy_way(vectors: np.ndarray) -> Way:
     return search
 
 
-def faiss_ways(vectors: np.ndarray) -> dict[str, Way]:
+def faiss_ways(vectors: np.ndarray, hnsw_most: int) -> dict[str, Way]:
     """None where FAISS is not installed."""
     try:
         import faiss
@@ -95,7 +95,7 @@ def faiss_ways(vectors: np.ndarray) -> dict[str, Way]:
         print("FAISS is not installed, so it is left out (pip install faiss-cpu)", file=sys.stderr)
         return {}
     made: dict[str, Any] = {"FAISS flat": faiss.IndexFlatIP(vectors.shape[1])}
-    if len(vectors) <= HNSW_MOST:
+    if len(vectors) <= hnsw_most:
         made["FAISS HNSW"] = faiss.IndexHNSWFlat(vectors.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
         made["FAISS HNSW"].hnsw.efSearch = 128
     for index in made.values():
@@ -169,16 +169,17 @@ def take_turns(ways: dict[str, Way], vectors: np.ndarray,
             for name, times in seconds.items()}
 
 
-def measure_queries(size: int, count: int, milvus: str, place: Path) -> dict[str, Any]:
+def measure_queries(size: int, options: argparse.Namespace, place: Path) -> dict[str, Any]:
     """All ways at one size; the store is made below ``place``."""
-    vectors, queries = clustered(size), clustered(count, seed=1000)
+    vectors, queries = clustered(size), clustered(options.queries, seed=1000)
     stamp = Stamp("benchmark", "1", DIMENSION)
-    ways: dict[str, Way] = {"NumPy exact": numpy_way(vectors), **faiss_ways(vectors)}
+    ways: dict[str, Way] = {"NumPy exact": numpy_way(vectors),
+                            **faiss_ways(vectors, options.hnsw_most)}
     if size <= SQLITE_MOST:
         ways["SQLite and NumPy"] = sqlite_way(vectors, place / f"{size}.sqlite")
     stores = {"ours": str(place / str(size))}
-    if milvus:
-        stores["ours, Milvus"] = f"milvus://{milvus}/benchmark_{size}?consistency=eventually"
+    if options.milvus:
+        stores["ours, Milvus"] = f"milvus://{options.milvus}/benchmark_{size}?consistency=eventually"
     filled = {}
     for name, address in stores.items():
         index = open_index(address, stamp)
@@ -205,6 +206,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--hnsw-most", type=int, default=100_000,
+                        help="no FAISS HNSW above so many vectors: making it takes minutes")
     parser.add_argument("--pictures", type=int, nargs="*", default=[2_000, 20_000])
     parser.add_argument("--photos", type=Path, default=Path("examples"))
     parser.add_argument("--model", default="checkpoints/vitdemo-small")
@@ -216,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     result: dict[str, Any] = {"machine": machine(), "queries": [], "indexing": {}}
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:
-            found = measure_queries(size, options.queries, options.milvus, Path(folder))
+            found = measure_queries(size, options, Path(folder))
             result["queries"].append(found)
             show_queries(found)
         if options.pictures:

@@ -303,3 +303,17 @@ def test_a_folder_of_5000_broken_files(tmp_path: Path) -> None:
     again = index_folders(gallery, [tmp_path / "photos"])
     assert again.skipped == report.skipped and again.unchanged == 1
     assert again.seconds < report.seconds / 2
+
+
+def test_heic_and_avif_are_read_where_their_library_is(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    paint(folder / "a.avif", 3, (64, 48))
+    gallery, _ = open_gallery()
+    assert update(gallery, folder).added == 1
+    pillow_heif = pytest.importorskip("pillow_heif")
+    image = Image.new("RGB", (64, 48), (200, 30, 30))
+    pillow_heif.from_pillow(image).save(folder / "b.heic")
+    report = update(gallery, folder)
+    assert report.added == 1 and not report.skipped
+    found = entries(gallery)["b.heic"]
+    assert (found.width, found.height) == (64, 48) and found.vector.argmax() == 0
