@@ -399,3 +399,12 @@ def test_reading_folders_never_takes_a_place_of_those_who_search(engine: Engine,
     groups = {fn.concurrency_id for fn in blocks.fns.values()}
     assert {"model", "index", "compare-all", "files"} <= groups
     assert LIMITS.max_hits >= 1000
+
+
+def test_a_second_search_gets_its_second_look_though_the_first_ones_is_under_way(
+        engine: Engine) -> None:
+    blocks = build_ui(engine)
+    looks = [fn for fn in blocks.fns.values()
+             if fn.trigger_after is not None and (fn.name or "").endswith("look")]
+    assert len(looks) == 7  # words, picture, more like this, two for pages, size, switch
+    assert all(fn.trigger_mode == "multiple" for fn in looks)
