@@ -23,7 +23,7 @@ from vitdemo.retrieval.query import Query
 BEST = 50
 MATCH_WEIGHT = 0.03  # of a match logit beside a cosine: see docs/decisions.md
 SIDE = 640  # pixels of the copy that the match head sees: more than any model's square
-PART = 4  # pictures looked at between two calls of progress
+PART = 4  # pictures that go to the matcher together
 KEPT = 200_000  # logits
 _LIMIT = 12.0  # of a logit: beyond it probabilities are all the same
 
@@ -85,10 +85,10 @@ class Reranker:
                     found[place] = known
         missing = [place for place in range(len(hits)) if np.isnan(found[place]).any()]
         for first in range(0, len(missing), PART):
-            if progress is not None:
-                progress(len(hits) - len(missing) + first, len(hits))
             opened = {}
-            for place in missing[first:first + PART]:
+            for done, place in enumerate(missing[first:first + PART], first):
+                if progress is not None:
+                    progress(len(hits) - len(missing) + done, len(hits))
                 try:
                     opened[place] = picture_of(open_small(hits[place].path, SIDE))
                 except PictureError:

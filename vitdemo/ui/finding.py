@@ -49,8 +49,8 @@ class Finding:
         Raises:
             TextError, StoreError: it cannot be searched for, or not there.
         """
+        self.run += 1  # first of all: an older second look gives the device free
         vector = query.vector(gallery.embedder)
-        self.run += 1
         self.gallery, self.query, self.filters, self.vector = gallery, query, filters, vector
         self.hits, self.head, self.whole, self.chosen = [], [], False, ""
         self.size, self.second, self.page = size_of(size), second, 1
