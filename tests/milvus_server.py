@@ -8,7 +8,9 @@ They run against the server that VITDEMO_MILVUS names ("host:port"), or start on
 Its own environment, as its old libraries do not go with ours.
 """
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import uuid
@@ -18,6 +20,7 @@ from pathlib import Path
 import pytest
 
 PYTHON = Path(__file__).parent.parent / ".milvus" / "bin" / "python"
+PEERS = 2380  # the one port of the server that cannot be chosen
 START = """
 import sys
 from milvus import MilvusServer
@@ -42,13 +45,18 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     if not PYTHON.is_file():
         pytest.skip("no Milvus server: tests/milvus_server.py says how to get one")
+    with socket.socket() as taken:
+        if taken.connect_ex(("127.0.0.1", PEERS)) == 0:
+            pytest.skip(f"another Milvus or etcd runs here (port {PEERS}), and only one can; "
+                        "name it in the variable VITDEMO_MILVUS")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = tmp_path_factory.mktemp("milvus")
     with (place / "log").open("w") as log, subprocess.Popen(
             [PYTHON, "-c", START, str(place / "data"), str(port)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as process:
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            start_new_session=True) as process:
         try:
             assert process.stdout is not None and process.stdin is not None
             said = process.stdout.readline()
@@ -56,10 +64,10 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"127.0.0.1:{port}"
         finally:
             process.stdin.close()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            with contextlib.suppress(OSError):  # what is left of it; the server is its child
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture
