@@ -29,7 +29,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--share", action="store_true",
                         help="make a public link through Gradio's servers (default: off)")
     parser.add_argument("--store", default="",
-                        help="a folder for the indexes of searched folders (default: in memory)")
+                        help="where the pictures of searched folders are kept for the next time: "
+                        "the store of `python -m vitdemo index`, a folder or an address (default: "
+                        "in memory)")
     parser.add_argument("--examples", type=Path, default=HERE / "examples",
                         help="a folder of example photographs")
     parser.add_argument("--allow-folder", type=Path, action="append", default=[], metavar="DIR",
@@ -74,8 +76,8 @@ def borrow_gpu(engine: Any, gpu: Callable[..., Any]) -> None:
         # Nobody can be told of progress there: a callback does not cross processes.
         return lambda *args, progress=None, **settings: run(*args, **settings)
 
-    for name in ("ask", "match", "explain", "explain_randomised", "evidence", "what_if",
-                 "picture_share", "embed_pictures", "embed_texts"):
+    for name in ("ask", "match", "match_pictures", "explain", "explain_randomised", "evidence",
+                 "what_if", "picture_share", "embed_pictures", "embed_texts"):
         setattr(engine, name, borrowing(getattr(engine, name)))
     stream = engine.stream
 

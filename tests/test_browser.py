@@ -149,6 +149,7 @@ def test_search_by_words_by_picture_and_for_the_sentence(app: App, pictures: Pat
     assert hits.first.locator("img").get_attribute("alt") == "green.png"
     hits.first.click()
     assert app.words("search-view").all_inner_texts() == ["green"]
+    app.page.fill("#search-words textarea", "")
     app.page.get_by_role("button", name="Find by picture").click()
     app.give("search-picture", pictures / "blue.png")
     app.page.wait_for_function(

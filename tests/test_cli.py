@@ -150,13 +150,65 @@ def test_index_and_search(run: Run, photos: Path, tmp_path: Path) -> None:
     code, out, _ = run("search", "something green", "--store", store, "--limit", 2)
     lines = out.splitlines()
     assert code == 0 and len(lines) == 3
-    assert lines[1].split(maxsplit=2) == ["1.000", "120x90", str(photos / "green.png")]
+    assert lines[1].split(maxsplit=3) == ["1.000", "100%", "120x90", str(photos / "green.png")]
     found = json.loads(run("search", "--picture", photos / "red.png", "--store", store,
                            "--json")[1])
     assert found["query"] == {"picture": str(photos / "red.png")}
-    assert [sorted(hit) for hit in found["hits"]] == [["height", "id", "path", "score",
-                                                       "width"]] * 4
+    assert [sorted(hit) for hit in found["hits"]] == [["height", "id", "match", "metadata", "path",
+                                                       "score", "width"]] * 4
     assert found["hits"][0]["path"] == str(photos / "red.png")
+    assert found["hits"][0]["metadata"]["orientation"] == "landscape"
+
+
+def test_search_with_signs_conditions_and_files(run: Run, photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    Image.new("RGB", (90, 120), COLOURS["red"]).save(photos / "tall.png")
+    run("index", photos, "--store", store)
+    _, out, err = run("search", "red -0.5 blue", "--store", store, "--best", 0, "--limit", 3)
+    assert err == "Looked for: “red” − 0.5 × “blue”\n"
+    assert [Path(line.split()[-1]).name for line in out.splitlines()[1:3]] == [
+        "red.png", "tall.png"]
+    assert "%" not in out  # the match head was not asked
+    found = json.loads(run("search", "red +blue", "--store", store, "--why", "--json",
+                           "--orientation", "portrait")[1])
+    assert found["filters"] == {"orientation": "portrait"}
+    (hit,) = found["hits"]
+    assert Path(hit["path"]).name == "tall.png" and 0 <= hit["match"] <= 1
+    assert [part["text"] for part in hit["parts"]] == ["red", "blue"]
+    assert hit["parts"][0]["loss"] > 0 > hit["parts"][1]["loss"]
+    both = json.loads(run("search", "red", "--picture", photos / "blue.png", "--picture-weight", 3,
+                          "--store", store, "--best", 0, "--json")[1])
+    assert Path(both["hits"][0]["path"]).name == "half.png"  # mostly blue, a little red
+    assert both["understood"] == f"“red” + 3 × the picture {photos / 'blue.png'}"
+    code, _, err = run("search", "red", "--store", store, "--save", tmp_path / "hits.zip")
+    assert code == 0 and f"saved {tmp_path / 'hits.zip'}" in err
+    assert (tmp_path / "hits.zip").stat().st_size > 1000
+    code, out, err = run("search", "red", "--store", store, "--after", "3000")
+    assert (code, out, err) == (0, "", "No picture fits these conditions.\n")
+    for arguments, said in ((["--save", "hits.txt"], ".csv, .json, .zip"),
+                            (["--after", "soon"], "2024-05-31"), (["--limit", 9999], "to 2000"),
+                            (["--picture-weight", 0, "--picture", photos / "red.png"], "weight"),
+                            (["--orientation", "round"], "landscape")):
+        code, _, err = run("search", "red", "--store", store, *arguments)
+        assert code == 2 and said in err, err
+
+
+def test_duplicates_are_listed_and_left_alone(run: Run, photos: Path, tmp_path: Path) -> None:
+    scene = Image.effect_noise((160, 120), 90).convert("RGB")
+    scene.save(photos / "scene.png")
+    scene.resize((80, 60)).save(photos / "small.png")
+    run("index", photos, "--store", tmp_path / "store")
+    before = sorted(photos.iterdir())
+    code, out, _ = run("duplicates", "--store", tmp_path / "store")
+    assert code == 0 and "Nothing was deleted." in out
+    line = next(line for line in out.splitlines() if "scene.png" in line)
+    assert line.split()[1:3] == ["keep", "160x120"]
+    found = json.loads(run("duplicates", "--store", tmp_path / "store", "--json", "--keep",
+                           "sharpest")[1])
+    assert found["compared"] == 6 and found["groups"]
+    assert sorted(photos.iterdir()) == before
+    assert run("duplicates", "--store", tmp_path / "none")[0] == 2
+    assert run("duplicates", "--store", tmp_path / "store", "--keep", "none")[0] == 2
 
 
 def test_search_says_what_is_missing(run: Run, photos: Path, tmp_path: Path,
@@ -165,9 +217,9 @@ def test_search_says_what_is_missing(run: Run, photos: Path, tmp_path: Path,
     code, _, err = run("search", "red", "--store", nowhere)
     assert code == 2 and "python -m vitdemo index DIR --store" in err
     assert not nowhere.exists()  # looking makes nothing
-    for arguments in ([], ["red", "--picture", photos / "red.png"], [""]):
+    for arguments in ([], [""]):
         code, _, err = run("search", *arguments, "--store", nowhere)
-        assert code == 2 and "either a text or --picture" in err
+        assert code == 2 and "some words, a picture, or both" in err
     code, _, err = run("index", tmp_path / "none", "--store", nowhere)
     assert code == 2 and "not a folder" in err and not nowhere.exists()
     assert loaded == []
@@ -284,7 +336,8 @@ def test_serve_hands_its_flags_to_the_app(run: Run, tmp_path: Path,
 
 @pytest.mark.parametrize("arguments", [["--help"], ["caption", "--help"], ["ask", "--help"],
                                        ["match", "--help"], ["index", "--help"],
-                                       ["search", "--help"], ["explain", "--help"]])
+                                       ["search", "--help"], ["duplicates", "--help"],
+                                       ["explain", "--help"]])
 def test_help_is_there_for_every_command(arguments: list[str],
                                          capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

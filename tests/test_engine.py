@@ -11,9 +11,10 @@ from planted import Planted, picture
 
 from vitdemo.backends.native import NativeBackend
 from vitdemo.config import LIMITS, Decoding, EngineConfig
-from vitdemo.engine import Engine, clean_text
+from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, TaskError, TextError
 from vitdemo.lock import FairLock
+from vitdemo.words import clean_text
 
 
 @pytest.fixture

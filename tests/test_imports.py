@@ -20,7 +20,8 @@ LAYERS = (
     ("vitdemo.backends", "vitdemo.retrieval"),
     ("vitdemo.engine", "vitdemo.checks", "vitdemo.trials"),
     ("vitdemo.ui", "vitdemo.viewer", "vitdemo.overlay", "vitdemo.report"),
-    ("vitdemo.cli", "vitdemo.commands", "vitdemo.index_command", "vitdemo.__main__", "app"),
+    ("vitdemo.cli", "vitdemo.commands", "vitdemo.search_command", "vitdemo.index_command",
+     "vitdemo.__main__", "app"),
 )
 # The viewer is fed with records only, whoever feeds it.
 BELOW_TRAINING = ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",

@@ -20,16 +20,16 @@ from vitdemo.config import LIMITS, Decoding
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, PictureError, StoreError, TextError
 from vitdemo.preprocess import open_picture
-from vitdemo.records import Hit, Match
+from vitdemo.records import Match
+from vitdemo.retrieval.lines import rank_lines
 from vitdemo.scratch import scratch_folder
 from vitdemo.ui import Settings, build_ui, launch_settings
-from vitdemo.ui.albums import album_of_files, album_of_folder
+from vitdemo.ui.albums import album_of_files
 from vitdemo.ui.ask import reply
 from vitdemo.ui.controls import decoding_of
 from vitdemo.ui.describe import narrate
-from vitdemo.ui.fits import lines_of, match_bars, rank
+from vitdemo.ui.fits import lines_of, match_bars
 from vitdemo.ui.parts import SORRY, Context, PictureInput, bars, guarded, percent, read_picture
-from vitdemo.ui.search import hits_html
 from vitdemo.ui.session import Sessions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -222,18 +222,22 @@ def test_sentences_are_read_line_by_line() -> None:
     assert lines_of(" a \n\n b\r\n") == ["a", "b"]
     with pytest.raises(TextError, match="at least one sentence"):
         lines_of(" \n")
-    with pytest.raises(TextError, match=str(LIMITS.max_sentences)):
-        lines_of("a\n" * (LIMITS.max_sentences + 1))
-    best = rank([Match("low", 0.1, 0.0), Match("high", 0.9, 0.0)])
-    assert [match.text for match in best] == ["high", "low"]
+    with pytest.raises(TextError, match=f"{LIMITS.max_lines:,}"):
+        lines_of("a\n" * (LIMITS.max_lines + 1))
 
 
-def test_hits_name_their_file_safely(colours: dict[str, str]) -> None:
-    made = hits_html([Hit("1", colours["red"], 0.5, 40, 30),
-                      Hit("2", "/nowhere/${alert(1)}<b>.png", 0.25, 4, 3)], "Choose one.")
-    assert 'alt="red.png"' in made and ">0.500<" in made and "no longer there" in made
-    assert "<b>" not in made and made.count("<button") == 2
-    assert "<button" not in hits_html([Hit("1", colours["red"], 0.5, 40, 30)], "")
+def test_of_many_lines_the_vectors_choose_those_that_are_read(engine: Engine) -> None:
+    photo = open_picture(Image.new("RGB", (40, 30), "green"))
+    few = rank_lines(engine, photo, ["red", "green", "blue"])
+    assert few[0].text == "green" and len(few) == 3
+    many = [f"red number {n}" for n in range(400)] + ["green", "green"] + ["blue"] * 50
+    best = rank_lines(engine, photo, many)
+    assert len(best) == LIMITS.max_sentences and best[0].text == "green"
+    assert [match.text for match in best].count("green") == 1
+    assert "of 452" in match_bars(best, None, len(many))
+    for lines in ([], ["a"] * (LIMITS.max_lines + 1)):
+        with pytest.raises(TextError):
+            rank_lines(engine, photo, lines)
 
 
 # Galleries
@@ -257,23 +261,6 @@ def test_uploads_without_one_picture_are_refused(engine: Engine, tmp_path: Path)
         album_of_files(engine, [str(tmp_path / "empty.png")], "your upload")
     with pytest.raises(PictureError, match=str(LIMITS.max_uploads)):
         album_of_files(engine, ["x"] * (LIMITS.max_uploads + 1), "your upload")
-
-
-def test_only_allowed_folders_are_read(engine: Engine, colours: dict[str, str],
-                                       tmp_path: Path) -> None:
-    inside, outside = tmp_path / "in", tmp_path / "out"
-    inside.mkdir()
-    outside.mkdir()
-    os.replace(colours["red"], inside / "red.png")
-    os.replace(colours["blue"], outside / "blue.png")
-    (inside / "way-out").symlink_to(outside)
-    allowed = context(engine, folders=(inside,))
-    assert album_of_folder(allowed, f' "{inside}" ').opened().count() >= 1
-    for path in (outside, inside / ".." / "out", inside / "way-out", Path("/")):
-        with pytest.raises(PictureError, match="--allow-folder"):
-            album_of_folder(allowed, str(path))
-    with pytest.raises(PictureError, match="Type the path"):
-        album_of_folder(allowed, "  ")
 
 
 # What is left behind
@@ -374,5 +361,6 @@ def test_zero_gpu_borrows_for_every_use_of_the_model(
     gallery.add([("red.png", photo)])
     assert gallery.search_text("red")[0].path == "red.png"
     gallery.close()
+    engine.match_pictures([photo], ["red"])
     assert borrowed == ["borrowed_stream", "ask", "match", "explain", "evidence", "what_if",
-                        "picture_share", "embed_pictures", "embed_texts"]
+                        "picture_share", "embed_pictures", "embed_texts", "match_pictures"]

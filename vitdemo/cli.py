@@ -19,7 +19,8 @@ EPILOGUE = """examples:
   python -m vitdemo ask photo.jpg "what colour is the dog?"
   python -m vitdemo match photo.jpg "a dog on grass" "a red car"
   python -m vitdemo index ~/Pictures --store my-pictures
-  python -m vitdemo search "a dog on grass" --store my-pictures
+  python -m vitdemo search "a dog on grass -people" --store my-pictures --after 2024
+  python -m vitdemo duplicates --store my-pictures
   python -m vitdemo explain photo.jpg --png map.png --word 2
   python -m vitdemo explain photo.jpg --evidence --report report.html
   python -m vitdemo serve
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
                     "looked.")
     top.add_argument("--version", action="version", version=f"vitdemo {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_caption, _ask, _match, _index, _search, _explain):
+    for add in (_caption, _ask, _match, _index, _search, _duplicates, _explain):
         add(commands)
     commands.add_parser("serve", add_help=False, help="start the app in the browser")
     return top
@@ -171,12 +172,58 @@ def _index(commands: Commands) -> None:
 
 
 def _search(commands: Commands) -> None:
-    made = _command(commands, "search", "find indexed pictures by a text or by a picture",
-                    "Scores go from -1 (opposite) to 1 (the same).")
-    made.add_argument("text", nargs="?", metavar="TEXT", help="what to look for, in quotes")
-    made.add_argument("--picture", metavar="FILE", help="look for pictures like this one instead")
+    made = _command(commands, "search", "find indexed pictures by words, by a picture or by both",
+                    "A minus takes away what it stands before, a plus adds it, a number is a "
+                    "weight, quotes hold\nwords together: \"cat -0.5 indoor +snow\". Scores go "
+                    "from -1 (opposite) to 1 (the same). The best\n50 are looked at again by the "
+                    "match head, which puts them in a new order.")
+    made.add_argument("text", nargs="?", metavar="TEXT", help="what to look for, in quotes; put "
+                                                              "-- before one that begins with -")
+    made.add_argument("--picture", metavar="FILE", help="look for pictures like this one")
+    made.add_argument("--picture-weight", type=float, default=1.0, metavar="FLOAT",
+                      help="how much it counts beside the words, up to 10 (default: 1)")
     made.add_argument("--limit", type=int, default=12, metavar="INT",
                       help="how many pictures to find (default: 12)")
+    made.add_argument("--best", type=int, default=50, metavar="INT",
+                      help="how many of the best the match head looks at again; 0 leaves the order "
+                           "to the vectors (default: 50)")
+    made.add_argument("--why", action="store_true",
+                      help="say what each word does to the score: what it would lose without it")
+    made.add_argument("--save", metavar="FILE",
+                      help="save the hits as .csv or .json, or copies of them as .zip")
+    _filters(made)
+    _store(made)
+
+
+def _filters(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("only pictures that")
+    group.add_argument("--folder", default="", metavar="DIR", help="lie in this folder, or in "
+                                                                   "folders in it")
+    for flag, what in (("after", "are from this day on"), ("before", "are up to this day")):
+        group.add_argument(f"--{flag}", default="", metavar="DATE",
+                           help=f"{what}: 2024-05-31, 2024-05 or 2024, by the camera or else the "
+                                "file")
+    for side in ("width", "height"):
+        for least, what in (("min", "at least"), ("max", "at most")):
+            group.add_argument(f"--{least}-{side}", type=int, default=0, metavar="PIXELS",
+                               help=f"have {what} this {side}")
+    group.add_argument("--orientation", default="", metavar="FORM",
+                       help="are landscape, portrait or square")
+    group.add_argument("--camera", default="", metavar="NAME",
+                       help="were taken with it: a part of maker and model, case included")
+
+
+def _duplicates(commands: Commands) -> None:
+    made = _command(commands, "duplicates", "find indexed pictures that are almost the same",
+                    "Lists groups with the one to keep first. Nothing is deleted.")
+    made.add_argument("--keep", default="largest", metavar="WHICH",
+                      help="largest, sharpest, oldest or newest (default: largest)")
+    made.add_argument("--cosine", type=float, default=0.6, metavar="FLOAT",
+                      help="how near the vectors must be, up to 1 (default: 0.6)")
+    made.add_argument("--distance", type=int, default=10, metavar="BITS",
+                      help="how many of the 64 bits of their perceptual hashes may differ "
+                           "(default: 10)")
+    _filters(made)
     _store(made)
 
 

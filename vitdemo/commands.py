@@ -22,7 +22,7 @@ from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
 from vitdemo.attention.methods import choose
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
-from vitdemo.errors import ConfigError, PictureError, StoreError, TextError
+from vitdemo.errors import ConfigError, PictureError, TextError
 from vitdemo.overlay import draw, percent, summarise
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.records import (
@@ -31,7 +31,6 @@ from vitdemo.records import (
     Caption,
     Evidence,
     Explanation,
-    Hit,
     PictureShare,
 )
 
@@ -98,28 +97,17 @@ def index(options: argparse.Namespace) -> int:
 
 
 def search(options: argparse.Namespace) -> int:
-    """Find pictures in a store by text or by picture."""
-    if bool(options.text) == bool(options.picture):
-        raise TextError("Give either a text or --picture FILE to search with.")
-    if "://" not in options.store and not Path(options.store).expanduser().is_dir():
-        raise StoreError(f"There is no store {options.store}. Make one first: "
-                         f"python -m vitdemo index DIR --store {options.store}")
-    picture = open_picture(options.picture) if options.picture else None
-    gallery = _engine(options).gallery(options.store)
-    try:
-        hits: list[Hit] = gallery.search_text(options.text, options.limit) if picture is None \
-            else gallery.search_picture(picture, options.limit)
-    finally:
-        gallery.close()
-    if options.json:
-        query = {"text": options.text} if picture is None else {"picture": options.picture}
-        _print_json({"store": options.store, "query": query, "hits": [asdict(h) for h in hits]})
-    elif hits:
-        _print_table(("score", "size", "picture"),
-                     [(_cosine(hit.score), f"{hit.width}x{hit.height}", hit.path) for hit in hits])
-    else:
-        print("The store is empty.", file=sys.stderr)
-    return 0
+    """Find pictures in a store; see `vitdemo.search_command`."""
+    from vitdemo import search_command
+
+    return search_command.run(options, lambda: _engine(options), _print_json, _print_table)
+
+
+def duplicates(options: argparse.Namespace) -> int:
+    """Find almost the same pictures in a store; see `vitdemo.search_command`."""
+    from vitdemo import search_command
+
+    return search_command.duplicates(options, lambda: _engine(options), _print_json, _print_table)
 
 
 def explain(options: argparse.Namespace) -> int:

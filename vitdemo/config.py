@@ -106,7 +106,10 @@ class Limits:
     max_aspect: float = 30.0  # longest side over shortest
     max_text_characters: int = 2000  # of one question, instruction or sentence
     max_uploads: int = 500  # pictures in one upload to Search
-    max_sentences: int = 100  # lines in one picture-to-text search
+    max_sentences: int = 100  # that the match head reads for one picture
+    max_lines: int = 5000  # lines in one picture-to-text search
+    max_hits: int = 2000  # that one search pages through or exports
+    max_zip_megabytes: int = 2000  # of copies of hits in one file
 
 
 LIMITS = Limits()

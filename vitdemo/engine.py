@@ -5,7 +5,6 @@ second question on a picture skips the vision encoder. P pictures, M texts, E em
 """
 
 import time
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,12 +30,13 @@ from vitdemo.records import (
     WhatIf,
 )
 from vitdemo.trials import Progress, Request
-from vitdemo.words import is_chinese, language_of, tidy
+from vitdemo.words import clean_text, is_chinese, language_of, tidy
 
 if TYPE_CHECKING:
     from vitdemo.retrieval.gallery import Gallery
 
 BATCH = 16  # pictures in one pass of the vision encoder
+MATCH_BATCH = 4  # pictures that are matched before another caller has its turn
 TEXT_BATCH = 64  # texts in one pass of the text encoder
 
 
@@ -199,6 +199,21 @@ class Engine:
         return [Match(text, float(score), float(similarity))
                 for text, score, similarity in zip(cleaned, scores, similarities, strict=True)]
 
+    def match_pictures(self, pictures: Sequence[Picture], texts: Sequence[str]) -> np.ndarray:
+        """How well each text fits each picture, by the match head: float32 (P, M), 0..1.
+
+        Raises:
+            TaskError, TextError: see `match`.
+        """
+        self._backend.require("match")
+        cleaned = self._clean_all(texts)
+        rows = [np.zeros((0, len(cleaned)), np.float32)]
+        for first in range(0, len(pictures), MATCH_BATCH):
+            with self._lock:
+                features = self._features(pictures[first:first + MATCH_BATCH])
+                rows.append(self._backend.score_pairs(features, cleaned))
+        return np.concatenate(rows)  # (P, M)
+
     @property
     def methods(self) -> tuple[str, ...]:
         """Names of the ways to explain (`vitdemo.attention.methods.METHODS`), the default one
@@ -357,25 +372,6 @@ class Engine:
                             f"{LANGUAGES.get(language, repr(language))}; it knows {can}.")
         if is_chinese(text) and "zh" not in self.info.languages:
             raise TaskError(f"{self.info.name} does not read Chinese; write in {can}.")
-
-
-def clean_text(text: str, what: str, may_be_empty: bool = False) -> str:
-    """A user's text with line breaks and tabs as spaces, in Unicode's composed form.
-
-    Raises:
-        TextError: empty, too long, or with control characters; ``what`` names it in the message.
-    """
-    text = unicodedata.normalize("NFC", " ".join(text.split()))
-    if not text and not may_be_empty:
-        raise TextError(f"{what} is empty. Write something first.")
-    if len(text) > LIMITS.max_text_characters:
-        raise TextError(f"{what} has {len(text)} characters; the limit is "
-                        f"{LIMITS.max_text_characters}. Shorten it.")
-    for place, character in enumerate(text):
-        if unicodedata.category(character) in ("Cc", "Cs"):
-            raise TextError(f"{what} holds a control character (U+{ord(character):04X}, at place "
-                            f"{place + 1}). Delete it, or type the text anew.")
-    return text
 
 
 def _caption(step: Step, language: str, instruction: str, seconds: float) -> Caption:

@@ -117,6 +117,24 @@ def open_shrunk(data: bytes, side: int, name: str,
     return _decode(_open_data(data, name, limits), name, limits, owned=True, shrink=2 * side)
 
 
+def open_small(path: str | os.PathLike[str], side: int, limits: Limits = LIMITS) -> Image.Image:
+    """A small upright RGB copy of a picture file, no side over ``side`` pixels, of which, as with
+    `open_shrunk`, no more is decoded than needed.
+
+    Raises:
+        PictureError: as `open_picture`.
+    """
+    name, data = _read_file(Path(path), limits)
+    small, _ = open_shrunk(data, (side + 1) // 2, name, limits)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return small
+
+
+def picture_of(image: Image.Image, name: str = "") -> Picture:
+    """An upright RGB image that was opened already, such as that of `open_small`, as it is."""
+    return Picture(image, _digest(image), name)
+
+
 def _open_data(data: bytes, name: str, limits: Limits) -> Image.Image:
     Image.init()
     if data[4:12] in _HEIC:

@@ -4,6 +4,8 @@ Coordinates are xy in pixels of the picture the user gave (upright, before any r
 L layers, H heads, Q whole words, K regions of the picture.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,13 +69,19 @@ class Match:
 
 @dataclass(frozen=True)
 class Hit:
-    """One picture found: its id in the index, where it lies, and its score (cosine, -1..1)."""
+    """One picture found: its id in the index, where it lies, and its score (cosine, -1..1).
+
+    ``metadata`` is what the index keeps with it. ``match`` is the match head's probability, 0..1,
+    that the words fit, nan where it was not asked.
+    """
 
     id: str
     path: str
     score: float
     width: int
     height: int
+    metadata: Mapping[str, str | int | float] = field(default_factory=dict)
+    match: float = math.nan
 
 
 @dataclass(frozen=True)

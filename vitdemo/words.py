@@ -3,8 +3,11 @@
 import functools
 import logging
 import re
+import unicodedata
 from types import ModuleType
 
+from vitdemo.config import LIMITS
+from vitdemo.errors import TextError
 from vitdemo.records import Word
 
 _CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
@@ -73,3 +76,22 @@ def normalise_answer(text: str) -> str:
     """Lower case, no punctuation at the ends, one space between words, underscores as spaces."""
     text = re.sub(r"[_\s]+", " ", text.lower()).strip(" .,!?;:。，！？\"'")
     return re.sub(r"\s*,\s*", ", ", text)
+
+
+def clean_text(text: str, what: str, may_be_empty: bool = False) -> str:
+    """A user's text with line breaks and tabs as spaces, in Unicode's composed form.
+
+    Raises:
+        TextError: empty, too long, or with control characters; ``what`` names it in the message.
+    """
+    text = unicodedata.normalize("NFC", " ".join(text.split()))
+    if not text and not may_be_empty:
+        raise TextError(f"{what} is empty. Write something first.")
+    if len(text) > LIMITS.max_text_characters:
+        raise TextError(f"{what} has {len(text)} characters; the limit is "
+                        f"{LIMITS.max_text_characters}. Shorten it.")
+    for place, character in enumerate(text):
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise TextError(f"{what} holds a control character (U+{ord(character):04X}, at place "
+                            f"{place + 1}). Delete it, or type the text anew.")
+    return text

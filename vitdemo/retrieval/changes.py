@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitdemo.retrieval.base import Condition, Entry, Found, Index, pages
-from vitdemo.retrieval.metadata import entry_id
+from vitdemo.retrieval.metadata import derived, entry_id
 from vitdemo.retrieval.readers import Readers
 from vitdemo.retrieval.walk import State, Tree
 
@@ -54,7 +54,7 @@ def compare(index: Index, tree: Tree, places: Sequence[Path]) -> Changes:
                 if state is None:
                     if not tree.hides(one.path) and not os.path.lexists(one.path):
                         found.gone[one.path] = one.id
-                elif state == state_of(one):
+                elif state == state_of(one) and "orientation" in one.metadata:  # else: old store
                     same.add(one.path)
                 else:
                     found.known.add(one.path)
@@ -118,6 +118,7 @@ def _twin(path: str, state: State, content: str, rows: list[Found], gone: dict[s
         rows.remove(old)
     metadata = {**row.metadata, "folder": os.path.dirname(path), "content": content,
                 "bytes": state.size, "modified": state.modified}
+    metadata |= derived(row.width, row.height, metadata)
     assert row.vector is not None
     entry = Entry(entry_id(path), path, row.vector, row.width, row.height, metadata)
     return Twin(path, entry, old.id if old else "", own is not None)

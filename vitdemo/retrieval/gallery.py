@@ -92,12 +92,18 @@ class Gallery:
             TextError: the text is empty or too long.
             StoreError: the store cannot be read, or the limit is below 1.
         """
-        return self._search(self.embedder.embed_texts([text])[0], limit, where)
+        return self.search(self.embedder.embed_texts([text])[0], limit, where)
 
     def search_picture(self, picture: Picture, limit: int = 12,
                        where: Sequence[Condition] = ()) -> list[Hit]:
         """The pictures most like one, best first; itself among them where it was added."""
-        return self._search(self.embedder.embed_pictures([picture])[0], limit, where)
+        return self.search(self.embedder.embed_pictures([picture])[0], limit, where)
+
+    def search(self, vector: np.ndarray, limit: int = 12,
+               where: Sequence[Condition] = ()) -> list[Hit]:
+        """The pictures nearest to a unit vector (E,), such as `Query.vector` gives, best first."""
+        return [Hit(one.id, one.path, one.score, one.width, one.height, one.metadata)
+                for one in self.index.search(vector, limit, where)]
 
     def remove(self, paths: Sequence[str]) -> int:
         """Take pictures out by their paths; returns how many were there."""
@@ -110,10 +116,6 @@ class Gallery:
     def close(self) -> None:
         """Let go of the store."""
         self.index.close()
-
-    def _search(self, vector: np.ndarray, limit: int, where: Sequence[Condition]) -> list[Hit]:
-        return [Hit(one.id, one.path, one.score, one.width, one.height)
-                for one in self.index.search(vector, limit, where)]
 
     def _entries(self, sources: Sequence[tuple[str, Picture]]) -> list[Entry]:
         vectors = self.embedder.embed_pictures([picture for _, picture in sources])  # (P, E)

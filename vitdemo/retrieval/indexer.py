@@ -23,7 +23,7 @@ from vitdemo.preprocess import Picture
 from vitdemo.retrieval.base import Entry
 from vitdemo.retrieval.changes import Changes, Twin, compare, without_twins
 from vitdemo.retrieval.gallery import BATCH, STORE_EVERY, FolderReport, Gallery
-from vitdemo.retrieval.metadata import entry_id
+from vitdemo.retrieval.metadata import derived, entry_id
 from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.unreadable import Unreadable
 from vitdemo.retrieval.walk import Skipped, Tree, absolute, look_through
@@ -74,11 +74,12 @@ class IndexReport:
 def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
                   progress: Callable[[Progress], None] = lambda now: None,
                   cancelled: Callable[[], bool] = lambda: False,
-                  workers: int = 0) -> IndexReport:
+                  workers: int = 0, inside: Sequence[Path] = ()) -> IndexReport:
     """Make a gallery hold the pictures of folders and of the folders in them, as they are now.
 
     ``progress`` is called after every file, ``cancelled`` before; both by this thread. ``workers``
-    processes read files; 0 takes as many as there are processor cores, 8 at most. What lies in the
+    processes read files; 0 takes as many as there are processor cores, 8 at most. Links that
+    lead out of the folders ``inside``, where some are given, are skipped. What lies in the
     store from other places is left alone, and so is what lies in a folder that cannot be opened.
     An error, Ctrl-C, or an exception of ``progress`` leaves in the store what was read before.
 
@@ -88,7 +89,7 @@ def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
     """
     start = time.perf_counter()
     places = absolute(folders)
-    run = _Run(gallery, progress, cancelled)
+    run = _Run(gallery, progress, cancelled, inside)
     try:
         finished = run.work(places, workers)
     finally:
@@ -103,11 +104,11 @@ class _Run:
     """One run: the counts so far, and what was read and is not yet in the store."""
 
     def __init__(self, gallery: Gallery, progress: Callable[[Progress], None],
-                 cancelled: Callable[[], bool]) -> None:
+                 cancelled: Callable[[], bool], inside: Sequence[Path]) -> None:
         self.counts = dict.fromkeys(("added", "changed", "moved", "deleted", "unchanged"), 0)
         self.tree = Tree()
         self._index, self._embedder = gallery.index, gallery.embedder
-        self._progress, self._cancelled = progress, cancelled
+        self._progress, self._cancelled, self._inside = progress, cancelled, inside
         self._unreadable = Unreadable.of(self._index.uri)
         self._changes = Changes()
         self._batch: list[tuple[str, Reading]] = []
@@ -121,7 +122,7 @@ class _Run:
     def work(self, places: Sequence[Path], workers: int) -> bool:
         """Everything; False where it was cancelled."""
         self._places = places
-        self.tree = look_through(places, self._looking)
+        self.tree = look_through(places, self._looking, self._inside)
         self._changes = compare(self._index, self.tree, places)
         self.counts["unchanged"] = self._changes.unchanged
         todo = [path for path in self._changes.todo if not self._known_unreadable(path)]
@@ -206,6 +207,7 @@ class _Run:
             state = self.tree.files[path]
             metadata = {**(one.camera or {}), "folder": os.path.dirname(path), "bytes": state.size,
                         "modified": state.modified, "content": one.content}
+            metadata |= derived(one.width, one.height, metadata)
             self._waiting.append(Entry(entry_id(path), path, vector, one.width, one.height,
                                        metadata))
             self._count("changed" if path in self._changes.known else "added", path)

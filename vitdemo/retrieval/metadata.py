@@ -1,6 +1,7 @@
 """What a store keeps of a picture beside its vector."""
 
 import struct
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +10,7 @@ from PIL.ExifTags import IFD, Base
 from PIL.Image import Image
 
 from vitdemo.preprocess import Picture
+from vitdemo.retrieval.filters import orientation_of
 
 
 def entry_id(path: str) -> str:
@@ -29,7 +31,19 @@ def metadata_of(path: str, picture: Picture) -> dict[str, str | int | float]:
         except OSError:
             pass  # a name that only looks like a path: nothing to add
     known.update(from_camera(picture.image))
-    return known
+    return {**known, **derived(*picture.image.size, known)}
+
+
+def derived(width: int, height: int,
+            known: Mapping[str, str | int | float]) -> dict[str, str | int | float]:
+    """What follows from the upright size and the rest of the metadata: the day, that of the camera
+    or else of the file, and the orientation."""
+    found: dict[str, str | int | float] = {"orientation": orientation_of(width, height)}
+    if "taken" in known:
+        found["day"] = str(known["taken"])[:10]
+    elif "modified" in known:
+        found["day"] = datetime.fromtimestamp(float(known["modified"])).date().isoformat()
+    return found
 
 
 def from_camera(image: Image) -> dict[str, str | int | float]:

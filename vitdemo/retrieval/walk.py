@@ -41,6 +41,17 @@ class Tree:
     skipped: list[Skipped] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     ignored: dict[Path, int] = field(default_factory=dict)  # by the folder that was given
+    inside: tuple[str, ...] = ()
+
+    def leads_out(self, path: str) -> bool:
+        """Whether a path is none of those ``inside``, links followed; noted where it is so."""
+        real = os.path.realpath(path)
+        out = bool(self.inside) and not any(
+            real == one or real.startswith(os.path.join(one, "")) for one in self.inside)
+        if out:
+            self.skipped.append(Skipped(shown(path), "It leads out of the folders that may be "
+                                                     "searched."))
+        return out
 
     def hides(self, path: str) -> bool:
         """Whether a path lies in a folder that could not be opened."""
@@ -63,13 +74,15 @@ def absolute(folders: Sequence[str | Path]) -> list[Path]:
 
 
 def look_through(folders: Sequence[Path],
-                 tell: Callable[[int, str], None] = lambda count, name: None) -> Tree:
+                 tell: Callable[[int, str], None] = lambda count, name: None,
+                 inside: Sequence[Path] = ()) -> Tree:
     """The picture files of folders and the folders in them, hidden ones left out.
 
     Links are followed; a folder that was seen already (a link that leads back, or one folder
-    within another) is not entered again. ``tell(pictures so far, folder)`` is called for each.
+    within another) is not entered again. Where folders ``inside`` are given, links that lead out
+    of them are skipped. ``tell(pictures so far, folder)`` is called for each.
     """
-    tree = Tree()
+    tree = Tree(inside=tuple(os.path.realpath(one) for one in inside))
     seen: set[tuple[int, int]] = set()
     for folder in folders:
         _look(folder, tree, seen, tell)
@@ -94,6 +107,9 @@ def _look(folder: Path, tree: Tree, seen: set[tuple[int, int]],
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
+        if tree.leads_out(place):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         chosen = [name for name in sorted(names) if not name.startswith(".")]
         pictures = [name for name in chosen if os.path.splitext(name)[1].lower() in SUFFIXES]
@@ -105,6 +121,8 @@ def _look(folder: Path, tree: Tree, seen: set[tuple[int, int]],
 
 def _take(path: str, tree: Tree) -> None:
     """Note one file's state, or why it cannot be used."""
+    if os.path.islink(path) and tree.leads_out(path):
+        return
     if shown(path) != path:
         tree.skipped.append(Skipped(shown(path),
                                     "Its name is not valid text (UTF-8). Rename the file."))

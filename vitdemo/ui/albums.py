@@ -1,6 +1,6 @@
-"""The galleries that Search looks through: the examples, one's own uploads, or a folder."""
+"""The galleries that Search looks through: the examples, one's own uploads, or the owner's
+folders."""
 
-import hashlib
 import html
 import os
 import threading
@@ -13,9 +13,11 @@ from vitdemo.engine import Engine
 from vitdemo.errors import PictureError, StoreError
 from vitdemo.preprocess import open_picture
 from vitdemo.retrieval.gallery import Gallery
+from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
 from vitdemo.ui.parts import Context
 
 BATCH = 16  # pictures opened at once
+FOLDERS_SHOWN = 60  # folders in a folder
 
 Tell = Callable[[int, int, str], None]
 
@@ -48,15 +50,8 @@ class Album:
     def report(self) -> str:
         """What is in it and what is not, as HTML."""
         count = self.gallery.count() if self.gallery is not None else 0
-        lines = [f"<p><strong>{count} picture{'' if count == 1 else 's'} to search</strong> "
-                 f"in {html.escape(self.title)}.</p>"]
-        if self.skipped:
-            items = "".join(f"<li>{html.escape(reason)}</li>" for _, reason in self.skipped[:50])
-            more = len(self.skipped) - 50
-            items += f"<li>and {more} more</li>" if more > 0 else ""
-            lines.append(f"<details open><summary>{len(self.skipped)} left out</summary>"
-                         f"<ul>{items}</ul></details>")
-        return f'<div class="vt-report" role="status">{"".join(lines)}</div>'
+        return report_html([f"<strong>{number(count, 'picture')} to search</strong> in "
+                            f"{html.escape(self.title)}."], [reason for _, reason in self.skipped])
 
 
 class ExampleAlbum:
@@ -76,6 +71,91 @@ class ExampleAlbum:
             return self._album
 
 
+class Library:
+    """The pictures of the owner's folders, in the store that the app was started with: for the
+    owner alone. It is opened when it is first needed, and lasts as long as the app."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._gallery: Gallery | None = None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is there again at the next start."""
+        return bool(self._context.settings.store)
+
+    def gallery(self) -> Gallery:
+        """The opened store.
+
+        Raises:
+            StoreError: it cannot be opened, or the app is not its owner's alone.
+        """
+        if not self._context.settings.folders:
+            raise StoreError("On this app only uploaded pictures can be searched.")
+        with self._lock:
+            if self._gallery is None:
+                self._gallery = self._context.engine.gallery(
+                    self._context.settings.store or "memory://")
+            return self._gallery
+
+    def index(self, folder: Path, tell: Callable[[Progress], None],
+              cancelled: Callable[[], bool]) -> IndexReport:
+        """Bring it up to date with an allowed folder.
+
+        Raises:
+            PictureError: the folder is gone.
+            StoreError: the store cannot be written.
+        """
+        return index_folders(self.gallery(), [folder], progress=tell, cancelled=cancelled,
+                             inside=self._context.settings.folders)
+
+
+def allowed_folder(context: Context, typed: str) -> Path:
+    """The folder that a person typed, if it may be read.
+
+    Both the path as typed and where it leads to have to lie in a folder that the owner allowed:
+    neither ".." nor a link gets out.
+
+    Raises:
+        PictureError: nothing was typed, there is no such folder, or it is not allowed.
+    """
+    typed = typed.strip().strip("\"'").strip()
+    if not typed:
+        raise PictureError("Type the path of a folder of pictures first.")
+    if "\0" in typed:
+        raise PictureError("The path holds a character that no path can hold.")
+    folder = Path(os.path.abspath(Path(typed).expanduser()))
+    if not may_read(context, folder):
+        roots = ", ".join(map(str, context.settings.folders)) or "none"
+        raise PictureError(f"{folder} is outside of the folders that may be searched ({roots}). "
+                           f"To allow it, start the app with --allow-folder \"{folder}\".")
+    if not folder.is_dir():
+        raise PictureError(f"{folder} is not a folder. Give a folder of pictures.")
+    return folder
+
+
+def may_read(context: Context, folder: Path) -> bool:
+    """Whether a path leads, links followed, to one of the allowed folders or into it."""
+    real = Path(os.path.realpath(folder))
+    roots = [Path(os.path.realpath(root)) for root in context.settings.folders]
+    return any(real == root or root in real.parents for root in roots)
+
+
+def folders_in(context: Context, typed: str) -> list[str]:
+    """Paths of the folders to choose from next: those in the one that was typed, and the one above
+    it first, as far as they are allowed. Where nothing usable was typed, the allowed folders."""
+    try:
+        folder = allowed_folder(context, typed)
+        with os.scandir(folder) as entries:
+            inside = sorted(one.path for one in entries
+                            if not one.name.startswith(".") and one.is_dir())
+    except (PictureError, OSError):
+        return [str(root) for root in context.settings.folders][:FOLDERS_SHOWN]
+    above = [str(folder.parent)] if may_read(context, folder.parent) else []
+    return above + [path for path in inside if may_read(context, Path(path))][:FOLDERS_SHOWN]
+
+
 def album_of_files(engine: Engine, paths: Sequence[str], title: str,
                    tell: Tell | None = None) -> Album:
     """Index picture files in memory; unreadable ones are listed with the reason.
@@ -87,51 +167,41 @@ def album_of_files(engine: Engine, paths: Sequence[str], title: str,
         raise PictureError(f"{len(paths)} files are too many at once; the limit is "
                            f"{LIMITS.max_uploads}. For more, search a folder.")
     album = Album(engine.gallery(), title)
-    for first in range(0, len(paths), BATCH):
-        batch = []
-        for path in paths[first:first + BATCH]:
-            try:
-                batch.append((path, open_picture(path)))
-            except PictureError as error:
-                album.skipped.append((path, str(error)))
-        if batch:
-            album.opened().add(batch)
-        if tell is not None:
-            tell(min(first + BATCH, len(paths)), len(paths), "")
-    if not album.opened().count():
-        album.close()
-        reason = album.skipped[0][1] if album.skipped else "There are no pictures."
-        raise PictureError(reason if len(album.skipped) < 2 else
-                           f"None of these {len(album.skipped)} files is a picture that can be "
-                           f"used. The first: {reason}")
-    return album
-
-
-def album_of_folder(context: Context, typed: str, tell: Tell | None = None) -> Album:
-    """Index a folder of this computer, in memory or, with a store, on disk.
-
-    Raises:
-        PictureError: no such folder, not an allowed one, or it holds no picture.
-    """
-    if not typed.strip():
-        raise PictureError("Type the path of a folder of pictures first.")
-    folder = Path(os.path.realpath(Path(typed.strip().strip("\"'")).expanduser()))
-    roots = [Path(os.path.realpath(root)) for root in context.settings.folders]
-    if not any(folder == root or root in folder.parents for root in roots):
-        raise PictureError(f"{folder} is outside of the folders that may be searched "
-                           f"({', '.join(map(str, roots))}). To allow it, start the app with "
-                           f"--allow-folder \"{folder}\".")
-    uri = "memory://"
-    if context.settings.store:
-        name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-        uri = os.path.join(context.settings.store, name)
-    album = Album(context.engine.gallery(uri), str(folder))
     try:
-        report = album.opened().add_folder(folder, tell)
-        album.skipped = [(one.path, one.reason) for one in report.skipped]
+        for first in range(0, len(paths), BATCH):
+            if tell is not None:
+                tell(first, len(paths), os.path.basename(paths[first]))
+            batch = []
+            for path in paths[first:first + BATCH]:
+                try:
+                    batch.append((path, open_picture(path)))
+                except PictureError as error:
+                    album.skipped.append((path, str(error)))
+            if batch:
+                album.opened().add(batch)
         if not album.opened().count():
-            raise PictureError(f"{folder} holds no picture that can be used.")
+            reason = album.skipped[0][1] if album.skipped else "There are no pictures."
+            raise PictureError(reason if len(album.skipped) < 2 else
+                               f"None of these {len(album.skipped)} files is a picture that can "
+                               f"be used. The first: {reason}")
     except BaseException:
         album.close()
         raise
     return album
+
+
+def report_html(sentences: Sequence[str], left_out: Sequence[str], role: str = "status") -> str:
+    """Sentences, as HTML already, and a list of what was left out and why."""
+    lines = [f"<p>{sentence}</p>" for sentence in sentences]
+    if left_out:
+        items = "".join(f"<li>{html.escape(reason)}</li>" for reason in left_out[:50])
+        more = len(left_out) - 50
+        items += f"<li>and {more:,} more</li>" if more > 0 else ""
+        lines.append(f"<details open><summary>{len(left_out):,} left out</summary>"
+                     f"<ul>{items}</ul></details>")
+    return f'<div class="vt-report" role="{role}">{"".join(lines)}</div>'
+
+
+def number(count: int, what: str) -> str:
+    """"1 picture", "2,000 pictures"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -9,6 +9,7 @@ from vitdemo import viewer
 from vitdemo.config import LIMITS
 from vitdemo.errors import TextError
 from vitdemo.records import Match
+from vitdemo.retrieval.lines import rank_lines
 from vitdemo.ui.checks import check_after, tie_requests
 from vitdemo.ui.desk import Desk
 from vitdemo.ui.keep import build_downloads
@@ -68,9 +69,12 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
         desk.clear()
         context.sessions.keep(request, [path])
         photo = read_picture(path)
-        found = rank(context.engine.match(photo, lines_of(text)))
+        lines = lines_of(text)
+        if len(lines) > LIMITS.max_sentences:
+            yield empty(f"Reading {len(lines):,} sentences …"), {}, (), ""
+        found = rank_lines(context.engine, photo, lines)
         explained = context.can("explain")
-        table = match_bars(found, 0 if explained else None)
+        table = match_bars(found, 0 if explained else None, len(lines))
         yield table, {}, found, ""
         if explained:
             shown = {"picture": viewer.display(photo)}
@@ -124,20 +128,19 @@ def lines_of(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise TextError("Write at least one sentence, each on a line of its own.")
-    if len(lines) > LIMITS.max_sentences:
-        raise TextError(f"{len(lines)} sentences are too many; the limit is "
-                        f"{LIMITS.max_sentences}.")
+    if len(lines) > LIMITS.max_lines:
+        raise TextError(f"{len(lines):,} sentences are too many; the limit is "
+                        f"{LIMITS.max_lines:,}.")
     return lines
 
 
-def rank(matches: Sequence[Match]) -> list[Match]:
-    """Best first."""
-    return sorted(matches, key=lambda match: match.score, reverse=True)
-
-
-def match_bars(ranked: Sequence[Match], chosen: int | None = None) -> str:
-    """Sentences with how likely each one fits, as HTML; buttons where one is ``chosen``."""
+def match_bars(ranked: Sequence[Match], chosen: int | None = None, given: int = 0) -> str:
+    """Sentences with how likely each one fits, as HTML; buttons where one is ``chosen``. Of
+    ``given`` ones, where those are more, it says that the others are left out."""
     rows = [(match.text, match.score) for match in ranked]
-    hint = f'<p class="vt-hint">{CHOOSE}</p>' if chosen is not None and len(rows) > 1 else ""
+    hint = CHOOSE if chosen is not None and len(rows) > 1 else ""
+    if given > len(rows):
+        hint = f"The {len(rows)} that fit best, of {given:,}. {hint}"
+    hint = f'<p class="vt-hint">{hint}</p>' if hint else ""
     return ('<h2 class="vt-heading">How likely each sentence fits the picture</h2>' + hint
             + bars(rows, "Sentences and how likely they fit", best_large=True, chosen=chosen))

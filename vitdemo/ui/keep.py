@@ -27,7 +27,7 @@ NOTHING = "There is nothing to save yet. Run the model on a picture first."
 SAVE = """
 const line = element.querySelector(".vt-kept");
 const show = () => {
-  const { url, name, error, busy } = props.value || {};
+  const { url, name, error, busy, note } = props.value || {};
   line.replaceChildren();
   line.classList.toggle("vt-error", Boolean(error));
   line.setAttribute("role", error ? "alert" : "status");
@@ -37,7 +37,8 @@ const show = () => {
   link.href = url;
   link.download = name;
   link.textContent = name;
-  line.append("Saved as ", link, ". It holds your picture: pass it on only if you want to.");
+  line.append("Saved as ", link, ". ",
+    note || "It holds your picture: pass it on only if you want to.");
   link.click();
 };
 watch("value", show);

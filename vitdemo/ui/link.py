@@ -1,6 +1,7 @@
 """Links that open the app with a task, its text and the viewer's choices set; never a picture.
 
     ?task=ask&text=what+is+it%3F&method=rollout&layer=2&head=1
+    ?task=find&text=cat+-indoor&after=2024&orientation=portrait
 
 ``layer`` and ``head`` count from 1. What a link leaves out stays as it is; what it holds and the
 app does not know is left out, and a sentence names it.
@@ -13,9 +14,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from vitdemo.config import LIMITS, Decoding
-from vitdemo.engine import clean_text
 from vitdemo.errors import ConfigError, TextError
 from vitdemo.ui.controls import FIELDS
+from vitdemo.ui.search_link import read_search
+from vitdemo.words import clean_text
 
 # A task in a link -> the tab, and the tab within it.
 TASKS = {"describe": ("describe", ""), "ask": ("ask", ""), "find": ("search", "find"),
@@ -28,13 +30,15 @@ SHOWN = 40  # characters of a bad value that are repeated to the person
 
 @dataclass(frozen=True)
 class View:
-    """What a link sets. ``choice`` is the viewer's: method, and layer and head counted from 0."""
+    """What a link sets. ``choice`` is the viewer's: method, and layer and head counted from 0;
+    ``search`` holds fields of `vitdemo.ui.search_link`."""
 
     task: str = ""
     text: str = ""
     language: str = ""
     decoding: dict[str, Any] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
 
 
 def query_of(view: View) -> str:
@@ -47,6 +51,7 @@ def query_of(view: View) -> str:
         items[name] = place + 1 if isinstance(place, int) and place >= 0 else ""
     items |= {name: value for name, value in view.decoding.items()
               if value != getattr(start, name)}
+    items |= view.search
     return urlencode({name: value for name, value in items.items() if value not in ("", None)})
 
 
@@ -65,8 +70,10 @@ def read_query(params: Mapping[str, str], languages: Sequence[str],
             choice[name] = place - 1
     text = reader.text(task)
     decoding = reader.decoding()
+    search, complaints = read_search(reader.params) if task == "find" else ({}, [])
+    reader.complaints += complaints
     reader.rest()
-    return View(task, text, language, decoding, choice), reader.complaints
+    return View(task, text, language, decoding, choice, search), reader.complaints
 
 
 class _Reader:

@@ -1,6 +1,7 @@
 """The button that copies a link to what is set in a tab, and what happens when one is opened."""
 
 import html
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from vitdemo.ui.controls import FIELDS
 from vitdemo.ui.desk import Desk
 from vitdemo.ui.link import TASKS, View, chosen_of, query_of, read_query
 from vitdemo.ui.parts import QUIET, Context
+from vitdemo.ui.search_link import search_of, settings_of
 
 # Reads what the viewer shows and where the page lies, for the handler; `view` is filled in.
 READ_PAGE = """(chosen, address, ...fields) => [
@@ -31,6 +33,8 @@ class Place:
     desk: gr.State
     language: gr.Radio | None = None
     controls: tuple[Any, ...] = ()
+    settings: tuple[Any, ...] = ()  # of a search, in the order of `SEARCH`
+    go: gr.State | None = None  # changes where a link asks for something to be run
 
 
 def copy_button(place: Place) -> None:
@@ -45,21 +49,24 @@ def copy_button(place: Place) -> None:
 
     def make(chosen: str, address: str, text: str, *fields: Any) -> Any:
         fields = fields if place.language is not None else ("", *fields)
-        url, note = link_to(address, place.task, chosen, text, str(fields[0] or ""), fields[1:])
+        end = len(fields) - len(place.settings)
+        url, note = link_to(address, place.task, chosen, text, str(fields[0] or ""),
+                            fields[1:end], fields[end:])
         return gr.update(value=url, visible=True, label="Link, copied (without the picture)" + note)
 
     inputs = [chosen, address, place.text, *([place.language] if place.language else []),
-              *place.controls]
+              *place.controls, *place.settings]
     made = button.click(make, inputs, link, js=READ_PAGE % place.view, **QUIET)
     made.then(None, link, None, js=COPY)
 
 
 def link_to(address: str, task: str, chosen: str, text: str, language: str,
-            controls: Sequence[Any]) -> tuple[str, str]:
+            controls: Sequence[Any], settings: Sequence[Any] = ()) -> tuple[str, str]:
     """The link to what is set, and a remark on what it leaves out."""
     long = len(text) > LIMITS.max_text_characters
     decoding = dict(zip(FIELDS, controls, strict=True)) if controls else {}
-    view = View(task, "" if long else text.strip(), language, decoding, chosen_of(chosen))
+    view = View(task, "" if long else text.strip(), language, decoding, chosen_of(chosen),
+                search_of(settings) if settings else {})
     return f"{address}?{query_of(view)}", "; the text is too long for a link" if long else ""
 
 
@@ -87,7 +94,8 @@ def open_links(context: Context, blocks: gr.Blocks, places: Sequence[Place], tab
 
 
 def _fields(place: Place) -> list[Any]:
-    return [place.text, *([place.language] if place.language else []), *place.controls]
+    return [place.text, *([place.language] if place.language else []), *place.controls,
+            *place.settings, *([place.go] if place.go is not None else [])]
 
 
 def _updates(place: Place, view: View) -> list[Any]:
@@ -96,6 +104,10 @@ def _updates(place: Place, view: View) -> list[Any]:
     found: list[Any] = [value or gr.skip() for value in values]
     if place.controls:
         found += [view.decoding.get(name, gr.skip()) for name in FIELDS]
+    if place.settings:
+        found += settings_of(view.search, place.settings[0])
+    if place.go is not None:
+        found.append(time.time() if view.text else gr.skip())
     return found
 
 

@@ -1,217 +1,233 @@
 """The tab Search: find pictures by words or by a picture (and `fits`: sentences by a picture)."""
 
-import html
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from vitdemo import viewer
-from vitdemo.config import LIMITS
-from vitdemo.errors import PictureError
-from vitdemo.records import Hit
-from vitdemo.ui.albums import Album, ExampleAlbum, album_of_files, album_of_folder
-from vitdemo.ui.checks import check_after, tie_requests
+from vitdemo.preprocess import open_picture
+from vitdemo.retrieval.query import Query
+from vitdemo.retrieval.rerank import BEST, Reranker
+from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.ui.desk import Desk
+from vitdemo.ui.finding import Finding
 from vitdemo.ui.fits import build_fits
+from vitdemo.ui.indexing import Sources, source_fields, tie_sources
+from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.keep import build_downloads
 from vitdemo.ui.parts import (
     MODEL,
-    QUIET,
     Context,
-    FilesInput,
-    clickable_html,
     drop_refused,
     empty,
     guarded,
     notice,
-    picture_input,
     read_picture,
     refusal,
-    thumbnail,
     viewer_output,
 )
 from vitdemo.ui.places import Place, copy_button
+from vitdemo.ui.search_fields import Fields, filters_of, query_fields
+from vitdemo.ui.search_hits import FIRST, hits_output, page_html, pager_text
+from vitdemo.ui.search_keep import build_duplicates, build_hit_files
+from vitdemo.ui.search_why import Views, build_why, tie_why
 
-HITS = 12
-EXAMPLES = "The example photographs"
-UPLOADS = "My own pictures"
-FOLDER = "A folder on this computer"
 FIND_HINT = "Pictures that fit appear here, the best one first."
-WHY = "Choose a picture to see where it fits your words."
 BUSY = {"show_progress": "minimal", **MODEL}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where hits are shown, and what one person searched for."""
+
+    finding: gr.State
+    hits: gr.HTML
+    note: gr.HTML
+    pages: tuple[Any, ...]  # earlier, which, later
 
 
 def build_search(context: Context) -> tuple[gr.Tabs, tuple[Place, ...]]:
     """Lay out the tab and tie its handlers; gives the tabs in it, and what a link sets there."""
-    examples = ExampleAlbum(context)
-    album = gr.State(None, delete_callback=_close)
-    found = gr.State(None)  # (words searched for or "", hits) of the last search
+    finding = gr.State(Finding(), delete_callback=_close)
     desk = gr.State(Desk())
     path = gr.State("")  # of the picture whose maps are on screen
+    thumbnails = Thumbnails()
     with gr.Tabs(overflow_behavior="wrap") as inner:
         with gr.Tab("Find pictures", interactive=context.can("embed"), id="find"):
             with gr.Row(elem_classes="vt-columns"):
                 with gr.Column(scale=5, min_width=300):
-                    _gallery_choice(context, album)
-                    words, by_words, query = _query()
+                    sources = source_fields(context)
+                    fields = query_fields(context)
                 with gr.Column(scale=7, min_width=300):
-                    hits = clickable_html(empty(FIND_HINT), elem_id="search-hits")
-                    why = viewer_output("", "search-view")
-                    place = Place("find", "search-view", words, desk)
+                    results = _results(finding)
+                    views = build_why(context, viewer_output("", "search-view"), desk, path)
+                    place = Place("find", "search-view", fields.words, desk,
+                                  settings=(sources.choice, *fields.settings), go=gr.State(0))
                     copy_button(place)
                     build_downloads(context, desk, path, "search")
+                    build_hit_files(context, finding)
+                    build_duplicates(context, sources, finding, fields, thumbnails)
         with gr.Tab("Which sentence fits?", interactive=context.can("match"), id="fits"):
             fits = build_fits(context)
-    _tie_search(context, examples, (album, found), (words, by_words, query),
-                (hits, why, desk, path))
+    tie_sources(sources, finding, fields.folder)
+    search = _Search(context, sources, fields, results, views, thumbnails)
+    search.tie(place)
+    tie_why(context, finding, results.hits, views, search.page)
     return inner, (place, fits)
 
 
-def _query() -> tuple[gr.Textbox, gr.Button, gr.Image]:
-    words = gr.Textbox(label="Find by words", placeholder="a dog on the beach",
-                       elem_id="search-words")
-    run = gr.Button("Search", variant="primary", elem_id="search-run")
-    with gr.Accordion("Find by picture: what looks like this one?", open=False,
-                      elem_id="search-by-picture"):
-        query = picture_input("A picture to compare with", height=220, elem_id="search-picture")
-    return words, run, query
+def _results(finding: gr.State) -> Results:
+    note = gr.HTML("", apply_default_css=False, elem_id="search-note")
+    hits = hits_output(empty(FIND_HINT), elem_id="search-hits")
+    with gr.Row(elem_classes="vt-pager"):
+        earlier = gr.Button("Earlier", size="sm", visible=False, min_width=80,
+                            elem_id="search-earlier")
+        which = gr.HTML("", apply_default_css=False, elem_id="search-page")
+        later = gr.Button("Later", size="sm", visible=False, min_width=80, elem_id="search-later")
+    return Results(finding, hits, note, (earlier, which, later))
 
 
-def _gallery_choice(context: Context, album: gr.State) -> None:
-    """Where to search: the examples, uploads or a folder, and a line that reports on it."""
-    choices = ([EXAMPLES] if context.examples else []) + [UPLOADS]
-    choices += [FOLDER] if context.settings.folders else []
-    source = gr.Radio(choices, value=choices[0], label="Where to search", elem_id="search-source")
-    files = FilesInput(label="Your pictures, several at once", file_count="multiple",
-                       file_types=["image"], visible=choices[0] == UPLOADS, height=160,
-                       elem_id="search-files")
-    with gr.Row(visible=False, equal_height=True) as folder_row:
-        folder = gr.Textbox(label="Folder", placeholder="~/Pictures", scale=4, min_width=180,
-                            elem_id="search-folder")
-        index = gr.Button("Read folder", scale=1, min_width=110, elem_id="search-index")
-    status = gr.HTML(_start_text(context, choices[0]), apply_default_css=False,
-                     elem_id="search-status")
+@dataclass(frozen=True)
+class _Search:
+    """Ties what is looked for to what is shown."""
 
-    def choose(chosen: str, held: Album | None) -> tuple[Any, Any, str, None]:
-        _close(held)
-        return (gr.update(visible=chosen == UPLOADS, value=None),
-                gr.update(visible=chosen == FOLDER), _start_text(context, chosen), None)
+    context: Context
+    sources: Sources
+    fields: Fields
+    results: Results
+    views: Views
+    thumbnails: Thumbnails
 
-    failed = guarded(lambda error, _: (notice(str(error)), None))
+    def page(self, finding: Finding, only: int = 0) -> str:
+        """One page of hits as HTML."""
+        can = self.context.can
+        return page_html(finding, self.thumbnails, can("match", "explain"), can("embed"), only)
 
-    @failed
-    def upload(request: gr.Request, paths: list[str] | None, held: Album | None,
-               progress: gr.Progress = gr.Progress()) -> Iterator[tuple[str, Album]]:
-        _close(held)
-        context.sessions.keep(request, paths or [])
-        made = album_of_files(context.engine, paths or [], "your upload",
-                              lambda done, total, _: progress((done, total), unit="pictures"))
-        context.sessions.on_leave(request, made.close)
-        yield made.report(), made
+    def _shown(self, finding: Finding, only: int = 0) -> tuple[Any, ...]:
+        """The values of hits, note and pages."""
+        return (self.page(finding, only), "", gr.update(visible=finding.page > 1),
+                pager_text(finding), gr.update(visible=finding.more()))
 
-    @failed
-    def read_folder(request: gr.Request, typed: str, held: Album | None,
-                    progress: gr.Progress = gr.Progress()) -> Iterator[tuple[str, Album]]:
-        _close(held)
-        made = album_of_folder(context, typed,
-                               lambda done, total, _: progress((done, total), unit="pictures"))
-        context.sessions.on_leave(request, made.close)
-        yield made.report(), made
+    def tie(self, place: Place) -> None:
+        """Tie every field that starts a search or changes what is shown."""
+        fields, results = self.fields, self.results
+        finding, desk = results.finding, self.views.desk
+        screen = [results.hits, results.note, *results.pages]
+        refused = gr.State("")  # the path of a picture that cannot be used
+        outputs = [*screen, *self.views.cleared, refused]
+        inputs = [fields.picture, fields.words, fields.weight, self.sources.choice, finding, desk,
+                  *fields.settings]
 
-    source.change(choose, [source, album], [files, folder_row, status, album], **QUIET)
-    files.upload(upload, [files, album], [status, album], api_visibility="private", **MODEL)
-    gr.on([index.click, folder.submit], read_folder, [folder, album], [status, album],
-          api_visibility="private", **MODEL)
+        def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (notice(str(error)), "", gr.update(visible=False), "", gr.update(visible=False),
+                    *self.views.empty(), refusal(error, given))
 
+        search = guarded(failed)(self._search)
+        assert place.go is not None
+        words = gr.on([fields.run.click, fields.words.submit, place.go.change], search, inputs,
+                      outputs, api_name="search_words", **BUSY)
+        # A picture that is chosen is searched for at once; emptying the field searches nothing.
+        given = fields.picture.input(guarded(failed)(self._by_picture), inputs, outputs,
+                                     api_name="search_picture", trigger_mode="always_last", **BUSY)
+        drop_refused(given, refused, fields.picture)
+        alike = guarded(lambda error, _: failed(error, ("", "")))(self._like)
+        like = results.hits.click(alike, [finding, desk], outputs, api_visibility="private", **BUSY)
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", **MODEL}
+        kept = guarded(lambda error, _: (gr.skip(), notice(str(error)), *[gr.skip()] * 3))
+        turned = [
+            results.pages[0].click(kept(self._turn(-1)), finding, screen, **quiet),
+            results.pages[2].click(kept(self._turn(1)), finding, screen, **quiet),
+            fields.size.input(kept(self._resize), [fields.size, finding], screen, **quiet),
+            fields.second.input(kept(self._switch), [fields.second, finding], screen, **quiet)]
+        reranker = Reranker(self.context.engine)
+        for event in (words, given, like, *turned):
+            event.then(kept(self._second_look(reranker)), finding, screen,
+                       trigger_mode="multiple", **quiet)  # that of an older search is dropped
 
-def _tie_search(context: Context, examples: ExampleAlbum, held: tuple[Any, ...],
-                query: tuple[Any, ...], shown: tuple[Any, ...]) -> None:
-    album, found = held
-    words, run, picture = query
-    hits, why, desk, path = shown
-    engine = context.engine
-
-    def gallery(chosen: Album | None) -> Album:
-        if chosen is None and not context.examples:
-            raise PictureError("Choose pictures to search first.")
-        return chosen or examples.get()
-
-    refused = gr.State("")  # the path of a picture that cannot be used
-    failed = guarded(lambda error, inputs: (notice(str(error)), None, {}, refusal(error, inputs)))
-
-    @failed
-    def by_words(text: str, chosen: Album | None, desk: Desk) -> Iterator[tuple[Any, ...]]:
+    def _search(self, request: gr.Request, path: str | None, text: str, weight: float,
+                chosen: str, finding: Finding, desk: Desk, *settings: Any
+                ) -> Iterator[tuple[Any, ...]]:
         desk.clear()
-        listed = gallery(chosen).opened().search_text(text, HITS)
-        hint = WHY if context.can("match", "explain") else ""
-        yield hits_html(listed, hint), (text, listed), {}, ""
+        self.context.sessions.keep(request, [path])
+        photo = read_picture(path) if path else None
+        query = Query.of(text or "", photo, float(weight or 1))
+        finding.begin(self.sources.gallery(chosen, finding), query, filters_of(settings),
+                      settings[9], bool(settings[10]))
+        yield from self._both(finding)
 
-    @failed
-    def by_picture(request: gr.Request, path: str | None, chosen: Album | None,
-                   desk: Desk) -> Iterator[tuple[Any, ...]]:
-        if not path:  # emptying the field is an input, too
+    def _by_picture(self, request: gr.Request, path: str | None, *rest: Any
+                    ) -> Iterator[tuple[Any, ...]]:
+        if path:  # emptying the field is an input, too
+            yield from self._search(request, path, *rest)
+
+    def _both(self, finding: Finding) -> Iterator[tuple[Any, ...]]:
+        """The first row of hits as soon as it is there, then the rest of a long page."""
+        rest = (*self.views.empty(), "")
+        if len(finding.shown()) > FIRST:
+            yield *self._shown(finding, FIRST), *rest
+        yield *self._shown(finding), *rest
+
+    def _like(self, event: gr.EventData, finding: Finding, desk: Desk
+              ) -> Iterator[tuple[Any, ...]]:
+        if event._data.get("act") != "like":
             return
+        hit = finding.hit(event._data.get("id"))
+        photo = open_picture(hit.path)
         desk.clear()
-        context.sessions.keep(request, [path])
-        photo = read_picture(path)
-        listed = gallery(chosen).opened().search_picture(photo, HITS)
-        yield hits_html(listed, ""), ("", listed), {}, ""
+        finding.like(Query.of(picture=photo, picture_label=f"the picture “{photo.name}”"))
+        yield from self._both(finding)
 
-    @guarded(lambda error, _: ({"message": str(error)}, ""))
-    def explain(event: gr.EventData, last: tuple[str, list[Hit]] | None, desk: Desk
-                ) -> Iterator[Any]:
-        text, listed = last or ("", [])
-        if not text or not context.can("match", "explain") or event.index >= len(listed):
-            return
-        desk.clear()
-        photo = read_picture(listed[event.index].path)
-        shown = {"picture": viewer.display(photo)}
-        yield {**shown, "writing": text}, ""
-        yield desk.finish(engine, photo, shown, text, text, checking=context.settings.check_at_once
-                          ), listed[event.index].path
+    def _turn(self, step: int) -> Any:
+        def turn(finding: Finding) -> Iterator[tuple[Any, ...]]:
+            finding.turn(finding.page + step)
+            yield self._shown(finding)
 
-    outputs = [hits, found, why, refused]
-    gr.on([run.click, words.submit], by_words, [words, album, desk], outputs,
-          api_name="search_words", **BUSY)
-    given = picture.input(by_picture, [picture, album, desk], outputs, api_name="search_picture",
-                          trigger_mode="always_last", **BUSY)
-    drop_refused(given, refused, picture)
-    explained = hits.click(explain, [found, desk], [why, path], api_visibility="private",
-                           show_progress="hidden", **MODEL)
-    check_after(context, explained, why, desk, path)
-    tie_requests(context, why, desk, path)
+        return turn
 
+    def _resize(self, size: object, finding: Finding) -> Iterator[tuple[Any, ...]]:
+        if finding.hits:
+            finding.resize(int(str(size)))
+            yield self._shown(finding)
 
-def hits_html(hits: Sequence[Hit], hint: str) -> str:
-    """Found pictures with their score, as HTML; each is a button where ``hint`` says what for."""
-    items = []
-    for place, hit in enumerate(hits):
-        name = html.escape(os.path.basename(hit.path))
-        try:
-            image = f'<img src="{thumbnail(hit.path, 320)}" alt="{name}">'
-        except PictureError:  # deleted or changed since it was indexed
-            image = '<span class="vt-gone">no longer there</span>'
-        caption = (f'<span class="vt-name">{name}</span><span class="vt-score" title="How well '
-                   f'it fits, from -1 to 1">{hit.score:.3f}</span>')
-        tag = "button" if hint else "div"
-        items.append(f'<li><{tag} class="vt-hit" data-index="{place}">{image}{caption}'
-                     f'</{tag}></li>')
-    text = (f"The best {len(hits)}, each with how well it fits (1 is best)."
-            if len(hits) > 1 else "The only picture there.") + (f" {hint}" if hint else "")
-    return f'<p class="vt-hint">{text}</p><ol class="vt-hits">{"".join(items)}</ol>'
+    def _switch(self, second: bool, finding: Finding) -> Iterator[tuple[Any, ...]]:
+        finding.second = bool(second)
+        if finding.hits:
+            yield self._shown(finding)
 
+    def _second_look(self, reranker: Reranker) -> Any:
+        """Ask the match head about the best hits, and show the new order."""
+        def look(finding: Finding) -> Iterator[tuple[Any, ...]]:
+            if not (finding.wants_second_look() and self.context.can("match")):
+                return
+            run, best, query = finding.run, finding.hits[:BEST], finding.query
+            job: Job[tuple[int, int]] = Job()
 
-def _start_text(context: Context, chosen: str) -> str:
-    text = {EXAMPLES: f"{len(context.examples)} photographs that come with the app.",
-            UPLOADS: f"Up to {LIMITS.max_uploads} pictures; they are deleted when you close the "
-                     "page.",
-            FOLDER: "All pictures in the folder and in the folders below it; they stay where "
-                    "they are."}[chosen]
-    return f'<div class="vt-report"><p>{text}</p></div>'
+            def tell(done: int, total: int) -> None:
+                if finding.run != run or not finding.second:
+                    job.stop()
+                job.tell((done, total))
+
+            try:
+                steps = followed(job, lambda: reranker.order(best, query, progress=tell))
+                try:
+                    while True:
+                        done, total = next(steps)
+                        yield gr.skip(), _looking(done, total), *[gr.skip()] * 3
+                except StopIteration as end:
+                    if finding.take(run, end.value):
+                        yield self._shown(finding)
+            except Cancelled:  # another search was begun: nobody waits for this one
+                return
+
+        return look
 
 
-def _close(album: Album | None) -> None:
-    if album is not None:
-        album.close()
+def _looking(done: int, total: int) -> str:
+    return (f'<p class="vt-hint" role="status">Looking again at the best {total}: {done} done. '
+            "The order may change.</p>")
+
+
+def _close(finding: Finding) -> None:
+    if finding.album is not None:
+        finding.album.close()

@@ -1,0 +1,410 @@
+"""The tab Search without a browser: folders, reading them, pages of hits, links, what is kept."""
+
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from fake_engine import planted_engine
+from PIL import Image
+
+from vitdemo.config import LIMITS
+from vitdemo.engine import Engine
+from vitdemo.errors import PictureError, StoreError
+from vitdemo.records import Hit
+from vitdemo.retrieval.duplicates import Group, Groups, Twin
+from vitdemo.retrieval.filters import Filters
+from vitdemo.retrieval.indexer import IndexReport, Progress
+from vitdemo.retrieval.query import Query
+from vitdemo.retrieval.thumbnails import Thumbnails
+from vitdemo.retrieval.walk import Skipped
+from vitdemo.retrieval.why import Part, Why, WhyNot
+from vitdemo.ui import Settings, build_ui
+from vitdemo.ui.albums import Library, album_of_files, allowed_folder, folders_in
+from vitdemo.ui.finding import Finding, size_of
+from vitdemo.ui.indexing import folder_chips, indexed_html, reading_html
+from vitdemo.ui.jobs import Cancelled, Job, duration, followed
+from vitdemo.ui.parts import Context
+from vitdemo.ui.search_fields import filters_of
+from vitdemo.ui.search_hits import groups_html, page_html, pager_text
+from vitdemo.ui.search_keep import write_groups
+from vitdemo.ui.search_link import SEARCH, read_search, search_of, settings_of
+from vitdemo.ui.search_why import parts_html, verdict_html
+from vitdemo.ui.session import Sessions
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return planted_engine()
+
+
+def context(engine: Engine, **settings: object) -> Context:
+    return Context(engine, Settings(**settings), Sessions(), ())  # type: ignore[arg-type]
+
+
+def save(path: Path, colour: str = "red", size: tuple[int, int] = (40, 30)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+# Folders
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    save(tmp_path / "in" / "red.png")
+    save(tmp_path / "in" / "deep" / "green.png", "green")
+    save(tmp_path / "out" / "blue.png", "blue")
+    save(tmp_path / "inside-not" / "blue.png", "blue")
+    (tmp_path / "in" / ".hidden").mkdir()
+    (tmp_path / "in" / "way-out").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "blue.png").symlink_to(tmp_path / "out" / "blue.png")
+    return tmp_path
+
+
+def test_only_allowed_folders_may_be_read(engine: Engine, tree: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = context(engine, folders=(tree / "in",))
+    assert allowed_folder(allowed, f' "{tree / "in"}" ') == tree / "in"
+    assert allowed_folder(allowed, str(tree / "in" / "deep" / "..")) == tree / "in"
+    for path in (tree / "out", tree / "in" / ".." / "out", tree / "in" / "way-out",
+                 tree / "in" / "way-out" / ".." / "in", tree / "inside-not", tree, Path("/"),
+                 Path("/etc"), tree / "in" / "deep" / ".." / ".." / "out"):
+        if path == tree / "in" / "way-out" / ".." / "in":
+            continue  # lexically that is the allowed folder itself
+        with pytest.raises(PictureError, match="--allow-folder"):
+            allowed_folder(allowed, str(path))
+    monkeypatch.chdir(tree / "in")
+    with pytest.raises(PictureError, match="--allow-folder"):
+        allowed_folder(allowed, "../out")
+    with pytest.raises(PictureError, match="Type the path"):
+        allowed_folder(allowed, "  ")
+    with pytest.raises(PictureError, match="not a folder"):
+        allowed_folder(allowed, str(tree / "in" / "red.png"))
+    with pytest.raises(PictureError, match="no path can hold"):
+        allowed_folder(allowed, "a\0b")
+    with pytest.raises(PictureError, match=r"may be searched \(none\)"):
+        allowed_folder(context(engine), str(tree / "in"))
+
+
+def test_a_link_within_an_allowed_folder_lets_nothing_in(engine: Engine, tree: Path) -> None:
+    library = Library(context(engine, folders=(tree / "in",)))
+    report = library.index(tree / "in", lambda now: None, lambda: False)
+    assert report.added == 2
+    held = [Path(hit.path).name for hit in library.gallery().search_text("blue", 12)]
+    assert sorted(held) == ["green.png", "red.png"]
+    assert {Path(one.path).name for one in report.skipped} == {"way-out", "blue.png"}
+    page = indexed_html(report, 2, lasting=False)
+    assert "<strong>2 pictures to search</strong>" in page and "--store" in page
+    assert "blue.png: It leads out" in page
+
+
+def test_on_a_shared_app_there_is_no_library(engine: Engine) -> None:
+    with pytest.raises(StoreError, match="only uploaded"):
+        Library(context(engine, shared=True)).gallery()
+
+
+def test_a_shared_app_offers_no_folders_and_ones_own_does(engine: Engine, tree: Path) -> None:
+    def offered(settings: Settings) -> list[str]:
+        blocks = build_ui(engine, settings)
+        radio = next(block for block in blocks.blocks.values()
+                     if getattr(block, "elem_id", "") == "search-source")
+        return [label for label, _ in radio.choices]
+
+    assert offered(Settings(shared=True)) == ["My own pictures"]
+    assert offered(Settings(folders=(tree / "in",))) == ["My own pictures",
+                                                         "A folder on this computer"]
+
+
+def test_folders_to_choose_from_are_allowed_ones(engine: Engine, tree: Path) -> None:
+    allowed = context(engine, folders=(tree / "in",))
+    assert folders_in(allowed, "") == [str(tree / "in")]
+    assert folders_in(allowed, str(tree / "in")) == [str(tree / "in" / "deep")]
+    assert folders_in(allowed, str(tree / "in" / "deep")) == [str(tree / "in")]
+    assert folders_in(allowed, str(tree / "out")) == [str(tree / "in")]
+    made = folder_chips(["/a/<b>", "/"])
+    assert "&lt;b&gt;" in made and 'data-index="1"' in made and ">/</button>" in made
+    assert folder_chips([]) == ""
+
+
+def test_a_store_lasts_and_is_shared_by_all_folders(engine: Engine, tree: Path) -> None:
+    settings = {"folders": (tree,), "store": str(tree / "store")}
+    first = Library(context(engine, **settings))
+    first.index(tree / "in", lambda now: None, lambda: False)
+    first.index(tree / "out", lambda now: None, lambda: False)
+    again = Library(context(engine, **settings))
+    assert again.lasting and again.gallery().count() >= 3
+    report = again.index(tree / "in", lambda now: None, lambda: False)
+    assert report.added == report.changed == 0 and report.unchanged >= 2
+
+
+# Work that takes long
+
+def test_a_followed_work_tells_and_gives_its_result() -> None:
+    job: Job[int] = Job()
+    gates = [threading.Event() for _ in range(3)]
+
+    def work() -> str:
+        for number, gate in enumerate(gates):
+            job.tell(number)
+            assert gate.wait(10)
+        return "done"
+
+    told: list[int] = []
+
+    def watch() -> Iterator[int]:
+        told.append(-1 if (yield from followed(job, work, 0.01)) == "done" else -2)
+
+    for number in watch():
+        told.append(number)
+        assert job.running
+        gates[number].set()
+    assert told.pop() == -1
+    assert told == [0, 1, 2] and not job.running
+
+
+def test_a_stopped_work_ends_soon_and_so_does_one_that_is_left() -> None:
+    for leave in (False, True):
+        job: Job[int] = Job()
+        count = 0
+
+        def work(job: Job[int] = job) -> None:
+            nonlocal count
+            while True:
+                count += 1
+                job.tell(count)
+                time.sleep(0.005)
+
+        steps = followed(job, work, 0.01)
+        next(steps)
+        if leave:
+            steps.close()
+        else:
+            job.stop()
+            with pytest.raises(Cancelled):
+                for _ in steps:
+                    pass
+        before = count
+        time.sleep(0.05)
+        assert count == before and not job.running
+
+
+def test_times_are_in_plain_words() -> None:
+    assert [duration(seconds) for seconds in (3, 42, 200, 8000)] == [
+        "a few seconds", "about 40 seconds", "about 3 minutes", "about 2 hours"]
+    assert reading_html(Progress(120, 5000, 14.2, 343.0, "a<b>.jpg", 0)).count("<b>") == 0
+    text = reading_html(Progress(120, 5000, 14.2, 343.0, "a.jpg", 0))
+    assert "Read 120 of 5,000 pictures, 14.2 a second, about 6 minutes left" in text
+    assert 'value="120" max="5000"' in text
+    looking = reading_html(Progress(70, 0, 0.0, None, "/photos", 0))
+    assert "70 pictures so far" in looking and "max=" not in looking
+
+
+def test_a_cancelled_reading_says_that_it_goes_on_from_there() -> None:
+    report = IndexReport(("/a",), 3, 0, 1, 2, 10, (Skipped("/a/<x>.jpg", "It is broken."),), 5,
+                         1.5, True)
+    page = indexed_html(report, 99, lasting=True)
+    assert "Cancelled: <strong>14 pictures" in page and "goes on from there" in page
+    assert "3 new, 1 moved, 2 gone, 10 as before" in page and "--store" not in page
+    assert "&lt;x&gt;.jpg: It is broken." in page and "there are 99" in page
+
+
+# Pages of hits
+
+@pytest.fixture
+def finding(engine: Engine, tmp_path: Path) -> Iterator[Finding]:
+    """Forty pictures, ever less red."""
+    gallery = engine.gallery()
+    paths = [save(tmp_path / f"{n:02}.png", (255 - 5 * n, 3 * n, 0)) for n in range(40)]
+    made = album_of_files(engine, [str(path) for path in paths], "a test")
+    found = Finding(album=made)
+    found.begin(made.opened(), Query.of("red"), Filters(), 12, second=True)
+    yield found
+    made.close()
+    gallery.close()
+
+
+def stems(hits: list[Hit]) -> list[int]:
+    return [int(Path(hit.path).stem) for hit in hits]
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(finding: Finding) -> None:
+    seen = []
+    for page in (1, 2, 3, 4):
+        assert finding.page == page
+        seen += stems(finding.shown())
+        assert finding.more() == (page < 4)
+        finding.turn(page + 1)
+    assert finding.page == 4 and sorted(seen) == list(range(40))
+    assert seen[:3] == [0, 1, 2]
+    finding.turn(-5)
+    assert finding.page == 1
+
+
+def test_another_size_keeps_the_first_hit_on_screen(finding: Finding) -> None:
+    finding.turn(3)
+    first = finding.shown()[0].id
+    finding.resize(24)
+    assert finding.page == 2 and finding.shown()[0].id == first
+    finding.resize(5)  # no fewer than 12
+    assert finding.size == 12
+    assert [size_of(value) for value in ("48", 9999, "x", None, float("inf"))] == [
+        48, 200, 12, 12, 12]
+
+
+def test_the_second_look_can_be_switched_off_and_comes_late(finding: Finding) -> None:
+    assert finding.wants_second_look()
+    head = [replace(hit, match=0.9) for hit in reversed(finding.hits)]
+    run = finding.run
+    assert finding.take(run, head)
+    assert stems(finding.shown()) == list(range(39, 27, -1))
+    finding.second = False
+    assert stems(finding.shown())[0] == 0 and finding.hit(head[0].id).id == head[0].id
+    finding.begin(finding.gallery, Query.of("green"), Filters(), 12, True)
+    assert not finding.take(run, head) and not finding.head
+    finding.begin(finding.gallery, Query.of(picture=None, text="red"), Filters(), 12, False)
+    assert not finding.wants_second_look()
+
+
+def test_more_like_this_keeps_the_conditions(finding: Finding) -> None:
+    from vitdemo.preprocess import open_picture
+
+    finding.begin(finding.gallery, Query.of("red"), Filters(min_width=1), 24, True)
+    hit = finding.hits[-1]
+    finding.like(Query.of(picture=open_picture(hit.path), picture_label="the picture “x”"))
+    assert finding.hits[0].id == hit.id and finding.filters == Filters(min_width=1)
+    assert finding.size == 24 and "Looked for: the picture “x”" in page_html(
+        finding, Thumbnails(), why=False, versus=False)
+
+
+def test_what_is_not_there_is_said(finding: Finding) -> None:
+    with pytest.raises(StoreError, match="no longer on the screen"):
+        finding.hit("nothing")
+    with pytest.raises(StoreError, match="Search for something first"):
+        Finding().turn(1)
+    with pytest.raises(StoreError, match="Search for something first"):
+        Finding().like(Query.of("red"))
+    assert not Finding().shown() and pager_text(Finding()) == ""
+    finding.begin(finding.gallery, Query.of("red"), Filters(min_width=999), 12, True)
+    page = page_html(finding, Thumbnails(), why=True, versus=True)
+    assert "No picture fits these conditions" in page and "999 to … pixels wide" in page
+
+
+def test_hits_are_named_safely_and_told_by_their_ids(finding: Finding) -> None:
+    first = finding.shown()[0]
+    finding.hits[1] = Hit('"><b>', "/nowhere/${alert(1)}<b>.png", 0.25, 4, 3, {}, 0.5)
+    finding.chosen = first.id
+    page = page_html(finding, Thumbnails(), why=True, versus=True)
+    assert "<b>" not in page and "no longer there" in page and "0.250 · 50%" in page
+    assert f'data-id="{first.id}" data-act="why" type="button" aria-pressed="true"' in page
+    assert page.count('data-act="like"') == page.count('data-act="versus"') == 12
+    plain = page_html(finding, Thumbnails(), why=False, versus=False, only=3)
+    assert '<button type="button" class="vt-hit"' not in plain and "versus" not in plain
+    assert plain.count("<img") == 2 and plain.count("vt-gone") == 10  # one of the three is gone
+    finding.turn(2)
+    second = page_html(finding, Thumbnails(), why=True, versus=True)
+    assert '<ol class="vt-hits" start="13">' in second and "Pictures 13 to 24." in second
+    assert "Page 2" in pager_text(finding)
+
+
+# The fields and links
+
+def test_fields_become_filters() -> None:
+    assert filters_of(["", None, "", None, 0, None, None, "any", ""]) == Filters()
+    found = filters_of([" /a ", "2024", "2025", 100, None, 0, 50, "portrait", " Canon ", 12, True])
+    assert found == Filters("/a", "2024", "2025", 100, 0, 0, 50, "portrait", "Canon")
+
+
+START = ("The example photographs", "", "", "", None, None, None, None, "any", "", 12, True)
+
+
+def test_a_link_holds_the_search() -> None:
+    assert search_of(START) == {"in": "examples"}
+    given = ("A folder on this computer", "/a b", "2024", "", 100, None, None, 50, "portrait",
+             "Canon", 48, False)
+    found = search_of(given)
+    assert found == {"in": "folder", "folder": "/a b", "after": "2024", "min_width": 100,
+                     "max_height": 50, "orientation": "portrait", "camera": "Canon", "size": 48,
+                     "order": "vectors"}
+    params = {name: str(value) for name, value in found.items()}
+    assert read_search(params) == (found, []) and not params
+    choice = gr.Radio(["The example photographs", "A folder on this computer"])
+    back = settings_of(found, choice)
+    assert len(back) == 1 + len(SEARCH)
+    assert search_of(back) == found
+    own = gr.Radio(["The example photographs"])
+    assert settings_of(found, own)[1] == ""  # nobody else's folders
+    assert all(one == gr.skip() for one in settings_of({}, own))
+    assert search_of(("My own pictures", *START[1:])) == {}
+
+
+@pytest.mark.parametrize(("name", "value", "named"), [
+    ("size", "13", "12, 24"), ("orientation", "round", "landscape"), ("order", "x", "vectors"),
+    ("in", "/etc", "examples, folder"), ("after", "yesterday", "2024-05-31"),
+    ("min_width", "-3", "whole number"), ("max_width", "1e9", "whole number"),
+    ("camera", "a\x07", "control character"), ("folder", "x" * 3000, "too long")])
+def test_what_a_link_cannot_mean_is_named(name: str, value: str, named: str) -> None:
+    found, complaints = read_search({name: value})
+    assert found == {} and len(complaints) == 1 and len(complaints[0]) < 250
+    assert named in complaints[0] and f"“{name}”" in complaints[0]
+
+
+# Words' parts, groups, tables
+
+def test_parts_are_bars_to_both_sides() -> None:
+    found = Why(0.3, (Part("<dog>", 1, 0.2), Part("indoor", -0.5, -0.1), Part("x", 1, math.nan)))
+    made = parts_html(found, Hit("1", "/a.png", 0.3, 4, 3, {}, 0.87))
+    assert "&lt;dog&gt;" in made and "+0.200" in made and "−0.100" in made and "87%" in made
+    assert "−0.5 × indoor" in made and "do not add up" in made
+    assert "margin-left:50.0%;width:50.0%" in made and "margin-left:25.0%;width:25.0%" in made
+    assert "all there is to search with" in made
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"held": False}, "b.png is not among the pictures that were searched."),
+    ({"misfits": ("it is portrait",)}, "left out because it is portrait."),
+    ({"place": 37}, "stands at place 37."), ({"looked": 1000}, "not among the first 1,000.")])
+def test_the_verdict_says_what_keeps_a_picture_back(changes: dict[str, object], said: str) -> None:
+    ours, theirs = Why(0.3, (Part("dog", 1, 0.2),)), Why(0.1, (Part("dog", 1, -0.05),))
+    found = replace(WhyNot(ours, theirs, True, 0, 0, ()), **changes)  # type: ignore[arg-type]
+    made = verdict_html(found, Hit("1", "/a.png", 0.3, 4, 3), "b.png")
+    assert said in made and "0.200 less than the hit" in made and "−0.050" in made
+
+
+def test_groups_say_what_to_keep_and_delete_nothing(tmp_path: Path) -> None:
+    paths = [str(save(tmp_path / name)) for name in ("a.png", "=b.png")]
+    twins = tuple(Twin(str(n), path, 40, 30, 2_000_000, "2024-05-31", 5.0, 1 - n / 100, n)
+                  for n, path in enumerate(paths))
+    found = Groups((Group(twins, "It is the sharpest."),), 12, 1, True)
+    made = groups_html(found, Thumbnails())
+    assert "1 group of almost the same pictures among 12; 1 could go." in made
+    assert "<strong>Keep.</strong> It is the sharpest." in made and "Nothing is deleted" in made
+    assert "0.990 alike, 1 of 64 bits differ" in made and "more pictures" in made
+    write_groups(tmp_path / "list.csv", found, paths=False)
+    lines = (tmp_path / "list.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert lines[1].startswith("1,yes,a.png,40,30") and lines[2].startswith("1,,'=b.png,")
+    assert str(tmp_path) not in "".join(lines) and all(map(os.path.exists, paths))
+    nothing = groups_html(Groups((), 1, 0, False), Thumbnails())
+    assert "No two of 1 picture are almost the same." in nothing
+
+
+def test_reading_folders_never_takes_a_place_of_those_who_search(engine: Engine,
+                                                                 tree: Path) -> None:
+    blocks = build_ui(engine, Settings(folders=(tree / "in",)))
+    groups = {fn.concurrency_id for fn in blocks.fns.values()}
+    assert {"model", "index", "compare-all", "files"} <= groups
+    assert LIMITS.max_hits >= 1000
+
+
+def test_a_second_search_gets_its_second_look_though_the_first_ones_is_under_way(
+        engine: Engine) -> None:
+    blocks = build_ui(engine)
+    looks = [fn for fn in blocks.fns.values()
+             if fn.trigger_after is not None and (fn.name or "").endswith("look")]
+    assert len(looks) == 7  # words, picture, more like this, two for pages, size, switch
+    assert all(fn.trigger_mode == "multiple" for fn in looks)

@@ -1,0 +1,134 @@
+"""What a picture must be like to be found at all: folder, date, size, form, camera."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from vitdemo.errors import StoreError
+from vitdemo.retrieval.base import Condition
+
+ORIENTATIONS = ("landscape", "portrait", "square")
+_DATE = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
+_SIZES = ("min_width", "max_width", "min_height", "max_height")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """All of them must fit; what is empty or 0 is not asked for.
+
+    ``folder`` holds the picture or one of the folders above it. ``after`` and ``before`` are the
+    first and the last day, "2024-05-31", or "2024-05" or "2024" for a month or a year as a whole;
+    the day is that of the camera, or else of the file. Widths and heights are pixels of the
+    upright picture. ``camera`` is a part of maker and model as they are stored, case included.
+
+    Raises:
+        StoreError: a value that makes no sense.
+    """
+
+    folder: str = ""
+    after: str = ""
+    before: str = ""
+    min_width: int = 0
+    max_width: int = 0
+    min_height: int = 0
+    max_height: int = 0
+    orientation: str = ""
+    camera: str = ""
+
+    def __post_init__(self) -> None:
+        first, last = day(self.after, first=True), day(self.before, first=False)
+        if first and last and first > last:
+            raise StoreError(f"No day is after {self.after} and before {self.before}; "
+                             "change one of them.")
+        if self.orientation and self.orientation not in ORIENTATIONS:
+            raise StoreError(f"The orientation is {self.orientation!r}; it must be one of "
+                             f"{', '.join(ORIENTATIONS)}.")
+        for name in _SIZES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 0:
+                raise StoreError(f"{name} is {value!r}; it must be a whole number of pixels.")
+        for side in ("width", "height"):
+            low, high = getattr(self, f"min_{side}"), getattr(self, f"max_{side}")
+            if high and low > high:
+                raise StoreError(f"No picture has a {side} of at least {low} and at most {high}; "
+                                 "change one of them.")
+
+    def __bool__(self) -> bool:
+        return self != Filters()
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """The same for an index."""
+        found = []
+        if self.folder:
+            found.append(Condition("path", "starts_with", _below(self.folder)))
+        if self.after:
+            found.append(Condition("day", ">=", day(self.after, first=True)))
+        if self.before:
+            found.append(Condition("day", "<=", day(self.before, first=False)))
+        for side in ("width", "height"):
+            low, high = getattr(self, f"min_{side}"), getattr(self, f"max_{side}")
+            found += [Condition(side, ">=", low)] if low else []
+            found += [Condition(side, "<=", high)] if high else []
+        if self.orientation:
+            found.append(Condition("orientation", "=", self.orientation))
+        if self.camera:
+            found.append(Condition("camera", "contains", self.camera))
+        return tuple(found)
+
+    def against(self, path: str, width: int, height: int,
+                metadata: Mapping[str, str | int | float]) -> list[str]:
+        """Why a picture does not fit, in sentences; none where it does."""
+        reasons = []
+        if self.folder and not path.startswith(_below(self.folder)):
+            reasons.append(f"it does not lie in {self.folder}")
+        known = str(metadata.get("day", ""))
+        first, last = day(self.after, first=True), day(self.before, first=False)
+        if (first or last) and not known:
+            reasons.append("its date is not known")
+        elif (first and known < first) or (last and known > last):
+            reasons.append(f"it is of {known}")
+        for side, value in (("width", width), ("height", height)):
+            low, high = getattr(self, f"min_{side}"), getattr(self, f"max_{side}")
+            if (low and value < low) or (high and value > high):
+                reasons.append(f"its {side} is {value} pixels")
+        form = orientation_of(width, height)
+        if self.orientation and form != self.orientation:
+            reasons.append(f"it is {form}")
+        if self.camera and self.camera not in str(metadata.get("camera", "")):
+            reasons.append(f"its camera is {metadata.get('camera') or 'not known'}")
+        return reasons
+
+
+def orientation_of(width: int, height: int) -> str:
+    """One of `ORIENTATIONS`, of an upright picture."""
+    return "square" if width == height else "landscape" if width > height else "portrait"
+
+
+def day(text: str, first: bool) -> str:
+    """A day, month or year as the ISO date of its first or last day; "" stays "".
+
+    Raises:
+        StoreError: there is no such date.
+    """
+    if not text:
+        return ""
+    found = _DATE.fullmatch(text.strip())
+    try:
+        if found is None:
+            raise ValueError(text)
+        year, month, number = (int(part) if part else 0 for part in found.groups())
+        if number:
+            return date(year, month, number).isoformat()
+        if month:
+            return f"{date(year, month, 1):%Y-%m}-{'01' if first else '31'}"
+        return f"{date(year, 1, 1):%Y}-{'01-01' if first else '12-31'}"
+    except ValueError as error:
+        raise StoreError(f"{text!r} is no date. Write it as 2024-05-31, or as 2024-05 or 2024 "
+                         "for a whole month or year.") from error
+
+
+def _below(folder: str) -> str:
+    """What the paths of all pictures in a folder begin with."""
+    return os.path.join(os.path.abspath(os.path.expanduser(folder)), "")

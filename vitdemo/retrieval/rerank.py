@@ -1,0 +1,121 @@
+"""The best hits in a new order: the match head reads words and picture together.
+
+Vectors are quick but are made of the words alone and of the picture alone. The match head sees both
+at once, and is asked about the best `BEST` hits only. They are then in the order of
+cosine + weight * match logit, as `train/rerank.py` measures it; what was found behind them stays.
+"""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from cachetools import LRUCache
+
+from vitdemo.errors import PictureError
+from vitdemo.preprocess import Picture, open_small, picture_of
+from vitdemo.records import Hit
+from vitdemo.retrieval.query import Query
+
+BEST = 50
+MATCH_WEIGHT = 0.03  # of a match logit beside a cosine: see docs/decisions.md
+SIDE = 640  # pixels of the copy that the match head sees: more than any model's square
+PART = 4  # pictures that go to the matcher together
+KEPT = 200_000  # logits
+_LIMIT = 12.0  # of a logit: beyond it probabilities are all the same
+
+Tell = Callable[[int, int], None]
+
+
+class Matcher(Protocol):
+    """What compares pictures with texts: the engine."""
+
+    def match_pictures(self, pictures: Sequence[Picture], texts: Sequence[str]) -> np.ndarray:
+        """Probabilities, float32 (P, M)."""
+
+
+class Reranker:
+    """Puts hits in order by the match head, and remembers what that said. Thread-safe."""
+
+    def __init__(self, matcher: Matcher, weight: float = MATCH_WEIGHT) -> None:
+        self.weight = weight
+        self._matcher = matcher
+        self._lock = threading.Lock()
+        self._known: LRUCache[tuple[str, int, str], float] = LRUCache(KEPT)
+
+    def order(self, hits: Sequence[Hit], query: Query, best: int = BEST,
+              progress: Tell | None = None) -> list[Hit]:
+        """All hits, the first ``best`` of them in a new order and with their ``match``.
+
+        ``match`` is the probability that the query's words fit; with several terms, that of the
+        weighted mean of their logits. A picture that cannot be opened comes last of these. A query
+        with no words leaves everything as it is. ``progress(done, total)`` is called now and then;
+        what it raises ends the work.
+
+        Raises:
+            TaskError, TextError: the model cannot match, or not these words.
+        """
+        head = list(hits[:best])
+        if not query.terms or not head:
+            return list(hits)
+        logits = self._logits(head, [term.text for term in query.terms], progress)  # (P, M)
+        weights = np.array([term.weight for term in query.terms])
+        shared = np.abs(weights).sum() + (query.picture_weight if query.picture else 0.0)
+        means = logits @ weights / shared  # (P,)
+        lowest = np.nanmin(means) if np.isfinite(means).any() else 0.0
+        scores = np.array([hit.score for hit in head]) + self.weight * np.where(
+            np.isnan(means), lowest - 1, means)
+        matched = [replace(hit, match=math.nan if math.isnan(mean) else _sigmoid(float(mean)))
+                   for hit, mean in zip(head, means, strict=True)]
+        order = np.argsort(-scores, kind="stable")
+        return [matched[place] for place in order] + list(hits[best:])
+
+    def _logits(self, hits: Sequence[Hit], texts: Sequence[str],
+                progress: Tell | None) -> np.ndarray:
+        """Match logits float64 (P, M); a row of nan for what cannot be opened."""
+        found = np.full((len(hits), len(texts)), np.nan)
+        keys = [(hit.path, _changed(hit.path)) for hit in hits]
+        with self._lock:
+            for place, key in enumerate(keys):
+                known = [self._known.get((*key, text)) for text in texts]
+                if all(one is not None for one in known):
+                    found[place] = known
+        missing = [place for place in range(len(hits)) if np.isnan(found[place]).any()]
+        for first in range(0, len(missing), PART):
+            opened = {}
+            for done, place in enumerate(missing[first:first + PART], first):
+                if progress is not None:
+                    progress(len(hits) - len(missing) + done, len(hits))
+                try:
+                    opened[place] = picture_of(open_small(hits[place].path, SIDE))
+                except PictureError:
+                    continue  # gone or broken since: the list itself says so
+            if not opened:
+                continue
+            chances = self._matcher.match_pictures(list(opened.values()), texts)
+            rows = np.clip(_logit(chances), -_LIMIT, _LIMIT)
+            with self._lock:
+                for place, row in zip(opened, rows, strict=True):
+                    found[place] = row
+                    for text, value in zip(texts, row, strict=True):
+                        self._known[(*keys[place], text)] = float(value)
+        return found
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except (OSError, ValueError):
+        return 0
+
+
+def _logit(chances: np.ndarray) -> np.ndarray:
+    values = np.clip(np.asarray(chances, np.float64), 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(values / (1 - values)))
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))

@@ -1,0 +1,150 @@
+"""What ``python -m vitdemo search`` and ``duplicates`` do."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vitdemo.config import LIMITS
+from vitdemo.engine import Engine
+from vitdemo.errors import ConfigError, StoreError
+from vitdemo.overlay import percent
+from vitdemo.preprocess import Picture, open_picture
+from vitdemo.records import Hit
+from vitdemo.retrieval.duplicates import find_duplicates
+from vitdemo.retrieval.export import KINDS, write_hits
+from vitdemo.retrieval.filters import Filters
+from vitdemo.retrieval.query import Query
+from vitdemo.retrieval.rerank import Reranker
+from vitdemo.retrieval.why import why
+
+FILTERS = tuple(Filters.__dataclass_fields__)
+Table = Callable[[tuple[str, ...], list[tuple[str, ...]]], None]
+
+
+def run(options: argparse.Namespace, load: Callable[[], Engine],
+        print_json: Callable[[Any], None], print_table: Table) -> int:
+    """Find pictures in a store by words, by a picture or by both. What is wrong with the question
+    is told before the model is loaded."""
+    if not 1 <= options.limit <= LIMITS.max_hits:
+        raise ConfigError(f"--limit is {options.limit}; it must be from 1 to {LIMITS.max_hits}.")
+    if options.save and Path(options.save).suffix.lower().lstrip(".") not in KINDS:
+        raise ConfigError(f"--save is {options.save}; its name must end in "
+                          f"{', '.join(f'.{kind}' for kind in KINDS)}.")
+    filters = filters_of(options)
+    picture = open_picture(options.picture) if options.picture else None
+    query = Query.of(options.text or "", picture, options.picture_weight,
+                     f"the picture {options.picture}")
+    check_store(options.store)
+    engine = load()
+    gallery = engine.gallery(options.store)
+    try:
+        hits = gallery.search(query.vector(engine), max(options.limit, options.best),
+                              filters.conditions())
+        empty = not hits and not gallery.count()
+    finally:
+        gallery.close()
+    if options.best and query.terms and "match" in engine.info.tasks:
+        hits = Reranker(engine).order(hits, query, options.best, _tell)
+    hits = hits[:options.limit]
+    parts = _parts(engine, query, hits) if options.why else {}
+    if options.save:
+        for sentence in write_hits(Path(options.save), hits, query.understood()):
+            print(f"left out: {sentence}", file=sys.stderr)
+        print(f"saved {options.save}", file=sys.stderr)
+    if options.json:
+        print_json({"store": options.store, "query": _given(options),
+                    "understood": query.understood(),
+                    "filters": {name: value for name, value in asdict(filters).items() if value},
+                    "hits": [{**_plain(hit), **({"parts": parts[hit.id]} if hit.id in parts else {})
+                              } for hit in hits]})
+    elif hits:
+        print(f"Looked for: {query.understood()}", file=sys.stderr)
+        _print_hits(hits, parts, print_table)
+    else:
+        print("The store is empty." if empty else "No picture fits these conditions.",
+              file=sys.stderr)
+    return 0
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    return {name: value for name, value in (("text", options.text), ("picture", options.picture))
+            if value}
+
+
+def _plain(hit: Hit) -> dict[str, Any]:
+    return {**asdict(hit), "metadata": dict(hit.metadata)}
+
+
+def _print_hits(hits: list[Hit], parts: dict[str, list[dict[str, Any]]],
+                print_table: Table) -> None:
+    matched = any(hit.match == hit.match for hit in hits)
+    head = ("score", *(("fits",) if matched else ()), "size",
+            *(("words",) if parts else ()), "picture")
+    rows = []
+    for hit in hits:
+        fits = (percent(hit.match) if hit.match == hit.match else "-",) if matched else ()
+        words = (" ".join(f"{one['text']}:{one['loss']:+.3f}" for one in parts.get(hit.id, [])),
+                 ) if parts else ()
+        rows.append((f"{hit.score:.3f}", *fits, f"{hit.width}x{hit.height}", *words, hit.path))
+    print_table(head, rows)
+
+
+def _parts(engine: Engine, query: Query, hits: list[Hit]) -> dict[str, list[dict[str, Any]]]:
+    """Each word's part in the score, by the id of the hit; files that are gone are left out."""
+    opened: list[tuple[str, Picture]] = []
+    for hit in hits:
+        if Path(hit.path).is_file():
+            opened.append((hit.id, open_picture(hit.path)))
+    found = why(engine, query, [picture for _, picture in opened]) if opened else ()
+    return {id_: [asdict(part) for part in one.parts]
+            for (id_, _), one in zip(opened, found, strict=True)}
+
+
+def duplicates(options: argparse.Namespace, load: Callable[[], Engine],
+               print_json: Callable[[Any], None], print_table: Table) -> int:
+    """Groups of almost the same pictures; nothing is deleted."""
+    check_store(options.store)
+    filters = filters_of(options)
+    gallery = load().gallery(options.store)
+    try:
+        found = find_duplicates(gallery.index, filters.conditions(), options.keep, options.cosine,
+                                options.distance, _tell)
+    finally:
+        gallery.close()
+    if options.json:
+        print_json(asdict(found))
+        return 0
+    rows: list[tuple[str, ...]] = []
+    for place, group in enumerate(found.groups, 1):
+        for n, one in enumerate(group.pictures):
+            rows.append((str(place), "keep" if n == 0 else "", f"{one.width}x{one.height}",
+                         f"{one.cosine:.3f}", str(one.distance), one.path))
+    if rows:
+        print_table(("group", "", "size", "alike", "bits", "picture"), rows)
+    copies = sum(len(group.pictures) - 1 for group in found.groups)
+    print(f"{len(found.groups):,} groups of almost the same pictures among {found.compared:,}; "
+          f"{copies:,} could go. Nothing was deleted.")
+    if found.more:
+        print("There are more pictures than are compared at once: narrow them with --folder or "
+              "--after.", file=sys.stderr)
+    return 0
+
+
+def check_store(store: str) -> None:
+    """Raise `StoreError` where there is no store: looking must not make one."""
+    if "://" not in store and not Path(store).expanduser().is_dir():
+        raise StoreError(f"There is no store {store}. Make one first: "
+                         f"python -m vitdemo index DIR --store {store}")
+
+
+def filters_of(options: argparse.Namespace) -> Filters:
+    """The conditions among the options."""
+    return Filters(**{name: getattr(options, name) for name in FILTERS})
+
+
+def _tell(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{done} of {total} ...\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,269 @@
+"""Where to search: the examples, uploads, or folders of this computer, and making them ready."""
+
+import html
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from vitdemo.config import LIMITS
+from vitdemo.errors import PictureError, StoreError
+from vitdemo.retrieval.gallery import Gallery
+from vitdemo.retrieval.indexer import IndexReport, Progress
+from vitdemo.ui.albums import (
+    Album,
+    ExampleAlbum,
+    Library,
+    album_of_files,
+    allowed_folder,
+    folders_in,
+    number,
+    report_html,
+)
+from vitdemo.ui.finding import Finding
+from vitdemo.ui.jobs import Cancelled, Job, duration, followed
+from vitdemo.ui.parts import QUIET, Context, FilesInput, clickable_html, guarded, notice
+
+EXAMPLES = "The example photographs"
+UPLOADS = "My own pictures"
+FOLDER = "A folder on this computer"
+# A group of its own: it takes long, and those who search must not wait for it. The engine's lock
+# gives the device from one to the other after every batch.
+INDEXING: dict[str, Any] = {"concurrency_id": "index", "concurrency_limit": 2}
+NO_JOB = "Nothing is being read now."
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The galleries of the app and the fields that choose between them."""
+
+    context: Context
+    examples: ExampleAlbum
+    library: Library
+    choice: gr.Radio
+    files: Any
+    folder_part: Any
+    folder: gr.Textbox
+    read: gr.Button
+    nearby: gr.HTML
+    status: gr.HTML
+    cancel: gr.Button
+
+    def gallery(self, chosen: str, finding: Finding) -> Gallery:
+        """What is to be searched.
+
+        Raises:
+            PictureError, StoreError: there is nothing to search yet.
+        """
+        if chosen == FOLDER:
+            gallery = self.library.gallery()
+            if not gallery.count():
+                raise StoreError("No folder has been read yet: choose one and press “Read folder”.")
+            return gallery
+        if chosen == UPLOADS or not self.context.examples:
+            if finding.album is None:
+                raise PictureError("Choose pictures to search first.")
+            return finding.album.opened()
+        return self.examples.get().opened()
+
+
+def source_fields(context: Context) -> Sources:
+    """Lay out the choice."""
+    library = Library(context)
+    choices = ([EXAMPLES] if context.examples else []) + [UPLOADS]
+    choices += [FOLDER] if context.settings.folders else []
+    choice = gr.Radio(choices, value=choices[0], label="Where to search", elem_id="search-source")
+    files = FilesInput(label="Your pictures, several at once", file_count="multiple",
+                       file_types=["image"], visible=choices[0] == UPLOADS, height=160,
+                       elem_id="search-files")
+    with gr.Column(visible=False) as folder_part:
+        with gr.Row(equal_height=True):
+            folder = gr.Textbox(label="Folder", placeholder="~/Pictures", scale=4, min_width=180,
+                                elem_id="search-folder")
+            read = gr.Button("Read folder", scale=1, min_width=110, elem_id="search-index")
+        nearby = clickable_html(folder_chips(folders_in(context, "")), elem_id="search-folders")
+    status = gr.HTML(start_text(context, library, choices[0]), apply_default_css=False,
+                     elem_id="search-status")
+    cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="search-cancel")
+    return Sources(context, ExampleAlbum(context), library, choice, files, folder_part, folder,
+                   read, nearby, status, cancel)
+
+
+def tie_sources(sources: Sources, finding: gr.State, search_in: gr.Textbox) -> None:
+    """Tie its handlers. A folder that was read is put into ``search_in``."""
+    context, library = sources.context, sources.library
+    job: gr.State = gr.State(Job())
+
+    def choose(chosen: str, held: Finding) -> tuple[Any, ...]:
+        if held.album is not None:
+            held.album.close()
+            held.album = None
+        return (gr.update(visible=chosen == UPLOADS, value=None),
+                gr.update(visible=chosen == FOLDER), start_text(context, library, chosen))
+
+    sources.choice.change(choose, [sources.choice, finding],
+                          [sources.files, sources.folder_part, sources.status], **QUIET)
+    _tie_folders(context, sources.folder, sources.nearby)
+    _tie_reading(sources, finding, job, search_in)
+
+
+def _tie_folders(context: Context, folder: gr.Textbox, nearby: gr.HTML) -> None:
+    def pick(event: gr.EventData, typed: str) -> tuple[str, str]:
+        choices = folders_in(context, typed or "")
+        place = event.index if isinstance(event.index, int) else -1
+        chosen = choices[place] if 0 <= place < len(choices) else typed
+        return chosen, folder_chips(folders_in(context, chosen))
+
+    nearby.click(pick, folder, [folder, nearby], **QUIET)
+    folder.blur(lambda typed: folder_chips(folders_in(context, typed or "")), folder, nearby,
+                **QUIET)
+
+
+def _tie_reading(sources: Sources, finding: gr.State, job: gr.State,
+                 search_in: gr.Textbox) -> None:
+    context, library, status, cancel = (sources.context, sources.library, sources.status,
+                                        sources.cancel)
+    failed = guarded(lambda error, given: (notice(str(error)),
+                                           gr.update(visible=given[-1].running)))
+
+    @failed
+    def upload(request: gr.Request, paths: list[str] | None, held: Finding,
+               running: Job[tuple[int, int, str]]) -> Iterator[tuple[Any, ...]]:
+        refuse_second(running)
+        if held.album is not None:
+            held.album.close()
+            held.album = None
+        context.sessions.keep(request, paths or [])
+        context.sessions.on_leave(request, running.stop)
+        yield progress_html("Reading your pictures …", 0, len(paths or [])), gr.update(visible=True)
+
+        def work() -> Album:
+            return album_of_files(context.engine, paths or [], "your upload",
+                                  lambda *far: running.tell(far))
+
+        try:
+            steps = followed(running, work)
+            made = yield from _shown(steps, lambda far: progress_html(
+                f"Read {far[0]:,} of {number(far[1], 'picture')} …", far[0], far[1]), 2)
+        except Cancelled:
+            yield report_html(["Cancelled: none of these pictures is kept."], []), gr.update(
+                visible=False)
+            return
+        context.sessions.on_leave(request, made.close)
+        held.album = made
+        yield made.report(), gr.update(visible=False)
+
+    @guarded(lambda error, given: (notice(str(error)), gr.update(visible=given[-1].running),
+                                   gr.skip()))
+    def read_folder(request: gr.Request, typed: str, running: Job[Progress]
+                    ) -> Iterator[tuple[Any, ...]]:
+        refuse_second(running)
+        place = allowed_folder(context, typed or "")
+        gallery = library.gallery()
+        context.sessions.on_leave(request, running.stop)
+        yield progress_html(f"Looking through {place} …", 0, 0), gr.update(visible=True), gr.skip()
+        steps = followed(running, lambda: library.index(
+            place, lambda now: setattr(running, "now", now), running.cancelled))
+        report: IndexReport = yield from _shown(steps, reading_html, 3)
+        yield (indexed_html(report, gallery.count(), library.lasting), gr.update(visible=False),
+               str(place))
+
+    def stop(running: Job[Any]) -> str | dict[str, Any]:
+        if not running.running:
+            return report_html([NO_JOB], [])
+        running.stop()
+        return progress_html("Cancelling …", 0, 0)
+
+    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
+                                **INDEXING}
+    sources.files.upload(upload, [sources.files, finding, job], [status, cancel], **settings)
+    gr.on([sources.read.click, sources.folder.submit], read_folder, [sources.folder, job],
+          [status, cancel, search_in], **settings)
+    cancel.click(stop, job, status, **QUIET)
+
+
+def refuse_second(running: Job[Any]) -> None:
+    """Raise `PictureError` where something is being read already."""
+    if running.running:
+        raise PictureError("Other pictures are being read already. Wait for them, or cancel that.")
+
+
+def _shown(steps: Any, show: Any, outputs: int) -> Any:
+    """What a followed work tells, as updates of the first output; gives its result."""
+    try:
+        while True:
+            yield show(next(steps)), *[gr.skip()] * (outputs - 1)
+    except StopIteration as end:
+        return end.value
+    finally:
+        steps.close()
+
+
+def progress_html(text: str, done: int, total: int) -> str:
+    """A sentence and a bar; one that only moves where the end is not known."""
+    ends = f' value="{done}" max="{total}"' if total else ""
+    return (f'<div class="vt-report" role="status"><p>{html.escape(text)}</p>'
+            f'<progress class="vt-progress"{ends}></progress></div>')
+
+
+def reading_html(now: Progress) -> str:
+    """How far the reading of a folder is."""
+    if not now.total:
+        return progress_html(f"Looking through {now.name}: {number(now.done, 'picture')} so far …",
+                             0, 0)
+    text = f"Read {now.done:,} of {number(now.total, 'picture')}"
+    if now.per_second:
+        text += f", {now.per_second:.3g} a second"
+    if now.seconds_left:
+        text += f", {duration(now.seconds_left)} left"
+    return progress_html(text + f" · {now.name}", now.done, now.total)
+
+
+def indexed_html(report: IndexReport, count: int, lasting: bool) -> str:
+    """What came of reading a folder."""
+    place = html.escape(", ".join(report.folders))
+    ready = (report.added + report.changed + report.moved + report.unchanged)
+    lines = [f"<strong>{number(ready, 'picture')} to search</strong> in {place}."]
+    if report.cancelled:
+        lines = [f"Cancelled: <strong>{number(ready, 'picture')} of {place} can be "
+                 "searched</strong>; reading it again goes on from there."]
+    parts = [f"{value:,} {what}" for what, value in (
+        ("new", report.added), ("changed", report.changed), ("moved", report.moved),
+        ("gone", report.deleted), ("as before", report.unchanged)) if value]
+    lines.append(f"{', '.join(parts) or 'No picture'}; it took {report.seconds:.1f} s.")
+    if count > ready:
+        lines.append(f"With other folders there are {count:,}; “Only pictures that …” says where "
+                     "to look.")
+    if not lasting:
+        lines.append("They can be searched until the app is closed. Start it with --store FOLDER, "
+                     "and they are there the next time, too.")
+    return report_html(lines, [f"{os.path.basename(one.path)}: {one.reason}"
+                               for one in report.skipped])
+
+
+def folder_chips(paths: Sequence[str]) -> str:
+    """Folders to choose from, as buttons in HTML."""
+    items = [f'<button type="button" data-index="{place}" title="{html.escape(path)}">'
+             f"{html.escape(os.path.basename(path) or path)}</button>"
+             for place, path in enumerate(paths)]
+    return (f'<div class="vt-chips vt-folders" role="group" aria-label="Folders to choose from">'
+            f'{"".join(items)}</div>') if items else ""
+
+
+def start_text(context: Context, library: Library, chosen: str) -> str:
+    """What stands under a choice before anything was read."""
+    if chosen == FOLDER:
+        try:
+            count = library.gallery().count() if library.lasting else 0
+        except StoreError as error:
+            return notice(str(error))
+        held = f"{number(count, 'picture')} can be searched already. " if count else ""
+        return report_html([html.escape(
+            f"{held}A folder is read with all folders below it; what was read before and has not "
+            "changed is not read again. The files stay where they are.")], [])
+    text = {EXAMPLES: f"{len(context.examples)} photographs that come with the app.",
+            UPLOADS: f"Up to {LIMITS.max_uploads} pictures; they are deleted when you close the "
+                     "page."}[chosen]
+    return report_html([text], [])

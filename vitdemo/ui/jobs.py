@@ -1,0 +1,80 @@
+"""Long work that shows how far it is, can be cancelled, and ends when its page is left."""
+
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+Now = TypeVar("Now")
+
+SECONDS = 0.4  # between two looks at how far it is
+
+
+class Cancelled(Exception):
+    """Raised within a call whose job was cancelled."""
+
+
+@dataclass
+class Job(Generic[Now]):
+    """One page's long work: what it said last of how far it is. ``stop`` ends it soon."""
+
+    running: bool = False
+    stopped: bool = False
+    now: Now | None = None
+
+    def stop(self) -> None:
+        """Ask the work to end; it may take a moment to."""
+        self.stopped = True
+
+    def cancelled(self) -> bool:
+        """Whether it was asked to end."""
+        return self.stopped
+
+    def tell(self, now: Now) -> None:
+        """To be called by the work.
+
+        Raises:
+            Cancelled: it was asked to end.
+        """
+        self.now = now
+        if self.stopped:
+            raise Cancelled
+
+
+def followed(job: Job[Now], call: Callable[[], T], seconds: float = SECONDS
+             ) -> Generator[Now, None, T]:
+    """Run ``call()`` in a thread; yields what it tells the job, whenever that is new.
+
+    Where the generator is closed before its end, as when the page is left, the job is stopped and
+    its end is waited for.
+    """
+    job.running, job.stopped, job.now = True, False, None
+    told: Now | None = None
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(call)
+        try:
+            while True:
+                try:
+                    return work.result(timeout=seconds)
+                except StillRunning:
+                    if work.done():  # it was the call itself that timed out
+                        raise
+                if job.now is not None and job.now is not told:
+                    told = job.now
+                    yield told
+        finally:
+            job.stop()
+            job.running = False
+
+
+def duration(seconds: float) -> str:
+    """A time for a person: "about 3 minutes"."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 90:
+        return f"about {10 * round(seconds / 10)} seconds"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {round(seconds / 3600)} hours"
