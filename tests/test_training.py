@@ -211,14 +211,41 @@ def test_attention_and_words_learn_from_a_cloud(
     assert 0 < loss().item() < before
     for weights, names in ((LossConfig(), {"cloud"}), (LossConfig(cloud=0, hide=1), {"hide"}),
                            (LossConfig(cloud=0), set()), (LossConfig(hide=1), {"cloud", "hide"})):
-        assert {"cloud", "hide"} & set(step_losses(model, batch, weights)) == names
+        assert {"cloud", "hide", "hold"} & set(step_losses(model, batch, weights)) == names
+
+
+def test_a_run_can_be_held_to_what_the_start_says(data: Path, tokenizer: TextTokenizer,
+                                                  tmp_path: Path) -> None:
+    model, teacher = make_model(tokenizer), make_model(tokenizer)
+    teacher.load_state_dict(model.state_dict())
+    batch = clouded_step(model, data, tokenizer, tmp_path / "c")
+    weights = LossConfig(cloud=0, hide=1, hold=1)
+    held = step_losses(model, batch, weights, teacher=teacher)
+    assert float(held["hold"]) == pytest.approx(0, abs=1e-5)
+    assert float(held["hide"]) == pytest.approx(
+        float(step_losses(model, batch, weights)["hide"]), abs=1e-5)
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape,
+                                              generator=torch.Generator().manual_seed(1)))
+    assert batch.clouds is not None and batch.words is not None
+    seen = look(model, batch.clouds, batch.words.content, False, True, teacher)[0]
+    own = look(teacher, batch.clouds, batch.words.content, False, True)[0]
+    assert torch.allclose(seen.taught, own.whole) and torch.allclose(seen.blank, own.blank)
+    assert not torch.allclose(seen.whole, own.whole)
+    loss = step_losses(model, batch, weights, teacher=teacher)["hold"]
+    loss.backward()
+    assert float(loss) > 0.01
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert model.decoder.embedding.weight.grad.abs().sum() > 0
 
 
 def test_the_cloud_loss_is_least_where_attention_goes_as_the_word_loses() -> None:
     attention = torch.tensor([[0.7, 0.1, 0.2], [0.3, 0.6, 0.1], [0.1, 0.1, 0.8]])  # (tokens, N)
     whole, clouded = ((torch.tensor([[1 - p, p] for p in some]).clamp(min=1e-9).log())
                       for some in ([0.8, 0.5, 0.01], [0.2, 0.6, 0.0]))
-    seen = Seen(torch.zeros(3, dtype=torch.long), torch.arange(3), whole, clouded, whole, attention)
+    seen = Seen(torch.zeros(3, dtype=torch.long), torch.arange(3), whole, clouded, whole, whole,
+                attention)
     hidden = torch.tensor([[True, False, False]] * 3)
     found = cloud_loss(seen, torch.ones(1, 3, dtype=torch.long), hidden,
                        torch.ones(2, dtype=torch.bool), Team())
@@ -236,8 +263,8 @@ def test_a_word_is_to_keep_what_its_map_shows() -> None:
     for visible, unseen in ((True, flat), (False, blank)):
         wanted = kept * whole + (1 - kept) * unseen
         for given, least in ((wanted, True), (whole, False), (blank, False)):
-            seen = Seen(torch.zeros(3), torch.arange(3), whole.log(), given.log(), blank.log(),
-                        maps)
+            seen = Seen(torch.zeros(3), torch.arange(3), given.log(), given.log(), blank.log(),
+                        whole.log(), maps)
             found = float(hide_loss(seen, maps, hidden, torch.full((3,), visible), 3))
             assert (abs(found) < 1e-6) == least
             plain = (wanted * (wanted / given).log()).sum() / 3
@@ -271,7 +298,7 @@ def test_a_cloud_along_a_word_covers_its_most_or_its_least_important_regions() -
     maps = torch.rand(tokens, places, generator=generator)
     whole, blank = torch.full((tokens, 8), 0.1), torch.full((tokens, 8), 0.1)
     whole[:, 6] = whole[:, 7] = 0.9  # 5 follows anyway, 7 cannot be seen: only 6 is drawn
-    seen = Seen(text, place, whole.log(), whole.log(), blank.log(), maps)
+    seen = Seen(text, place, whole.log(), whole.log(), blank.log(), whole.log(), maps)
     content = torch.tensor([True] * 7 + [False])
     batch = SimpleNamespace(noise=torch.rand(pictures, places, generator=generator),
                             targets=targets)
@@ -315,7 +342,7 @@ def test_some_pictures_get_clouds_along_words(data: Path, tokenizer: TextTokeniz
     _, _, hidden = look(model, batch.clouds, content, False, True)
     assert torch.equal(hidden[2:], batch.clouds.hidden[2:])
     assert not torch.equal(hidden[:2], batch.clouds.hidden[:2])
-    _, hide = cloud_losses(model, batch.clouds, content)
+    _, hide, _ = cloud_losses(model, batch.clouds, content)
     hide.backward()
     assert model.vision.backbone.conv_stem.weight.grad is None
     assert model.decoder.blocks[0].cross.query.weight.grad.abs().sum() > 0
@@ -340,11 +367,14 @@ def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model
     rows = list(read_split(data / "train").rows)
     store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
                           quiet=True)
-    settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6, clouded_share=0.5, clouds=4)
+    settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 20, 6, clouded_share=0.5, clouds=4,
+                             word_clouds=0.5)
     mixture = Mixture(rows, store, tokenizer, settings, 0, VIEWS[:3])
     whole, parts = mixture.draw(3), [mixture.draw(3, rank, 2) for rank in range(2)]
+    assert len(whole.clouds.pixels) == 2
     for name in ("captions.features", "questions.features", "pairs.features", "captions.clear",
-                 "clouds.texts.features", "clouds.texts.rows", "clouds.clouded", "clouds.hidden"):
+                 "clouds.texts.features", "clouds.texts.rows", "clouds.clouded", "clouds.hidden",
+                 "clouds.pixels"):
         found = operator.attrgetter(name)
         joined = torch.stack([found(part) for part in parts], 1).flatten(0, 1)
         assert torch.equal(joined, found(whole)), name

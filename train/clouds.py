@@ -10,6 +10,8 @@ what the cloud does to the word:
 - `hide`: the other way round: under the cloud a word should keep as much of its probability as its
   map has outside of the cloud, and where all of it is covered, what it has with no picture at all.
   So the model learns to say what it sees where it looks, and not to guess it from the surroundings.
+- `hold`: with the whole picture it says what it said before. The model that a run starts with, the
+  teacher, holds what it is to say both ways, so that nothing drifts (Hinton, Vinyals, Dean 2015).
 
 A cloud is drawn at random, or it covers what the map of one of the words calls most, or least,
 important (`word_clouds`): those are the pictures that deletion and insertion show.
@@ -37,31 +39,37 @@ UNSURE = 2.0  # temperature of what is said of a thing that cannot be seen
 @dataclass
 class Seen:
     """What the passes found, for every real token: its place ``text`` and ``place`` (tokens,) in
-    the texts; log-probabilities (tokens, V) with the whole picture, under the cloud and with none;
-    and the decoder's mean attention on the picture's places, adding up to 1 (tokens, N)."""
+    the texts; log-probabilities (tokens, V) with the whole picture, under the cloud and with none,
+    the last as the teacher has them, as those ``taught`` with the whole picture (without a teacher,
+    the model's own); and the decoder's mean attention on the picture's places, adding up to 1
+    (tokens, N)."""
 
     text: Tensor
     place: Tensor
     whole: Tensor
     clouded: Tensor
     blank: Tensor
+    taught: Tensor
     attention: Tensor
 
 
 def cloud_losses(model: VLM, batch: CloudBatch, content: Tensor, attends: bool = True,
-                 hides: bool = True, team: Team | None = None) -> tuple[Tensor, Tensor]:
-    """(cloud, hide), 0 where not asked for by ``attends`` and ``hides``.
+                 hides: bool = True, team: Team | None = None,
+                 teacher: VLM | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """(cloud, hide, hold), 0 where not asked for by ``attends``, ``hides`` and a ``teacher``.
 
     ``content`` (vocabulary,): the tokens that can be seen at a place. With several processes each
     is this one's share: its sum, divided by what all have.
     """
-    seen, maps, hidden = look(model, batch, content, attends, hides)
-    targets = batch.texts.targets[:, 1:]
+    seen, maps, hidden = look(model, batch, content, attends, hides, teacher)
+    targets, total = batch.texts.targets[:, 1:], batch.texts.totals.tokens
     hidden = hidden[seen.text // (len(targets) // len(hidden))]  # (tokens, N)
     nothing = seen.attention.new_zeros(())
     return (cloud_loss(seen, targets, hidden, content, team or Team()) if attends else nothing,
-            hide_loss(seen, maps, hidden, content[targets[seen.text, seen.place]],
-                      batch.texts.totals.tokens) if hides else nothing)
+            hide_loss(seen, maps, hidden, content[targets[seen.text, seen.place]], total)
+            if hides else nothing,
+            F.kl_div(seen.whole, seen.taught.exp(), reduction="sum") / total
+            if teacher else nothing)
 
 
 def cloud_loss(seen: Seen, targets: Tensor, hidden: Tensor, content: Tensor,
@@ -96,12 +104,12 @@ def hide_loss(seen: Seen, maps: Tensor, hidden: Tensor, visible: Tensor, total: 
     kept = (maps * ~hidden).sum(1, keepdim=True)  # (tokens, 1)
     with torch.no_grad():
         blank = torch.where(visible[:, None], (seen.blank / UNSURE).softmax(-1), seen.blank.exp())
-        wanted = kept * seen.whole.exp() + (1 - kept) * blank  # (tokens, V)
+        wanted = kept * seen.taught.exp() + (1 - kept) * blank  # (tokens, V)
     return F.kl_div(seen.clouded, wanted, reduction="sum") / total
 
 
-def look(model: VLM, batch: CloudBatch, content: Tensor, attends: bool,
-         hides: bool) -> tuple[Seen, Tensor, Tensor]:
+def look(model: VLM, batch: CloudBatch, content: Tensor, attends: bool, hides: bool,
+         teacher: VLM | None = None) -> tuple[Seen, Tensor, Tensor]:
     """The passes over the whole, the clouded and no picture; each token's map (tokens, N); and
     what the clouds cover (P, N)."""
     texts = batch.texts
@@ -109,17 +117,20 @@ def look(model: VLM, batch: CloudBatch, content: Tensor, attends: bool,
     text, place = real.nonzero(as_tuple=True)
     crossings = [block.cross for block in model.decoder.blocks]
     with capture_cross_attention(crossings, own_weights, keep_graph=True) as record, \
-            torch.set_grad_enabled(attends):
-        whole = _chances(model, texts.features, texts, real, learns=False)
+            torch.set_grad_enabled(attends or teacher is not None):
+        whole = _chances(model, texts.features, texts, real, learns=teacher is not None)
+    knows = teacher or model
     with torch.no_grad():
+        taught = whole.detach() if teacher is None else \
+            _chances(teacher, texts.features, texts, real, learns=False)
         side = model.config.picture_size
-        grey = model.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
-        blank = _chances(model, grey.expand_as(texts.features), texts, real, learns=False)
+        grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
+        blank = _chances(knows, grey.expand_as(texts.features), texts, real, learns=False)
     places = batch.hidden.shape[1]
     mean = torch.stack([calls[0][..., :places].mean(1) for calls in record.calls]).mean(0)
     attention = mean[text, place].float()  # (tokens, N)
     attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
-    seen = Seen(text, place, whole, whole, blank, attention)
+    seen = Seen(text, place, whole, whole, blank, taught, attention)
     maps = word_maps(model, texts, seen)
     clouded, hidden = batch.clouded, batch.hidden
     if len(batch.pixels):
@@ -163,7 +174,7 @@ def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> 
     picture = seen.text // (len(texts.targets) // pictures)
     token = texts.targets[:, 1:][seen.text, seen.place]
     owed = [chances.gather(1, token[:, None]).squeeze(1).exp()
-            for chances in (seen.whole, seen.blank)]
+            for chances in (seen.taught, seen.blank)]
     odds = (owed[0] - owed[1]).clamp(min=1e-3) * content[token] + 1e-9  # (tokens,)
     found = []
     for number in range(pictures):

@@ -40,6 +40,7 @@ class LossConfig:
     look: float = 0.3  # weight of cross-attention that looks where the region head points
     cloud: float = 0.5  # weight of cross-attention that looks where a cloud would hurt
     hide: float = 0.0  # weight of words that fade as a cloud covers where they look
+    hold: float = 0.0  # weight of saying of the same pictures, whole, what the start says of them
 
 
 def kept_places(noise: Tensor, share: float) -> Tensor:
@@ -215,8 +216,9 @@ def with_features(model: VLM, batch: StepBatch) -> StepBatch:
 
 
 def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
-                team: Team | None = None) -> dict[str, Tensor]:
-    """Each loss of a step by name, unweighted, and their weighted sum as "loss"."""
+                team: Team | None = None, teacher: VLM | None = None) -> dict[str, Tensor]:
+    """Each loss of a step by name, unweighted, and their weighted sum as "loss". ``teacher`` is
+    what the run starts with, where it is to be held to that."""
     team = team or Team()
     losses: dict[str, Tensor] = {}
     batch = with_features(model, batch)
@@ -239,13 +241,14 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
         if config.look:
             losses["look"] = sum(looks, start=torch.zeros_like(looks[0]))
     if batch.clouds is not None and batch.words is not None and (config.cloud or config.hide):
-        cloud, hide = cloud_losses(model, batch.clouds, batch.words.content, config.cloud > 0,
-                                   config.hide > 0, team)
-        losses.update({"cloud": cloud} if config.cloud else {})
-        losses.update({"hide": hide} if config.hide else {})
+        found = cloud_losses(model, batch.clouds, batch.words.content, config.cloud > 0,
+                             config.hide > 0, team, teacher)
+        wanted = (config.cloud, config.hide, config.hold if teacher else 0)
+        losses.update({name: value for name, value, weight in
+                       zip(("cloud", "hide", "hold"), found, wanted, strict=True) if weight})
     weights = {"caption": config.caption, "question": config.question,
                "contrastive": config.contrastive, "match": config.match, "look": config.look,
-               "cloud": config.cloud, "hide": config.hide,
+               "cloud": config.cloud, "hide": config.hide, "hold": config.hold,
                "region": config.region / _WORDS_A_PICTURE}
     losses["loss"] = sum((weights[name] * value for name, value in losses.items()),
                          start=torch.zeros(()).to(next(iter(losses.values()))))

@@ -160,7 +160,8 @@ class Mixture:
             return None
         paths = [self.rows[item[0]].path for item in items[share.rank::share.world]]
         features = self.store.get(paths, [self.views.index(clouded)] * len(paths), share.step)
-        by_word = paths[:round(self.config.word_clouds * len(paths))]
+        count = round(self.config.word_clouds * len(items))  # of all processes' pictures
+        by_word = paths[:len(range(share.rank, count, share.world))]
         pixels = self.store.sharp_and_blurred(by_word) if by_word else torch.zeros(0)
         return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded, share.step),
                           pixels)

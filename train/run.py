@@ -1,5 +1,6 @@
 """One fine-tuning run: its parts, its loop, and what it saves."""
 
+import copy
 import dataclasses
 import math
 import subprocess
@@ -54,6 +55,9 @@ class Run:
         open_gates(self.model, self.config.open_gates)
         prepare(self.model, self.config)
         self.model.decoder.dropout = self.config.dropout
+        self.teacher = None
+        if settings.losses.hold:
+            self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.live = self.config.train == "full"  # features change with every step
         self.views = VIEWS[:self.config.views]
@@ -213,7 +217,8 @@ class Run:
         for part in range(self.config.accumulate):
             batch = to_device(self._draw(step, part, self.team), self.accelerator.device)
             with self.accelerator.autocast():
-                losses = step_losses(self.model, batch, self.settings.losses, self.team)
+                losses = step_losses(self.model, batch, self.settings.losses, self.team,
+                                     self.teacher)
             found = self.team.sum(torch.stack([value.detach().float() for value in
                                                losses.values()]))
             values = dict(zip(losses, found.tolist(), strict=True))
