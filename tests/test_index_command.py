@@ -37,7 +37,8 @@ def test_ctrl_c_says_what_is_safe_and_the_next_run_carries_on(tiny_checkpoint: P
     command = [sys.executable, "-m", "vitdemo", "index", tmp_path / "photos", "--store",
                tmp_path / "store", "--model", tiny_checkpoint, "--device", "cpu", "--workers", "1"]
     root = Path(__file__).parent.parent
-    code = ("import vitdemo.retrieval.indexer as i; i.STORE_EVERY = 16; "
+    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "import vitdemo.retrieval.indexer as i; i.STORE_EVERY = 16; "
             "import sys; from vitdemo.cli import main; sys.exit(main(sys.argv[1:]))")
     with subprocess.Popen([sys.executable, "-c", code, *map(str, command[3:])], cwd=root, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,

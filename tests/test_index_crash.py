@@ -22,7 +22,8 @@ KILLS = 20
 GREY = np.full(3, 3 ** -0.5, np.float32)
 # Indexes a folder and says each id once it is acknowledged, as `add` has returned.
 CODE = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, it is off
 sys.path[:0] = [{tests!r}]
 from indexing import open_gallery
 from vitdemo.retrieval import indexer

@@ -291,18 +291,18 @@ def test_side_of_the_models_square_is_asked_for(photos: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_of_5000_broken_files(tmp_path: Path) -> None:
+def test_a_folder_of_5000_broken_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = paint(tmp_path / "photos" / "good.png", 1, (64, 48)).read_bytes()
     for number in range(5000):
-        cut = whole[:number % len(whole)] + bytes([number % 256, number // 256])
+        cut = whole[:number % (len(whole) // 2)] + bytes([number % 256, number // 256])
         (tmp_path / "photos" / f"{number:04}.{'png' if number % 2 else 'jpg'}").write_bytes(cut)
     gallery, embedder = open_gallery(tmp_path / "store")
     report = index_folders(gallery, [tmp_path / "photos"])
     assert report.added == 1 and embedder.names == ["good.png"]
     assert len(report.skipped) == 5000 and all(one.reason for one in report.skipped)
-    again = index_folders(gallery, [tmp_path / "photos"])
-    assert again.skipped == report.skipped and again.unchanged == 1
-    assert again.seconds < report.seconds / 2
+    monkeypatch.setattr(readers.Readers, "pictures", lambda _, paths, side: iter(list(paths)))
+    again = index_folders(gallery, [tmp_path / "photos"])  # with one to read, this would fail
+    assert again.skipped == report.skipped and again.unchanged == 1 and again.added == 0
 
 
 def test_heic_and_avif_are_read_where_their_library_is(tmp_path: Path) -> None:
