@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.start import free_port, settings, wait_for
+from benchmarks.start import free_port, settings, stop, wait_for
 from benchmarks.timing import machine, table, write_json
 from vitdemo.config import EngineConfig
 from vitdemo.engine import Engine
@@ -143,12 +143,7 @@ def run(size: int, pictures: int, searches: int, pause: float, checkpoint: Path)
             wait_for(address, app, time.perf_counter())
             seconds = measure(address, searches, pause)
         finally:
-            app.terminate()
-            try:
-                app.wait(15)
-            except subprocess.TimeoutExpired:
-                app.kill()
-                app.wait()
+            stop(app)
     return {"size": size, "pictures": pictures, "pause": pause, "seconds": seconds,
             "p50": statistics.median(seconds), "p95": float(np.quantile(seconds, 0.95)),
             "machine": machine()}

@@ -106,12 +106,7 @@ def time_app(checkpoint: Path, picture: Path) -> tuple[float, float]:
             words = said.read().decode(errors="replace").strip()[-600:]
             raise BenchmarkError(f"{error} {words}".strip()) from error
         finally:
-            app.terminate()
-            try:
-                app.wait(15)
-            except subprocess.TimeoutExpired:
-                app.kill()
-                app.wait()
+            stop(app)
     if not isinstance(shown, dict) or not shown.get("texts"):
         said_instead = {name: value for name, value in shown.items() if name != "picture"} \
             if isinstance(shown, dict) else shown
@@ -124,6 +119,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def stop(app: "subprocess.Popen[bytes]") -> None:
+    """End the app, by force where it does not end by itself."""
+    app.terminate()
+    try:
+        app.wait(15)
+    except subprocess.TimeoutExpired:
+        app.kill()
+        app.wait()
 
 
 def wait_for(address: str, app: "subprocess.Popen[bytes]", start: float) -> None:

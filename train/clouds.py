@@ -123,9 +123,11 @@ def look(model: VLM, batch: CloudBatch, content: Tensor, attends: bool, hides: b
     with torch.no_grad():
         taught = whole.detach() if teacher is None else \
             _chances(teacher, texts.features, texts, real, learns=False)
-        side = model.config.picture_size
-        grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
-        blank = _chances(knows, grey.expand_as(texts.features), texts, real, learns=False)
+        blank = taught
+        if hides or len(batch.pixels):  # nothing else asks for it
+            side = model.config.picture_size
+            grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
+            blank = _chances(knows, grey.expand_as(texts.features), texts, real, learns=False)
     places = batch.hidden.shape[1]
     mean = torch.stack([calls[0][..., :places].mean(1) for calls in record.calls]).mean(0)
     attention = mean[text, place].float()  # (tokens, N)
@@ -164,8 +166,8 @@ def word_maps(model: VLM, texts: TextBatch, seen: Seen) -> Tensor:
 
 @torch.no_grad()
 def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> Tensor:
-    """For each picture a cloud along the map of one word, bool (P, N): over its most important
-    regions, or all but those.
+    """For each picture a cloud along the map of one word, bool (P, N): over its most, or its least,
+    important regions.
 
     A word that names what can be seen is drawn by how much it owes to the picture, which way round
     and how many regions evenly, all from the picture's own ``noise``.

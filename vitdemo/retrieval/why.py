@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -25,10 +24,6 @@ from vitdemo.retrieval.query import Embedder, Query, Term, unit_sum
 from vitdemo.words import split_words
 
 LOOKED_AT = 1000  # hits among which a picture's place is looked for
-
-
-class Judge(Embedder, Protocol):
-    """What makes the vectors and matches pictures with texts: the engine."""
 
 
 @dataclass(frozen=True)
