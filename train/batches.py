@@ -67,6 +67,22 @@ class CloudBatch:
 
 
 @dataclass
+class RewardBatch:
+    """Pictures to describe in the model's own words, which are judged.
+
+    The pictures and instructions of ``texts``, one text of each; ``starts`` (P,) the token that
+    starts a text in the picture's language; ``draws`` (P, K, S), 0..1, by which K texts are drawn;
+    ``references`` people's captions of each picture, and the ``languages`` they are in.
+    """
+
+    texts: TextBatch
+    starts: Tensor
+    draws: Tensor
+    references: list[list[str]]
+    languages: list[str]
+
+
+@dataclass
 class WordBatch:
     """Which words belong to the pictures of the text batches, captions first, then questions.
 
@@ -100,18 +116,21 @@ class PairBatch:
 @dataclass
 class StepBatch:
     """One step: captions to write, questions to answer, pairs to tell apart, pictures shown whole
-    and clouded. A part is None where the data has nothing of the kind."""
+    and clouded, captions to be judged. A part is None where the data has nothing of the kind."""
 
     captions: TextBatch | None
     questions: TextBatch | None
     pairs: PairBatch | None
     words: WordBatch | None = None
     clouds: CloudBatch | None = None
+    rewards: RewardBatch | None = None
 
     def pictures(self) -> list[tuple[Tensor, Tensor]]:
         """(rows, features) of each part that has pictures."""
         parts = (self.captions, self.questions, self.pairs)
         found = [(part.rows, part.features) for part in parts if part is not None]
+        if self.rewards is not None:
+            found.append((self.rewards.texts.rows, self.rewards.texts.features))
         if self.clouds is not None:
             texts = self.clouds.texts
             found += [(texts.rows, texts.features), (texts.rows, self.clouds.clouded)]
@@ -131,7 +150,8 @@ def to_device(part: Part, device: torch.device) -> Part:
 def _moved(part: Any, device: torch.device) -> Any:
     if isinstance(part, Tensor):
         return part.to(device)
-    if not isinstance(part, TextBatch | CloudBatch | WordBatch | PairBatch | StepBatch):
+    if not isinstance(part, TextBatch | CloudBatch | RewardBatch | WordBatch | PairBatch |
+                      StepBatch):
         return part
     return type(part)(**{field.name: _moved(getattr(part, field.name), device)
                          for field in dataclasses.fields(part)})

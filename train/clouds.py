@@ -33,7 +33,7 @@ from vitdemo.models.vlm import VLM
 
 LEAST = 0.05  # of probability: less likely words are left out, what they lose is noise
 SHARPEN = 2.0  # power of a map before its shares are taken: its strongest regions carry the word
-UNSURE = 2.0  # temperature of what is said of a thing that cannot be seen
+UNSURE = 3.0  # temperature of what is said of a thing that cannot be seen
 
 
 @dataclass
@@ -93,15 +93,17 @@ def cloud_loss(seen: Seen, targets: Tensor, hidden: Tensor, content: Tensor,
 
 
 def hide_loss(seen: Seen, maps: Tensor, hidden: Tensor, visible: Tensor, total: int) -> Tensor:
-    """KL(q || p(. | clouded)) with q = k p(. | whole) + (1 - k) p(. | no picture), where k is the
-    share of the word's map outside of the cloud; summed over the tokens, divided by ``total``.
+    """KL(q || p(. | clouded)) with q = k p(. | whole) + (1 - k) p(. | no picture), where k comes
+    from the share s of the word's map outside of the cloud, k = s^2 (3 - 2 s): a word stays as
+    long as most of what it is seen by is there. Summed over the tokens, divided by ``total``.
 
     Where a word names what can be seen (``visible``, bool (tokens,)), p(. | no picture) is
     flattened by the temperature `UNSURE`: of what it cannot see the model should be less sure than
     the sentence makes it. Nothing is learnt here from p(. | whole), p(. | no picture) and the
     ``maps`` (tokens, N).
     """
-    kept = (maps * ~hidden).sum(1, keepdim=True)  # (tokens, 1)
+    share = (maps * ~hidden).sum(1, keepdim=True)  # (tokens, 1)
+    kept = share ** 2 * (3 - 2 * share)
     with torch.no_grad():
         blank = torch.where(visible[:, None], (seen.blank / UNSURE).softmax(-1), seen.blank.exp())
         wanted = kept * seen.taught.exp() + (1 - kept) * blank  # (tokens, V)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from train.batches import PairBatch, StepBatch, TextBatch, WordBatch
 from train.clouds import cloud_losses
 from train.cross_entropy import linear_cross_entropy
+from train.reward import Judge, reward_loss
 from train.team import Team
 from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
@@ -40,6 +41,7 @@ class LossConfig:
     look: float = 0.3  # weight of cross-attention that looks where the region head points
     cloud: float = 0.5  # weight of cross-attention that looks where a cloud would hurt
     hide: float = 0.0  # weight of words that fade as a cloud covers where they look
+    reward: float = 0.0  # weight of describing as CIDEr-D rewards it (see reward.py)
     hold: float = 0.0  # weight of saying of the same pictures, whole, what the start says of them
 
 
@@ -211,14 +213,19 @@ def with_features(model: VLM, batch: StepBatch) -> StepBatch:
         with torch.no_grad():  # they say what a cloud costs, and learn nothing
             clouded = model.vision.features(clouds.clouded).float()
         clouds = dataclasses.replace(clouds, texts=seen(clouds.texts), clouded=clouded)
+    rewards = batch.rewards
+    if rewards is not None:
+        rewards = dataclasses.replace(rewards, texts=seen(rewards.texts))
     return dataclasses.replace(batch, captions=seen(batch.captions), pairs=seen(batch.pairs),
-                               questions=seen(batch.questions), clouds=clouds)
+                               questions=seen(batch.questions), clouds=clouds, rewards=rewards)
 
 
 def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
-                team: Team | None = None, teacher: VLM | None = None) -> dict[str, Tensor]:
+                team: Team | None = None, teacher: VLM | None = None,
+                judge: Judge | None = None) -> dict[str, Tensor]:
     """Each loss of a step by name, unweighted, and their weighted sum as "loss". ``teacher`` is
-    what the run starts with, where it is to be held to that."""
+    what the run starts with, where it is to be held to that; ``judge`` says how good its own
+    captions are, where it is to learn from that."""
     team = team or Team()
     losses: dict[str, Tensor] = {}
     batch = with_features(model, batch)
@@ -238,7 +245,7 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
             losses["region"] = region_loss(
                 model, torch.cat([part.features for part in parts]), batch.words,
                 sum(part.totals.pictures for part in parts))
-        if config.look:
+        if config.look and looks:
             losses["look"] = sum(looks, start=torch.zeros_like(looks[0]))
     if batch.clouds is not None and batch.words is not None and (config.cloud or config.hide):
         found = cloud_losses(model, batch.clouds, batch.words.content, config.cloud > 0,
@@ -246,9 +253,12 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
         wanted = (config.cloud, config.hide, config.hold if teacher else 0)
         losses.update({name: value for name, value, weight in
                        zip(("cloud", "hide", "hold"), found, wanted, strict=True) if weight})
+    if batch.rewards is not None and judge is not None and config.reward:
+        losses["reward"] = reward_loss(model, batch.rewards, judge)
     weights = {"caption": config.caption, "question": config.question,
                "contrastive": config.contrastive, "match": config.match, "look": config.look,
                "cloud": config.cloud, "hide": config.hide, "hold": config.hold,
+               "reward": config.reward,
                "region": config.region / _WORDS_A_PICTURE}
     losses["loss"] = sum((weights[name] * value for name, value in losses.items()),
                          start=torch.zeros(()).to(next(iter(losses.values()))))

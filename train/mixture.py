@@ -12,7 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.batches import CloudBatch, PairBatch, StepBatch, TextBatch, Totals, WordBatch
+from train.batches import (
+    CloudBatch,
+    PairBatch,
+    RewardBatch,
+    StepBatch,
+    TextBatch,
+    Totals,
+    WordBatch,
+)
 from train.data import Row
 from train.features import Store, View
 from train.instructions import (
@@ -55,6 +63,13 @@ class MixtureConfig:
     clouded_share: float = 0.35  # of pictures with regions blurred, where there are such views
     clouds: int = 0  # pictures to describe that are shown twice, whole and clouded (see clouds.py)
     word_clouds: float = 0.0  # share of those that are clouded along the map of one of their words
+    reward_pictures: int = 0  # pictures that the model describes itself, to be judged (reward.py)
+    reward_texts: int = 5  # captions that it writes of each
+
+    def __post_init__(self) -> None:
+        if self.reward_texts < 2:
+            raise ConfigError(f"reward_texts is {self.reward_texts}; it must be 2 or above, as a "
+                              "caption is compared with the picture's others.")
 
 
 class Mixture:
@@ -98,7 +113,8 @@ class Mixture:
             words = self._words_of(share.maker, [*shown, *asked], own)
             clear = [part.clear for part in (captions, questions) if part is not None]
             words.weight *= torch.cat(clear)[:, None]
-        return StepBatch(captions, questions, pairs, words, self._draw_clouds(share))
+        return StepBatch(captions, questions, pairs, words, self._draw_clouds(share),
+                         self._draw_rewards(share))
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
         """Features (P, N, C) of some pictures, none of them clouded, and their words."""
@@ -165,6 +181,27 @@ class Mixture:
         pixels = self.store.sharp_and_blurred(by_word) if by_word else torch.zeros(0)
         return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded, share.step),
                           pixels)
+
+    def _draw_rewards(self, share: "_Share") -> RewardBatch | None:
+        count, each = self.config.reward_pictures, self.config.reward_texts
+        languages = [language for language, places in self.captioned.items() if places]
+        if not count or not languages:
+            return None
+        items: list[_Item] = []
+        for i in range(count):
+            language = languages[i % len(languages)]
+            place = share.maker.choice(self.captioned[language])
+            items.append((place, share.maker.choice(DESCRIBE[language]),
+                          [_texts(self.rows[place], language)[0]], language))
+        views = [share.maker.choice(self.clear_views) for _ in items]
+        texts = self._texts_batch(items, share, "reward_pictures", views)
+        assert texts is not None
+        draws = torch.rand(count, each, self.config.target_tokens + 1, generator=share.noise)
+        own = slice(share.rank, None, share.world)
+        references = [[self._say(text, view) for text in _texts(self.rows[place], language)]
+                      for (place, _, _, language), view in zip(items, views, strict=True)]
+        return RewardBatch(texts, texts.targets[:, 0], draws[own], references[own],
+                           [item[3] for item in items][own])
 
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
         """Pictures to describe, the languages in turn."""

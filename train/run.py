@@ -27,6 +27,7 @@ from train.losses import step_losses
 from train.mixture import Mixture
 from train.pixels import LiveStore, NoiseStore, PixelStore
 from train.regions import warm_up
+from train.reward import Judge
 from train.settings import Settings, rate_at
 from train.state import Average, load_state, save_state
 from train.team import Team
@@ -58,6 +59,7 @@ class Run:
         self.teacher = None
         if settings.losses.hold:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.judge = Judge(train, start.tokenizer) if settings.losses.reward else None
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.live = self.config.train == "full"  # features change with every step
         self.views = VIEWS[:self.config.views]
@@ -218,7 +220,7 @@ class Run:
             batch = to_device(self._draw(step, part, self.team), self.accelerator.device)
             with self.accelerator.autocast():
                 losses = step_losses(self.model, batch, self.settings.losses, self.team,
-                                     self.teacher)
+                                     self.teacher, self.judge)
             found = self.team.sum(torch.stack([value.detach().float() for value in
                                                losses.values()]))
             values = dict(zip(losses, found.tolist(), strict=True))

@@ -1,0 +1,195 @@
+"""Captions that the model writes itself and learns from: the judge, the drawing, the gradient."""
+
+import operator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model
+from small_run import CAPTIONS, arguments
+from torch import Tensor
+
+from train import reward
+from train.batches import RewardBatch
+from train.data import Row, read_split
+from train.features import VIEWS, open_features
+from train.finetune import main
+from train.losses import LossConfig, step_losses
+from train.metrics import caption_words
+from train.mixture import Mixture, MixtureConfig
+from train.reward import Judge, draw_captions, reward_loss
+from vitdemo.models.fusion import Memory
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+_END = "\n"
+DRAWN = MixtureConfig(4, 2, 0.1, 4, 0.5, 8, 6, reward_pictures=4, reward_texts=3)
+
+
+@pytest.fixture
+def rows(data: Path) -> list[Row]:
+    return list(read_split(data / "train").rows)
+
+
+@pytest.fixture
+def model(tokenizer: TextTokenizer) -> VLM:
+    return make_model(tokenizer).eval()
+
+
+def draw(model: VLM, rows: list[Row], tokenizer: TextTokenizer, cache: Path,
+         config: MixtureConfig = DRAWN) -> Mixture:
+    store = open_features(model, [row.path for row in rows], VIEWS[:2], cache, quiet=True)
+    return Mixture(rows, store, tokenizer, config, 0, VIEWS[:2])
+
+
+@pytest.fixture
+def batch(model: VLM, rows: list[Row], tokenizer: TextTokenizer, tmp_path: Path) -> RewardBatch:
+    found = draw(model, rows, tokenizer, tmp_path / "c").draw(0).rewards
+    assert found is not None
+    return found
+
+
+def test_the_judge_is_the_librarys_cider(tokenizer: TextTokenizer) -> None:
+    from pycocoevalcap.cider.cider import Cider
+
+    texts = {"en": [("Two dogs run on the grass .", "dogs play on grass"),
+                    ("A man's red t-shirt", "a man in a red shirt , a red one"), ("a boat",)],
+             "zh": [("两只狗在草地上跑。", "狗在草地上"), ("一个穿红衬衫的男人",), ("一条船",)]}
+    said = {"en": ["two dogs dogs dogs run", "a man in a red shirt and a", "a bird"],
+            "zh": ["两只狗在跑", "穿红衬衫的男人", "水"]}
+    rows = [Row(Path(f"{i}.png"), en, zh, ())
+            for i, (en, zh) in enumerate(zip(texts["en"], texts["zh"], strict=True))]
+    judge = Judge(rows, tokenizer)
+    for language, references in texts.items():
+        cut = {i: [" ".join([*caption_words(text), "END"]) for text in found]
+               for i, found in enumerate(references)}
+        ours = {i: [" ".join([*caption_words(text), "END"])]
+                for i, text in enumerate(said[language])}
+        _, wanted = Cider().compute_score(cut, ours)
+        got = [judge.judge([*caption_words(text), _END], references[i], language)
+               for i, text in enumerate(said[language])]
+        assert got == pytest.approx(list(wanted), abs=1e-9)
+        assert got[0] > got[2] >= 0
+
+
+def test_a_caption_that_stops_in_the_middle_is_worth_less(tokenizer: TextTokenizer) -> None:
+    rows = [Row(Path("1.png"), CAPTIONS, (), ()), Row(Path("2.png"), ("a boat",), (), ())]
+    judge = Judge(rows, tokenizer)
+    words = caption_words(CAPTIONS[0])
+    assert judge.judge([*words, _END], CAPTIONS, "en") > judge.judge(words, CAPTIONS, "en") > \
+        judge.judge([*words[:-2], _END], CAPTIONS, "en")
+    assert judge.judge([], CAPTIONS, "en") == 0
+
+
+def test_captions_are_drawn_by_their_probability(model: VLM, batch: RewardBatch,
+                                                 tokenizer: TextTokenizer) -> None:
+    memory = reward._memory(model, batch)
+    pictures, _, length = batch.draws.shape
+    many = 4000
+    batch.draws = torch.rand(pictures, many, length, generator=torch.Generator().manual_seed(1))
+    ids, ended = draw_captions(model, memory, batch, tokenizer)
+    assert ids.shape[0] == len(ended) == pictures * many and ids.shape[1] <= length
+    assert not set(ids.unique().tolist()) & (set(tokenizer.banned) - {tokenizer.end})
+    for row, over in zip(ids[:50].tolist(), ended[:50].tolist(), strict=True):
+        assert over == (tokenizer.end in row)
+        if over:  # after the end nothing but the end
+            assert set(row[row.index(tokenizer.end):]) == {tokenizer.end}
+    logits = model.decoder(batch.starts[:, None], memory)[:, 0].float()
+    logits[:, list(tokenizer.banned)] = -torch.inf
+    counts = torch.stack([torch.bincount(part, minlength=logits.shape[1])
+                          for part in ids[:, 0].view(pictures, many)])
+    assert (counts / many - logits.softmax(-1)).abs().max() < 5 * 0.5 / many ** 0.5
+
+
+def one_of(memory: Memory, picture: int) -> Memory:
+    only = slice(picture, picture + 1)
+    return Memory(memory.tokens[only], memory.mask[only], memory.picture_tokens, memory.text[only])
+
+
+def slow_gradient(model: VLM, batch: RewardBatch, judge: Judge) -> tuple[Tensor, float]:
+    """Of the output's bias, caption by caption: -mean (r - b) d log p(caption)."""
+    ids, ended = draw_captions(model, reward._memory(model, batch), batch, judge.tokenizer)
+    each = batch.draws.shape[1]
+    rewards = judge.judge_all(ids, ended, batch)
+    total = torch.zeros_like(model.decoder.bias)
+    for i, row in enumerate(ids.tolist()):
+        picture, own = divmod(i, each)
+        length = row.index(judge.tokenizer.end) + 1 if ended[i] else len(row)
+        written = torch.tensor([[int(batch.starts[picture]), *row[:length]]])
+        others = [float(rewards[picture, k]) for k in range(each) if k != own]
+        gain = float(rewards[picture, own]) - sum(others) / len(others)
+        model.zero_grad()
+        alone = one_of(reward._memory(model, batch), picture)
+        logits = model.decoder(written[:, :-1], alone)[0].float()
+        logits[:, list(judge.tokenizer.banned)] = -torch.inf
+        chances = logits.log_softmax(-1).gather(1, written[0, 1:, None])
+        (-gain * chances.sum()).backward()
+        grad = model.decoder.bias.grad
+        assert grad is not None
+        total += grad / len(ids)
+    return total, float(rewards.mean())
+
+
+def test_the_gradient_is_the_formula(model: VLM, batch: RewardBatch, rows: list[Row],
+                                     tokenizer: TextTokenizer,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Judge(rows, tokenizer)
+    # This model writes noise, which nobody's captions share a word with: judged by its length.
+    monkeypatch.setattr(judge, "judge", lambda words, references, language: 1 / (1 + len(words)))
+    wanted, mean = slow_gradient(model, batch, judge)
+    model.zero_grad()
+    loss = reward_loss(model, batch, judge)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(-mean, abs=1e-5)
+    assert float(wanted.abs().max()) > 1e-4
+    found = model.decoder.bias.grad
+    assert found is not None and torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_what_is_rewarded_is_said_more_often(model: VLM, rows: list[Row], data: Path,
+                                             tokenizer: TextTokenizer, tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Judge(rows, tokenizer)
+    monkeypatch.setattr(judge, "judge", lambda words, references, language: 1 / (1 + len(words)))
+    mixture = draw(model, rows, tokenizer, tmp_path / "c")
+    optimizer = torch.optim.Adam(model.decoder.parameters(), lr=0.005)
+    found = []
+    for step in range(25):
+        optimizer.zero_grad()
+        losses = step_losses(model, mixture.draw(step),
+                             LossConfig(caption=0, question=0, contrastive=0, region=0, reward=1),
+                             judge=judge)
+        found.append(float(losses["reward"].detach()))
+        losses["loss"].backward()
+        optimizer.step()
+    assert sum(found[-5:]) < sum(found[:5]) - 0.2
+
+
+def test_processes_share_the_captions_that_are_judged(model: VLM, rows: list[Row],
+                                                      tokenizer: TextTokenizer,
+                                                      tmp_path: Path) -> None:
+    mixture = draw(model, rows, tokenizer, tmp_path / "c")
+    whole, parts = mixture.draw(3), [mixture.draw(3, rank, 2) for rank in range(2)]
+    for name in ("texts.features", "starts", "draws"):
+        found = operator.attrgetter(f"rewards.{name}")
+        joined = torch.stack([found(part) for part in parts], 1).flatten(0, 1)
+        assert torch.equal(joined, found(whole)), name
+    rewards = [step.rewards for step in (whole, *parts) if step.rewards is not None]
+    assert len(rewards) == 3 and rewards[0].references[1::2] == rewards[2].references
+    judge = Judge(rows, tokenizer)
+    all_of_it, *shares = (float(reward_loss(model, part, judge).detach()) for part in rewards)
+    assert sum(shares) == pytest.approx(all_of_it, abs=1e-5)
+    without = draw(model, rows, tokenizer, tmp_path / "c", MixtureConfig(4, 2, 0.1, 4, 0.5, 8, 6))
+    assert without.draw(3).rewards is None
+    pairs = [step.pairs for step in (whole, without.draw(3)) if step.pairs is not None]
+    assert torch.equal(pairs[0].features, pairs[1].features)
+
+
+def test_a_run_is_rewarded_and_says_how_much(data: Path, start: Path, tmp_path: Path,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    out, flags = tmp_path / "out", ("--reward-pictures", "4", "--reward-texts", "2")
+    assert main(arguments(data, start, out, *flags, "--loss-reward", "1")) == 0
+    assert '"reward"' in (out / "log.jsonl").read_text()
+    for wrong in ("0", "1"):
+        assert main(arguments(data, start, tmp_path / "no", *flags[:3], wrong)) == 2
+        assert "reward_texts" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""Captions that the model writes itself, and learns from how well they are judged.
+
+Self-critical sequence training (Rennie et al. 2017, arXiv:1612.00563): several captions of a
+picture are drawn, each is judged against people's, and those that are better than the others of
+that picture become more likely (the mean of the others as the baseline: Luo 2020,
+arXiv:2003.09971). The judge is CIDEr-D (Vedantam, Zitnick, Parikh 2015, arXiv:1411.5726, section 4
+and its appendix), with the rows that are trained on as its corpus. The end of a caption counts as a
+word, or captions learn to stop in the middle of a phrase.
+
+Shapes as in `batches`; K captions drawn of each picture, S tokens of each at most.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from train.batches import RewardBatch
+from train.data import Row
+from train.metrics import caption_words
+from vitdemo.models.fusion import Memory
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+_LONGEST = 4  # words of the phrases that are compared
+_SIGMA = 6.0  # how fast a caption of another length is worth less
+_SCALE = 10.0
+_END = "\n"  # no word has it
+
+Ngram = tuple[str, ...]
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """A caption as CIDEr-D compares it: for each length of 1 to 4 words its phrases with their
+    tf-idf weights, and the root of the sum of their squares; and how many words it has."""
+
+    weights: tuple[dict[Ngram, float], ...]
+    norms: tuple[float, ...]
+    words: int
+
+
+class Judge:
+    """CIDEr-D with the captions of ``rows`` as the corpus, each language its own."""
+
+    def __init__(self, rows: Sequence[Row], tokenizer: TextTokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.pictures: Counter[str] = Counter()
+        self.found: dict[str, Counter[Ngram]] = {"en": Counter(), "zh": Counter()}
+        for row in rows:
+            for language, texts in (("en", row.captions), ("zh", row.captions_zh)):
+                self.pictures[language] += bool(texts)
+                self.found[language].update(
+                    {ngram for text in texts for ngram in ngrams(_words(text))})
+        self._reference = lru_cache(maxsize=100_000)(self._phrases)
+
+    def judge(self, words: Sequence[str], references: Sequence[str], language: str) -> float:
+        """CIDEr-D of a caption, in the library's unit: 0 to 10, and most are below 2."""
+        said = self._weigh(words, language)
+        found = [similarity(said, self._reference(text, language)) for text in references]
+        return _SCALE * sum(found) / len(found)
+
+    def judge_all(self, ids: Tensor, ended: Tensor, batch: RewardBatch) -> Tensor:
+        """CIDEr-D of drawn captions, ids (P * K, S) with padding after the end: (P, K)."""
+        each = len(ids) // len(batch.references)
+        scores = []
+        for i, (row, over) in enumerate(zip(ids.tolist(), ended.tolist(), strict=True)):
+            stop = row.index(self.tokenizer.end) if over else len(row)
+            words = caption_words(self.tokenizer.decode(row[:stop])) + [_END] * over
+            scores.append(self.judge(words, batch.references[i // each],
+                                     batch.languages[i // each]))
+        return torch.tensor(scores).view(-1, each)
+
+    def _phrases(self, text: str, language: str) -> Phrases:
+        return self._weigh(_words(text), language)
+
+    def _weigh(self, words: Sequence[str], language: str) -> Phrases:
+        weights: list[dict[Ngram, float]] = [{} for _ in range(_LONGEST)]
+        pictures = math.log(max(1, self.pictures[language]))
+        for ngram, count in ngrams(words).items():
+            rarity = pictures - math.log(max(1, self.found[language][ngram]))
+            weights[len(ngram) - 1][ngram] = count * rarity
+        norms = tuple(math.sqrt(sum(value * value for value in part.values()))
+                      for part in weights)
+        return Phrases(tuple(weights), norms, len(words))
+
+
+def _words(text: str) -> list[str]:
+    return [*caption_words(text), _END]
+
+
+def ngrams(words: Sequence[str]) -> Counter[Ngram]:
+    """How often each phrase of 1 to 4 words is in the caption."""
+    return Counter(tuple(words[start:start + length]) for length in range(1, _LONGEST + 1)
+                   for start in range(len(words) - length + 1))
+
+
+def similarity(said: Phrases, reference: Phrases) -> float:
+    """Mean over the lengths of the cosine of the two, with what is said too often cut to the
+    reference's count, times exp(-(difference in words)^2 / 72): 0 to 1."""
+    total = 0.0
+    for ours, theirs, norm, other in zip(said.weights, reference.weights, said.norms,
+                                         reference.norms, strict=True):
+        if norm and other:
+            total += sum(min(value, theirs[ngram]) * theirs[ngram]
+                         for ngram, value in ours.items() if ngram in theirs) / (norm * other)
+    return total / _LONGEST * math.exp(-(said.words - reference.words) ** 2 / (2 * _SIGMA ** 2))
+
+
+def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
+    """The policy gradient, as a loss whose value is minus the mean reward of what was drawn: the
+    gradient is that of -mean (r - b) log p(caption), b the mean reward of the picture's other
+    captions. With several processes it is this one's share.
+    """
+    with torch.no_grad():
+        ids, ended = draw_captions(model, _memory(model, batch), batch, judge.tokenizer)
+        rewards = judge.judge_all(ids, ended, batch).to(ids.device)  # (P, K)
+        each = rewards.shape[1]
+        others = (rewards.sum(1, keepdim=True) - rewards) / (each - 1)
+        gain = (rewards - others).flatten()  # (P * K,)
+    real = torch.ones_like(ids, dtype=torch.bool)
+    real[:, 1:] = ~(ids == judge.tokenizer.end).cumsum(1).bool()[:, :-1]  # up to the end
+    start = batch.starts.repeat_interleave(each)[:, None]
+    decoder = model.decoder
+    hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1),
+                            decoder.start(_memory(model, batch)))
+    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
+    logits[:, list(judge.tokenizer.banned)] = -torch.inf
+    chances = logits.log_softmax(-1).gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
+    gains = gain[:, None].expand_as(ids)[real]
+    count = batch.texts.totals.pictures * each
+    surrogate = -(gains * chances).sum() / count
+    return surrogate - surrogate.detach() - rewards.sum() / count
+
+
+@torch.no_grad()
+def draw_captions(model: VLM, memory: Memory, batch: RewardBatch,
+                  tokenizer: TextTokenizer) -> tuple[Tensor, Tensor]:
+    """Captions drawn from the model: ids (P * K, S), and which of them have ended, bool (P * K,).
+
+    Token by token by ``draws`` (P, K, S), 0..1: the token at which the sum of the probabilities
+    passes it.
+    """
+    draws = batch.draws.flatten(0, 1)
+    each = batch.draws.shape[1]
+    cache = model.decoder.start(memory)
+    token = batch.starts.repeat_interleave(each)
+    ended = torch.zeros(len(token), dtype=torch.bool, device=token.device)
+    written = []
+    for step in range(draws.shape[1]):
+        hidden = model.decoder.hidden(token[:, None], cache, keep=True)[:, -1]
+        logits = model.decoder.logits(hidden).float()
+        logits[:, list(tokenizer.banned)] = -torch.inf
+        reached = logits.softmax(-1).cumsum(1)
+        wanted = draws[:, step, None] * reached[:, -1:]
+        token = torch.searchsorted(reached, wanted, right=True).squeeze(1)
+        token = token.clamp(max=logits.shape[1] - 1).masked_fill(ended, tokenizer.end)
+        ended = ended | (token == tokenizer.end)
+        written.append(token)
+        if bool(ended.all()):
+            break
+    return torch.stack(written, 1), ended
+
+
+def _memory(model: VLM, batch: RewardBatch) -> Memory:
+    texts = batch.texts
+    words, z = model.encode_text(texts.instruction, texts.instruction_mask)
+    which = texts.instruction_of
+    return model.fuse(model.vision.tokens(texts.features), words[which],
+                      texts.instruction_mask[which], z[which])
