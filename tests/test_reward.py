@@ -9,7 +9,6 @@ from conftest import make_model
 from small_run import CAPTIONS, arguments
 from torch import Tensor
 
-from train import reward
 from train.batches import RewardBatch
 from train.data import Row, read_split
 from train.features import VIEWS, open_features
@@ -17,7 +16,9 @@ from train.finetune import main
 from train.losses import LossConfig, step_losses
 from train.metrics import caption_words
 from train.mixture import Mixture, MixtureConfig
-from train.reward import Judge, draw_captions, reward_loss
+from train.own_words import draw_captions, memory_of, with_own_words
+from train.reward import Judge, reward_loss
+from train.team import Team
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
@@ -83,18 +84,18 @@ def test_a_caption_that_stops_in_the_middle_is_worth_less(tokenizer: TextTokeniz
 
 def test_captions_are_drawn_by_their_probability(model: VLM, batch: RewardBatch,
                                                  tokenizer: TextTokenizer) -> None:
-    memory = reward._memory(model, batch)
+    memory = memory_of(model, batch.texts)
     pictures, _, length = batch.draws.shape
     many = 4000
     batch.draws = torch.rand(pictures, many, length, generator=torch.Generator().manual_seed(1))
-    ids, ended = draw_captions(model, memory, batch, tokenizer)
+    ids, ended = draw_captions(model, memory, batch.vocabulary, batch.draws)
     assert ids.shape[0] == len(ended) == pictures * many and ids.shape[1] <= length
     assert not set(ids.unique().tolist()) & (set(tokenizer.banned) - {tokenizer.end})
     for row, over in zip(ids[:50].tolist(), ended[:50].tolist(), strict=True):
         assert over == (tokenizer.end in row)
         if over:  # after the end nothing but the end
             assert set(row[row.index(tokenizer.end):]) == {tokenizer.end}
-    logits = model.decoder(batch.starts[:, None], memory)[:, 0].float()
+    logits = model.decoder(batch.texts.targets[:, :1], memory)[:, 0].float()
     logits[:, list(tokenizer.banned)] = -torch.inf
     counts = torch.stack([torch.bincount(part, minlength=logits.shape[1])
                           for part in ids[:, 0].view(pictures, many)])
@@ -108,18 +109,18 @@ def one_of(memory: Memory, picture: int) -> Memory:
 
 def slow_gradient(model: VLM, batch: RewardBatch, judge: Judge) -> tuple[Tensor, float]:
     """Of the output's bias, caption by caption: -mean (r - b) d log p(caption)."""
-    ids, ended = draw_captions(model, reward._memory(model, batch), batch, judge.tokenizer)
+    ids, ended = draw_captions(model, memory_of(model, batch.texts), batch.vocabulary, batch.draws)
     each = batch.draws.shape[1]
     rewards = judge.judge_all(ids, ended, batch)
     total = torch.zeros_like(model.decoder.bias)
     for i, row in enumerate(ids.tolist()):
         picture, own = divmod(i, each)
         length = row.index(judge.tokenizer.end) + 1 if ended[i] else len(row)
-        written = torch.tensor([[int(batch.starts[picture]), *row[:length]]])
+        written = torch.tensor([[int(batch.texts.targets[picture, 0]), *row[:length]]])
         others = [float(rewards[picture, k]) for k in range(each) if k != own]
         gain = float(rewards[picture, own]) - sum(others) / len(others)
         model.zero_grad()
-        alone = one_of(reward._memory(model, batch), picture)
+        alone = one_of(memory_of(model, batch.texts), picture)
         logits = model.decoder(written[:, :-1], alone)[0].float()
         logits[:, list(judge.tokenizer.banned)] = -torch.inf
         chances = logits.log_softmax(-1).gather(1, written[0, 1:, None])
@@ -170,7 +171,7 @@ def test_processes_share_the_captions_that_are_judged(model: VLM, rows: list[Row
                                                       tmp_path: Path) -> None:
     mixture = draw(model, rows, tokenizer, tmp_path / "c")
     whole, parts = mixture.draw(3), [mixture.draw(3, rank, 2) for rank in range(2)]
-    for name in ("texts.features", "starts", "draws"):
+    for name in ("texts.features", "texts.targets", "draws"):
         found = operator.attrgetter(f"rewards.{name}")
         joined = torch.stack([found(part) for part in parts], 1).flatten(0, 1)
         assert torch.equal(joined, found(whole)), name
@@ -193,3 +194,33 @@ def test_a_run_is_rewarded_and_says_how_much(data: Path, start: Path, tmp_path: 
     for wrong in ("0", "1"):
         assert main(arguments(data, start, tmp_path / "no", *flags[:3], wrong)) == 2
         assert "reward_texts" in capsys.readouterr().err
+
+
+def test_clouds_may_fall_on_the_models_own_words(model: VLM, rows: list[Row],
+                                                 tokenizer: TextTokenizer,
+                                                 tmp_path: Path) -> None:
+    store = open_features(model, [row.path for row in rows], VIEWS[:3], tmp_path / "c", quiet=True)
+    settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 8, 6, clouds=6, own_words=0.5)
+    mixture = Mixture(rows, store, tokenizer, settings, 1, VIEWS[:3])
+    given = mixture.draw(0).clouds
+    assert given is not None and 0 < given.own.sum() < 6
+    found = with_own_words(model, given, Team())
+    own = given.own.repeat_interleave(2)
+    length = given.texts.targets.shape[1]
+    assert torch.equal(found.texts.targets[~own][:, :length], given.texts.targets[~own])
+    assert torch.equal(found.texts.target_mask[~own][:, :length], given.texts.target_mask[~own])
+    assert not found.texts.target_mask[~own][:, length:].any()
+    assert found.texts.totals.tokens == int(found.texts.target_mask[:, 1:].sum())
+    again, _ = draw_captions(model, memory_of(model, given.texts), given.vocabulary, given.draws,
+                             0.5)
+    for text in own.nonzero().squeeze(1).tolist():
+        ids, real = found.texts.targets[text], found.texts.target_mask[text]
+        written = ids[real].tolist()
+        assert written[0] == given.texts.targets[text, 0]
+        assert written[1:] == again[text, :len(written) - 1].tolist()
+        assert tokenizer.end not in written[1:-1]
+    shares = [mixture.draw(0, rank, 2).clouds for rank in range(2)]
+    assert torch.equal(torch.stack([part.own for part in shares if part], 1).flatten(), given.own)
+    losses = step_losses(model, mixture.draw(0), LossConfig(cloud=0, hide=1))
+    losses["hide"].backward()
+    assert float(losses["hide"].detach()) > 0

@@ -259,7 +259,7 @@ def test_a_word_is_to_keep_what_its_map_shows() -> None:
     maps = torch.tensor([[0.75, 0.25], [0.75, 0.25], [0.5, 0.5]])
     hidden = torch.tensor([[True, False], [False, False], [True, True]])
     flat = torch.tensor([1.0, 2.0]) / 3  # 0.2 and 0.8 at temperature 2: 1 to 2
-    kept = torch.tensor([[0.25], [1.0], [0.0]])
+    kept = torch.tensor([[0.25 ** 2 * 2.5], [1.0], [0.0]])  # s^2 (3 - 2 s)
     for visible, unseen in ((True, flat), (False, blank)):
         wanted = kept * whole + (1 - kept) * unseen
         for given, least in ((wanted, True), (whole, False), (blank, False)):
@@ -306,13 +306,13 @@ def test_a_cloud_along_a_word_covers_its_most_or_its_least_important_regions() -
     most = []
     for number, cloud in enumerate(hidden):
         count = int(cloud.sum())
-        assert 2 <= count <= 18
+        assert 2 <= count <= 20
         ways = []
         for one in ((text // texts == number) & (place == 1)).nonzero().squeeze(1):
             order = maps[one].argsort(descending=True)
             ways += [way for way, part in (("most", order[:count]), ("least", order[-count:]))
                      if bool(cloud[part].all())]
-        assert len(ways) == 1
+        assert len(ways) == 1 or count == 20
         most += [way == "most" for way in ways]
     assert 10 < sum(most) < 30
 

@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from vitdemo.models.decoding import Vocabulary
+
 Part = TypeVar("Part")
 
 
@@ -57,27 +59,32 @@ class CloudBatch:
     cloud covers, bool (P, N).
 
     The first p of them get a cloud along the map of one of their words in place of that one, for
-    which there are their pixels, sharp and blurred (p, 2, 3, side, side), p from 0 to P.
+    which there are their pixels, sharp and blurred (p, 2, 3, side, side), p from 0 to P. Of those
+    that are ``own``, bool (P,), the model writes the K captions itself, by ``draws`` (P, K, S),
+    0..1.
     """
 
     texts: TextBatch
     clouded: Tensor
     hidden: Tensor
     pixels: Tensor
+    own: Tensor
+    draws: Tensor
+    vocabulary: Vocabulary
 
 
 @dataclass
 class RewardBatch:
     """Pictures to describe in the model's own words, which are judged.
 
-    The pictures and instructions of ``texts``, one text of each; ``starts`` (P,) the token that
-    starts a text in the picture's language; ``draws`` (P, K, S), 0..1, by which K texts are drawn;
-    ``references`` people's captions of each picture, and the ``languages`` they are in.
+    The pictures and instructions of ``texts``, one text of each; ``draws`` (P, K, S), 0..1, by
+    which K texts are drawn; ``references`` people's captions of each picture, and the
+    ``languages`` they are in.
     """
 
     texts: TextBatch
-    starts: Tensor
     draws: Tensor
+    vocabulary: Vocabulary
     references: list[list[str]]
     languages: list[str]
 

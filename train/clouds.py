@@ -26,14 +26,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.batches import CloudBatch, TextBatch
-from train.features import LEAST_HIDDEN, MOST_HIDDEN
+from train.features import LEAST_HIDDEN
 from train.team import Team
 from vitdemo.attention.capture import capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
 
 LEAST = 0.05  # of probability: less likely words are left out, what they lose is noise
 SHARPEN = 2.0  # power of a map before its shares are taken: its strongest regions carry the word
-UNSURE = 3.0  # temperature of what is said of a thing that cannot be seen
+UNSURE = 2.0  # temperature of what is said of a thing that cannot be seen
 
 
 @dataclass
@@ -187,7 +187,7 @@ def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> 
         sums = odds[which].double().cumsum(0)
         word = which[int((sums < draw * sums[-1]).sum().clamp(max=len(which) - 1))]
         rank = maps[word].argsort(descending=True).argsort()  # (N,)
-        count = round((LEAST_HIDDEN + (MOST_HIDDEN - LEAST_HIDDEN) * amount) * places)
+        count = round((LEAST_HIDDEN + (1 - LEAST_HIDDEN) * amount) * places)
         found.append(rank < count if way < 0.5 else rank >= places - count)
     return torch.stack(found)
 

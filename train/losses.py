@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from train.batches import PairBatch, StepBatch, TextBatch, WordBatch
 from train.clouds import cloud_losses
 from train.cross_entropy import linear_cross_entropy
+from train.own_words import with_own_words
 from train.reward import Judge, reward_loss
 from train.team import Team
 from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
@@ -248,7 +249,8 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
         if config.look and looks:
             losses["look"] = sum(looks, start=torch.zeros_like(looks[0]))
     if batch.clouds is not None and batch.words is not None and (config.cloud or config.hide):
-        found = cloud_losses(model, batch.clouds, batch.words.content, config.cloud > 0,
+        shown = with_own_words(model, batch.clouds, team)
+        found = cloud_losses(model, shown, batch.words.content, config.cloud > 0,
                              config.hide > 0, team, teacher)
         wanted = (config.cloud, config.hide, config.hold if teacher else 0)
         losses.update({name: value for name, value, weight in

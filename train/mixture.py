@@ -34,6 +34,7 @@ from train.instructions import (
     thing_counts,
 )
 from vitdemo.errors import ConfigError
+from vitdemo.models.decoding import Vocabulary
 from vitdemo.tokens import TextTokenizer
 
 _Item = tuple[int, str, list[str], str]  # row, instruction, texts, language
@@ -63,6 +64,7 @@ class MixtureConfig:
     clouded_share: float = 0.35  # of pictures with regions blurred, where there are such views
     clouds: int = 0  # pictures to describe that are shown twice, whole and clouded (see clouds.py)
     word_clouds: float = 0.0  # share of those that are clouded along the map of one of their words
+    own_words: float = 0.0  # share of those whose captions the model writes itself (own_words.py)
     reward_pictures: int = 0  # pictures that the model describes itself, to be judged (reward.py)
     reward_texts: int = 5  # captions that it writes of each
 
@@ -179,8 +181,16 @@ class Mixture:
         count = round(self.config.word_clouds * len(items))  # of all processes' pictures
         by_word = paths[:len(range(share.rank, count, share.world))]
         pixels = self.store.sharp_and_blurred(by_word) if by_word else torch.zeros(0)
+        own = slice(share.rank, None, share.world)
+        written = torch.rand(len(items), generator=share.noise) < self.config.own_words
+        draws = torch.rand(len(items), self.config.texts_per_picture,
+                           self.config.target_tokens + 1, generator=share.noise)
         return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded, share.step),
-                          pixels)
+                          pixels, written[own], draws[own], self._vocabulary(items[own]))
+
+    def _vocabulary(self, items: Sequence[_Item]) -> Vocabulary:
+        starts = [self.tokenizer.language_start[item[3]] for item in items]
+        return Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
 
     def _draw_rewards(self, share: "_Share") -> RewardBatch | None:
         count, each = self.config.reward_pictures, self.config.reward_texts
@@ -200,7 +210,7 @@ class Mixture:
         own = slice(share.rank, None, share.world)
         references = [[self._say(text, view) for text in _texts(self.rows[place], language)]
                       for (place, _, _, language), view in zip(items, views, strict=True)]
-        return RewardBatch(texts, texts.targets[:, 0], draws[own], references[own],
+        return RewardBatch(texts, draws[own], self._vocabulary(items[own]), references[own],
                            [item[3] for item in items][own])
 
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:

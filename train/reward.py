@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ from torch import Tensor
 from train.batches import RewardBatch
 from train.data import Row
 from train.metrics import caption_words
-from vitdemo.models.fusion import Memory
+from train.own_words import draw_captions, memory_of, until_end
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
@@ -34,7 +33,6 @@ _SCALE = 10.0
 _END = "\n"  # no word has it
 
 Ngram = tuple[str, ...]
-Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -120,58 +118,21 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     captions. With several processes it is this one's share.
     """
     with torch.no_grad():
-        ids, ended = draw_captions(model, _memory(model, batch), batch, judge.tokenizer)
+        ids, ended = draw_captions(model, memory_of(model, batch.texts), batch.vocabulary,
+                                   batch.draws)
         rewards = judge.judge_all(ids, ended, batch).to(ids.device)  # (P, K)
         each = rewards.shape[1]
         others = (rewards.sum(1, keepdim=True) - rewards) / (each - 1)
         gain = (rewards - others).flatten()  # (P * K,)
-    real = torch.ones_like(ids, dtype=torch.bool)
-    real[:, 1:] = ~(ids == judge.tokenizer.end).cumsum(1).bool()[:, :-1]  # up to the end
-    start = batch.starts.repeat_interleave(each)[:, None]
+    real = until_end(ids, batch.vocabulary.end)
+    start = batch.texts.targets[:, :1].repeat_interleave(each, 0)
     decoder = model.decoder
     hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1),
-                            decoder.start(_memory(model, batch)))
+                            decoder.start(memory_of(model, batch.texts)))
     logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
-    logits[:, list(judge.tokenizer.banned)] = -torch.inf
+    logits[:, list(batch.vocabulary.banned)] = -torch.inf
     chances = logits.log_softmax(-1).gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
     gains = gain[:, None].expand_as(ids)[real]
     count = batch.texts.totals.pictures * each
     surrogate = -(gains * chances).sum() / count
     return surrogate - surrogate.detach() - rewards.sum() / count
-
-
-@torch.no_grad()
-def draw_captions(model: VLM, memory: Memory, batch: RewardBatch,
-                  tokenizer: TextTokenizer) -> tuple[Tensor, Tensor]:
-    """Captions drawn from the model: ids (P * K, S), and which of them have ended, bool (P * K,).
-
-    Token by token by ``draws`` (P, K, S), 0..1: the token at which the sum of the probabilities
-    passes it.
-    """
-    draws = batch.draws.flatten(0, 1)
-    each = batch.draws.shape[1]
-    cache = model.decoder.start(memory)
-    token = batch.starts.repeat_interleave(each)
-    ended = torch.zeros(len(token), dtype=torch.bool, device=token.device)
-    written = []
-    for step in range(draws.shape[1]):
-        hidden = model.decoder.hidden(token[:, None], cache, keep=True)[:, -1]
-        logits = model.decoder.logits(hidden).float()
-        logits[:, list(tokenizer.banned)] = -torch.inf
-        reached = logits.softmax(-1).cumsum(1)
-        wanted = draws[:, step, None] * reached[:, -1:]
-        token = torch.searchsorted(reached, wanted, right=True).squeeze(1)
-        token = token.clamp(max=logits.shape[1] - 1).masked_fill(ended, tokenizer.end)
-        ended = ended | (token == tokenizer.end)
-        written.append(token)
-        if bool(ended.all()):
-            break
-    return torch.stack(written, 1), ended
-
-
-def _memory(model: VLM, batch: RewardBatch) -> Memory:
-    texts = batch.texts
-    words, z = model.encode_text(texts.instruction, texts.instruction_mask)
-    which = texts.instruction_of
-    return model.fuse(model.vision.tokens(texts.features), words[which],
-                      texts.instruction_mask[which], z[which])
