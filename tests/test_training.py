@@ -312,7 +312,7 @@ def test_a_cloud_along_a_word_covers_its_most_or_its_least_important_regions() -
             order = maps[one].argsort(descending=True)
             ways += [way for way, part in (("most", order[:count]), ("least", order[-count:]))
                      if bool(cloud[part].all())]
-        assert len(ways) == 1 or count == 20
+        assert len(ways) == 1 or (ways and count > 15)  # nearly all is covered: by chance, both
         most += [way == "most" for way in ways]
     assert 10 < sum(most) < 30
 
