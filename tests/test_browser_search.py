@@ -67,7 +67,7 @@ def test_signs_are_understood_and_words_have_their_part(app: App) -> None:
 def test_why_not_this_one_stands_beside_the_hit(app: App, pictures: Path) -> None:
     app.tab("Search")
     search(app, "red +0.5 blue")
-    app.page.locator("#search-hits .vt-act[data-act=versus]").nth(1).click()
+    app.page.locator("#search-hits .vt-act[data-act=versus]").nth(0).click()
     verdict = app.page.locator("#search-verdict")
     expect(verdict).to_contain_text("By its vector blue.png stands at place 2.")
     expect(verdict.locator("tbody tr")).to_have_count(3)  # two words and the score

@@ -58,8 +58,8 @@ def page_html(finding: Finding, thumbnails: Thumbnails, why: bool, versus: bool,
     said.append(f'<p class="vt-hint">{" ".join(filter(None, hints))}</p>')
     made = thumbnails.many([hit.path for hit in shown[:only or len(shown)]])
     waiting: list[bytes | PictureError | None] = [*made, *[None] * (len(shown) - len(made))]
-    items = [_item(hit, image, finding.chosen == hit.id, why, versus)
-             for hit, image in zip(shown, waiting, strict=True)]
+    items = [_item(hit, image, finding.chosen == hit.id, why, versus and place > 1)
+             for place, (hit, image) in enumerate(zip(shown, waiting, strict=True), first)]
     return (f'{"".join(said)}<ol class="vt-hits" start="{first}">{"".join(items)}</ol>')
 
 
