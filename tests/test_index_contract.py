@@ -376,6 +376,22 @@ def test_an_index_is_made_anew_when_a_store_has_outgrown_it(
     assert names == [["vector_of_300"]] * 3 + [["vector_of_1200"]] * 3
 
 
+def test_an_index_is_extended_before_many_rows_are_outside_of_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitdemo.retrieval.lance.UNINDEXED_LEAST", 250)
+    random = np.random.default_rng(0)
+    index = LanceIndex.open(str(tmp_path / "store"), STAMP, exact_below=1000)
+    outside = []
+    for step in range(20):
+        vectors = random.normal(size=(100, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        index.add([entry(f"{step}-{n}", vectors[n]) for n in range(100)])
+        assert index.search(vectors[7], 1)[0].id == f"{step}-7"
+        names = [one.name for one in index._table.list_indices()]
+        outside += [index._table.index_stats(name).num_unindexed_rows for name in names]
+    assert outside == [0, 100, 200] * 3 + [0, 100]
+
+
 def test_lance_refuses_what_is_no_store(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("x")

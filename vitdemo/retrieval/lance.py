@@ -45,6 +45,8 @@ TIDY_EVERY = 32  # changes after which small files are joined
 REBUILD_AT = 4  # times the rows that the index was made with: its groups have become too large
 LOOK_EVERY = 10.0  # seconds
 GROUPS_READ = 8  # one of so many
+UNINDEXED = 24  # the index is extended before one of so many rows is outside of it ...
+UNINDEXED_LEAST = 20_000  # ... and so many are: they are compared one by one
 AGAIN = 3  # times the limit: hits of the index that are compared in full
 DELETE_BATCH = 1000  # ids in one statement
 _KEY = b"vitdemo"
@@ -177,12 +179,15 @@ class LanceIndex(Index):
         self._changes += 1
         self._shape = (-math.inf, 0)
         table = self._open_table()
-        rows = table.count_rows()
+        rows, outside = table.count_rows(), 0
         if rows >= self._exact_below:
             old = [one.name for one in _guard(self.uri, table.list_indices)]
             if rows >= REBUILD_AT * max(map(_rows_of, old), default=0):
                 _guard(self.uri, lambda: self._make_index(rows, old))
-        if self._changes % TIDY_EVERY == 0:
+            elif old:
+                outside = _guard(self.uri, lambda: _outside(table, old[-1]))
+        if (self._changes % TIDY_EVERY == 0
+                or outside > max(rows // UNINDEXED, UNINDEXED_LEAST)):
             _guard(self.uri, lambda: table.optimize(cleanup_older_than=timedelta(hours=1)))
 
     def _make_index(self, rows: int, old: list[str]) -> None:
@@ -195,6 +200,12 @@ class LanceIndex(Index):
         for name in old:
             table.drop_index(name)
         self._shape = (-math.inf, 0)
+
+
+def _outside(table: Any, index: str) -> int:
+    """How many rows the index does not hold yet."""
+    stats = table.index_stats(index)
+    return 0 if stats is None else int(stats.num_unindexed_rows)
 
 
 def _groups_for(rows: int) -> int:
