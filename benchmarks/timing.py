@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+_LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -100,7 +102,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on: processor, cores, threads, load when asked, versions."""
+    """What it ran on: processor, cores, threads, load when the program began (later, its own is
+    in it), versions."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -108,10 +111,9 @@ def machine() -> dict[str, Any]:
                      if line.startswith("model name")), name)
     except OSError:
         pass  # not Linux
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {"processor": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "load": round(load, 2), "gpu": gpu, "torch": torch.__version__,
+            "load": round(_LOAD, 2), "gpu": gpu, "torch": torch.__version__,
             "python": platform.python_version()}
 
 
