@@ -21,7 +21,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class State:
     """What tells, without reading a file, that it is still the same: bytes, and seconds since
     1970."""
