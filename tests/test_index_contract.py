@@ -361,34 +361,32 @@ def test_a_large_lance_store_uses_an_index_and_stays_good(tmp_path: Path) -> Non
     assert index.count() == 5000 and recall(np.arange(5000)) > 0.95
 
 
+def grown(index: LanceIndex, steps: int, count: int) -> Iterator[list[str]]:
+    """Add so many pictures in each step, each of which is found at once, and give the names of the
+    table's indices."""
+    random = np.random.default_rng(0)
+    for step in range(steps):
+        vectors = random.normal(size=(count, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        index.add([entry(f"{step}-{n}", vectors[n]) for n in range(count)])
+        assert index.search(vectors[7], 1)[0].id == f"{step}-7"
+        yield [one.name for one in index._table.list_indices()]
+
+
 def test_an_index_is_made_anew_when_a_store_has_outgrown_it(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitdemo.retrieval.lance.TIDY_EVERY", 3)
-    random = np.random.default_rng(0)
     index = LanceIndex.open(str(tmp_path / "store"), STAMP, exact_below=300)
-    names = []
-    for step in range(6):
-        vectors = random.normal(size=(300, 8)).astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        index.add([entry(f"{step}-{n}", vectors[n]) for n in range(300)])
-        names.append([one.name for one in index._table.list_indices()])
-        assert index.search(vectors[7], 1)[0].id == f"{step}-7"
+    names = list(grown(index, 6, 300))
     assert names == [["vector_of_300"]] * 3 + [["vector_of_1200"]] * 3
 
 
 def test_an_index_is_extended_before_many_rows_are_outside_of_it(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitdemo.retrieval.lance.UNINDEXED_LEAST", 250)
-    random = np.random.default_rng(0)
     index = LanceIndex.open(str(tmp_path / "store"), STAMP, exact_below=1000)
-    outside = []
-    for step in range(20):
-        vectors = random.normal(size=(100, 8)).astype(np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        index.add([entry(f"{step}-{n}", vectors[n]) for n in range(100)])
-        assert index.search(vectors[7], 1)[0].id == f"{step}-7"
-        names = [one.name for one in index._table.list_indices()]
-        outside += [index._table.index_stats(name).num_unindexed_rows for name in names]
+    outside = [index._table.index_stats(name).num_unindexed_rows
+               for names in grown(index, 20, 100) for name in names]
     assert outside == [0, 100, 200] * 3 + [0, 100]
 
 
