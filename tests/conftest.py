@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from milvus_server import milvus_collection, milvus_server  # noqa: F401 - one server for all
 from PIL import Image
 from small_run import CAPTIONS, CAPTIONS_ZH
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from milvus_server import milvus_collection, milvus_server  # noqa: F401
 
 from vitdemo.errors import StoreError
 from vitdemo.retrieval.base import Condition, Entry, Index, Stamp, open_index, pages
@@ -36,7 +35,7 @@ def store_memory() -> str:
 
 
 @pytest.fixture
-def store_milvus(milvus_collection: str) -> str:  # noqa: F811 - the fixture
+def store_milvus(milvus_collection: str) -> str:
     return f"{milvus_collection}?consistency=strong"
 
 

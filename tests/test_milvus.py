@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from milvus_server import milvus_collection, milvus_server  # noqa: F401 - fixtures
 
 from vitdemo.errors import StoreError
 from vitdemo.retrieval.base import Condition, Entry, Stamp, open_index
@@ -78,7 +77,7 @@ def unit(place: int) -> np.ndarray:
 
 
 @pytest.mark.milvus
-def test_searches_are_bounded_stale_unless_asked(milvus_collection: str,  # noqa: F811
+def test_searches_are_bounded_stale_unless_asked(milvus_collection: str,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     index = MilvusIndex.open(milvus_collection, STAMP)
     asked: list[tuple[str, str]] = []
@@ -101,7 +100,7 @@ def test_searches_are_bounded_stale_unless_asked(milvus_collection: str,  # noqa
 
 
 @pytest.mark.milvus
-def test_a_foreign_collection_is_left_alone(milvus_collection: str) -> None:  # noqa: F811
+def test_a_foreign_collection_is_left_alone(milvus_collection: str) -> None:
     from pymilvus import MilvusClient
 
     address = Address.parse(milvus_collection)
@@ -113,7 +112,7 @@ def test_a_foreign_collection_is_left_alone(milvus_collection: str) -> None:  # 
 
 
 @pytest.mark.milvus
-def test_more_hits_than_the_server_gives_at_once(milvus_collection: str,  # noqa: F811
+def test_more_hits_than_the_server_gives_at_once(milvus_collection: str,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vitdemo.retrieval.milvus.MOST_HITS", 40)
     monkeypatch.setattr("vitdemo.retrieval.milvus.AT_ONCE", 30)
@@ -133,7 +132,7 @@ def test_more_hits_than_the_server_gives_at_once(milvus_collection: str,  # noqa
 
 
 @pytest.mark.milvus
-def test_folders_are_indexed_into_milvus(milvus_collection: str, tmp_path: Path,  # noqa: F811
+def test_folders_are_indexed_into_milvus(milvus_collection: str, tmp_path: Path,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     from indexing import STAMP as COLOURS
     from indexing import Colours, paint
