@@ -57,6 +57,7 @@ def gallery(folder: Path) -> Gallery:
     (Filters(min_height=30, max_height=59), ["even"]),
     (Filters(orientation="portrait"), ["tall"]), (Filters(orientation="landscape"), ["wide"]),
     (Filters(orientation="square"), ["even"]), (Filters(camera="EOS"), ["wide"]),
+    (Filters(camera="canon eos"), ["wide"]),
     (Filters(camera="Nikon", orientation="landscape"), [])])
 def test_what_fits_is_found_and_nothing_else(filters: Filters, names: list[str], folder: Path,
                                              gallery: Gallery) -> None:

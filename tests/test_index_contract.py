@@ -150,6 +150,8 @@ def test_filters(index: Index) -> None:
     assert ids(Condition("folder", "!=", "/x")) == "bc"
     assert ids(Condition("folder", "starts_with", "/x")) == "ab"
     assert ids(Condition("path", "contains", "tures/d")) == "d"
+    assert ids(Condition("path", "contains", "TURES/D")) == "d"
+    assert ids(Condition("path", "starts_with", "/PICTURES")) == ""
     assert ids(Condition("path", "contains", "%")) == ""
     assert ids(Condition("taken", ">=", "2024")) == "bc"
     assert ids(Condition("taken", ">=", "2024"), Condition("taken", "<", "2025")) == "b"

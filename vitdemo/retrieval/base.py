@@ -83,8 +83,8 @@ class Found:
 class Condition:
     """One filter: ``field`` of `FIELDS`, ``operator`` of `OPERATORS`, and the value.
 
-    "in" takes a tuple of values; "starts_with" and "contains" compare text, case included. An
-    entry without a value for the field never fits, not even "!=".
+    "in" takes a tuple of values; "starts_with" compares text, case included, "contains" small and
+    capital letters alike. An entry without a value for the field never fits, not even "!=".
 
     Raises:
         StoreError: no such field or operator, or a value of another type.

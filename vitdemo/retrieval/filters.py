@@ -21,7 +21,7 @@ class Filters:
     ``folder`` holds the picture or one of the folders above it. ``after`` and ``before`` are the
     first and the last day, "2024-05-31", or "2024-05" or "2024" for a month or a year as a whole;
     the day is that of the camera, or else of the file. Widths and heights are pixels of the
-    upright picture. ``camera`` is a part of maker and model as they are stored, case included.
+    upright picture. ``camera`` is a part of maker and model, in small or capital letters.
 
     Raises:
         StoreError: a value that makes no sense.
@@ -96,7 +96,7 @@ class Filters:
         form = orientation_of(width, height)
         if self.orientation and form != self.orientation:
             reasons.append(f"it is {form}")
-        if self.camera and self.camera not in str(metadata.get("camera", "")):
+        if self.camera.lower() not in str(metadata.get("camera", "")).lower():
             reasons.append(f"its camera is {metadata.get('camera') or 'not known'}")
         return reasons
 

@@ -232,8 +232,10 @@ def to_sql(condition: Condition) -> str:
     literals = ", ".join(_literal(one) for one in values)
     if condition.operator == "in":
         return f"{name} IN ({literals})" if values else "FALSE"
-    if condition.operator in ("starts_with", "contains"):
-        return f"{condition.operator}({name}, {literals})"
+    if condition.operator == "starts_with":
+        return f"starts_with({name}, {literals})"
+    if condition.operator == "contains":
+        return f"contains(lower({name}), {quote(str(value).lower())})"
     return f"{name} {condition.operator} {literals}"
 
 

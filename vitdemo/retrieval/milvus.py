@@ -242,8 +242,8 @@ class MilvusIndex(Index):
             return [expression]
         columns = ["id", *{one.field for one in within}]
         ids = [row["id"] for row in self._rows(expression, columns, limit=None)
-               if all(row[one.field] != NOTHING[str] and str(one.value) in row[one.field]
-                      for one in within)]
+               if all(row[one.field] != NOTHING[str]
+                      and str(one.value).lower() in row[one.field].lower() for one in within)]
         return [f"id in {json.dumps(ids[first:first + AT_ONCE], ensure_ascii=False)}"
                 for first in range(0, len(ids), AT_ONCE)]
 
