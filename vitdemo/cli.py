@@ -210,7 +210,7 @@ def _filters(made: argparse.ArgumentParser) -> None:
     group.add_argument("--orientation", default="", metavar="FORM",
                        help="are landscape, portrait or square")
     group.add_argument("--camera", default="", metavar="NAME",
-                       help="were taken with it: a part of maker and model, case included")
+                       help="were taken with it: a part of maker and model")
 
 
 def _duplicates(commands: Commands) -> None:
