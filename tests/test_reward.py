@@ -84,7 +84,7 @@ def test_a_caption_that_stops_in_the_middle_is_worth_less(tokenizer: TextTokeniz
 
 def test_captions_are_drawn_by_their_probability(model: VLM, batch: RewardBatch,
                                                  tokenizer: TextTokenizer) -> None:
-    memory = memory_of(model, batch.texts)
+    memory = memory_of(model, batch.texts, batch.texts.features)
     pictures, _, length = batch.draws.shape
     many = 4000
     batch.draws = torch.rand(pictures, many, length, generator=torch.Generator().manual_seed(1))
@@ -109,7 +109,8 @@ def one_of(memory: Memory, picture: int) -> Memory:
 
 def slow_gradient(model: VLM, batch: RewardBatch, judge: Judge) -> tuple[Tensor, float]:
     """Of the output's bias, caption by caption: -mean (r - b) d log p(caption)."""
-    ids, ended = draw_captions(model, memory_of(model, batch.texts), batch.vocabulary, batch.draws)
+    memory = memory_of(model, batch.texts, batch.texts.features)
+    ids, ended = draw_captions(model, memory, batch.vocabulary, batch.draws)
     each = batch.draws.shape[1]
     rewards = judge.judge_all(ids, ended, batch)
     total = torch.zeros_like(model.decoder.bias)
@@ -120,7 +121,7 @@ def slow_gradient(model: VLM, batch: RewardBatch, judge: Judge) -> tuple[Tensor,
         others = [float(rewards[picture, k]) for k in range(each) if k != own]
         gain = float(rewards[picture, own]) - sum(others) / len(others)
         model.zero_grad()
-        alone = one_of(memory_of(model, batch.texts), picture)
+        alone = one_of(memory_of(model, batch.texts, batch.texts.features), picture)
         logits = model.decoder(written[:, :-1], alone)[0].float()
         logits[:, list(judge.tokenizer.banned)] = -torch.inf
         chances = logits.log_softmax(-1).gather(1, written[0, 1:, None])
@@ -211,8 +212,8 @@ def test_clouds_may_fall_on_the_models_own_words(model: VLM, rows: list[Row],
     assert torch.equal(found.texts.target_mask[~own][:, :length], given.texts.target_mask[~own])
     assert not found.texts.target_mask[~own][:, length:].any()
     assert found.texts.totals.tokens == int(found.texts.target_mask[:, 1:].sum())
-    again, _ = draw_captions(model, memory_of(model, given.texts), given.vocabulary, given.draws,
-                             0.5)
+    memory = memory_of(model, given.texts, given.texts.features)
+    again, _ = draw_captions(model, memory, given.vocabulary, given.draws, 0.5)
     for text in own.nonzero().squeeze(1).tolist():
         ids, real = found.texts.targets[text], found.texts.target_mask[text]
         written = ids[real].tolist()

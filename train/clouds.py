@@ -27,6 +27,7 @@ from torch import Tensor
 
 from train.batches import CloudBatch, TextBatch
 from train.features import LEAST_HIDDEN
+from train.own_words import memory_of
 from train.team import Team
 from vitdemo.attention.capture import capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
@@ -215,12 +216,9 @@ def _features(model: VLM, pixels: Tensor) -> Tensor:
 def _chances(model: VLM, features: Tensor, texts: TextBatch, real: Tensor,
              learns: bool) -> Tensor:
     """Log-probabilities of what follows at each real place: (tokens, V)."""
-    words, z = model.encode_text(texts.instruction, texts.instruction_mask)
-    which = texts.instruction_of
-    memory = model.fuse(model.vision.tokens(features), words[which],
-                        texts.instruction_mask[which], z[which])
     decoder = model.decoder
-    hidden = decoder.hidden(texts.targets[:, :-1], decoder.start(memory))
+    hidden = decoder.hidden(texts.targets[:, :-1],
+                            decoder.start(memory_of(model, texts, features)))
     with torch.set_grad_enabled(learns):
         logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
         return logits.log_softmax(-1)

@@ -14,11 +14,12 @@ from vitdemo.models.vlm import VLM
 
 _TEMPERATURE = 0.5  # of captions to learn from a cloud with: nearly what the app would say
 
-def memory_of(model: VLM, texts: TextBatch) -> Memory:
-    """What the decoder reads of each picture."""
+def memory_of(model: VLM, texts: TextBatch, features: Tensor) -> Memory:
+    """What the decoder reads of each picture, seen as ``features`` (P, N, C), and of what is asked
+    of it."""
     words, z = model.encode_text(texts.instruction, texts.instruction_mask)
     which = texts.instruction_of
-    return model.fuse(model.vision.tokens(texts.features), words[which],
+    return model.fuse(model.vision.tokens(features), words[which],
                       texts.instruction_mask[which], z[which])
 
 
@@ -29,7 +30,8 @@ def draw_captions(model: VLM, memory: Memory, vocabulary: Vocabulary,
     them have ended, bool (P * K,).
 
     Token by token by ``draws`` (P, K, S), 0..1: the token at which the sum of the probabilities
-    passes it.
+    passes it. Unlike `vitdemo.models.decoding`, whose texts are drawn together: so that several
+    processes draw what one would.
     """
     each = draws.shape[1]
     draws = draws.flatten(0, 1)
@@ -67,8 +69,8 @@ def with_own_words(model: VLM, batch: CloudBatch, team: Team) -> CloudBatch:
     texts = batch.texts
     each = batch.draws.shape[1]
     with torch.no_grad():
-        ids, _ = draw_captions(model, memory_of(model, texts), batch.vocabulary, batch.draws,
-                               _TEMPERATURE)
+        ids, _ = draw_captions(model, memory_of(model, texts, texts.features), batch.vocabulary,
+                               batch.draws, _TEMPERATURE)
     start = texts.targets[:, :1]  # the texts of a picture are in one language
     drawn, real = torch.cat([start, ids], 1), F.pad(until_end(ids, batch.vocabulary.end), (1, 0),
                                                     value=True)

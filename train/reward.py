@@ -117,9 +117,9 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     gradient is that of -mean (r - b) log p(caption), b the mean reward of the picture's other
     captions. With several processes it is this one's share.
     """
+    memory = memory_of(model, batch.texts, batch.texts.features)
     with torch.no_grad():
-        ids, ended = draw_captions(model, memory_of(model, batch.texts), batch.vocabulary,
-                                   batch.draws)
+        ids, ended = draw_captions(model, memory, batch.vocabulary, batch.draws)
         rewards = judge.judge_all(ids, ended, batch).to(ids.device)  # (P, K)
         each = rewards.shape[1]
         others = (rewards.sum(1, keepdim=True) - rewards) / (each - 1)
@@ -127,8 +127,7 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     real = until_end(ids, batch.vocabulary.end)
     start = batch.texts.targets[:, :1].repeat_interleave(each, 0)
     decoder = model.decoder
-    hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1),
-                            decoder.start(memory_of(model, batch.texts)))
+    hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1), decoder.start(memory))
     logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
     logits[:, list(batch.vocabulary.banned)] = -torch.inf
     chances = logits.log_softmax(-1).gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
