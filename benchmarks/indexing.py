@@ -3,7 +3,8 @@
 The pictures are copies of photographs, each made another file by some bytes behind its end, so that
 none is taken for a copy of another; they are read and decoded as any.
 
-- *encoder alone*: the model's vectors of as many pictures from tensors that are ready in memory.
+- *encoder alone*: the model's vectors of pictures from tensors that are ready in memory, timed
+  before and after the indexing, each in a process of its own, as machines change their speed.
 - *indexing*: `index_folders` of a folder, from files to the store; as a share of the former.
 - *second run*: the same over the unchanged folder.
 - *peak memory* of the process that runs the model, and of those that read, at each number of
@@ -23,7 +24,7 @@ import numpy as np
 from benchmarks.timing import table
 from vitdemo.preprocess import Picture
 
-ALONE = 128  # pictures that the encoder alone is timed with
+ALONE = 256  # pictures that the encoder alone is timed with
 
 
 class StandIn:
@@ -53,15 +54,19 @@ def copies(count: int, photos: Path, folder: Path) -> None:
         file.write_bytes(bases[number % len(bases)] + number.to_bytes(4, "big"))
 
 
-def encoder_alone(engine: Any, folder: Path) -> float:
-    """Pictures a second from tensors that are ready, in the batches that indexing uses."""
+def encoder_alone(folder: Path, model: str) -> float:
+    """Pictures a second from tensors that are ready, in the batches that indexing uses; run in a
+    process of its own."""
     import torch
 
-    from vitdemo.preprocess import normalisation, open_picture, to_pixels
+    from vitdemo.config import EngineConfig
+    from vitdemo.engine import Engine
+    from vitdemo.preprocess import normalisation, open_picture, to_pixels, to_square
 
+    engine: Any = Engine.load(EngineConfig(model=model, device="cpu"))
     backend, config = engine._backend, engine._backend.model.config
     files = sorted(folder.rglob("*.jpg"))[:ALONE]
-    images = [open_picture(file).image for file in files]
+    images = [to_square(open_picture(file).image, config.picture_size) for file in files]
     batches = [to_pixels(images[n:n + 4], config.picture_size, *normalisation(config.backbone))
                .to(memory_format=torch.channels_last) for n in range(0, len(images), 4)]
     start = 0.0
@@ -99,12 +104,9 @@ def one_size(folder: Path, store: Path, model: str) -> dict[str, float]:
         gallery = Gallery(open_index(str(store), Stamp("stand-in", "1", 384)), StandIn())
     first = index_folders(gallery, [folder], progress=look)
     again = index_folders(gallery, [folder])
-    found = {"pictures": first.added, "seconds": first.seconds, "again": again.seconds,
-             "unchanged": again.unchanged, "speed": first.added / first.seconds,
-             "main_mb": peaks["main"] / 2**20, "all_mb": peaks["all"] / 2**20}
-    if model:
-        found["alone"] = encoder_alone(engine, folder)
-    return found
+    return {"pictures": first.added, "seconds": first.seconds, "again": again.seconds,
+            "unchanged": again.unchanged, "speed": first.added / first.seconds,
+            "main_mb": peaks["main"] / 2**20, "all_mb": peaks["all"] / 2**20}
 
 
 def measure_indexing(sizes: Sequence[int], photos: Path, model: str,
@@ -114,10 +116,13 @@ def measure_indexing(sizes: Sequence[int], photos: Path, model: str,
     for size in sizes:
         folder = place / f"pictures{size}"
         copies(size, photos.resolve(), folder)
-        done = subprocess.run([sys.executable, "-m", "benchmarks.indexing", str(folder),
-                               str(place / f"store{size}"), model], check=True,
-                              stdout=subprocess.PIPE, text=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        before = _run("alone", folder, model) if model else None
+        row = _run("index", folder, str(place / f"store{size}"), model)
+        if before is not None:
+            after = _run("alone", folder, model)
+            row |= {"alone": 2 / (1 / before + 1 / after), "alone_before": before,
+                    "alone_after": after}
+        rows.append(row)
     print("\nIndexing" + ("" if model else ", a stand-in in place of the model"))
     print(table(("pictures", "pictures/s", "of the encoder alone", "second run s", "times faster",
                  "peak MB", "with readers"),
@@ -128,5 +133,13 @@ def measure_indexing(sizes: Sequence[int], photos: Path, model: str,
     return {"model": model, "sizes": rows}
 
 
+def _run(*arguments: str | Path) -> Any:
+    done = subprocess.run([sys.executable, "-m", "benchmarks.indexing", *map(str, arguments)],
+                          check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 if __name__ == "__main__":
-    print(json.dumps(one_size(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])))
+    what, where, *others = sys.argv[1:]
+    print(json.dumps(encoder_alone(Path(where), *others) if what == "alone"
+                     else one_size(Path(where), Path(others[0]), others[1])))

@@ -1,5 +1,7 @@
 """Captions that the model writes itself and learns from: the judge, the drawing, the gradient."""
 
+import dataclasses
+import math
 import operator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from train.losses import LossConfig, step_losses
 from train.metrics import caption_words
 from train.mixture import Mixture, MixtureConfig
 from train.own_words import draw_captions, memory_of, with_own_words
-from train.reward import Judge, reward_loss
+from train.reward import TEMPERATURE, Judge, reward_loss, sentence_bleu
 from train.team import Team
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
@@ -73,6 +75,46 @@ def test_the_judge_is_the_librarys_cider(tokenizer: TextTokenizer) -> None:
         assert got[0] > got[2] >= 0
 
 
+def slow_bleu(words: list[str], references: list[list[str]]) -> float:
+    product = 1.0
+    for n in range(1, 5):
+        said = [tuple(words[i:i + n]) for i in range(len(words) - n + 1)]
+        hits = sum(min(said.count(one), max(list(zip(*(text[k:] for k in range(n)),
+                                                     strict=False)).count(one)
+                                            for text in references)) for one in set(said))
+        product *= hits / len(said) if n == 1 else (hits + 1) / (len(said) + 1)
+    closest = min((len(text) for text in references), key=lambda n: (abs(n - len(words)), n))
+    return product ** 0.25 * (1 if len(words) >= closest else math.exp(1 - closest / len(words)))
+
+
+@pytest.mark.parametrize("said", ["two dogs run on the grass", "dogs dogs dogs", "a boat", "a",
+                                  "a dog in the water and a man in the grass and two dogs"])
+def test_bleu_of_a_sentence_is_the_formula(said: str) -> None:
+    people = [caption_words(text) for text in
+              ("Two dogs run on the grass .", "A dog runs in the water", "a man and two dogs")]
+    assert sentence_bleu(said.split(), people) == pytest.approx(slow_bleu(said.split(), people))
+
+
+def test_bleu_of_a_sentence_at_its_ends() -> None:
+    people = [["two", "dogs", "run", "on", "grass"]]
+    assert sentence_bleu([], people) == 0
+    assert sentence_bleu(["cat"], people) == 0
+    assert sentence_bleu(people[0], people) == pytest.approx(1)
+    assert sentence_bleu(people[0][:4], people) == pytest.approx(math.exp(1 - 5 / 4))
+
+
+def test_the_judge_adds_its_share_of_bleu(rows: list[Row], model: VLM, tokenizer: TextTokenizer,
+                                          batch: RewardBatch) -> None:
+    ids, real = tokenizer.encode_targets([row.captions[0] for row in rows[:4]], ["en"] * 4)
+    same = dataclasses.replace(batch, references=[[row.captions[0]] for row in rows[:4]],
+                               languages=["en"] * 4)
+    ended = torch.ones(4, dtype=torch.bool)
+    drawn = ids[:, 1:].masked_fill(~real[:, 1:], tokenizer.end)
+    plain = Judge(rows, tokenizer).judge_all(drawn, ended, same)
+    more = Judge(rows, tokenizer, 2.0).judge_all(drawn, ended, same)
+    assert torch.allclose(more - plain, torch.full((4, 1), 2.0), atol=1e-5)
+
+
 def test_a_caption_that_stops_in_the_middle_is_worth_less(tokenizer: TextTokenizer) -> None:
     rows = [Row(Path("1.png"), CAPTIONS, (), ()), Row(Path("2.png"), ("a boat",), (), ())]
     judge = Judge(rows, tokenizer)
@@ -110,7 +152,7 @@ def one_of(memory: Memory, picture: int) -> Memory:
 def slow_gradient(model: VLM, batch: RewardBatch, judge: Judge) -> tuple[Tensor, float]:
     """Of the output's bias, caption by caption: -mean (r - b) d log p(caption)."""
     memory = memory_of(model, batch.texts, batch.texts.features)
-    ids, ended = draw_captions(model, memory, batch.vocabulary, batch.draws)
+    ids, ended = draw_captions(model, memory, batch.vocabulary, batch.draws, TEMPERATURE)
     each = batch.draws.shape[1]
     rewards = judge.judge_all(ids, ended, batch)
     total = torch.zeros_like(model.decoder.bias)
@@ -124,7 +166,7 @@ def slow_gradient(model: VLM, batch: RewardBatch, judge: Judge) -> tuple[Tensor,
         alone = one_of(memory_of(model, batch.texts, batch.texts.features), picture)
         logits = model.decoder(written[:, :-1], alone)[0].float()
         logits[:, list(judge.tokenizer.banned)] = -torch.inf
-        chances = logits.log_softmax(-1).gather(1, written[0, 1:, None])
+        chances = (logits / TEMPERATURE).log_softmax(-1).gather(1, written[0, 1:, None])
         (-gain * chances.sum()).backward()
         grad = model.decoder.bias.grad
         assert grad is not None

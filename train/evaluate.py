@@ -26,6 +26,7 @@ from train.rerank import reranked_scores
 from train.speed import cost
 from train.tables import table
 from train.yes_no import YesNo, make_yes_no
+from vitdemo.allocator import keep_freed_memory
 from vitdemo.config import Decoding
 from vitdemo.device import pick
 from vitdemo.errors import ConfigError
@@ -178,6 +179,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         VitDemoError: the checkpoint, the data or an option cannot be used.
     """
     check(arguments, limit=1, batch=1, threads=1, rerank=0)
+    keep_freed_memory()  # as the app does: it is timed, too
     checkpoint, predictor = open_predictor(arguments)
     parts = Parts(arguments.blank, arguments.wrong_picture, arguments.shuffled, arguments.rerank,
                   arguments.made)

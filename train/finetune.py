@@ -25,6 +25,7 @@ from train.scale import said, scaled
 from train.settings import PARTS, FinetuneConfig, Settings, rate_at
 from train.state import check, latest_state, read_progress
 from train.team import processes
+from vitdemo.allocator import keep_freed_memory
 from vitdemo.disk import writing
 from vitdemo.errors import ConfigError, VitDemoError
 from vitdemo.models.checkpoint import load_checkpoint
@@ -190,7 +191,9 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune; returns the exit code."""
     try:
-        run_all(parse(argv))
+        options = parse(argv)
+        keep_freed_memory()
+        run_all(options)
     except VitDemoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -42,7 +42,8 @@ class LossConfig:
     look: float = 0.3  # weight of cross-attention that looks where the region head points
     cloud: float = 0.5  # weight of cross-attention that looks where a cloud would hurt
     hide: float = 0.0  # weight of words that fade as a cloud covers where they look
-    reward: float = 0.0  # weight of describing as CIDEr-D rewards it (see reward.py)
+    reward: float = 0.0  # weight of describing as the judge rewards it (see reward.py)
+    reward_bleu: float = 0.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
     hold: float = 0.0  # weight of saying of the same pictures, whole, what the start says of them
 
 

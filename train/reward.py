@@ -4,8 +4,13 @@ Self-critical sequence training (Rennie et al. 2017, arXiv:1612.00563): several 
 picture are drawn, each is judged against people's, and those that are better than the others of
 that picture become more likely (the mean of the others as the baseline: Luo 2020,
 arXiv:2003.09971). The judge is CIDEr-D (Vedantam, Zitnick, Parikh 2015, arXiv:1411.5726, section 4
-and its appendix), with the rows that are trained on as its corpus. The end of a caption counts as a
-word, or captions learn to stop in the middle of a phrase.
+and its appendix), with the rows that are trained on as its corpus, and a share of BLEU-4 (Papineni
+et al. 2002), whose brevity penalty keeps captions from becoming short. The end of a caption counts
+as a word of CIDEr-D, or captions learn to stop in the middle of a phrase.
+
+Captions are drawn from the model at a temperature below 1, which is also where they become more
+likely: a caption drawn at 1 goes wrong somewhere, the sooner the longer it is, and so what would be
+learnt is to be short.
 
 Shapes as in `batches`; K captions drawn of each picture, S tokens of each at most.
 """
@@ -30,6 +35,7 @@ from vitdemo.tokens import TextTokenizer
 _LONGEST = 4  # words of the phrases that are compared
 _SIGMA = 6.0  # how fast a caption of another length is worth less
 _SCALE = 10.0
+TEMPERATURE = 0.6
 _END = "\n"  # no word has it
 
 Ngram = tuple[str, ...]
@@ -46,10 +52,11 @@ class Phrases:
 
 
 class Judge:
-    """CIDEr-D with the captions of ``rows`` as the corpus, each language its own."""
+    """CIDEr-D with the captions of ``rows`` as the corpus, each language its own, and ``bleu``
+    times BLEU-4."""
 
-    def __init__(self, rows: Sequence[Row], tokenizer: TextTokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, rows: Sequence[Row], tokenizer: TextTokenizer, bleu: float = 0.0) -> None:
+        self.tokenizer, self.bleu = tokenizer, bleu
         self.pictures: Counter[str] = Counter()
         self.found: dict[str, Counter[Ngram]] = {"en": Counter(), "zh": Counter()}
         for row in rows:
@@ -66,14 +73,17 @@ class Judge:
         return _SCALE * sum(found) / len(found)
 
     def judge_all(self, ids: Tensor, ended: Tensor, batch: RewardBatch) -> Tensor:
-        """CIDEr-D of drawn captions, ids (P * K, S) with padding after the end: (P, K)."""
+        """The reward of drawn captions, ids (P * K, S) with padding after the end: (P, K)."""
         each = len(ids) // len(batch.references)
         scores = []
         for i, (row, over) in enumerate(zip(ids.tolist(), ended.tolist(), strict=True)):
             stop = row.index(self.tokenizer.end) if over else len(row)
-            words = caption_words(self.tokenizer.decode(row[:stop])) + [_END] * over
-            scores.append(self.judge(words, batch.references[i // each],
-                                     batch.languages[i // each]))
+            words = caption_words(self.tokenizer.decode(row[:stop]))
+            people = batch.references[i // each]
+            score = self.judge(words + [_END] * over, people, batch.languages[i // each])
+            if self.bleu:
+                score += self.bleu * sentence_bleu(words, [_cut(text) for text in people])
+            scores.append(score)
         return torch.tensor(scores).view(-1, each)
 
     def _phrases(self, text: str, language: str) -> Phrases:
@@ -90,8 +100,37 @@ class Judge:
         return Phrases(tuple(weights), norms, len(words))
 
 
+@lru_cache(maxsize=100_000)
+def _cut(text: str) -> tuple[str, ...]:
+    return tuple(caption_words(text))
+
+
 def _words(text: str) -> list[str]:
-    return [*caption_words(text), _END]
+    return [*_cut(text), _END]
+
+
+def sentence_bleu(words: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """BLEU-4 of one caption, 0 to 1, with the brevity penalty against the closest reference.
+
+    One is added to both counts of a precision, but for single words: else a caption without a
+    common phrase of four words is worth nothing (Lin, Och 2004, "ORANGE", section 4).
+    """
+    if not words:
+        return 0.0
+    most: Counter[Ngram] = Counter()
+    for reference in references:
+        most |= ngrams(reference)
+    found, said = [0] * _LONGEST, [0] * _LONGEST
+    for ngram, count in ngrams(words).items():
+        found[len(ngram) - 1] += min(count, most[ngram])
+        said[len(ngram) - 1] += count
+    if not found[0]:
+        return 0.0
+    precisions = [found[0] / said[0],
+                  *((hit + 1) / (all_ + 1) for hit, all_ in zip(found[1:], said[1:], strict=True))]
+    length = min((len(one) for one in references), key=lambda n: (abs(n - len(words)), n))
+    brevity = min(0.0, 1 - length / len(words))
+    return math.exp(brevity + sum(map(math.log, precisions)) / _LONGEST)
 
 
 def ngrams(words: Sequence[str]) -> Counter[Ngram]:
@@ -115,11 +154,11 @@ def similarity(said: Phrases, reference: Phrases) -> float:
 def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     """The policy gradient, as a loss whose value is minus the mean reward of what was drawn: the
     gradient is that of -mean (r - b) log p(caption), b the mean reward of the picture's other
-    captions. With several processes it is this one's share.
+    captions, p at the temperature they are drawn at. With several processes it is this one's share.
     """
     memory = memory_of(model, batch.texts, batch.texts.features)
     with torch.no_grad():
-        ids, ended = draw_captions(model, memory, batch.vocabulary, batch.draws)
+        ids, ended = draw_captions(model, memory, batch.vocabulary, batch.draws, TEMPERATURE)
         rewards = judge.judge_all(ids, ended, batch).to(ids.device)  # (P, K)
         each = rewards.shape[1]
         others = (rewards.sum(1, keepdim=True) - rewards) / (each - 1)
@@ -130,7 +169,8 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1), decoder.start(memory))
     logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
     logits[:, list(batch.vocabulary.banned)] = -torch.inf
-    chances = logits.log_softmax(-1).gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
+    every = (logits / TEMPERATURE).log_softmax(-1)
+    chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
     gains = gain[:, None].expand_as(ids)[real]
     count = batch.texts.totals.pictures * each
     surrogate = -(gains * chances).sum() / count

@@ -59,7 +59,8 @@ class Run:
         self.teacher = None
         if settings.losses.hold:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.judge = Judge(train, start.tokenizer) if settings.losses.reward else None
+        self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu) \
+            if settings.losses.reward else None
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.live = self.config.train == "full"  # features change with every step
         self.views = VIEWS[:self.config.views]

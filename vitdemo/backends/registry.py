@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import cast
 
+from vitdemo.allocator import keep_freed_memory
 from vitdemo.backends.base import Backend
 from vitdemo.config import EngineConfig
 from vitdemo.device import pick
@@ -29,6 +30,7 @@ def load_backend(config: EngineConfig) -> Backend:
         ConfigError: the device or the number type is not there.
     """
     family, source = resolve(config.model)
+    keep_freed_memory()
     module, name = FAMILIES[family].split(":")
     backend_class = getattr(importlib.import_module(module), name)
     return cast(Backend, backend_class.load(source, pick(config.device, config.dtype)))
