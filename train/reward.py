@@ -110,7 +110,8 @@ def _words(text: str) -> list[str]:
 
 
 def sentence_bleu(words: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """BLEU-4 of one caption, 0 to 1, with the brevity penalty against the closest reference.
+    """BLEU-4 of one caption, 0 to 1, with the brevity penalty against the references' mean length:
+    against the closest one, as a whole corpus is measured, the shortest is learnt from each.
 
     One is added to both counts of a precision, but for single words: else a caption without a
     common phrase of four words is worth nothing (Lin, Och 2004, "ORANGE", section 4).
@@ -128,7 +129,7 @@ def sentence_bleu(words: Sequence[str], references: Sequence[Sequence[str]]) -> 
         return 0.0
     precisions = [found[0] / said[0],
                   *((hit + 1) / (all_ + 1) for hit, all_ in zip(found[1:], said[1:], strict=True))]
-    length = min((len(one) for one in references), key=lambda n: (abs(n - len(words)), n))
+    length = sum(map(len, references)) / len(references)
     brevity = min(0.0, 1 - length / len(words))
     return math.exp(brevity + sum(map(math.log, precisions)) / _LONGEST)
 
