@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Way = TypeVar("Way")
 
 _LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
@@ -81,7 +83,7 @@ def _wait_for_gpu() -> None:
         torch.cuda.synchronize()
 
 
-def ratio(times: Mapping[str, Timing], way: str, base: str) -> float:
+def ratio(times: Mapping[Way, Timing], way: Way, base: Way) -> float:
     """Median over turns of ``way``'s time over ``base``'s in the same turn."""
     return statistics.median(a / b for a, b in zip(times[way].seconds, times[base].seconds,
                                                    strict=True))
