@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
      "vitdemo.instructions", "vitdemo.words", "vitdemo.lock", "vitdemo.cache",
-     "vitdemo.scratch", "vitdemo.disk"),
+     "vitdemo.scratch", "vitdemo.disk", "vitdemo.allocator"),
     ("vitdemo.preprocess", "vitdemo.tokens"),
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),
@@ -25,8 +25,9 @@ LAYERS = (
 )
 # The viewer is fed with records only, whoever feeds it.
 BELOW_TRAINING = ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
-                  "vitdemo.disk", "vitdemo.instructions", "vitdemo.words", "vitdemo.preprocess",
-                  "vitdemo.tokens", "vitdemo.models", "vitdemo.attention", "train")
+                  "vitdemo.disk", "vitdemo.allocator", "vitdemo.instructions", "vitdemo.words",
+                  "vitdemo.preprocess", "vitdemo.tokens", "vitdemo.models", "vitdemo.attention",
+                  "train")
 # Evaluation of maps must explain through the very code that the app uses.
 THROUGH_BACKENDS = ("train.evaluate_grounding",)
 
