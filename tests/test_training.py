@@ -313,8 +313,9 @@ def test_a_cloud_along_a_word_covers_its_most_or_its_least_important_regions() -
             ways += [way for way, part in (("most", order[:count]), ("least", order[-count:]))
                      if bool(cloud[part].all())]
         assert len(ways) == 1 or (ways and count > 15)  # nearly all is covered: by chance, both
+        assert ways == ["least"] or count <= 11 or "least" in ways
         most += [way == "most" for way in ways]
-    assert 10 < sum(most) < 30
+    assert 20 < sum(most) < 36
 
 
 def test_pixels_are_covered_as_deletion_covers_them(tiny_model: VLM, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ from vitdemo.models.vlm import VLM
 
 LEAST = 0.05  # of probability: less likely words are left out, what they lose is noise
 SHARPEN = 2.0  # power of a map before its shares are taken: its strongest regions carry the word
+TOP_SHARE = 0.7  # of clouds along a word's map: those over its most important regions
+TOP_HIDDEN = 0.55  # share of the regions that those cover at most; nothing of the map is left then
 UNSURE = 2.0  # temperature of what is said of a thing that cannot be seen
 
 
@@ -172,8 +174,8 @@ def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> 
     """For each picture a cloud along the map of one word, bool (P, N): over its most, or its least,
     important regions.
 
-    A word that names what can be seen is drawn by how much it owes to the picture, which way round
-    and how many regions evenly, all from the picture's own ``noise``.
+    A word that names what can be seen is drawn by how much it owes to the picture; which way round,
+    and how many regions evenly, also come from the picture's own ``noise``.
     """
     pictures, places = texts.noise.shape
     picture = seen.text // (len(texts.targets) // pictures)
@@ -188,8 +190,10 @@ def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> 
         sums = odds[which].double().cumsum(0)
         word = which[int((sums < draw * sums[-1]).sum().clamp(max=len(which) - 1))]
         rank = maps[word].argsort(descending=True).argsort()  # (N,)
-        count = round((LEAST_HIDDEN + (1 - LEAST_HIDDEN) * amount) * places)
-        found.append(rank < count if way < 0.5 else rank >= places - count)
+        top = way < TOP_SHARE
+        highest = TOP_HIDDEN if top else 1.0
+        count = round((LEAST_HIDDEN + (highest - LEAST_HIDDEN) * amount) * places)
+        found.append(rank < count if top else rank >= places - count)
     return torch.stack(found)
 
 
