@@ -90,7 +90,8 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
     stages = parse(["--recipe", str(SHIPPED), "--data", "DATA", "--out", "runs"])
     runs = [stage for stage in stages if not stage.mean]
     assert [stage.stage for stage in runs] == ["first", "second", "third", "fifth", "sixth",
-                                               "seventh"]
+                                               "seventh", "sixteenth", "seventeenth",
+                                               "eighteenth", "twentieth", "twentyfirst"]
     for line, stage in zip(lines, runs, strict=True):
         (card_stage,) = parse(shlex.split(line))
         assert settings_of(card_stage) == settings_of(stage)
@@ -100,7 +101,9 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
              for stage in stages if stage.mean}
     assert means == {"mean": {"second": 0.25, "third": 0.75},
                      "base": {"fifth": 0.75, "mean": 0.25},
-                     "shipped": {"sixth": 0.5, "seventh": 0.5}}
+                     "clouded": {"sixth": 0.5, "seventh": 0.5}, "again": {"base": 1.0},
+                     "rewarded": {"eighteenth": 0.5, "clouded": 0.5},
+                     "shipped": {"twentyfirst": 0.6, "twentieth": 0.15, "clouded": 0.25}}
     assert stages[-1].stage == "shipped"
     meta = json.loads((ROOT / "checkpoints" / "vitdemo-small" / "meta.json").read_text())
     assert meta["settings"]["steps"] in [stage.steps for stage in runs]
