@@ -128,6 +128,8 @@ def test_hits_are_saved_as_table_and_as_copies(app: App, many: list[Path]) -> No
     search(app, "green")
     app.page.get_by_text("Save the hits").first.click()
     app.page.fill("#search-save-count input", "5")
+    app.page.press("#search-save-count input", "Tab")
+    app.page.wait_for_timeout(500)  # until the page has taken the number
     with app.page.expect_download() as wanted:
         app.page.click("#search-save-csv")
     rows = list(csv.DictReader(io.StringIO(
