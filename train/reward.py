@@ -35,7 +35,7 @@ from vitdemo.tokens import TextTokenizer
 _LONGEST = 4  # words of the phrases that are compared
 _SIGMA = 6.0  # how fast a caption of another length is worth less
 _SCALE = 10.0
-TEMPERATURE = 0.6
+TEMPERATURE = 0.6  # of captions that are drawn and rewarded
 _END = "\n"  # no word has it
 
 Ngram = tuple[str, ...]
@@ -82,7 +82,7 @@ class Judge:
             people = batch.references[i // each]
             score = self.judge(words + [_END] * over, people, batch.languages[i // each])
             if self.bleu:
-                score += self.bleu * sentence_bleu(words, [_cut(text) for text in people])
+                score += self.bleu * sentence_bleu(words, tuple(map(_cut, people)))
             scores.append(score)
         return torch.tensor(scores).view(-1, each)
 
@@ -109,7 +109,17 @@ def _words(text: str) -> list[str]:
     return [*_cut(text), _END]
 
 
-def sentence_bleu(words: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+@lru_cache(maxsize=64)
+def _most(references: tuple[tuple[str, ...], ...]) -> Counter[Ngram]:
+    """How often each phrase is in the reference that has it most: the same for all captions that
+    are drawn of a picture, which come one after the other."""
+    most: Counter[Ngram] = Counter()
+    for reference in references:
+        most |= ngrams(reference)
+    return most
+
+
+def sentence_bleu(words: Sequence[str], references: tuple[tuple[str, ...], ...]) -> float:
     """BLEU-4 of one caption, 0 to 1, with the brevity penalty against the references' mean length:
     against the closest one, as a whole corpus is measured, the shortest is learnt from each.
 
@@ -118,9 +128,7 @@ def sentence_bleu(words: Sequence[str], references: Sequence[Sequence[str]]) -> 
     """
     if not words:
         return 0.0
-    most: Counter[Ngram] = Counter()
-    for reference in references:
-        most |= ngrams(reference)
+    most = _most(references)
     found, said = [0] * _LONGEST, [0] * _LONGEST
     for ngram, count in ngrams(words).items():
         found[len(ngram) - 1] += min(count, most[ngram])
