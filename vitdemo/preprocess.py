@@ -273,9 +273,9 @@ def to_pixels(pictures: Sequence[Image.Image], side: int, mean: Sequence[float],
     import torch  # here: processes that only read pictures start without it
 
     rows = [np.asarray(to_square(picture, side)) for picture in pictures]
-    pixels = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float()  # (B, 3, H, W)
-    middle, width = (255 * torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
-    return pixels.sub_(middle).div_(width)
+    pixels = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
+    shape = (1, 3, 1, 1)
+    return (pixels - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
 
 
 def grid_boxes(grid: tuple[int, int], size: tuple[int, int],
