@@ -5,7 +5,8 @@ none is taken for a copy of another; they are read and decoded as any.
 
 - *encoder alone*: the model's vectors of pictures from tensors that are ready in memory, timed
   before and after the indexing, each in a process of its own, as machines change their speed.
-- *indexing*: `index_folders` of a folder, from files to the store; as a share of the former.
+  *side by side*, as indexing runs it, a pass on each core; *one by one*, each pass on all cores.
+- *indexing*: `index_folders` of a folder, from files to the store; as a share of the former two.
 - *second run*: the same over the unchanged folder.
 - *peak memory* of the process that runs the model, and of those that read, at each number of
   pictures, each in a process of its own.
@@ -54,28 +55,36 @@ def copies(count: int, photos: Path, folder: Path) -> None:
         file.write_bytes(bases[number % len(bases)] + number.to_bytes(4, "big"))
 
 
-def encoder_alone(folder: Path, model: str) -> float:
+def encoder_alone(folder: Path, model: str) -> dict[str, float]:
     """Pictures a second from tensors that are ready, in the batches that indexing uses; run in a
     process of its own."""
     import torch
 
+    from vitdemo.backends.native import PICTURES_AT_ONCE_CPU as SIZE
     from vitdemo.config import EngineConfig
     from vitdemo.engine import Engine
     from vitdemo.preprocess import normalisation, open_picture, to_pixels, to_square
+    from vitdemo.streams import side_by_side
 
     engine: Any = Engine.load(EngineConfig(model=model, device="cpu"))
     backend, config = engine._backend, engine._backend.model.config
     files = sorted(folder.rglob("*.jpg"))[:ALONE]
     images = [to_square(open_picture(file).image, config.picture_size) for file in files]
-    batches = [to_pixels(images[n:n + 4], config.picture_size, *normalisation(config.backbone))
-               .to(memory_format=torch.channels_last) for n in range(0, len(images), 4)]
-    start = 0.0
-    with torch.inference_mode():
-        for turn in range(-1, len(batches)):
-            if turn == 0:
-                start = time.perf_counter()  # the first batch warms up
-            backend.model.picture_head(backend.model.vision.features(batches[max(0, turn)]))
-    return len(images) / (time.perf_counter() - start)
+
+    @torch.inference_mode()
+    def embed(batch: torch.Tensor) -> torch.Tensor:
+        return backend.model.picture_head(backend._vision.features(batch))
+
+    found = {}
+    for name, each, size in (("side by side", side_by_side, SIZE), ("one by one", map, 4)):
+        batches = [to_pixels(images[n:n + size], config.picture_size,
+                             *normalisation(config.backbone)).to(memory_format=torch.channels_last)
+                   for n in range(0, len(images), size)]
+        list(each(embed, batches[:4]))  # warms up
+        start = time.perf_counter()
+        list(each(embed, batches))
+        found[name] = len(images) / (time.perf_counter() - start)
+    return found
 
 
 def one_size(folder: Path, store: Path, model: str) -> dict[str, float]:
@@ -120,14 +129,16 @@ def measure_indexing(sizes: Sequence[int], photos: Path, model: str,
         row = _run("index", folder, str(place / f"store{size}"), model)
         if before is not None:
             after = _run("alone", folder, model)
-            row |= {"alone": 2 / (1 / before + 1 / after), "alone_before": before,
-                    "alone_after": after}
+            row |= {"alone": {way: 2 / (1 / before[way] + 1 / after[way]) for way in before},
+                    "alone_before": before, "alone_after": after}
         rows.append(row)
     print("\nIndexing" + ("" if model else ", a stand-in in place of the model"))
-    print(table(("pictures", "pictures/s", "of the encoder alone", "second run s", "times faster",
+    print(table(("pictures", "pictures/s", "of the encoder alone", "one by one",
+                 "second run s", "times faster",
                  "peak MB", "with readers"),
                 [(f"{row['pictures']:,}", f"{row['speed']:.1f}",
-                  f"{row['speed'] / row['alone']:.0%}" if "alone" in row else "-",
+                  *(f"{row['speed'] / row['alone'][way]:.0%}" if "alone" in row else "-"
+                    for way in ("side by side", "one by one")),
                   f"{row['again']:.2f}", f"{row['seconds'] / row['again']:.0f}",
                   f"{row['main_mb']:.0f}", f"{row['all_mb']:.0f}") for row in rows]))
     return {"model": model, "sizes": rows}
