@@ -4,7 +4,8 @@ The pictures are copies of photographs, each made another file by some bytes beh
 none is taken for a copy of another; they are read and decoded as any.
 
 - *encoder alone*: the model's vectors of pictures from tensors that are ready in memory, timed
-  before and after the indexing, each in a process of its own, as machines change their speed.
+  before and after the indexing for about a minute, each in a process of its own, as machines
+  change their speed, and are slower when at work for long.
   *side by side*, as indexing runs it, a pass on each core; *one by one*, each pass on all cores.
 - *indexing*: `index_folders` of a folder, from files to the store; as a share of the former two.
 - *second run*: the same over the unchanged folder.
@@ -12,20 +13,20 @@ none is taken for a copy of another; they are read and decoded as any.
   pictures, each in a process of its own.
 """
 
+import functools
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import table
+from benchmarks.timing import interleaved, table
 from vitdemo.preprocess import Picture
 
-ALONE = 256  # pictures that the encoder alone is timed with
+ALONE, TURNS = 128, 8  # pictures that the encoder alone is timed with, and how often
 
 
 class StandIn:
@@ -75,16 +76,20 @@ def encoder_alone(folder: Path, model: str) -> dict[str, float]:
     def embed(batch: torch.Tensor) -> torch.Tensor:
         return backend.model.picture_head(backend._vision.features(batch))
 
-    found = {}
+    ways: dict[str, Callable[[], Any]] = {}
     for name, each, size in (("side by side", side_by_side, SIZE), ("one by one", map, 4)):
         batches = [to_pixels(images[n:n + size], config.picture_size,
                              *normalisation(config.backbone)).to(memory_format=torch.channels_last)
                    for n in range(0, len(images), size)]
-        list(each(embed, batches[:4]))  # warms up
-        start = time.perf_counter()
-        list(each(embed, batches))
-        found[name] = len(images) / (time.perf_counter() - start)
-    return found
+        ways[name] = functools.partial(_all, each, embed, batches)
+    found = interleaved(ways, TURNS, progress=False)
+    return {name: len(images) / timing.median for name, timing in found.items()}
+
+
+def _all(each: Callable[..., Iterable[Any]], embed: Callable[[Any], Any],
+         batches: Sequence[Any]) -> None:
+    for _ in each(embed, batches):
+        pass
 
 
 def one_size(folder: Path, store: Path, model: str) -> dict[str, float]:

@@ -38,9 +38,8 @@ from vitdemo.words import normalise_answer, split_words
 
 _ANSWER_TOKENS = 12
 _MEMORIES = 4  # of captions written last, kept for their maps
-# Pictures in one pass of the backbone. On a CPU the activations of more leave its cache, and a
-# picture then takes twice as long.
-PICTURES_AT_ONCE_CPU, PICTURES_AT_ONCE = 2, 64
+# Pictures in one pass of the backbone. On a CPU the activations of more leave its cache.
+PICTURES_AT_ONCE_CPU, PICTURES_AT_ONCE = 1, 64
 
 
 def _for_each_word(values: np.ndarray, words: int) -> np.ndarray:
@@ -95,7 +94,7 @@ class NativeBackend(Backend):
         return self.model.config.picture_size
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """Features (1, N, C) of each picture, a few at a time; on a CPU, side by side."""
+        """Features (1, N, C) of each picture, a few at a time; on a CPU, one on each core."""
         on_cpu = self.device.type == "cpu"
         size = PICTURES_AT_ONCE_CPU if on_cpu else PICTURES_AT_ONCE
         parts = [pictures[first:first + size] for first in range(0, len(pictures), size)]
