@@ -1,9 +1,12 @@
 """Batch norm as a part of the convolution before it."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.encoder import measure
 from vitdemo.models.folding import folded
 from vitdemo.models.vision import VisionEncoder
 
@@ -64,3 +67,11 @@ def test_layers_that_run_in_another_order_than_they_stand_in_are_left_alone() ->
     vision.backbone = Turned().eval()
     vision.backbone.norm.running_mean.fill_(0.5)
     assert folded(vision, SIDE) is vision
+
+
+def test_the_benchmark_times_both(tiny_checkpoint: Path,
+                                  capsys: pytest.CaptureFixture[str]) -> None:
+    found = measure(tiny_checkpoint, 2)["ways"]
+    assert len(found) == 6
+    assert found["as trained, one by one"]["ratio"] == 1
+    assert "folded, a single picture" in capsys.readouterr().out

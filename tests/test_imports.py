@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
      "vitdemo.instructions", "vitdemo.words", "vitdemo.lock", "vitdemo.cache",
-     "vitdemo.scratch", "vitdemo.disk", "vitdemo.allocator"),
+     "vitdemo.scratch", "vitdemo.disk", "vitdemo.allocator", "vitdemo.streams"),
     ("vitdemo.preprocess", "vitdemo.tokens"),
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),
