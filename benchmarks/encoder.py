@@ -8,14 +8,13 @@ have a core (`vitdemo/streams.py`). The last two encode a single picture, as for
 """
 
 import argparse
-from collections import deque
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.timing import interleaved, keep, machine, ratio, table
+from benchmarks.timing import interleaved, keep, machine, ratio, run_all, table
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.models.checkpoint import load_checkpoint
 from vitdemo.models.folding import folded
@@ -40,7 +39,7 @@ def measure(checkpoint: Path, turns: int) -> dict[str, Any]:
     for name in encoders:
         work = partial(encode, name)
         for how, each, size in (("one by one", map, TOGETHER), ("side by side", side_by_side, 1)):
-            ways[f"{name}, {how}"] = partial(_all, each, work, pixels.split(size))
+            ways[f"{name}, {how}"] = partial(run_all, each, work, pixels.split(size))
     for name in encoders:
         ways[f"{name}, a single picture"] = partial(encode, name, pixels[:1])
     times = interleaved(ways, turns)
@@ -55,10 +54,6 @@ def measure(checkpoint: Path, turns: int) -> dict[str, Any]:
                      f"{found[way]['ratio']:.2f}"))
     print(table(("encoder", "pictures/s", "spread", "time / as trained"), rows))
     return {"machine": machine(), "ways": found}
-
-
-def _all(each: Any, work: Any, batches: Any) -> None:
-    deque(each(work, batches), maxlen=0)
 
 
 def main() -> None:

@@ -17,13 +17,13 @@ import functools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import interleaved, table
+from benchmarks.timing import interleaved, run_all, table
 from vitdemo.preprocess import Picture
 
 ALONE, TURNS = 128, 8  # pictures that the encoder alone is timed with, and how often
@@ -81,15 +81,9 @@ def encoder_alone(folder: Path, model: str) -> dict[str, float]:
         batches = [to_pixels(images[n:n + size], config.picture_size,
                              *normalisation(config.backbone)).to(memory_format=torch.channels_last)
                    for n in range(0, len(images), size)]
-        ways[name] = functools.partial(_all, each, embed, batches)
+        ways[name] = functools.partial(run_all, each, embed, batches)
     found = interleaved(ways, TURNS, progress=False)
     return {name: len(images) / timing.median for name, timing in found.items()}
-
-
-def _all(each: Callable[..., Iterable[Any]], embed: Callable[[Any], Any],
-         batches: Sequence[Any]) -> None:
-    for _ in each(embed, batches):
-        pass
 
 
 def one_size(folder: Path, store: Path, model: str) -> dict[str, float]:
@@ -139,8 +133,7 @@ def measure_indexing(sizes: Sequence[int], photos: Path, model: str,
         rows.append(row)
     print("\nIndexing" + ("" if model else ", a stand-in in place of the model"))
     print(table(("pictures", "pictures/s", "of the encoder alone", "one by one",
-                 "second run s", "times faster",
-                 "peak MB", "with readers"),
+                 "second run s", "times faster", "peak MB", "with readers"),
                 [(f"{row['pictures']:,}", f"{row['speed']:.1f}",
                   *(f"{row['speed'] / row['alone'][way]:.0%}" if "alone" in row else "-"
                     for way in ("side by side", "one by one")),

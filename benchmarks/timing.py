@@ -11,7 +11,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +76,13 @@ def once(way: Callable[[], object]) -> float:
     finally:
         if was_on:
             gc.enable()
+
+
+def run_all(each: Callable[..., Iterable[object]], work: Callable[[Any], object],
+            items: Iterable[Any]) -> None:
+    """``work`` of every item by ``each``, which is `map` or works as it does."""
+    for _ in each(work, items):
+        pass
 
 
 def _wait_for_gpu() -> None:
