@@ -208,3 +208,15 @@ def test_a_strided_convolution_sees_where_the_edges_say() -> None:
         centre = float((seen * (torch.arange(32) + 0.5)).sum() / seen.sum())
         assert edges[cell] * 32 < centre < edges[cell + 1] * 32
         assert centre == pytest.approx((edges[cell] + edges[cell + 1]) * 16, abs=0.51)
+
+
+def test_the_picture_head_forgets_at_random_only_while_it_learns(tokenizer: TextTokenizer) -> None:
+    model = make_model(tokenizer)
+    head, features = model.picture_head, inputs(model, tokenizer)[0]
+    plain = head.train()(features)
+    assert torch.equal(plain, head(features))
+    head.dropout = 0.5
+    first, second = head(features), head(features)
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert not torch.allclose(first, plain, atol=1e-3)
+    assert torch.equal(head.eval()(features), plain)

@@ -91,7 +91,8 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
     runs = [stage for stage in stages if not stage.mean]
     assert [stage.stage for stage in runs] == ["first", "second", "third", "fifth", "sixth",
                                                "seventh", "sixteenth", "seventeenth",
-                                               "eighteenth", "twentieth", "twentyfirst"]
+                                               "eighteenth", "twentieth", "twentyfirst",
+                                               "twentysecond", "twentythird"]
     for line, stage in zip(lines, runs, strict=True):
         (card_stage,) = parse(shlex.split(line))
         assert settings_of(card_stage) == settings_of(stage)
@@ -103,7 +104,8 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
                      "base": {"fifth": 0.75, "mean": 0.25},
                      "clouded": {"sixth": 0.5, "seventh": 0.5}, "again": {"base": 1.0},
                      "rewarded": {"eighteenth": 0.5, "clouded": 0.5},
-                     "shipped": {"twentyfirst": 0.6, "twentieth": 0.15, "clouded": 0.25}}
+                     "faded": {"twentyfirst": 0.6, "twentieth": 0.15, "clouded": 0.25},
+                     "shipped": {"twentythird": 1.0}}
     assert stages[-1].stage == "shipped"
     meta = json.loads((ROOT / "checkpoints" / "vitdemo-small" / "meta.json").read_text())
     assert meta["settings"]["steps"] in [stage.steps for stage in runs]

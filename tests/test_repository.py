@@ -167,3 +167,18 @@ def test_links_between_the_documents_lead_somewhere(files: list[Path]) -> None:
             if "://" not in target and not (path.parent / target).exists():
                 broken.append(f"{path.relative_to(ROOT)} -> {target}")
     assert not broken
+
+
+def test_every_row_of_a_table_has_its_columns(files: list[Path]) -> None:
+    wrong = []
+    for path in files:
+        if path.suffix != ".md":
+            continue
+        columns = 0
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            cells = re.sub(r"`[^`]*`|\\\|", "", line).count("|") if line.startswith("|") else 0
+            if cells and columns and cells != columns:
+                wrong.append(f"{path.relative_to(ROOT)}:{number}: {cells - 1} cells, "
+                             f"not {columns - 1}")
+            columns = cells
+    assert not wrong

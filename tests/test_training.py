@@ -34,13 +34,15 @@ from train.data import Question, Row, read_split
 from train.features import VIEWS, PictureDataset, View, apply_view, draw_cloud, open_features
 from train.finetune import FinetuneConfig, main, rate_at, read_rows
 from train.instructions import (
+    DESCRIBE,
+    SHORT,
     human_questions,
     is_short,
     made_questions,
     mirrored,
     thing_counts,
 )
-from train.losses import LossConfig, contrastive_loss, step_losses
+from train.losses import LossConfig, contrastive_loss, keep_loss, read_by_length, step_losses
 from train.mixture import Mixture, MixtureConfig
 from train.team import Team
 from vitdemo.attention.masking import Masker
@@ -101,6 +103,19 @@ def test_contrastive_loss_is_the_formula() -> None:
     want = (sum(rows) / 2 + sum(columns) / 2) / 2
     assert contrastive_loss(similarity, 0.1).item() == pytest.approx(float(want), abs=1e-6)
     assert contrastive_loss(torch.eye(4), 0.05) < contrastive_loss(torch.eye(4).flip(0), 0.05)
+
+
+def test_texts_read_by_length_are_the_texts(tiny_model: VLM, tokenizer: TextTokenizer,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.losses._TEXTS_AT_ONCE", 2)
+    texts = ["a dog runs in the grass near a red ball", "a cat", "两只狗在草地上奔跑",
+             "two dogs run", "grass"]
+    ids, mask = tokenizer.encode(texts)
+    words, z = read_by_length(tiny_model, ids, mask)
+    whole, vectors = tiny_model.encode_text(ids, mask)
+    assert torch.allclose(z, vectors, atol=1e-5)
+    assert torch.allclose(words[mask], whole[mask], atol=1e-5)
+    assert not words[~mask].any()
 
 
 @pytest.mark.parametrize(("rows", "smoothing"), [(7, 0.0), (1100, 0.1)])
@@ -172,6 +187,10 @@ def test_clouded_pictures_write_but_do_not_say_where_words_are(
     assert losses[1]["caption"] > 0
 
 
+def squeezed(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
 def clouded_step(model: VLM, data: Path, tokenizer: TextTokenizer, cache: Path) -> StepBatch:
     """A step of three pictures that are shown whole and clouded."""
     rows = list(read_split(data / "train").rows)
@@ -238,6 +257,41 @@ def test_a_run_can_be_held_to_what_the_start_says(data: Path, tokenizer: TextTok
     assert float(loss) > 0.01
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert model.decoder.embedding.weight.grad.abs().sum() > 0
+
+
+def test_instructions_can_be_kept_as_the_start_reads_them(data: Path, tokenizer: TextTokenizer,
+                                                          tmp_path: Path) -> None:
+    model, teacher = make_model(tokenizer), make_model(tokenizer).requires_grad_(False)
+    teacher.load_state_dict(model.state_dict())
+    rows = list(read_split(data / "train").rows)
+    store = open_features(model, [row.path for row in rows], VIEWS[:1], tmp_path / "c", quiet=True)
+    settings = MixtureConfig(0, questions=0, pairs=0, kept_instructions=7)
+    mixture = Mixture(rows, store, tokenizer, settings, 0, VIEWS[:1])
+    batch = mixture.draw(0)
+    assert batch.reads is not None and batch.captions is batch.questions is batch.pairs is None
+    texts = {tokenizer.decode(ids[mask].tolist()) for ids, mask in
+             zip(batch.reads.ids, batch.reads.mask, strict=True)}
+    asked = {example.instruction for example in (*mixture.human, *mixture.made)}
+    asked |= {text for kind in (DESCRIBE, SHORT) for both in kind.values() for text in both}
+    assert {squeezed(text) for text in texts} <= {squeezed(text) for text in asked}
+    shares = [mixture.draw(0, rank, 2).reads for rank in range(2)]
+    weights = LossConfig(keep=2)
+
+    def kept() -> float:
+        return float(step_losses(model, batch, weights, teacher=teacher)["keep"].detach())
+    assert kept() == pytest.approx(0, abs=1e-9)
+    with torch.no_grad():
+        for parameter in model.text.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape,
+                                              generator=torch.Generator().manual_seed(1)))
+    assert kept() > 0.01
+    assert kept() == pytest.approx(sum(float(keep_loss(model, share, teacher).detach())
+                                       for share in shares if share is not None), abs=1e-5)
+    step_losses(model, batch, weights, teacher=teacher)["loss"].backward()
+    optimizer = torch.optim.SGD(model.text.parameters(), 1e-3)
+    before = kept()
+    optimizer.step()
+    assert kept() < before
 
 
 def test_the_cloud_loss_is_least_where_attention_goes_as_the_word_loses() -> None:
@@ -426,7 +480,8 @@ def test_a_killed_run_goes_on_with_the_same_losses(data: Path, start: Path,
 
 
 @pytest.mark.parametrize(("flag", "value"), [("--steps", "0"), ("--views", "9"),
-                                             ("--mixed-precision", "int3")])
+                                             ("--mixed-precision", "int3"),
+                                             ("--picture-dropout", "1")])
 def test_bad_settings_are_refused_by_name(flag: str, value: str, data: Path, start: Path,
                                           tmp_path: Path,
                                           capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,8 @@ from vitdemo.tokens import TextTokenizer
 ROOT = Path(__file__).parent.parent
 # No dropout: its noise is the process's. Picture tokens are dropped as usual: that noise comes with
 # the row. Odd numbers, so that one process has more rows and more words than the other.
-UNEVEN = ("--dropout", "0", "--steps", "8", "--validate-every", "8", "--pairs", "7",
+UNEVEN = ("--dropout", "0", "--picture-dropout", "0",
+          "--steps", "8", "--validate-every", "8", "--pairs", "7",
           "--caption-pictures", "5", "--questions", "3", "--loss-match-pairs", "3",
           "--learning-rate", "0.005", "--accumulate", "2", "--views", "3", "--clouded-share",
           "0.3", "--clouds", "5", "--word-clouds", "0.6", "--loss-hide", "1", "--loss-hold", "1")

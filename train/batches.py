@@ -121,9 +121,21 @@ class PairBatch:
 
 
 @dataclass
+class ReadBatch:
+    """Instructions without pictures, to be read as the start reads them: ids and mask (M, T);
+    ``texts`` and ``tokens``: how many there are of both in all processes."""
+
+    ids: Tensor
+    mask: Tensor
+    texts: int
+    tokens: int
+
+
+@dataclass
 class StepBatch:
     """One step: captions to write, questions to answer, pairs to tell apart, pictures shown whole
-    and clouded, captions to be judged. A part is None where the data has nothing of the kind."""
+    and clouded, captions to be judged, instructions to read. A part is None where the data has
+    nothing of the kind."""
 
     captions: TextBatch | None
     questions: TextBatch | None
@@ -131,6 +143,7 @@ class StepBatch:
     words: WordBatch | None = None
     clouds: CloudBatch | None = None
     rewards: RewardBatch | None = None
+    reads: ReadBatch | None = None
 
     def pictures(self) -> list[tuple[Tensor, Tensor]]:
         """(rows, features) of each part that has pictures."""
@@ -158,7 +171,7 @@ def _moved(part: Any, device: torch.device) -> Any:
     if isinstance(part, Tensor):
         return part.to(device)
     if not isinstance(part, TextBatch | CloudBatch | RewardBatch | WordBatch | PairBatch |
-                      StepBatch):
+                      ReadBatch | StepBatch):
         return part
     return type(part)(**{field.name: _moved(getattr(part, field.name), device)
                          for field in dataclasses.fields(part)})

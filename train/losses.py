@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.batches import PairBatch, StepBatch, TextBatch, WordBatch
+from train.batches import PairBatch, ReadBatch, StepBatch, TextBatch, WordBatch
 from train.clouds import cloud_losses
 from train.cross_entropy import linear_cross_entropy
 from train.own_words import with_own_words
@@ -23,6 +23,7 @@ from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, 
 from vitdemo.models.vlm import VLM
 
 _WORDS_A_PICTURE = 25  # about so many belong to one: makes the region loss a mean over words
+_TEXTS_AT_ONCE = 96  # of about one length that are read together
 _LEAST_ODDS = 1e-6  # of a wrong pair to be drawn, however little alike
 
 
@@ -45,6 +46,7 @@ class LossConfig:
     reward: float = 0.0  # weight of describing as the judge rewards it (see reward.py)
     reward_bleu: float = 0.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
     hold: float = 0.0  # weight of saying of the same pictures, whole, what the start says of them
+    keep: float = 0.0  # weight of reading instructions as the start reads them
 
 
 def kept_places(noise: Tensor, share: float) -> Tensor:
@@ -164,6 +166,22 @@ def draw_wrong(similarity: Tensor, temperature: float, own: Tensor, picks: Tenso
     return torch.searchsorted(reached, wanted, right=True).squeeze(1).clamp(max=odds.shape[1] - 1)
 
 
+def read_by_length(model: VLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """`VLM.encode_text`, the texts of about one length together: of many texts the longest is two
+    to three times as long as the mean, and all would be read at its length. Where a text has
+    ended, its words are zeros."""
+    lengths = mask.sum(1)
+    order = lengths.argsort()
+    words, z = [], []
+    for chunk in order.split(_TEXTS_AT_ONCE):
+        longest = int(lengths[chunk].max())
+        found, vectors = model.encode_text(ids[chunk, :longest], mask[chunk, :longest])
+        words.append(F.pad(found, (0, 0, 0, ids.shape[1] - longest)))
+        z.append(vectors)
+    back = order.argsort()
+    return torch.cat(words)[back], torch.cat(z)[back]
+
+
 def pair_losses(model: VLM, batch: PairBatch, config: LossConfig,
                 team: Team) -> tuple[Tensor, Tensor]:
     """(contrastive loss, match loss), both against the pictures and texts of all processes.
@@ -172,7 +190,7 @@ def pair_losses(model: VLM, batch: PairBatch, config: LossConfig,
     the step by how alike they are (Li et al. 2021, ALBEF, section 3.2).
     """
     total = batch.totals.pictures
-    words, z = model.encode_text(batch.ids, batch.mask)
+    words, z = read_by_length(model, batch.ids, batch.mask)
     pictures = model.picture_head(batch.features)
     if config.match:
         places = kept_places(batch.noise, config.kept_tokens)
@@ -202,6 +220,21 @@ def pair_losses(model: VLM, batch: PairBatch, config: LossConfig,
     loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="sum",
                                               pos_weight=logits.new_tensor(2.0).float())
     return find, loss / (3 * count)
+
+
+def keep_loss(model: VLM, batch: ReadBatch, teacher: VLM) -> Tensor:
+    """How far instructions are read from how the ``teacher`` reads them (Hinton, Vinyals, Dean
+    2015): of the words |w - w_t|^2 / |w_t|^2, meaned, and of the vectors |z - z_t|^2, meaned.
+
+    All else of the model hears of an instruction only through these, so while they stay, captions
+    and answers do, and the text encoder may learn to find pictures."""
+    words, z = read_by_length(model, batch.ids, batch.mask)
+    with torch.no_grad():
+        wanted, wanted_z = read_by_length(teacher, batch.ids, batch.mask)
+    words, wanted = words[batch.mask].float(), wanted[batch.mask].float()  # (tokens, D)
+    away = ((words - wanted) ** 2).sum(1) / (wanted ** 2).sum(1)
+    turned = ((z - wanted_z).float() ** 2).sum(1)
+    return away.sum() / batch.tokens + turned.sum() / batch.texts
 
 
 def with_features(model: VLM, batch: StepBatch) -> StepBatch:
@@ -258,10 +291,12 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
                        zip(("cloud", "hide", "hold"), found, wanted, strict=True) if weight})
     if batch.rewards is not None and judge is not None and config.reward:
         losses["reward"] = reward_loss(model, batch.rewards, judge)
+    if batch.reads is not None and teacher is not None and config.keep:
+        losses["keep"] = keep_loss(model, batch.reads, teacher)
     weights = {"caption": config.caption, "question": config.question,
                "contrastive": config.contrastive, "match": config.match, "look": config.look,
                "cloud": config.cloud, "hide": config.hide, "hold": config.hold,
-               "reward": config.reward,
+               "reward": config.reward, "keep": config.keep,
                "region": config.region / _WORDS_A_PICTURE}
     losses["loss"] = sum((weights[name] * value for name, value in losses.items()),
                          start=torch.zeros(()).to(next(iter(losses.values()))))

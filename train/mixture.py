@@ -15,6 +15,7 @@ from torch import Tensor
 from train.batches import (
     CloudBatch,
     PairBatch,
+    ReadBatch,
     RewardBatch,
     StepBatch,
     TextBatch,
@@ -67,6 +68,7 @@ class MixtureConfig:
     own_words: float = 0.0  # share of those whose captions the model writes itself (own_words.py)
     reward_pictures: int = 0  # pictures that the model describes itself, to be judged (reward.py)
     reward_texts: int = 5  # captions that it writes of each
+    kept_instructions: int = 0  # instructions to be read as the start reads them (loss_keep)
 
     def __post_init__(self) -> None:
         if self.reward_texts < 2:
@@ -87,7 +89,7 @@ class Mixture:
         self.captioned = {language: [i for i, row in enumerate(self.rows) if _texts(row, language)]
                           for language in ("en", "zh")}
         everyone = sorted({i for places in self.captioned.values() for i in places})
-        self.paired = everyone
+        self.paired = {language: places for language, places in self.captioned.items() if places}
         self.lengths = self._count_tokens()
         self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
         others = [self.rows[i] for i in everyone]
@@ -116,7 +118,7 @@ class Mixture:
             clear = [part.clear for part in (captions, questions) if part is not None]
             words.weight *= torch.cat(clear)[:, None]
         return StepBatch(captions, questions, pairs, words, self._draw_clouds(share),
-                         self._draw_rewards(share))
+                         self._draw_rewards(share), self._draw_reads(share))
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
         """Features (P, N, C) of some pictures, none of them clouded, and their words."""
@@ -213,6 +215,23 @@ class Mixture:
         return RewardBatch(texts, draws[own], self._vocabulary(items[own]), references[own],
                            [item[3] for item in items][own])
 
+    def _draw_reads(self, share: "_Share") -> ReadBatch | None:
+        """Questions that people asked, questions made from captions, and ways to ask for a
+        caption, a third each."""
+        kinds = [found for found in (self.human, self.made) if found]
+        texts: list[str] = []
+        for i in range(self.config.kept_instructions):
+            if i % 3 < len(kinds):
+                texts.append(share.maker.choice(kinds[i % 3]).instruction)
+            else:
+                asked = share.maker.choice((DESCRIBE, SHORT))
+                texts.append(share.maker.choice(asked[share.maker.choice(sorted(asked))]))
+        if not texts:
+            return None
+        ids, mask = self.tokenizer.encode(texts)
+        own = slice(share.rank, None, share.world)
+        return ReadBatch(ids[own], mask[own], len(texts), int(mask.sum()))
+
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
         """Pictures to describe, the languages in turn."""
         languages = [language for language, places in self.captioned.items() if places]
@@ -242,16 +261,19 @@ class Mixture:
         return self._texts_batch(items, share, "questions"), [item[0] for item in items]
 
     def _draw_pairs(self, share: "_Share") -> PairBatch | None:
-        count = min(self.config.pairs, len(self.paired))
+        """Pictures with a caption each, all of one language: of two, a text's language alone would
+        tell it from half of the others. The languages take turns."""
+        if not self.paired:
+            return None
+        language = sorted(self.paired)[share.step % len(self.paired)]
+        count = min(self.config.pairs, len(self.paired[language]))
         if count < 2:
             return None
         share.check(count, "pairs")
-        places = share.maker.sample(self.paired, count)
-        views, texts = self._views(share.maker, count), []
-        for place, view in zip(places, views, strict=True):
-            row = self.rows[place]
-            both = [found for found in (row.captions, row.captions_zh) if found]
-            texts.append(self._say(share.maker.choice(share.maker.choice(both)), view))
+        places = share.maker.sample(self.paired[language], count)
+        views = self._views(share.maker, count)
+        texts = [self._say(share.maker.choice(_texts(self.rows[place], language)), view)
+                 for place, view in zip(places, views, strict=True)]
         ids, mask = self.tokenizer.encode(texts)
         noise = torch.rand(count, self.store.tokens, generator=share.noise)
         picks = torch.rand(count, 2, generator=share.noise)

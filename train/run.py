@@ -56,8 +56,9 @@ class Run:
         open_gates(self.model, self.config.open_gates)
         prepare(self.model, self.config)
         self.model.decoder.dropout = self.config.dropout
+        self.model.picture_head.dropout = self.config.picture_dropout
         self.teacher = None
-        if settings.losses.hold:
+        if settings.losses.hold or settings.losses.keep:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu) \
             if settings.losses.reward else None

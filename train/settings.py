@@ -34,6 +34,7 @@ class FinetuneConfig:
     weight_decay: float = 0.05  # of matrices (Loshchilov, Hutter 2019)
     warmup: float = 0.05  # share of the steps in which the rate rises
     dropout: float = 0.1  # in the decoder
+    picture_dropout: float = 0.5  # in the picture head
     accumulate: int = 1  # batches per optimizer step
     average_decay: float = 0.998  # of the weights' moving average, which is what is shipped
     views: int = 2  # views of each picture (see features.VIEWS)
@@ -50,6 +51,10 @@ class FinetuneConfig:
         for name in ("patience", "backbone_rate", "validate_every"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or above.")
+        for name in ("dropout", "picture_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 0 and "
+                                  "below 1.")
         if not 1 <= self.views <= len(VIEWS):
             raise ConfigError(f"views is {self.views}; it must be from 1 to {len(VIEWS)}.")
         for name, allowed in (("mixed_precision", ("no", "bf16", "fp16")), ("train", TRAINED)):

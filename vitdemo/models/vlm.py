@@ -31,10 +31,15 @@ class Output:
 
 
 class PictureHead(nn.Module):
-    """Mean and maximum of the backbone's features to the shared sphere."""
+    """Mean and maximum of the backbone's features to the shared sphere.
+
+    ``dropout``, in training, is of what it reads and of what it makes of it (Srivastava et al.
+    2014): its millions of weights know a few thousand pictures by heart.
+    """
 
     def __init__(self, channels: int, embedding_width: int) -> None:
         super().__init__()
+        self.dropout = 0.0
         self.norm = nn.LayerNorm(2 * channels)
         self.inner = nn.Linear(2 * channels, embedding_width)
         self.out = nn.Linear(embedding_width, embedding_width)
@@ -42,8 +47,9 @@ class PictureHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(P, N, C) to unit vectors (P, E)."""
         pooled = torch.cat((features.mean(1), features.amax(1)), -1)  # (P, 2C)
-        inner = self.inner(self.norm(pooled))
-        return F.normalize(inner + self.out(F.gelu(inner)), dim=-1)
+        inner = self.inner(F.dropout(self.norm(pooled), self.dropout, self.training))
+        outer = self.out(F.dropout(F.gelu(inner), self.dropout, self.training))
+        return F.normalize(inner + outer, dim=-1)
 
 
 class MatchHead(nn.Module):
