@@ -168,8 +168,8 @@ def draw_wrong(similarity: Tensor, temperature: float, own: Tensor, picks: Tenso
 
 def read_by_length(model: VLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """`VLM.encode_text`, the texts of about one length together: of many texts the longest is two
-    to three times as long as the mean, and all would be read at its length. Where a text has
-    ended, its words are zeros."""
+    to three times as long as the mean, and all would be read at its length. What stands after
+    the end of a text means nothing, as there."""
     lengths = mask.sum(1)
     order = lengths.argsort()
     words, z = [], []
