@@ -1,6 +1,5 @@
 """Ways to train: what learns, for how long, and what a run says before, meanwhile and after."""
 
-import functools
 import json
 import re
 import sys
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from small_run import arguments, losses_of
@@ -200,12 +200,11 @@ def test_a_forecast_trains_nothing(data: Path, start: Path, tmp_path: Path,
 
 
 def test_without_looks_the_average_of_the_last_weights_is_kept(
-        data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        data: Path, start: Path, tmp_path: Path,
         capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(train.run, "save_checkpoint", functools.partial(save_checkpoint,
-                                                                        weights="float32"))
     out = tmp_path / "out"
-    assert main(arguments(data, start, out, *FAST, "--validate-every", "0")) == 0
+    assert main(arguments(data, start, out, *FAST, "--validate-every", "0", "--weights",
+                          "float32")) == 0
     assert "nothing to validate on" in capsys.readouterr().err
     assert "validation" not in (out / "log.jsonl").read_text()
     (state,) = out.glob("state-*")
@@ -231,13 +230,31 @@ def test_a_run_stops_when_validation_gets_no_better(
     assert len(losses_of(out)) == 4
 
 
+@pytest.mark.parametrize(("weights", "kept"), [("float16", True), ("int8", False)])
+def test_changes_too_small_for_int8_are_kept(weights: str, kept: bool, data: Path, start: Path,
+                                             tmp_path: Path) -> None:
+    begun = load_checkpoint(start)
+    small, out = tmp_path / "small", tmp_path / "out"
+    save_checkpoint(small, begun.model, begun.tokenizer, {"name": "small"}, "int8")
+    assert main(arguments(data, small, out, "--steps", "1", "--learning-rate", "0.0003",
+                          "--average-decay", "0", "--validate-every", "0",
+                          *(("--weights", weights) if not kept else ()))) == 0
+    name = "text.blocks.0.feed_forward.inner.weight"
+    before, after = (safetensors.torch.load_file(folder / "model.safetensors")[name]
+                     for folder in (small, out))
+    assert before.dtype == torch.int8
+    assert torch.equal(before, after) is not kept
+    if kept:
+        begun_with = load_checkpoint(small).model.state_dict()[name]
+        assert float((after.float() - begun_with).abs().median()) > 1.5e-5  # of a step of 3e-5
+
+
 def test_figures_before_and_after_are_those_of_start_and_shipped(
-        data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        data: Path, start: Path, tmp_path: Path) -> None:
     # Stored as float32, so that rounding does not stand between validated and shipped.
-    monkeypatch.setattr(train.run, "save_checkpoint", functools.partial(save_checkpoint,
-                                                                        weights="float32"))
     out = tmp_path / "out"
-    assert main(arguments(data, start, out, *FAST, "--dropout", "0.5")) == 0
+    assert main(arguments(data, start, out, *FAST, "--dropout", "0.5", "--weights",
+                          "float32")) == 0
     figures = json.loads((out / "figures.json").read_text())["own validation"]
     shipped, first = load_checkpoint(out), load_checkpoint(start)
     assert figures["after"] == shipped.meta["validation"] != figures["before"]

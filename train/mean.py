@@ -8,8 +8,9 @@ from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 
 
-def mean_of(parts: Mapping[Path, float], out: Path) -> None:
-    """Write the mean of checkpoints, each with its share, to ``out``.
+def mean_of(parts: Mapping[Path, float], out: Path, weights: str = "float16") -> None:
+    """Write the mean of checkpoints, each with its share, to ``out``, its ``weights`` as int8,
+    float16 or float32.
 
     The last one gives the shape. A weight that some of them lack, that of a region head say, is the
     mean over those that have it.
@@ -36,4 +37,4 @@ def mean_of(parts: Mapping[Path, float], out: Path) -> None:
     last.model.load_state_dict(mixed)
     meta = {**last.meta, "name": out.name,
             "averaged": {folder.name: share for folder, share in parts.items()}}
-    save_checkpoint(out, last.model, last.tokenizer, meta)
+    save_checkpoint(out, last.model, last.tokenizer, meta, weights)

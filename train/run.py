@@ -262,7 +262,8 @@ class Run:
                     "sources": self.start.meta.get("sources", []),
                     "started_from": self.start.meta.get("name", self.start.folder.name),
                     "validation": scores, "settings": dataclasses.asdict(self.config)}
-            save_checkpoint(self.out, plain(self.model), self.start.tokenizer, meta)
+            save_checkpoint(self.out, plain(self.model), self.start.tokenizer, meta,
+                            self.config.weights)
 
     def _finish(self) -> None:
         """Measure what was shipped, and say what has changed."""

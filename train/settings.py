@@ -42,6 +42,7 @@ class FinetuneConfig:
     validate_every: int = 500  # steps between two looks at the validation split; 0: no look
     patience: int = 0  # stop after so many looks without a better one; 0: never before the end
     mixed_precision: str = "bf16"  # no, bf16 or fp16
+    weights: str = "float16"  # as they are written: int8 is half the size, and loses small changes
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,7 +58,8 @@ class FinetuneConfig:
                                   "below 1.")
         if not 1 <= self.views <= len(VIEWS):
             raise ConfigError(f"views is {self.views}; it must be from 1 to {len(VIEWS)}.")
-        for name, allowed in (("mixed_precision", ("no", "bf16", "fp16")), ("train", TRAINED)):
+        for name, allowed in (("mixed_precision", ("no", "bf16", "fp16")), ("train", TRAINED),
+                              ("weights", ("int8", "float16", "float32"))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; "
                                   f"it must be {', '.join(allowed[:-1])} or {allowed[-1]}.")
