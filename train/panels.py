@@ -74,7 +74,9 @@ def draw_bars(bars: dict[str, dict[str, float]], file: Path, title: str) -> None
         axes.set_yticks(range(len(values)), list(values))
         axes.invert_yaxis()
         low, high = min(0.0, *values.values()), max(0.0, *values.values())
-        axes.set(title=name, xlabel="percent", xlim=(1.15 * low, 1.15 * high or 1))
+        room = 0.15 * (high - low)  # for the numbers, which stand beyond the bars
+        axes.set(title=name, xlabel="percent",
+                 xlim=(low - room if low < 0 else 0, high + room or 1))
     _save(figure, file)
 
 
