@@ -285,7 +285,7 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
     if batch.clouds is not None and batch.words is not None and (config.cloud or config.hide):
         shown = with_own_words(model, batch.clouds, team)
         found = cloud_losses(model, shown, batch.words.content, config.cloud > 0,
-                             config.hide > 0, team, teacher)
+                             config.hide > 0, team, teacher if config.hold else None)
         wanted = (config.cloud, config.hide, config.hold if teacher else 0)
         losses.update({name: value for name, value, weight in
                        zip(("cloud", "hide", "hold"), found, wanted, strict=True) if weight})
