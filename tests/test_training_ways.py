@@ -36,7 +36,7 @@ LOOKING = r"decoder\.blocks\.\d+\.cross\.(query|key)\.(weight|bias)"
 def moved(start: Path, out: Path) -> dict[str, bool]:
     """Which weights are others after a run, beside the rounding of the stored ones."""
     old, new = (load_checkpoint(folder).model.state_dict() for folder in (start, out))
-    old = unpack(pack(old, "int8"))
+    old = unpack(pack(old, "float16"))
     assert set(old) == set(new)
     return {name: not torch.equal(old[name], new[name]) for name in old}
 
