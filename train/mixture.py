@@ -89,7 +89,7 @@ class Mixture:
         self.captioned = {language: [i for i, row in enumerate(self.rows) if _texts(row, language)]
                           for language in ("en", "zh")}
         everyone = sorted({i for places in self.captioned.values() for i in places})
-        self.paired = {language: places for language, places in self.captioned.items() if places}
+        self.languages = [language for language, places in self.captioned.items() if places]
         self.lengths = self._count_tokens()
         self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
         others = [self.rows[i] for i in everyone]
@@ -196,12 +196,11 @@ class Mixture:
 
     def _draw_rewards(self, share: "_Share") -> RewardBatch | None:
         count, each = self.config.reward_pictures, self.config.reward_texts
-        languages = [language for language, places in self.captioned.items() if places]
-        if not count or not languages:
+        if not count or not self.languages:
             return None
         items: list[_Item] = []
         for i in range(count):
-            language = languages[i % len(languages)]
+            language = self.languages[i % len(self.languages)]
             place = share.maker.choice(self.captioned[language])
             items.append((place, share.maker.choice(DESCRIBE[language]),
                           [_texts(self.rows[place], language)[0]], language))
@@ -234,10 +233,9 @@ class Mixture:
 
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
         """Pictures to describe, the languages in turn."""
-        languages = [language for language, places in self.captioned.items() if places]
         items: list[_Item] = []
-        for i in range(count if languages else 0):
-            language = languages[i % len(languages)]
+        for i in range(count if self.languages else 0):
+            language = self.languages[i % len(self.languages)]
             place = maker.choice(self.captioned[language])
             texts = self._fitting(_texts(self.rows[place], language))
             briefs = [text for text in texts if is_short(text, language)]
@@ -263,14 +261,14 @@ class Mixture:
     def _draw_pairs(self, share: "_Share") -> PairBatch | None:
         """Pictures with a caption each, all of one language: of two, a text's language alone would
         tell it from half of the others. The languages take turns."""
-        if not self.paired:
+        if not self.languages:
             return None
-        language = sorted(self.paired)[share.step % len(self.paired)]
-        count = min(self.config.pairs, len(self.paired[language]))
+        language = self.languages[share.step % len(self.languages)]
+        count = min(self.config.pairs, len(self.captioned[language]))
         if count < 2:
             return None
         share.check(count, "pairs")
-        places = share.maker.sample(self.paired[language], count)
+        places = share.maker.sample(self.captioned[language], count)
         views = self._views(share.maker, count)
         texts = [self._say(share.maker.choice(_texts(self.rows[place], language)), view)
                  for place, view in zip(places, views, strict=True)]

@@ -34,7 +34,7 @@ class PictureHead(nn.Module):
     """Mean and maximum of the backbone's features to the shared sphere.
 
     ``dropout``, in training, is of what it reads and of what it makes of it (Srivastava et al.
-    2014): its millions of weights know a few thousand pictures by heart.
+    2014): its million weights know a few thousand pictures by heart.
     """
 
     def __init__(self, channels: int, embedding_width: int) -> None:
