@@ -19,6 +19,7 @@ from train import recipe
 from train.data import SPLITS, Row
 from train.grow import grow
 from train.mean import mean_of
+from train.precision import settled
 from train.rows import digest, read_also, read_rows
 from train.run import Run
 from train.scale import said, scaled
@@ -111,7 +112,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
               rows: tuple[list[Row], list[Row]]) -> None:
     """Fine-tune once."""
     train, validation = rows
-    settings, derived = scaled(settings, args.given, train)
+    settings, derived = scaled(settled(settings), args.given, train)
     if derived and processes().is_main_process:
         print(said(derived, len(train)), file=sys.stderr)
     state = latest_state(args.out)

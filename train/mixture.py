@@ -34,6 +34,7 @@ from train.instructions import (
     mirrored,
     thing_counts,
 )
+from train.restored import restored_captions
 from vitdemo.errors import ConfigError
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.tokens import TextTokenizer
@@ -69,8 +70,12 @@ class MixtureConfig:
     reward_pictures: int = 0  # pictures that the model describes itself, to be judged (reward.py)
     reward_texts: int = 5  # captions that it writes of each
     kept_instructions: int = 0  # instructions to be read as the start reads them (loss_keep)
+    restored_share: float = 0.0  # of English descriptions and pairs, by captions of restored.py
 
     def __post_init__(self) -> None:
+        if not 0 <= self.restored_share < 1:
+            raise ConfigError(f"restored_share is {self.restored_share}; it must be at least 0 and "
+                              "below 1.")
         if self.reward_texts < 2:
             raise ConfigError(f"reward_texts is {self.reward_texts}; it must be 2 or above, as a "
                               "caption is compared with the picture's others.")
@@ -89,6 +94,8 @@ class Mixture:
         self.captioned = {language: [i for i, row in enumerate(self.rows) if _texts(row, language)]
                           for language in ("en", "zh")}
         everyone = sorted({i for places in self.captioned.values() for i in places})
+        self.restored = {i: texts for i, row in enumerate(self.rows)
+                         if not row.captions and (texts := restored_captions(row))}
         self.languages = [language for language, places in self.captioned.items() if places]
         self.lengths = self._count_tokens()
         self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
@@ -148,6 +155,7 @@ class Mixture:
         """Length in tokens of every caption."""
         texts = [text for places in self.captioned.items() for place in places[1]
                  for text in _texts(self.rows[place], places[0])]
+        texts += [text for found in self.restored.values() for text in found]
         return {text: len(ids) for text, ids in
                 zip(texts, self.tokenizer.batch_pieces(texts), strict=True)}
 
@@ -236,8 +244,12 @@ class Mixture:
         items: list[_Item] = []
         for i in range(count if self.languages else 0):
             language = self.languages[i % len(self.languages)]
-            place = maker.choice(self.captioned[language])
-            texts = self._fitting(_texts(self.rows[place], language))
+            if language == "en" and self._restores() and \
+                    maker.random() < self.config.restored_share:
+                place = maker.choice(list(self.restored))
+            else:
+                place = maker.choice(self.captioned[language])
+            texts = self._fitting(self._texts(place, language))
             briefs = [text for text in texts if is_short(text, language)]
             short = bool(briefs) and maker.random() < self.config.short_share
             chosen = briefs if short else list(texts)
@@ -247,6 +259,14 @@ class Mixture:
             asked = maker.choice((SHORT if short else DESCRIBE)[language])
             items.append((place, asked, chosen, language))
         return items
+
+    def _restores(self) -> bool:
+        return self.config.restored_share > 0 and bool(self.restored)
+
+    def _texts(self, place: int, language: str) -> Sequence[str]:
+        """A picture's captions, people's or, where it has none, restored ones."""
+        found = _texts(self.rows[place], language)
+        return found or (self.restored.get(place, ()) if language == "en" else ())
 
     def _draw_questions(self, share: "_Share") -> tuple[TextBatch | None, list[int]]:
         if not self.human and not self.made:
@@ -268,9 +288,12 @@ class Mixture:
         if count < 2:
             return None
         share.check(count, "pairs")
-        places = share.maker.sample(self.captioned[language], count)
+        others = round(count * self.config.restored_share) if self._restores() else 0
+        others = min(others, len(self.restored)) if language == "en" else 0
+        places = share.maker.sample(self.captioned[language], count - others)
+        places += share.maker.sample(list(self.restored), others)
         views = self._views(share.maker, count)
-        texts = [self._say(share.maker.choice(_texts(self.rows[place], language)), view)
+        texts = [self._say(share.maker.choice(self._texts(place, language)), view)
                  for place, view in zip(places, views, strict=True)]
         ids, mask = self.tokenizer.encode(texts)
         noise = torch.rand(count, self.store.tokens, generator=share.noise)

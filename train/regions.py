@@ -13,9 +13,10 @@ from train.mixture import Mixture
 from vitdemo.models.vlm import VLM
 
 
-def warm_up(model: VLM, mixture: Mixture, steps: int, rate: float = 1e-3, pictures: int = 64,
-            quiet: bool = False) -> float:
-    """So many steps of the region loss alone, with AdamW and half a cosine of the rate.
+def warm_up(model: VLM, mixture: Mixture, steps: int, half: bool, rate: float = 1e-3,
+            pictures: int = 64, quiet: bool = False) -> float:
+    """So many steps of the region loss alone, with AdamW and half a cosine of the rate; ``half``:
+    products in bf16.
 
     The words' rarities start from how often they occur. Returns the mean loss of the last tenth.
     """
@@ -38,7 +39,7 @@ def warm_up(model: VLM, mixture: Mixture, steps: int, rate: float = 1e-3, pictur
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 50) * (
                 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             loss = region_loss(model, features.to(device), to_device(words, device))
         optimizer.zero_grad()
         loss.backward()

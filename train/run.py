@@ -131,7 +131,8 @@ class Run:
 
     def warm_up(self) -> None:
         """Train a region head that `grow` made, alone."""
-        loss = warm_up(self.model, self.mixture, self.config.region_steps)
+        loss = warm_up(self.model, self.mixture, self.config.region_steps,
+                       self.config.mixed_precision == "bf16")
         self._say(f"region head: loss {loss:.1f} a picture")
 
     def begin(self) -> None:

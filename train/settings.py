@@ -41,7 +41,7 @@ class FinetuneConfig:
     save_minutes: float = 5.0  # time between two saved states
     validate_every: int = 500  # steps between two looks at the validation split; 0: no look
     patience: int = 0  # stop after so many looks without a better one; 0: never before the end
-    mixed_precision: str = "bf16"  # no, bf16 or fp16
+    mixed_precision: str = "auto"  # auto (bf16 where the machine has it), no, bf16, fp16
     weights: str = "float16"  # as they are written: int8 is half the size, and loses small changes
     seed: int = 0
 
@@ -58,8 +58,8 @@ class FinetuneConfig:
                                   "below 1.")
         if not 1 <= self.views <= len(VIEWS):
             raise ConfigError(f"views is {self.views}; it must be from 1 to {len(VIEWS)}.")
-        for name, allowed in (("mixed_precision", ("no", "bf16", "fp16")), ("train", TRAINED),
-                              ("weights", ("int8", "float16", "float32"))):
+        for name, allowed in (("mixed_precision", ("auto", "no", "bf16", "fp16")),
+                              ("train", TRAINED), ("weights", ("int8", "float16", "float32"))):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; "
                                   f"it must be {', '.join(allowed[:-1])} or {allowed[-1]}.")

@@ -1,0 +1,119 @@
+"""Captions restored from questions that a program made of captions."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_picture
+
+from train.batches import StepBatch
+from train.data import Question, Row
+from train.features import VIEWS
+from train.mixture import Mixture, MixtureConfig
+from train.pixels import NoiseStore
+from train.restored import restored_caption, restored_captions
+from vitdemo.errors import ConfigError
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+
+def asked(question: str, answer: str, kind: str = "object", source: str = "coco_qa") -> Question:
+    return Question(question, answer, (), kind, source)
+
+
+@pytest.mark.parametrize(("question", "answer", "caption"), [
+    ("what is laying on the patterned couch ?", "dog", "a dog is laying on the patterned couch ."),
+    ("What are eating from a pile of hay ?", "zebras", "zebras are eating from a pile of hay ."),
+    ("what is seen cutting through paper ?", "scissors",
+     "scissors are seen cutting through paper ."),
+    ("what rolls down the tracks ?", "fire_truck", "a fire truck rolls down the tracks ."),
+    ("what is flying through the air ?", "airplane", "an airplane is flying through the air ."),
+    ("what is in a bowl ?", "water", "water is in a bowl ."),
+    ("the man wearing what sits atop an elephant ?", "hat",
+     "the man wearing a hat sits atop an elephant ."),
+    ("fresh what sitting on the counter ?", "vegetables",
+     "fresh vegetables sitting on the counter ."),
+    ("a large what next to a fence ?", "dog", "a large dog next to a fence ."),
+    ("what are people riding on a temporary road ?", "bicycles",
+     "people are riding bicycles on a temporary road ."),
+    ("what is the bear walking up ?", "hill", "the bear is walking up a hill ."),
+    ("what is the man riding ?", "horse", "the man is riding a horse ."),
+    ("how many ducks swim near a boat ?", "two", "two ducks swim near a boat .")])
+def test_the_answer_goes_where_the_question_word_stood(question: str, answer: str,
+                                                       caption: str) -> None:
+    kind = "number" if question.startswith("how many") else "object"
+    assert restored_caption(asked(question, answer, kind)) == caption
+
+
+@pytest.mark.parametrize("question", [
+    asked("what is the color of the cat ?", "black", "color"),
+    asked("what is the color of the cat ?", "black"),
+    asked("what does the woman hold up to the mirror ?", "bird"),
+    asked("what did two officers cut with two civilians ?", "cake"),
+    asked("where is the cat sleeping ?", "sink", "location"),
+    asked("what is there ?", "dog"),  # too short for a caption
+    asked("what is near what in the field ?", "dog"),
+    asked("what is on the table ?", "cup", "object", "vqa_v2")])
+def test_where_it_is_not_sure_nothing_is_restored(question: Question) -> None:
+    assert restored_caption(question) is None
+
+
+def test_a_caption_that_two_questions_were_made_of_comes_once() -> None:
+    twice = (asked("what sits on the grass ?", "dog"), asked("a dog sits on the what ?", "grass"))
+    row = Row(Path("a.jpg"), (), (), (*twice, asked("how many dogs run there ?", "2", "number")))
+    assert restored_captions(row) == ("a dog sits on the grass .", "2 dogs run there .")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[Row]:
+    """Ten pictures with a caption, five with a question that was one, one with another question."""
+    made = []
+    for i in range(16):
+        make_picture(i).save(tmp_path / f"{i}.png")
+        path = tmp_path / f"{i}.png"
+        if i < 10:
+            made.append(Row(path, ("a man runs on grass .",), (), ()))
+        else:
+            question = ("what sits on the grass ?" if i < 15 else "what does he do ?")
+            made.append(Row(path, (), (), (asked(question, "cat"),)))
+    return made
+
+
+def draws(rows: list[Row], model: VLM, tokenizer: TextTokenizer, share: float) -> list[StepBatch]:
+    config = MixtureConfig(caption_pictures=8, texts_per_picture=2, questions=4, pairs=8,
+                           restored_share=share, reward_pictures=4)
+    mixture = Mixture(rows, NoiseStore(model, False), tokenizer, config, 3, VIEWS[:1])
+    return [mixture.draw(step) for step in range(12)]
+
+
+def test_a_share_of_descriptions_and_pairs_is_restored(rows: list[Row], tiny_model: VLM,
+                                                       tokenizer: TextTokenizer) -> None:
+    found = draws(rows, tiny_model, tokenizer, 0.5)
+    described = torch.cat([batch.captions.rows for batch in found if batch.captions])
+    assert 0.3 < float((described >= 10).float().mean()) < 0.7
+    assert set(described[described >= 10].tolist()) == {10, 11, 12, 13, 14}
+    for batch in found:
+        assert batch.pairs is not None and int((batch.pairs.rows >= 10).sum()) == 4
+        assert batch.rewards is not None and int(batch.rewards.texts.rows.max()) < 10
+        assert batch.captions is not None
+        texts = [tokenizer.decode(ids.tolist()) for ids in batch.captions.targets]
+        for text, row in zip(texts, batch.captions.rows.repeat_interleave(2), strict=True):
+            assert ("cat sits on the grass" in text) == (int(row) >= 10), text
+
+
+def test_without_a_share_all_is_as_before(rows: list[Row], tiny_model: VLM,
+                                          tokenizer: TextTokenizer) -> None:
+    plain = [Row(row.path, row.captions, row.captions_zh,
+                 tuple(asked(q.question, q.answer, q.type, "other") for q in row.questions))
+             for row in rows]
+    for one, two in itertools.zip_longest(draws(rows, tiny_model, tokenizer, 0),
+                                          draws(plain, tiny_model, tokenizer, 0)):
+        assert one.rows == two.rows
+        assert torch.equal(one.captions.targets, two.captions.targets)
+        assert torch.equal(one.pairs.ids, two.pairs.ids)
+
+
+def test_a_share_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="restored_share is 1"):
+        MixtureConfig(restored_share=1)
