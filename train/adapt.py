@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from train.features import early_names
 from train.settings import FinetuneConfig
 from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
@@ -15,7 +16,8 @@ _ADAPTER = "default"
 
 
 def prepare(model: VLM, config: FinetuneConfig) -> None:
-    """Make trainable what ``config.train`` and ``config.only`` say, in place.
+    """Make trainable what ``config.train``, ``config.backbone_stage`` and ``config.only`` say, in
+    place.
 
     lora: every linear map outside the backbone gets an addition of rank ``config.lora_rank``
     (Hu et al. 2022, eq. 3), which starts at 0; nothing else is trained.
@@ -23,8 +25,17 @@ def prepare(model: VLM, config: FinetuneConfig) -> None:
     Raises:
         ConfigError: lora is asked for and peft is not installed, or nothing is left to train.
     """
+    stage = config.backbone_stage
+    if stage and stage >= model.vision.stages:
+        raise ConfigError(f"backbone_stage is {stage}; " + (
+            f"it must be below {model.vision.stages} for {model.config.backbone}."
+            if model.vision.stages else f"{model.config.backbone} cannot be parted into stages, "
+            "so it must be 0."))
+    fixed: tuple[str, ...] = () if config.train == "full" else (_BACKBONE,)
+    if stage:
+        fixed = tuple(_BACKBONE + name for name in early_names(stage))
     for name, parameter in model.named_parameters():
-        kind = config.train == "full" or not name.startswith(_BACKBONE)
+        kind = not name.startswith(fixed)
         parameter.requires_grad_(kind and (not config.only or
                                            re.fullmatch(config.only, name) is not None))
     if not any(parameter.requires_grad for parameter in model.parameters()):

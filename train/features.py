@@ -138,14 +138,18 @@ class PictureDataset(torch.utils.data.Dataset):
 
 
 class Store(Protocol):
-    """Where a mixture gets its pictures from."""
+    """Where a mixture gets its pictures from. ``stage``: of the backbone that learns, the one that
+    goes on from what this store has; 0 where it has all features, or pixels."""
+
+    stage: int
 
     @property
     def tokens(self) -> int:
         """N."""
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """Features (B, N, C), or pixels (B, 3, side, side), of these pictures, each in its view.
+        """Features (B, N, C), pixels (B, 3, side, side), or what the stages before ``stage`` made
+        of those (B, c, h, w), of these pictures, each in its view.
         ``draw`` is the step; what is not computed anew for each step does not depend on it."""
 
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
@@ -156,10 +160,12 @@ class Store(Protocol):
 
 
 class FeatureStore:
-    """Features of a list of pictures: one float16 (P, N, C) per view, on disk."""
+    """Features of a list of pictures: one float16 (P, N, C) per view, on disk. Those of a stage
+    have N = h * w places of a square grid."""
 
-    def __init__(self, arrays: Sequence[np.ndarray], pictures: PictureDataset) -> None:
-        self.arrays, self.pictures = list(arrays), pictures
+    def __init__(self, arrays: Sequence[np.ndarray], pictures: PictureDataset,
+                 stage: int = 0) -> None:
+        self.arrays, self.pictures, self.stage = list(arrays), pictures, stage
         self.place = {path: i for i, path in enumerate(pictures.paths)}
 
     @property
@@ -169,14 +175,19 @@ class FeatureStore:
 
     @property
     def tokens(self) -> int:
-        """N."""
-        return int(self.arrays[0].shape[1])
+        """N, of the model's regions."""
+        return len(self.pictures.boxes)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """Features (B, N, C), float16, of these pictures, each in its view."""
+        """Features (B, N, C), or of a stage (B, C, h, w), float16, of these pictures, each in its
+        view."""
         rows = [self.arrays[view][self.place[path]]
                 for path, view in zip(paths, views, strict=True)]
-        return torch.from_numpy(np.stack(rows))  # (B, N, C)
+        found = torch.from_numpy(np.stack(rows))  # (B, N, C)
+        if not self.stage:
+            return found
+        side = math.isqrt(found.shape[1])
+        return found.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w), channels last
 
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
         """bool (B, N); see `Store`."""
@@ -193,11 +204,14 @@ def in_threads(work: Callable[..., Tensor], *given: Sequence[Any]) -> Tensor:
         return torch.stack(list(pool.map(work, *given)))
 
 
-def fingerprint(model: VLM, paths: Sequence[Path], view: View) -> str:
-    """Changes when the backbone, a picture file or the view changes."""
-    digest = hashlib.sha256(repr((view, model.config.backbone,
-                                  model.config.picture_size)).encode())
+def fingerprint(model: VLM, paths: Sequence[Path], view: View, stage: int = 0) -> str:
+    """Changes when the backbone, a picture file or the view changes; of a stage, when the stages
+    before it change."""
+    about = (view, model.config.backbone, model.config.picture_size, *([stage] if stage else []))
+    digest = hashlib.sha256(repr(about).encode())
     for name, value in sorted(model.vision.backbone.state_dict().items()):
+        if stage and not name.startswith(early_names(stage)):
+            continue
         digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
     for path in paths:
         state = path.stat()
@@ -205,9 +219,15 @@ def fingerprint(model: VLM, paths: Sequence[Path], view: View) -> str:
     return digest.hexdigest()[:24]
 
 
+def early_names(stage: int) -> tuple[str, ...]:
+    """How the names of the backbone's weights before a stage begin."""
+    return ("conv_stem.", "bn1.", *(f"blocks.{i}." for i in range(stage)))
+
+
 def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], folder: Path,
-                  batch: int = 4, quiet: bool = False) -> FeatureStore:
-    """Open the features of these pictures under ``folder``, computing what is not there yet.
+                  batch: int = 4, quiet: bool = False, stage: int = 0) -> FeatureStore:
+    """Open the features of these pictures under ``folder``, computing what is not there yet; with
+    ``stage``, those that this stage of the backbone goes on from.
 
     A view that was interrupted is computed again; the finished ones are kept. Small batches are
     faster on a CPU: the activations stay in its cache.
@@ -217,26 +237,40 @@ def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], fold
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return FeatureStore([_open_view(model, paths, view, folder, batch, quiet) for view in views],
-                        PictureDataset(paths, View(), model))
+    return FeatureStore([_open_view(model, paths, view, folder, batch, quiet, stage)
+                         for view in views], PictureDataset(paths, View(), model), stage)
 
 
-def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path) -> Path:
+def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path,
+              stage: int = 0) -> Path:
     """Where the features of one view are kept."""
-    return folder / f"{fingerprint(model, paths, view)}.npy"
+    return folder / f"{fingerprint(model, paths, view, stage)}.npy"
+
+
+def stage_shape(model: VLM, stage: int) -> tuple[int, int, int]:
+    """(C, h, w) of what the stages before ``stage`` make of a picture."""
+    side, device = model.config.picture_size, next(model.parameters()).device
+    training = model.training
+    with torch.inference_mode():
+        made = model.eval().vision.early(torch.zeros(1, 3, side, side, device=device), stage)
+    model.train(training)
+    return made.shape[1], made.shape[2], made.shape[3]
 
 
 def _open_view(model: VLM, paths: Sequence[Path], view: View, folder: Path, batch: int,
-               quiet: bool) -> np.ndarray:
-    file = view_file(model, paths, view, folder)
+               quiet: bool, stage: int) -> np.ndarray:
+    file = view_file(model, paths, view, folder, stage)
     if not file.is_file():
         part = file.with_suffix(".part")
-        tokens = model.vision.grid[0] * model.vision.grid[1]
-        shape = (len(paths), tokens, model.vision.channels)
+        tokens, channels = model.vision.grid[0] * model.vision.grid[1], model.vision.channels
+        if stage:
+            channels, rows, columns = stage_shape(model, stage)
+            tokens = rows * columns
+        shape = (len(paths), tokens, channels)
         with writing(part, 2 * math.prod(shape)):
             array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
             reserve(part)
-        _compute(model, PictureDataset(paths, view, model), array, batch, quiet)
+        _compute(model, PictureDataset(paths, view, model), array, batch, quiet, stage)
         del array
         with writing(part):
             sync(part)
@@ -245,7 +279,7 @@ def _open_view(model: VLM, paths: Sequence[Path], view: View, folder: Path, batc
 
 
 def _compute(model: VLM, pictures: "PictureDataset", array: np.ndarray, batch: int,
-             quiet: bool) -> None:
+             quiet: bool, stage: int) -> None:
     """Fill the memory map ``array`` (P, N, C) with the pictures' features."""
     device = next(model.parameters()).device
     loader = torch.utils.data.DataLoader(pictures, batch_size=batch)
@@ -255,7 +289,9 @@ def _compute(model: VLM, pictures: "PictureDataset", array: np.ndarray, batch: i
     for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
                        mininterval=5):
         with torch.inference_mode():
-            found = model.vision.features(pixels.to(device, memory_format=torch.channels_last))
+            pixels = pixels.to(device, memory_format=torch.channels_last)
+            found = model.vision.early(pixels, stage).flatten(2).transpose(1, 2) if stage else \
+                model.vision.features(pixels)  # (B, N, C)
         array[at:at + len(found)] = found.cpu().numpy()
         at += len(found)
     model.train(training)

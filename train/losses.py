@@ -238,15 +238,21 @@ def keep_loss(model: VLM, batch: ReadBatch, teacher: VLM) -> Tensor:
 
 
 def with_features(model: VLM, batch: StepBatch) -> StepBatch:
-    """The batch with features in place of pixels, where the backbone learns, too."""
+    """The batch with features in place of pixels, or of what the first stages of the backbone made
+    of them, where it learns, too."""
+    def see(given: Tensor) -> Tensor:
+        found = model.vision.late(given, batch.stage) if batch.stage else \
+            model.vision.features(given)
+        return found.float()
+
     def seen(part: Any) -> Any:
         if part is None or part.features.dim() == 3:
             return part
-        return dataclasses.replace(part, features=model.vision.features(part.features).float())
+        return dataclasses.replace(part, features=see(part.features))
     clouds = batch.clouds
     if clouds is not None and clouds.clouded.dim() != 3:
         with torch.no_grad():  # they say what a cloud costs, and learn nothing
-            clouded = model.vision.features(clouds.clouded).float()
+            clouded = see(clouds.clouded)
         clouds = dataclasses.replace(clouds, texts=seen(clouds.texts), clouded=clouded)
     rewards = batch.rewards
     if rewards is not None:

@@ -125,7 +125,7 @@ class Mixture:
             clear = [part.clear for part in (captions, questions) if part is not None]
             words.weight *= torch.cat(clear)[:, None]
         return StepBatch(captions, questions, pairs, words, self._draw_clouds(share),
-                         self._draw_rewards(share), self._draw_reads(share))
+                         self._draw_rewards(share), self._draw_reads(share), self.store.stage)
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
         """Features (P, N, C) of some pictures, none of them clouded, and their words."""

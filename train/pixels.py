@@ -6,12 +6,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from train.features import PictureDataset, View, hidden_places, in_threads, region_shares
+from train.features import (
+    FeatureStore,
+    PictureDataset,
+    View,
+    hidden_places,
+    in_threads,
+    region_shares,
+    stage_shape,
+)
 from vitdemo.models.vlm import VLM
 
 
 class PixelStore:
     """Pixels of pictures, cropped anew for every step: for a backbone that learns."""
+
+    stage = 0
 
     def __init__(self, model: VLM, paths: Sequence[Path], views: Sequence[View]) -> None:
         self.place = {path: i for i, path in enumerate(paths)}
@@ -52,16 +62,51 @@ class LiveStore(PixelStore):
         return found
 
 
+class LateStore:
+    """Features by the model as it is at that moment, from those of a stage that are kept."""
+
+    stage = 0
+
+    def __init__(self, model: VLM, kept: FeatureStore) -> None:
+        self.model, self.kept = model, kept
+        self.tokens = model.vision.grid[0] * model.vision.grid[1]
+
+    @torch.no_grad()
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float32 (B, N, C)."""
+        device = next(self.model.parameters()).device
+        training = self.model.training
+        self.model.eval()
+        parts = self.kept.get(paths, views).float().split(4)
+        found = torch.cat([self.model.vision.late(part.to(device), self.kept.stage)
+                           for part in parts])
+        self.model.train(training)
+        return found
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N); see `features.Store`."""
+        return self.kept.hidden(paths, view, draw)
+
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        """float32 (B, 2, 3, side, side); see `features.Store`."""
+        return self.kept.sharp_and_blurred(paths)
+
+
 class NoiseStore:
     """Random numbers of the right shape, for measuring before anything is read."""
 
-    def __init__(self, model: VLM, pixels: bool) -> None:
+    def __init__(self, model: VLM, pixels: bool, stage: int = 0) -> None:
         self.side = side = model.config.picture_size
+        self.stage = stage
         self.tokens = model.vision.grid[0] * model.vision.grid[1]
-        self.shape = (3, side, side) if pixels else (self.tokens, model.vision.channels)
+        self.shape: tuple[int, ...] = (self.tokens, model.vision.channels)
+        if stage:
+            self.shape = stage_shape(model, stage)
+        elif pixels:
+            self.shape = (3, side, side)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """float32 (B, N, C) or (B, 3, side, side)."""
+        """float32 (B, N, C), (B, 3, side, side), or of a stage (B, C, h, w)."""
         return torch.randn(len(paths), *self.shape)
 
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:

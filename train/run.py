@@ -25,7 +25,7 @@ from train.guard import stop
 from train.log import RunLog
 from train.losses import step_losses
 from train.mixture import Mixture
-from train.pixels import LiveStore, NoiseStore, PixelStore
+from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
 from train.regions import warm_up
 from train.reward import Judge
 from train.settings import Settings, rate_at
@@ -63,13 +63,14 @@ class Run:
         self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu) \
             if settings.losses.reward else None
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.stage = self.config.backbone_stage
         self.live = self.config.train == "full"  # features change with every step
         self.views = VIEWS[:self.config.views]
         self.train_rows, self.validation = train, validation
         self.held = [(OWN, validation)] if validation else []
         self.held += also
-        self.mixture = Mixture(train, NoiseStore(self.model, self.live), start.tokenizer,
-                               settings.mixture, self.config.seed, self.views)
+        self.mixture = Mixture(train, NoiseStore(self.model, self.live, self.stage),
+                               start.tokenizer, settings.mixture, self.config.seed, self.views)
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config), betas=(0.9, 0.98))
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.optimizer: Any = self.accelerator.prepare(optimizer)
@@ -96,13 +97,13 @@ class Run:
 
     def _missing_features(self) -> int:
         """How many features are still to be computed."""
-        if self.live:
+        if self.live and not self.stage:
             return 0
         wanted = [(rows, view) for rows, views in (
             (self.train_rows, self.views), *((rows, VIEWS[:1]) for _, rows in self.held))
             for view in views]
         return sum(len(rows) for rows, view in wanted if not view_file(
-            self.model, [row.path for row in rows], view, self.cache).is_file())
+            self.model, [row.path for row in rows], view, self.cache, self.stage).is_file())
 
     def _validation_seconds(self) -> float:
         rows = self.validation[:_SAMPLE]
@@ -119,15 +120,17 @@ class Run:
         """Open the pictures: their features are computed where they are not kept yet."""
         paths = [row.path for row in self.train_rows]
         with self.accelerator.main_process_first():
-            self.mixture.store = PixelStore(self.model, paths, self.views) if self.live else \
-                open_features(self.model, paths, self.views, self.cache)
+            self.mixture.store = PixelStore(self.model, paths, self.views) \
+                if self.live and not self.stage else \
+                open_features(self.model, paths, self.views, self.cache, stage=self.stage)
             self.compared = [Held(name, rows, self._store(rows)) for name, rows in self.held]
 
     def _store(self, rows: Sequence[Row]) -> Store:
         paths = [row.path for row in rows]
-        if self.live:
+        if self.live and not self.stage:
             return LiveStore(self.model, paths)
-        return open_features(self.model, paths, VIEWS[:1], self.cache)
+        kept = open_features(self.model, paths, VIEWS[:1], self.cache, stage=self.stage)
+        return LateStore(self.model, kept) if self.stage else kept
 
     def warm_up(self) -> None:
         """Train a region head that `grow` made, alone."""

@@ -28,6 +28,7 @@ class FinetuneConfig:
     gate_rate: float = 20.0  # of the gates, likewise: they start at 0, where they hardly learn
     region_rate: float = 2.5  # of the region head, likewise
     backbone_rate: float = 0.02  # of the vision backbone, likewise, with --train full
+    backbone_stage: int = 0  # with --train full: only this stage of the backbone and later ones
     lora_rank: int = 8  # width of the additions, with --train lora
     region_steps: int = 300  # steps for a new region head alone, before the others
     open_gates: float = 0.0  # open the gates at least so far before the first step, 0..1
@@ -49,7 +50,7 @@ class FinetuneConfig:
         for name in ("steps", "learning_rate", "accumulate", "save_minutes", "lora_rank"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        for name in ("patience", "backbone_rate", "validate_every"):
+        for name in ("patience", "backbone_rate", "backbone_stage", "validate_every"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or above.")
         for name in ("dropout", "picture_dropout"):
@@ -63,6 +64,9 @@ class FinetuneConfig:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; "
                                   f"it must be {', '.join(allowed[:-1])} or {allowed[-1]}.")
+        if self.backbone_stage and self.train != "full":
+            raise ConfigError(f"backbone_stage is {self.backbone_stage} and train is "
+                              f"{self.train!r}; of the backbone only --train full trains anything.")
         self._check_only()
 
     def _check_only(self) -> None:

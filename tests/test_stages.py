@@ -1,0 +1,115 @@
+"""A backbone whose last stages learn from kept outputs of those before."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model
+from small_run import arguments, losses_of
+
+from train.batches import StepBatch
+from train.data import read_split
+from train.features import VIEWS, open_features
+from train.finetune import main
+from train.losses import LossConfig, step_losses
+from train.mixture import Mixture, MixtureConfig
+from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
+from vitdemo.models.checkpoint import load_checkpoint
+from vitdemo.models.vision import VisionEncoder
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+STAGED = ("--train", "full", "--backbone-stage", "2", "--validate-every", "0",
+          "--weights", "float32", "--learning-rate", "0.005", "--backbone-rate", "1")
+
+
+def test_early_and_late_are_the_whole(tiny_model: VLM) -> None:
+    pixels = torch.randn(2, 3, 64, 64)
+    vision = tiny_model.vision
+    with torch.no_grad():
+        want = vision.features(pixels)
+        for stage in range(1, vision.stages):
+            assert torch.equal(vision.late(vision.early(pixels, stage), stage), want)
+        assert VisionEncoder("vit_tiny_patch16_224", 64, 32).stages == 0
+
+
+def test_kept_stages_give_the_features_of_pixels(data: Path, tiny_model: VLM,
+                                                 tmp_path: Path) -> None:
+    paths = [row.path for row in read_split(data / "train").rows]
+    kept = open_features(tiny_model, paths, VIEWS[:2], tmp_path, quiet=True, stage=2)
+    assert NoiseStore(tiny_model, True, 2).get(paths[:3], [0] * 3).shape == \
+        kept.get(paths[:3], [0] * 3).shape
+    assert kept.tokens == tiny_model.vision.grid[0] * tiny_model.vision.grid[1]
+    want = LiveStore(tiny_model, paths).get(paths, [0] * len(paths))
+    found = LateStore(tiny_model, kept).get(paths, [0] * len(paths))
+    assert torch.allclose(found, want, atol=2e-2 * float(want.abs().max()))  # kept as float16
+    assert (found - want).abs().mean() < 1e-3 * want.abs().max()
+
+
+def drawn(store: object, model: VLM, data: Path, tokenizer: TextTokenizer) -> StepBatch:
+    rows = read_split(data / "train").rows
+    config = MixtureConfig(caption_pictures=4, texts_per_picture=2, questions=4, pairs=6)
+    return Mixture(rows, store, tokenizer, config, 0, VIEWS[:1]).draw(0)  # type: ignore[arg-type]
+
+
+def test_a_step_is_that_of_pixels(data: Path, tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    model = make_model(tokenizer)
+    paths = [row.path for row in read_split(data / "train").rows]
+    kept = open_features(model, paths, VIEWS[:1], tmp_path, quiet=True, stage=2)
+    results = []
+    for store in (PixelStore(model, paths, VIEWS[:1]), kept):
+        batch = drawn(store, model, data, tokenizer)
+        model.zero_grad()
+        loss = step_losses(model, batch, LossConfig())["loss"]
+        loss.backward()
+        results.append((loss.item(), model.vision.backbone.conv_head.weight.grad.clone()))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-3)
+    want, found = results[0][1], results[1][1]
+    assert (found - want).norm() < 0.05 * want.norm()  # kept as float16
+
+
+def test_only_the_last_stages_learn_and_the_rest_is_kept_once(
+        data: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, *STAGED)) == 0
+    before, after = (load_checkpoint(folder).model.vision.backbone.state_dict()
+                     for folder in (start, out))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "conv_head.weight" in changed and any(name.startswith("blocks.2.") for name in changed)
+    assert not any(name.startswith(("conv_stem", "bn1", "blocks.0", "blocks.1"))
+                   for name in changed)
+    kept = sorted((tmp_path / "cache").iterdir())
+    capsys.readouterr()
+    assert main(arguments(data, out, tmp_path / "next", *STAGED)) == 0  # from other last stages
+    assert sorted((tmp_path / "cache").iterdir()) == kept
+    assert "picture features" not in capsys.readouterr().err
+
+
+def test_a_killed_run_goes_on_with_the_same_numbers(data: Path, start: Path, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    given = ("--save-minutes", "1e-9", *STAGED)
+    assert main(arguments(data, start, whole, *given)) == 0
+    calls = iter(range(100))
+
+    def stopping(*given: object) -> dict[str, torch.Tensor]:
+        if next(calls) == 7:
+            raise KeyboardInterrupt
+        return step_losses(*given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.run.step_losses", stopping)
+        assert main(arguments(data, start, parted, *given)) == 130
+    assert main([*arguments(data, start, parted, *given), "--resume"]) == 0
+    assert dict(losses_of(parted)) == dict(losses_of(whole))
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (("--backbone-stage", "2"), "only --train full"),
+    (("--train", "full", "--backbone-stage", "50"), "must be below"),
+    (("--train", "full", "--backbone-stage", "-1"), "must be 0 or above")])
+def test_a_stage_that_is_not_there_is_refused(given: tuple[str, ...], said: str, data: Path,
+                                              start: Path, tmp_path: Path,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(data, start, tmp_path / "out", *given)) == 2
+    assert said in capsys.readouterr().err
