@@ -108,9 +108,9 @@ class WordBatch:
 
 @dataclass
 class PairBatch:
-    """Pictures, each with one caption: features (P, N, C), ids and mask (P, T), ``rows`` (P,),
-    ``noise`` (P, N) and ``picks`` (P, 2), 0..1, by which a wrong text and a wrong picture are
-    chosen."""
+    """Pictures, each with one caption, all in one ``language``: features (P, N, C), ids and mask
+    (P, T), ``rows`` (P,), ``noise`` (P, N) and ``picks`` (P, 2), 0..1, by which a wrong text and a
+    wrong picture are chosen."""
 
     features: Tensor
     ids: Tensor
@@ -119,6 +119,7 @@ class PairBatch:
     noise: Tensor
     picks: Tensor
     totals: Totals
+    language: str
 
 
 @dataclass

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from train.batches import PairBatch, ReadBatch, StepBatch, TextBatch, WordBatch
 from train.clouds import cloud_losses
 from train.cross_entropy import linear_cross_entropy
+from train.memory import PairMemory, without_own
 from train.own_words import with_own_words
 from train.reward import Judge, reward_loss
 from train.team import Team
@@ -47,6 +48,7 @@ class LossConfig:
     reward_bleu: float = 0.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
     hold: float = 0.0  # weight of saying of the same pictures, whole, what the start says of them
     keep: float = 0.0  # weight of reading instructions as the start reads them
+    remembered: int = 0  # pairs of steps before that are wrong ones for the contrastive loss, too
 
 
 def kept_places(noise: Tensor, share: float) -> Tensor:
@@ -182,9 +184,10 @@ def read_by_length(model: VLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     return torch.cat(words)[back], torch.cat(z)[back]
 
 
-def pair_losses(model: VLM, batch: PairBatch, config: LossConfig,
-                team: Team) -> tuple[Tensor, Tensor]:
-    """(contrastive loss, match loss), both against the pictures and texts of all processes.
+def pair_losses(model: VLM, batch: PairBatch, config: LossConfig, team: Team,
+                past: PairMemory | None = None) -> tuple[Tensor, Tensor]:
+    """(contrastive loss, match loss), both against the pictures and texts of all processes; the
+    first also against those in ``past``, which then keeps this step's.
 
     The match head sees each right pair, and for each a wrong text and a wrong picture, drawn from
     the step by how alike they are (Li et al. 2021, ALBEF, section 3.2).
@@ -200,7 +203,13 @@ def pair_losses(model: VLM, batch: PairBatch, config: LossConfig,
         all_z, all_pictures = team.gather(total, z, pictures)
     own = team.own(total, z.device)
     forth, back = pictures @ all_z.T, z @ all_pictures.T  # (P, A)
-    find = contrastive_loss(forth, config.temperature, back, own) * (len(own) / total)
+    wide, wide_back = forth, back  # (P, A + M)
+    if past is not None:
+        kept = past.get(batch.language, z)
+        wide = torch.cat((forth, without_own(pictures @ kept.texts.T, batch.rows, kept.rows)), 1)
+        wide_back = torch.cat((back, without_own(z @ kept.pictures.T, batch.rows, kept.rows)), 1)
+        past.add(batch.language, team.join(batch.rows, total), all_pictures, all_z)
+    find = contrastive_loss(wide, config.temperature, wide_back, own) * (len(own) / total)
     if not config.match:
         return find, find.new_zeros(())
     count = min(config.match_pairs, total)
@@ -263,10 +272,11 @@ def with_features(model: VLM, batch: StepBatch) -> StepBatch:
 
 def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
                 team: Team | None = None, teacher: VLM | None = None,
-                judge: Judge | None = None) -> dict[str, Tensor]:
+                judge: Judge | None = None,
+                memory: PairMemory | None = None) -> dict[str, Tensor]:
     """Each loss of a step by name, unweighted, and their weighted sum as "loss". ``teacher`` is
     what the run starts with, where it is to be held to that; ``judge`` says how good its own
-    captions are, where it is to learn from that."""
+    captions are, where it is to learn from that; ``memory`` keeps pairs of the steps before."""
     team = team or Team()
     losses: dict[str, Tensor] = {}
     batch = with_features(model, batch)
@@ -279,7 +289,8 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
         losses["question"], look = text_losses(model, batch.questions, config, content, True)
         looks.append(look)
     if batch.pairs is not None and config.contrastive:
-        losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config, team)
+        losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config, team,
+                                                              memory)
     if batch.words is not None and model.region_head is not None:
         parts = [part for part in (batch.captions, batch.questions) if part is not None]
         if config.region:

@@ -302,7 +302,7 @@ class Mixture:
         features = self.store.get([self.rows[place].path for place in places[own]], views[own],
                                   share.step)
         return PairBatch(features.float(), ids[own], mask[own], torch.tensor(places)[own],
-                         noise[own], picks[own], Totals(count))
+                         noise[own], picks[own], Totals(count), language)
 
     def _texts_batch(self, items: list[_Item], share: "_Share", what: str,
                      views: Sequence[int] | None = None) -> TextBatch | None:

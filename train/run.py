@@ -24,6 +24,7 @@ from train.grow import open_gates
 from train.guard import stop
 from train.log import RunLog
 from train.losses import step_losses
+from train.memory import PairMemory
 from train.mixture import Mixture
 from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
 from train.regions import warm_up
@@ -62,6 +63,7 @@ class Run:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu) \
             if settings.losses.reward else None
+        self.memory = PairMemory(settings.losses.remembered)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.stage = self.config.backbone_stage
         self.live = self.config.train == "full"  # features change with every step
@@ -140,6 +142,7 @@ class Run:
 
     def begin(self) -> None:
         """Measure the model that the run starts with."""
+        self.memory = PairMemory(self.settings.losses.remembered)  # without the forecast's
         self.team.share(self.trained)
         self.model.eval()
         self.comparison.before(self.model, self.start.tokenizer, self.compared)
@@ -152,7 +155,7 @@ class Run:
 
     def resume(self, state: Path) -> None:
         """Go on from a saved state."""
-        progress = load_state(state, self.model, self.optimizer, self.average)
+        progress = load_state(state, self.model, self.optimizer, self.average, self.memory)
         self.step, self.since = progress["step"], progress["since"]
         self.best = -math.inf if progress["best"] is None else progress["best"]
         self.saved = self.step
@@ -226,7 +229,7 @@ class Run:
             batch = to_device(self._draw(step, part, self.team), self.accelerator.device)
             with self.accelerator.autocast():
                 losses = step_losses(self.model, batch, self.settings.losses, self.team,
-                                     self.teacher, self.judge)
+                                     self.teacher, self.judge, self.memory)
             found = self.team.sum(torch.stack([value.detach().float() for value in
                                                losses.values()]))
             values = dict(zip(losses, found.tolist(), strict=True))
@@ -289,7 +292,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         if self.chief:
             best = None if math.isinf(self.best) else self.best
-            save_state(self.out, self.model, self.optimizer, self.average,
+            save_state(self.out, self.model, self.optimizer, self.average, self.memory,
                        {"step": self.step, "best": best, "since": self.since,
                         "finished": finished, **self.kept})
         self.accelerator.wait_for_everyone()
