@@ -306,6 +306,28 @@ def test_bad_rows_stop_it_or_are_left_out(
     assert "1 bad row(s) left out" in capsys.readouterr().err
 
 
+def test_pictures_without_captions_are_described_where_questions_were_made_of_some(
+        tmp_path: Path, checkpoint: Path) -> None:
+    folder = make_data(tmp_path / "data", 4, captions=False)
+    rows = [json.loads(line) for line in (folder / METADATA).read_text("utf-8").splitlines()]
+    for row in rows[:3]:
+        row["qa"].append({"question": "what sits on the grass ?", "answer": "dog",
+                          "type": "object", "source": "coco_qa"})
+    rows[2]["captions"] = ["a red dog"]
+    (folder / METADATA).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    command = ["--checkpoint", str(checkpoint), "--data", str(folder), "--json"]
+    found = {}
+    for name, more in (("with", []), ("without", ["--no-restored"])):
+        assert main([*command, str(tmp_path / name), *more]) == 0
+        found[name] = json.loads((tmp_path / name).read_text("utf-8"))
+    assert set(found["without"]) == {"data", "_meta"}
+    (restored,) = set(found["with"]) - set(found["without"])
+    assert restored == "data (restored captions)"
+    assert set(found["with"][restored]) == {"caption", "retrieval"}
+    assert found["with"][restored]["retrieval"]["en"]["pictures"] == 2
+    assert found["with"]["data"] == found["without"]["data"]
+
+
 @pytest.mark.parametrize("change, message", [
     (["--checkpoint", "nowhere"], "there is no checkpoint folder nowhere"),
     (["--data", "nowhere"], "nowhere is not a folder"),

@@ -23,6 +23,7 @@ from train.hard_captions import make_pairs, match_figures
 from train.metrics import caption_scores, caption_words, retrieval_scores
 from train.predict import ModelPredictor, Predictor
 from train.rerank import reranked_scores
+from train.restored import restored_captions
 from train.speed import cost
 from train.tables import table
 from train.yes_no import YesNo, make_yes_no
@@ -188,9 +189,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     timed: tuple[Row, ...] = ()
     for split in read_splits(arguments):
         figures[split.name] = evaluate_split(predictor, split, parts)
+        again = with_restored(split) if arguments.restored else replace(split, rows=())
+        if again.rows:
+            figures[again.name] = evaluate_split(predictor, again, Parts())
         timed = timed or split.rows
     return {**rounded(figures), "_meta": {
         **about(arguments, checkpoint, started), "cost": rounded(cost(checkpoint, timed), 4)}}
+
+
+def with_restored(split: Split) -> Split:
+    """The pictures of a split that have no captions but questions that were made of some, with
+    those captions; see `restored`."""
+    rows = tuple(replace(row, captions=texts, questions=()) for row in split.rows
+                 if not row.captions and (texts := restored_captions(row)))
+    return replace(split, name=f"{split.name} (restored captions)", rows=rows)
 
 
 def open_predictor(arguments: argparse.Namespace) -> tuple[Checkpoint, ModelPredictor]:
@@ -292,6 +304,8 @@ def parser() -> argparse.ArgumentParser:
         "rank the best K found anew by the match head (50; 0: do not). On a CPU the slowest part"))
     add("--made", action=argparse.BooleanOptionalAction, default=True,
         help="yes/no questions and hard pairs of captions, made from the captions")
+    add("--restored", action=argparse.BooleanOptionalAction, default=True, help=(
+        "describe and find pictures without captions, too, whose questions were made of some"))
     return result
 
 
