@@ -92,7 +92,7 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
     assert [stage.stage for stage in runs] == ["first", "second", "third", "fifth", "sixth",
                                                "seventh", "sixteenth", "seventeenth",
                                                "eighteenth", "twentieth", "twentyfirst",
-                                               "twentysecond", "twentythird"]
+                                               "twentysecond", "twentythird", "twentyfourth"]
     for line, stage in zip(lines, runs, strict=True):
         (card_stage,) = parse(shlex.split(line))
         assert settings_of(card_stage) == settings_of(stage)
@@ -105,7 +105,7 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
                      "clouded": {"sixth": 0.5, "seventh": 0.5}, "again": {"base": 1.0},
                      "rewarded": {"eighteenth": 0.5, "clouded": 0.5},
                      "faded": {"twentyfirst": 0.6, "twentieth": 0.15, "clouded": 0.25},
-                     "shipped": {"twentythird": 1.0}}
+                     "shipped": {"twentyfourth": 0.5, "twentythird": 0.5}}
     assert stages[-1].stage == "shipped"
     meta = json.loads((ROOT / "checkpoints" / "vitdemo-small" / "meta.json").read_text())
     assert meta["settings"]["steps"] in [stage.steps for stage in runs]
@@ -145,5 +145,12 @@ def test_a_mean_weighs_what_both_have_and_keeps_what_one_has(tokenizer: TextToke
     assert torch.allclose(mixed[name], 0.25 * a[name] + 0.75 * b[name], atol=2e-3)
     head = next(name for name in b if name.startswith("region_head.") and b[name].dim() == 1)
     assert head not in a and torch.allclose(mixed[head], b[head], atol=2e-3)
+    mean_of({tmp_path / "b": 0.25, tmp_path / "a": 0.75}, tmp_path / "o", "float32",
+            r"match_head\..*")
+    partly = load_checkpoint(tmp_path / "o").model.state_dict()
+    assert torch.allclose(partly[name], 0.75 * a[name] + 0.25 * b[name], atol=1e-6)
+    assert torch.equal(partly["decoder.bias"], a["decoder.bias"])
+    other = "picture_head.out.weight"
+    assert torch.equal(partly[other], a[other]) and not torch.equal(a[other], b[other])
     with pytest.raises(ConfigError, match="add up to 1, not to 0.5"):
         mean_of({tmp_path / "a": 0.5}, tmp_path / "n")

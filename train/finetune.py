@@ -175,7 +175,7 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
             print(f"stage {args.stage}", file=sys.stderr)
         if args.mean:
             if processes().is_main_process and not args.forecast:
-                mean_of(args.mean, args.out, args.weights)
+                mean_of(args.mean, args.out, args.weights, args.only)
             processes().wait_for_everyone()
             continue
         if args.forecast and not args.start.is_dir() and args is not stages[0]:

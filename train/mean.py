@@ -1,6 +1,7 @@
 """The weighted mean of checkpoints (Wortsman et al. 2022, "Model soups"): a stage of a recipe."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,12 +9,14 @@ from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 
 
-def mean_of(parts: Mapping[Path, float], out: Path, weights: str = "float16") -> None:
+def mean_of(parts: Mapping[Path, float], out: Path, weights: str = "float16",
+            only: str = "") -> None:
     """Write the mean of checkpoints, each with its share, to ``out``, its ``weights`` as int8,
     float16 or float32.
 
-    The last one gives the shape. A weight that some of them lack, that of a region head say, is the
-    mean over those that have it.
+    The last one gives the shape, and all weights whose whole name the pattern ``only`` does not
+    match. A weight that some of them lack, that of a region head say, is the mean over those that
+    have it.
 
     Raises:
         ConfigError: the shares do not add up to 1, or the models do not fit together.
@@ -30,7 +33,8 @@ def mean_of(parts: Mapping[Path, float], out: Path, weights: str = "float16") ->
         if any(other.shape != value.shape for other, _ in having):
             raise ConfigError(f"the models of a mean do not fit together: {name} has other shapes.")
         whole = sum(share for _, share in having)
-        if value.is_floating_point() and whole > 0:
+        wanted = not only or re.fullmatch(only, name) is not None
+        if wanted and value.is_floating_point() and whole > 0:
             value = sum((other * (share / whole) for other, share in having),
                         start=value.new_zeros(value.shape))
         mixed[name] = value

@@ -16,7 +16,7 @@ from torch import Tensor
 from train.features import FeatureStore
 from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction
-from vitdemo.models.decoding import Vocabulary, write_all
+from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write_all
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, open_picture, to_pixels
 from vitdemo.tokens import TextTokenizer
@@ -84,7 +84,7 @@ class ModelPredictor:
         self.caption_decoding = Decoding(strategy=strategy, beams=beams)
         # An answer is the most probable finished text, as in the app: its length is not weighed.
         self.answer_decoding = Decoding(strategy=strategy, beams=beams, length_penalty=0,
-                                        max_tokens=_ANSWER_TOKENS)
+                                        max_tokens=_ANSWER_TOKENS, fit=0)
 
     @torch.inference_mode()
     def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:
@@ -181,6 +181,8 @@ class ModelPredictor:
     def _write(self, features: Tensor, places: Sequence[int], instructions: Sequence[str],
                languages: Sequence[str], decoding: Decoding) -> list[str]:
         tokens = self.model.vision.tokens(features)  # (P, N, D)
+        fits = decoding.strategy == "beam" and decoding.fit > 0
+        pictures = self.embed_pictures(features) if fits else None
         texts: list[str] = []
         for start in range(0, len(places), _ROWS):
             rows = slice(start, start + _ROWS)
@@ -190,9 +192,20 @@ class ModelPredictor:
             starts = [self.tokenizer.language_start[language] for language in languages[rows]]
             vocabulary = Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
             found = write_all(self.model.decoder, memory, vocabulary, decoding)
-            best = [next((text for text in of if text.ended), of[0]) for of in found]
-            texts += [self.tokenizer.decode(text.ids) for text in best]
+            cosines: list[list[float]] | list[None] = [None] * len(found)
+            if pictures is not None:
+                cosines = self._cosines(found, pictures[list(places[rows])])
+            texts += [self.tokenizer.decode(best(of, decoding, fit).ids)
+                      for of, fit in zip(found, cosines, strict=True)]
         return texts
+
+    def _cosines(self, found: Sequence[Sequence[Hypothesis]],
+                 pictures: np.ndarray) -> list[list[float]]:
+        """Of each picture's texts with its search vector, (P, E)."""
+        texts = [self.tokenizer.decode(text.ids) for of in found for text in of]
+        owner = np.repeat(np.arange(len(found)), [len(of) for of in found])
+        fit = (self.embed_texts(texts) * pictures[owner]).sum(1)
+        return [fit[owner == i].tolist() for i in range(len(found))]
 
 
 class StoredPredictor(ModelPredictor):

@@ -123,6 +123,8 @@ def _decoding(made: argparse.ArgumentParser) -> None:
     add("--max-tokens", int, "at most this many word pieces, 1 to 100")
     add("--min-tokens", int, "at least this many word pieces")
     add("--repetition-penalty", float, "above 1 makes a repeated word less likely, 1 to 3")
+    add("--fit", float, "for beam: how much the sentence must fit this picture, by the vectors "
+                        "that find pictures, where the model has such, 0 to 20")
 
 
 def _caption(commands: Commands) -> None:

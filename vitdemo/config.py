@@ -79,6 +79,7 @@ class Decoding:
     max_tokens: int = 30  # at most this many tokens, 1..100
     min_tokens: int = 0  # no end before this many tokens
     repetition_penalty: float = 1.0  # above 1: a token already written gets less likely, 1..3
+    fit: float = 2.0  # for beam: what a finished text gains by fitting the picture, 0..20; see best
 
     def __post_init__(self) -> None:
         _require(self.strategy in ("greedy", "beam", "sample"), "strategy", self.strategy,
@@ -87,7 +88,7 @@ class Decoding:
                  "a whole number, 0 or more")
         ranges = {"beams": (1, 10), "length_penalty": (-2, 2), "temperature": (0.05, 5),
                   "top_p": (0.01, 1), "max_tokens": (1, 100), "min_tokens": (0, self.max_tokens),
-                  "repetition_penalty": (1, 3)}
+                  "repetition_penalty": (1, 3), "fit": (0, 20)}
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             whole = name in ("beams", "max_tokens", "min_tokens")

@@ -26,7 +26,7 @@ from vitdemo.cache import LRU
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
 from vitdemo.models.checkpoint import load_checkpoint
-from vitdemo.models.decoding import Hypothesis, Vocabulary, write, write_all
+from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write, write_all
 from vitdemo.models.folding import folded
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
@@ -121,17 +121,27 @@ class NativeBackend(Backend):
         with torch.inference_mode():
             memory = self._memory(features.data, instruction)
             states = write(self.model.decoder, memory, self._vocabulary([language]), decoding)
-        before: Step | None = None
+        found: list[Hypothesis] = []
         while True:
             with torch.inference_mode():  # entered anew each time: a generator must not leak it
                 state = next(states, None)
             if state is None:
                 break
-            if before is not None:
-                yield before
-            before = self._step(state[0][0], final=False)
-        assert before is not None  # max_tokens is at least 1
-        yield Step(before.text, before.log_probability, final=True)
+            if found:
+                yield self._step(found[0], final=False)
+            found = state[0]
+        assert found  # max_tokens is at least 1
+        yield self._step(self._best(features, found, decoding), final=True)
+
+    @torch.inference_mode()
+    def _best(self, features: PictureFeatures, found: Sequence[Hypothesis],
+              decoding: Decoding) -> Hypothesis:
+        """Of several finished texts the one that also fits the picture; else the likeliest."""
+        if decoding.strategy != "beam" or not decoding.fit or len(found) < 2:
+            return found[0]
+        vectors = self.embed_texts([self.tokenizer.decode(text.ids) for text in found])
+        cosines = vectors @ self.embed_pictures([features])[0]  # (K,)
+        return best(found, decoding, cosines.tolist())
 
     @torch.inference_mode()
     def answer(self, features: PictureFeatures, question: str, language: str,

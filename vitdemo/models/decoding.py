@@ -61,6 +61,23 @@ def write_all(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
     return state
 
 
+def best(found: Sequence[Hypothesis], decoding: Decoding,
+         cosines: Sequence[float] | None = None) -> Hypothesis:
+    """The text to show, of those of one memory: one that has ended, where there is any, with the
+    highest score + fit * cosine; where nothing is known of how they fit, the first such.
+
+    ``cosines``, one each, are of the texts' search vectors with the picture's. The decoder alone
+    prefers what is likely of many pictures; a second judge that was trained to tell pictures apart
+    prefers what is said of this one (Fang et al. 2015, "From Captions to Visual Concepts and Back",
+    who order captions anew by such a similarity, among other things).
+    """
+    ended = [i for i, text in enumerate(found) if text.ended] or list(range(len(found)))
+    if cosines is None:
+        return found[ended[0]]
+    return found[max(ended, key=lambda i: found[i].score(decoding.length_penalty)
+                     + decoding.fit * cosines[i])]
+
+
 def _adjust(logits: Tensor, rows: Sequence[Sequence[int]], step: int, vocabulary: Vocabulary,
             decoding: Decoding) -> Tensor:
     """Ban, penalise repetition (Keskar et al. 2019, section 4.1), forbid an early end: (R, V)."""

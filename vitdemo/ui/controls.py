@@ -13,7 +13,7 @@ STRATEGIES = [("Best of several sentences (beam search)", "beam"),
 
 # The fields of `Decoding` in the order of the controls.
 FIELDS = ("strategy", "beams", "length_penalty", "temperature", "top_p", "seed", "max_tokens",
-          "min_tokens", "repetition_penalty")
+          "min_tokens", "repetition_penalty", "fit")
 
 
 def decoding_controls() -> list[Any]:
@@ -35,30 +35,34 @@ def decoding_controls() -> list[Any]:
         shortest = gr.Slider(0, 100, start.min_tokens, step=1, label="Shortest text, in tokens")
         repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
                                label="Against repetition: 1 is off")
-    beam_only: list[Any] = [beams, length]
+        fit = gr.Slider(0, 20, start.fit, step=0.5,
+                        label="How much the sentence must fit this very picture: 0 is off")
+    beam_only: list[Any] = [beams, length, fit]
     sample_only: list[Any] = [temperature, top_p, seed]
     strategy.change(
         lambda chosen: [gr.update(visible=chosen == "beam") for _ in beam_only]
         + [gr.update(visible=chosen == "sample") for _ in sample_only],
         strategy, beam_only + sample_only, **QUIET)
-    return [strategy, beams, length, temperature, top_p, seed, longest, shortest, repetition]
+    return [strategy, beams, length, temperature, top_p, seed, longest, shortest, repetition,
+            fit]
 
 
 def decoding_of(strategy: str, beams: float, length_penalty: float, temperature: float,
                 top_p: float, seed: float | None, max_tokens: float, min_tokens: float,
-                repetition_penalty: float) -> Decoding:
+                repetition_penalty: float, fit: float = Decoding.fit) -> Decoding:
     """The controls' values as a `Decoding`.
 
     Raises:
         ConfigError: one of them is out of its range.
     """
     return Decoding(strategy, int(beams), float(length_penalty), float(temperature), float(top_p),
-                    int(seed or 0), int(max_tokens), int(min_tokens), float(repetition_penalty))
+                    int(seed or 0), int(max_tokens), int(min_tokens), float(repetition_penalty),
+                    float(fit))
 
 
 def decoding_settings(decoding: Decoding) -> dict[str, str]:
     """The settings that had an effect, as a report names them."""
-    names = {"beam": ("beams", "length_penalty"), "sample": ("temperature", "top_p", "seed")}
+    names = {"beam": ("beams", "length_penalty", "fit"), "sample": ("temperature", "top_p", "seed")}
     used = ("strategy", *names.get(decoding.strategy, ()), "max_tokens", "min_tokens",
             "repetition_penalty")
     return {name.replace("_", " ").capitalize(): str(getattr(decoding, name)) for name in used}

@@ -1,0 +1,93 @@
+"""Of several finished sentences, the one that also fits the picture."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_picture
+
+from train.predict import ModelPredictor
+from vitdemo.backends.native import NativeBackend
+from vitdemo.config import Decoding
+from vitdemo.models.decoding import Hypothesis, best, write_all
+
+BEAM = Decoding(beams=4, max_tokens=6, min_tokens=2)
+
+
+def hypothesis(log_probability: float, length: int = 1, ended: bool = True) -> Hypothesis:
+    return Hypothesis((5,) * length, log_probability, ended)
+
+
+def test_the_best_weighs_probability_and_fit() -> None:
+    found = [hypothesis(-1.0), hypothesis(-1.5), hypothesis(-0.1, ended=False)]
+    decoding = Decoding(length_penalty=0, fit=2)
+    assert best(found, decoding) is found[0]
+    assert best(found, decoding, [0.1, 0.3, 0.9]) is found[0]  # 0.4 is less than 0.5
+    assert best(found, decoding, [0.1, 0.4, 0.9]) is found[1]
+    assert best(found, Decoding(fit=0), [0.1, 0.9, 0.9]) is found[0]
+    unfinished = [hypothesis(-2.0, ended=False), hypothesis(-3.0, ended=False)]
+    assert best(unfinished, decoding) is unfinished[0]
+    assert best(unfinished, decoding, [0.0, 0.9]) is unfinished[1]
+
+
+def test_longer_texts_are_scored_by_the_length_penalty() -> None:
+    found = [hypothesis(-2.0, 1), hypothesis(-3.0, 5)]
+    assert best(found, Decoding(length_penalty=1, fit=0.9), [0.5, 0.0]) is found[1]  # -1, -0.5
+    assert best(found, Decoding(length_penalty=1, fit=1.1), [0.5, 0.0]) is found[0]
+
+
+@pytest.fixture
+def candidates(native_backend: NativeBackend) -> list[str]:
+    """The sentences that beam search finds, likeliest first."""
+    (features,) = native_backend.encode_pictures([make_picture()])
+    with torch.inference_mode():
+        memory = native_backend._memory(features.data, "")
+    found = write_all(native_backend.model.decoder, memory, native_backend._vocabulary(["en"]),
+                      BEAM)[0]
+    texts = [native_backend.tokenizer.decode(text.ids) for text in found if text.ended] or \
+        [native_backend.tokenizer.decode(text.ids) for text in found]
+    assert len(set(texts)) > 2
+    return texts
+
+
+def test_the_caption_is_the_one_that_fits(native_backend: NativeBackend, candidates: list[str],
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    (features,) = native_backend.encode_pictures([make_picture()])
+    picture = native_backend.embed_pictures([features])[0]
+
+    def written(fit: float) -> str:
+        decoding = Decoding(beams=4, max_tokens=6, min_tokens=2, fit=fit)
+        *_, last = native_backend.generate(features, "", "en", decoding)
+        return last.text
+
+    for wanted in candidates:
+        def vectors(texts: Sequence[str], wanted: str = wanted) -> np.ndarray:
+            return np.stack([picture if text == wanted else -picture for text in texts])
+
+        monkeypatch.setattr(native_backend, "embed_texts", vectors)
+        assert written(20.0) == wanted
+        assert written(0.0) == candidates[0]
+
+
+def test_evaluation_writes_what_the_app_writes(native_backend: NativeBackend) -> None:
+    pictures = [make_picture(seed) for seed in range(4)]
+    features = native_backend.encode_pictures(pictures)
+    predictor = ModelPredictor(native_backend.model, native_backend.tokenizer, beams=4)
+    together = torch.cat([one.data for one in features])
+    chosen = 0
+    for fit in (0.0, 20.0):
+        decoding = Decoding(beams=4, fit=fit)
+        predictor.caption_decoding = decoding
+        said = predictor.captions(together, range(4), "en")
+        for one, text in zip(features, said, strict=True):
+            *_, last = native_backend.generate(one, "Describe the picture.", "en", decoding)
+            assert text == last.text
+        chosen += len(set(said))
+    assert chosen
+
+
+def test_a_fit_that_is_no_number_is_refused() -> None:
+    with pytest.raises(Exception, match="fit is nan"):
+        Decoding(fit=math.nan)
