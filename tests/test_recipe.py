@@ -92,7 +92,8 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
     assert [stage.stage for stage in runs] == ["first", "second", "third", "fifth", "sixth",
                                                "seventh", "sixteenth", "seventeenth",
                                                "eighteenth", "twentieth", "twentyfirst",
-                                               "twentysecond", "twentythird", "twentyfourth"]
+                                               "twentysecond", "twentythird", "twentyfourth",
+                                               "twentyfifth"]
     for line, stage in zip(lines, runs, strict=True):
         (card_stage,) = parse(shlex.split(line))
         assert settings_of(card_stage) == settings_of(stage)
@@ -105,7 +106,8 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
                      "clouded": {"sixth": 0.5, "seventh": 0.5}, "again": {"base": 1.0},
                      "rewarded": {"eighteenth": 0.5, "clouded": 0.5},
                      "faded": {"twentyfirst": 0.6, "twentieth": 0.15, "clouded": 0.25},
-                     "shipped": {"twentyfourth": 0.5, "twentythird": 0.5}}
+                     "seen": {"twentyfourth": 0.5, "twentythird": 0.5},
+                     "shipped": {"twentythird": 0.5, "twentyfifth": 0.5}}
     assert stages[-1].stage == "shipped"
     meta = json.loads((ROOT / "checkpoints" / "vitdemo-small" / "meta.json").read_text())
     assert meta["settings"]["steps"] in [stage.steps for stage in runs]

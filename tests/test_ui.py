@@ -167,7 +167,8 @@ def test_an_answer_comes_with_five_bars_and_its_text_is_escaped(engine: Engine) 
 def test_decoding_controls_reach_the_model() -> None:
     assert decoding_of("sample", 4, 0.5, 1.5, 0.8, 7, 12, 2, 1.2) == Decoding(
         "sample", 4, 0.5, 1.5, 0.8, 7, 12, 2, 1.2)
-    assert decoding_of("beam", 3, 0.7, 1, 0.9, None, 30, 0, 1) == Decoding()
+    assert decoding_of("beam", 5, 0.7, 1, 0.9, None, 30, 0, 1) == Decoding()
+    assert decoding_of("beam", 5, 0.7, 1, 0.9, None, 30, 0, 1, 3.5) == Decoding(fit=3.5)
     with pytest.raises(ConfigError, match="min_tokens"):
         decoding_of("beam", 3, 0.7, 1, 0.9, 0, 10, 20, 1)
 

@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="FILE", help="write the table to this file too")
     add("--languages", nargs="+", choices=list(LANGUAGES), default=list(LANGUAGES),
         help="of the captions (both)")
-    add("--beams", type=int, default=3, help="beams of the search for words, 1 is greedy (3)")
+    add("--beams", type=int, default=5, help="beams of the search for words, 1 is greedy (5)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: what PyTorch chooses)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     return result

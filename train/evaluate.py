@@ -292,7 +292,7 @@ def parser() -> argparse.ArgumentParser:
         "Figures of a checkpoint on pictures with captions or questions: BLEU, CIDEr, ROUGE-L "
         "(METEOR where Java is), recall@1/5/10 before and after re-ranking, VQA accuracy, trials "
         "made from captions, size and speed."))
-    add_common(result, beams=3)
+    add_common(result, beams=5)
     add = result.add_argument
     add("--blank", action=argparse.BooleanOptionalAction, default=True, help=(
         "ask every question about a blank picture too: what the model knows without looking"))

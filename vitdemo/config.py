@@ -71,7 +71,7 @@ class Decoding:
     """How words are chosen."""
 
     strategy: str = "beam"  # greedy, beam or sample
-    beams: int = 3  # for beam: how many sentences are kept, 1..10
+    beams: int = 5  # for beam: how many sentences are kept, 1..10
     length_penalty: float = 0.7  # for beam: 0 favours short, 1 the mean log-probability, -2..2
     temperature: float = 1.0  # for sample: below 1 is safer, above 1 more surprising, 0.05..5
     top_p: float = 0.9  # for sample: the words that hold this much probability are drawn from, 0..1
