@@ -6,7 +6,7 @@ import pytest
 from conftest import make_picture
 
 from train.describe import main, markdown
-from vitdemo.config import EngineConfig
+from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.preprocess import open_picture
 
@@ -24,7 +24,8 @@ def test_every_picture_has_its_caption_or_the_reason(tiny_checkpoint: Path, tmp_
     make_picture(2).save(folder / "a.JPG", "JPEG")
     (folder / "c.png").write_bytes(b"no picture")
     (folder / "notes.txt").write_text("not a picture")
-    assert main(given(tiny_checkpoint, folder, "--beams", "3", "--out", str(out))) == 0
+    beams = str(Decoding().beams)  # as the app
+    assert main(given(tiny_checkpoint, folder, "--beams", beams, "--out", str(out))) == 0
     table = out.read_text(encoding="utf-8")
     assert capsys.readouterr().out == table
     head, _, first, second, third = table.splitlines()
