@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_model
-from small_run import arguments, losses_of
+from small_run import arguments, interrupted, losses_of
 
 from train.data import Row
 from train.features import VIEWS
@@ -92,15 +92,8 @@ def test_a_killed_run_remembers(data: Path, start: Path, tmp_path: Path,
     runs = {name: arguments(data, start, tmp_path / name, *REMEMBERED)
             for name in ("whole", "parted")}
     assert main(runs["whole"]) == 0
-    calls = iter(range(100))
-
-    def stopping(*given: object) -> dict[str, torch.Tensor]:
-        if next(calls) == 9:
-            raise KeyboardInterrupt
-        return step_losses(*given)  # type: ignore[arg-type]
-
     with monkeypatch.context() as patch:
-        patch.setattr("train.run.step_losses", stopping)
+        patch.setattr("train.run.step_losses", interrupted(step_losses, 9))
         assert main(runs["parted"]) == 130
     assert main([*runs["parted"], "--resume"]) == 0
     whole, parted = (losses_of(tmp_path / name) for name in ("whole", "parted"))

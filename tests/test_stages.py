@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_model
-from small_run import arguments, losses_of
+from small_run import arguments, interrupted, losses_of
 
 from train.batches import StepBatch
 from train.data import read_split
@@ -90,15 +90,8 @@ def test_a_killed_run_goes_on_with_the_same_numbers(data: Path, start: Path, tmp
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     given = ("--save-minutes", "1e-9", *STAGED)
     assert main(arguments(data, start, whole, *given)) == 0
-    calls = iter(range(100))
-
-    def stopping(*given: object) -> dict[str, torch.Tensor]:
-        if next(calls) == 7:
-            raise KeyboardInterrupt
-        return step_losses(*given)  # type: ignore[arg-type]
-
     with monkeypatch.context() as patch:
-        patch.setattr("train.run.step_losses", stopping)
+        patch.setattr("train.run.step_losses", interrupted(step_losses, 7))
         assert main(arguments(data, start, parted, *given)) == 130
     assert main([*arguments(data, start, parted, *given), "--resume"]) == 0
     assert dict(losses_of(parted)) == dict(losses_of(whole))
