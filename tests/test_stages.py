@@ -9,12 +9,13 @@ from small_run import arguments, interrupted, losses_of
 
 from train.batches import StepBatch
 from train.data import read_split
-from train.features import VIEWS, open_features
+from train.features import VIEWS, fingerprint, open_features
 from train.finetune import main
 from train.losses import LossConfig, step_losses
+from train.mean import mean_of
 from train.mixture import Mixture, MixtureConfig
 from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
-from vitdemo.models.checkpoint import load_checkpoint
+from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.models.vision import VisionEncoder
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
@@ -44,6 +45,24 @@ def test_kept_stages_give_the_features_of_pixels(data: Path, tiny_model: VLM,
     found = LateStore(tiny_model, kept).get(paths, [0] * len(paths))
     assert torch.allclose(found, want, atol=2e-2 * float(want.abs().max()))  # kept as float16
     assert (found - want).abs().mean() < 1e-3 * want.abs().max()
+
+
+def test_a_mean_of_checkpoints_finds_what_is_kept(data: Path, tokenizer: TextTokenizer,
+                                                  tmp_path: Path) -> None:
+    model = make_model(tokenizer)
+    with torch.no_grad():
+        model.vision.backbone.conv_stem.weight.view(-1)[0] = -0.0
+    save_checkpoint(tmp_path / "a", model, tokenizer, {"name": "a"}, "float32")
+    mean_of({tmp_path / "a": 1.0}, tmp_path / "mean", "float32")
+    mean = load_checkpoint(tmp_path / "mean").model
+    assert not torch.signbit(mean.vision.backbone.conv_stem.weight.view(-1)[0])
+    paths = [row.path for row in read_split(data / "train").rows]
+    for stage in (0, 2):
+        kept = {fingerprint(one, paths, VIEWS[0], stage) for one in (model, mean)}
+        assert len(kept) == 1
+    with torch.no_grad():
+        mean.vision.backbone.conv_stem.weight.view(-1)[0] = 1e-6
+    assert fingerprint(mean, paths, VIEWS[0], 2) not in kept
 
 
 def drawn(store: object, model: VLM, data: Path, tokenizer: TextTokenizer) -> StepBatch:

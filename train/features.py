@@ -212,7 +212,8 @@ def fingerprint(model: VLM, paths: Sequence[Path], view: View, stage: int = 0) -
     for name, value in sorted(model.vision.backbone.state_dict().items()):
         if stage and not name.startswith(early_names(stage)):
             continue
-        digest.update(name.encode() + value.detach().float().cpu().numpy().tobytes())
+        values = value.detach().float().cpu() + 0.0  # -0 as 0, as a mean of checkpoints writes it
+        digest.update(name.encode() + values.numpy().tobytes())
     for path in paths:
         state = path.stat()
         digest.update(f"{path.name}:{state.st_size}:{state.st_mtime_ns}\n".encode())
