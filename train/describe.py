@@ -102,7 +102,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="FILE", help="write the table to this file too")
     add("--languages", nargs="+", choices=list(LANGUAGES), default=list(LANGUAGES),
         help="of the captions (both)")
-    add("--beams", type=int, default=5, help="beams of the search for words, 1 is greedy (5)")
+    add("--beams", type=int, default=Decoding.beams,
+        help=f"beams of the search for words, 1 is greedy ({Decoding.beams})")
     add("--threads", type=int, metavar="N", help="CPU threads (default: what PyTorch chooses)")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     return result

@@ -189,8 +189,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     timed: tuple[Row, ...] = ()
     for split in read_splits(arguments):
         figures[split.name] = evaluate_split(predictor, split, parts)
-        again = with_restored(split) if arguments.restored else replace(split, rows=())
-        if again.rows:
+        if arguments.restored and (again := with_restored(split)).rows:
             figures[again.name] = evaluate_split(predictor, again, Parts())
         timed = timed or split.rows
     return {**rounded(figures), "_meta": {
@@ -292,7 +291,7 @@ def parser() -> argparse.ArgumentParser:
         "Figures of a checkpoint on pictures with captions or questions: BLEU, CIDEr, ROUGE-L "
         "(METEOR where Java is), recall@1/5/10 before and after re-ranking, VQA accuracy, trials "
         "made from captions, size and speed."))
-    add_common(result, beams=5)
+    add_common(result, beams=Decoding.beams)
     add = result.add_argument
     add("--blank", action=argparse.BooleanOptionalAction, default=True, help=(
         "ask every question about a blank picture too: what the model knows without looking"))

@@ -96,6 +96,7 @@ class Mixture:
         everyone = sorted({i for places in self.captioned.values() for i in places})
         self.restored = {i: texts for i, row in enumerate(self.rows)
                          if not row.captions and (texts := restored_captions(row))}
+        self.restored_places = list(self.restored)
         self.languages = [language for language, places in self.captioned.items() if places]
         self.lengths = self._count_tokens()
         self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
@@ -242,11 +243,11 @@ class Mixture:
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
         """Pictures to describe, the languages in turn."""
         items: list[_Item] = []
+        restores = self._restores()
         for i in range(count if self.languages else 0):
             language = self.languages[i % len(self.languages)]
-            if language == "en" and self._restores() and \
-                    maker.random() < self.config.restored_share:
-                place = maker.choice(list(self.restored))
+            if language == "en" and restores and maker.random() < self.config.restored_share:
+                place = maker.choice(self.restored_places)
             else:
                 place = maker.choice(self.captioned[language])
             texts = self._fitting(self._texts(place, language))
@@ -291,7 +292,7 @@ class Mixture:
         others = round(count * self.config.restored_share) if self._restores() else 0
         others = min(others, len(self.restored)) if language == "en" else 0
         places = share.maker.sample(self.captioned[language], count - others)
-        places += share.maker.sample(list(self.restored), others)
+        places += share.maker.sample(self.restored_places, others)
         views = self._views(share.maker, count)
         texts = [self._say(share.maker.choice(self._texts(place, language)), view)
                  for place, view in zip(places, views, strict=True)]

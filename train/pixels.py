@@ -1,6 +1,7 @@
 """Pictures that are not kept as features: read anew for every step, or made up for a forecast."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -43,6 +44,17 @@ class PixelStore:
         return in_threads(self.sets[0].sharp_and_blurred, paths)
 
 
+def _seen(model: VLM, given: Tensor, see: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``see`` makes of pictures by the model in evaluation mode, few at a time: see
+    `open_features`."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    found = torch.cat([see(part.to(device)) for part in given.split(4)])
+    model.train(training)
+    return found
+
+
 class LiveStore(PixelStore):
     """Features by the model as it is at that moment."""
 
@@ -53,13 +65,7 @@ class LiveStore(PixelStore):
     @torch.no_grad()
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, N, C)."""
-        device = next(self.model.parameters()).device
-        training = self.model.training
-        self.model.eval()
-        parts = super().get(paths, views, draw).split(4)  # few at a time: see open_features
-        found = torch.cat([self.model.vision.features(part.to(device)) for part in parts])
-        self.model.train(training)
-        return found
+        return _seen(self.model, super().get(paths, views, draw), self.model.vision.features)
 
 
 class LateStore:
@@ -74,14 +80,8 @@ class LateStore:
     @torch.no_grad()
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, N, C)."""
-        device = next(self.model.parameters()).device
-        training = self.model.training
-        self.model.eval()
-        parts = self.kept.get(paths, views).float().split(4)
-        found = torch.cat([self.model.vision.late(part.to(device), self.kept.stage)
-                           for part in parts])
-        self.model.train(training)
-        return found
+        late = functools.partial(self.model.vision.late, stage=self.kept.stage)
+        return _seen(self.model, self.kept.get(paths, views).float(), late)
 
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
         """bool (B, N); see `features.Store`."""
