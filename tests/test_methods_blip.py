@@ -206,7 +206,8 @@ def test_several_passes_give_what_one_gives(backend, features, monkeypatch):
                 patch.setattr(blip_methods, "rows_at_once", lambda _: 2)
                 parts = explain(backend, features, task, text, method)
             for one, other in zip(whole, parts, strict=True):
-                np.testing.assert_allclose(one.weights, other.weights, atol=1e-5)
+                # A product of other rows rounds otherwise; shares of a small sum show that.
+                np.testing.assert_allclose(one.weights, other.weights, atol=1e-4)
 
 
 def hooks(backend) -> int:
