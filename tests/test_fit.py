@@ -1,5 +1,6 @@
 """Of several finished sentences, the one that also fits the picture."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from conftest import make_picture
 from train.predict import ModelPredictor
 from vitdemo.backends.native import NativeBackend
 from vitdemo.config import Decoding
+from vitdemo.instructions import default_instruction
 from vitdemo.models.decoding import Hypothesis, best, write_all
 
 BEAM = Decoding(beams=4, max_tokens=6, min_tokens=2)
@@ -77,15 +79,24 @@ def test_evaluation_writes_what_the_app_writes(native_backend: NativeBackend) ->
     predictor = ModelPredictor(native_backend.model, native_backend.tokenizer, beams=4)
     together = torch.cat([one.data for one in features])
     chosen = 0
-    for fit in (0.0, 20.0):
+    for fit, language in itertools.product((0.0, 20.0), ("en", "zh")):
         decoding = Decoding(beams=4, fit=fit)
         predictor.caption_decoding = decoding
-        said = predictor.captions(together, range(4), "en")
+        said = predictor.captions(together, range(4), language)
         for one, text in zip(features, said, strict=True):
-            *_, last = native_backend.generate(one, "Describe the picture.", "en", decoding)
+            *_, last = native_backend.generate(one, default_instruction(language), language,
+                                               decoding)
             assert text == last.text
         chosen += len(set(said))
     assert chosen
+
+
+def test_chinese_is_shorter_and_weighs_fit_more() -> None:
+    for decoding in (Decoding(), Decoding(length_penalty=-1.5, fit=6)):
+        assert decoding.for_language("en") == decoding
+    assert Decoding().for_language("zh") == Decoding(length_penalty=0.0, fit=8.0)
+    assert Decoding(length_penalty=-1.5, fit=6).for_language("zh") == Decoding(
+        length_penalty=-2.0, fit=20.0)  # still within the limits
 
 
 def test_a_fit_that_is_no_number_is_refused() -> None:

@@ -1,12 +1,14 @@
 """bf16 is chosen where the machine multiplies in it, and nowhere else."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from train.finetune import parse, settings_of
-from train.precision import multiplies_bf16, settled
+from train.precision import depthwise_in_float32, multiplies_bf16, settled
 from train.settings import Settings
 
 
@@ -54,3 +56,19 @@ def test_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, amx_bf16=True)
     want = {**Settings().flat(), "mixed_precision": "bf16"}
     assert settled(Settings()).flat() == want
+
+
+def test_depthwise_convolutions_stay_in_float32() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 1))
+    x = torch.rand(2, 3, 6, 6)
+    plain = model(x)
+    depthwise_in_float32(model)
+    assert torch.equal(model(x), plain)
+    seen: dict[int, torch.dtype] = {}
+    for i, layer in enumerate(model):
+        layer.register_forward_hook(lambda _m, _given, out, i=i: seen.update({i: out.dtype}))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(x).float().square().sum().backward()
+    assert seen == {0: torch.bfloat16, 1: torch.float32, 2: torch.bfloat16}
+    assert all(bool(p.grad.abs().sum() > 0) for p in model.parameters() if p.grad is not None)
+    torch.testing.assert_close(copy.deepcopy(model)(x), plain)

@@ -57,7 +57,8 @@ def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_p
     # Where the model knows no word, no word counts in the cloud loss; so it learns some first.
     begun = tmp_path / "begun"
     assert main(arguments(data, start, begun, "--steps", "40", "--learning-rate", "0.005",
-                          "--picture-dropout", "0", "--validate-every", "0")) == 0
+                          "--picture-dropout", "0", "--validate-every", "0",
+                          "--word-evidence", "--evidence-steps", "20")) == 0
     assert main(arguments(data, begun, tmp_path / "one", *UNEVEN)) == 0
     done = launch(2, arguments(data, begun, tmp_path / "two", *UNEVEN))
     assert done.returncode == 0, done.stderr[-3000:]

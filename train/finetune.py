@@ -46,12 +46,15 @@ _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "picture-size": ("train at this size, in pixels, instead of the checkpoint's own",
                      {"type": int}),
     "region-head": ("give the model a region head if it has none", {"action": "store_true"}),
+    "word-evidence": ("let the match head weigh words one by one; the weights are learnt first",
+                      {"action": "store_true"}),
     "skip-bad": ("leave out bad rows instead of stopping at the first", {"action": "store_true"}),
     "log-only": ("write log.jsonl alone, without TensorBoard and the plot",
                  {"action": "store_true"}),
 }
 _DEFAULTS: dict[str, Any] = {"cache": Path("cache/features"), "also": [], "picture_size": 0,
-                             "region_head": False, "skip_bad": False, "log_only": False}
+                             "region_head": False, "word_evidence": False, "skip_bad": False,
+                             "log_only": False}
 
 
 def defaults() -> dict[str, Any]:
@@ -118,7 +121,8 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     state = latest_state(args.out)
     start = load_checkpoint(args.start)
     kept = {"settings": {**settings.flat(), "from": start.revision,
-                         "picture_size": args.picture_size, "region_head": args.region_head},
+                         "picture_size": args.picture_size, "region_head": args.region_head,
+                         "word_evidence": args.word_evidence},
             "data": digest(train, validation, args.data)}
     if state is not None:
         changed = check(state, kept["settings"], kept["data"], args.accept_changes)
@@ -133,7 +137,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         flag = "--only" if settings.run.only else f"--train {settings.run.train}"
         raise ConfigError(f"--region-head gives the model a new part, which {flag} cannot begin "
                           "with; train it with --train frozen alone first.")
-    start = grow(start, args.picture_size, args.region_head)
+    start = grow(start, args.picture_size, args.region_head, args.word_evidence)
     if not settings.run.validate_every:
         validation = []
     if not validation:
@@ -156,6 +160,8 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     else:
         if start.model.region_head is not None and not grown_from.regions:
             run.warm_up()
+        if args.word_evidence:
+            run.learn_evidence()
         run.begin()
     run.train()
 

@@ -1,5 +1,5 @@
-"""Changes a checkpoint's model before it is trained on: another picture size, a region head, gates
-that are open from the start."""
+"""Changes a checkpoint's model before it is trained on: another picture size, a region head, a match
+head that weighs words, gates that are open from the start."""
 
 import dataclasses
 import math
@@ -11,18 +11,25 @@ from vitdemo.models.checkpoint import Checkpoint
 from vitdemo.models.vlm import VLM
 
 
-def grow(start: Checkpoint, picture_size: int = 0, region_head: bool = False) -> Checkpoint:
-    """The checkpoint with its model at another picture size (0: its own) and with a region head.
+def grow(start: Checkpoint, picture_size: int = 0, region_head: bool = False,
+         word_evidence: bool = False) -> Checkpoint:
+    """The checkpoint with its model at another picture size (0: its own), with a region head and
+    with a match head that weighs words one by one.
 
     Weights that were there stay. A new region head starts from the text encoder's token table and,
-    for the regions, from the projection of the picture tokens.
+    for the regions, from the projection of the picture tokens; words weigh nothing at first.
 
     Raises:
-        ConfigError: the size is not one the backbone can take.
+        ConfigError: the size is not one the backbone can take, or there is no region head whose
+            words could be weighed.
     """
     old = start.model
+    regions = old.config.regions or region_head
+    if word_evidence and not regions:
+        raise ConfigError("--word-evidence weighs what a region head finds, and this checkpoint "
+                          "has none; add --region-head.")
     config = dataclasses.replace(old.config, picture_size=picture_size or old.config.picture_size,
-                                 regions=old.config.regions or region_head)
+                                 regions=regions, evidence=old.config.evidence or word_evidence)
     if config == old.config:
         return start
     if config.picture_size < 32:
@@ -31,9 +38,10 @@ def grow(start: Checkpoint, picture_size: int = 0, region_head: bool = False) ->
         torch.manual_seed(0)
         model = VLM(config)
     missing, unexpected = model.load_state_dict(old.state_dict(), strict=False)
-    assert not unexpected and all(name.startswith("region_head.") for name in missing)
+    assert not unexpected and all(name.startswith(("region_head.", "evidence."))
+                                  for name in missing)
     head = model.region_head
-    if missing and head is not None:
+    if head is not None and not old.config.regions:
         with torch.no_grad():
             head.word_embedding.weight.copy_(model.text.token_embedding.weight)
             torch.nn.init.constant_(head.rarity.weight, -6.0)

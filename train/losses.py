@@ -198,7 +198,9 @@ def pair_losses(model: VLM, batch: PairBatch, config: LossConfig, team: Team,
     if config.match:
         places = kept_places(batch.noise, config.kept_tokens)
         tokens = take(model.vision.tokens(batch.features), places)
-        all_z, all_pictures, all_words, all_tokens = team.gather(total, z, pictures, words, tokens)
+        regions = [model.regions(batch.features)] if model.evidence is not None else []
+        all_z, all_pictures, all_words, all_tokens, *all_regions = team.gather(
+            total, z, pictures, words, tokens, *regions)
     else:
         all_z, all_pictures = team.gather(total, z, pictures)
     own = team.own(total, z.device)
@@ -223,7 +225,11 @@ def pair_losses(model: VLM, batch: PairBatch, config: LossConfig, team: Team,
     text = torch.cat((own, wrong_text, own))
     mask = all_masks[text]
     memory = model.fuse(all_tokens[picture], all_words[text], mask, all_z[text])
-    logits = model.match(memory, mask, all_pictures[picture], all_z[text])
+    evidence = None
+    if all_regions:
+        evidence = model.weigh_words(all_regions[0][picture], team.join(batch.ids, total)[text],
+                                     mask)
+    logits = model.match(memory, mask, all_pictures[picture], all_z[text], evidence)
     target = torch.zeros_like(logits)
     target[:n] = 1
     loss = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="sum",

@@ -264,6 +264,10 @@ class Mixture:
     def _restores(self) -> bool:
         return self.config.restored_share > 0 and bool(self.restored)
 
+    def captions_of(self, place: int, language: str) -> Sequence[str]:
+        """People's captions of a row, in one language."""
+        return _texts(self.rows[place], language)
+
     def _texts(self, place: int, language: str) -> Sequence[str]:
         """A picture's captions, people's or, where it has none, restored ones."""
         found = _texts(self.rows[place], language)

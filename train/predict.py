@@ -137,13 +137,15 @@ class ModelPredictor:
         return vectors
 
     @torch.inference_mode()
-    def keep(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(P, N, C) to each picture's tokens (N, D), float16, and unit vector (E,)."""
+    def keep(self, features: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """(P, N, C) to each picture's tokens (N, D), float16, unit vector (E,) and, where the
+        match head weighs words, its regions' vectors (N, E), float16, else nothing."""
         tokens = self.model.vision.tokens(features).half()  # (P, N, D)
-        return list(zip(tokens, self.model.picture_head(features), strict=True))
+        regions = self.model.regions(features).half()
+        return list(zip(tokens, self.model.picture_head(features), regions, strict=True))
 
     @torch.inference_mode()
-    def match_logits(self, pictures: Sequence[tuple[Tensor, Tensor]], texts: Sequence[str],
+    def match_logits(self, pictures: Sequence[tuple[Tensor, ...]], texts: Sequence[str],
                      pairs: np.ndarray,
                      progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
         """Pairs of one text go together: reading it costs more than matching it once."""
@@ -157,10 +159,11 @@ class ModelPredictor:
             ids, mask = (x.to(self.device)
                          for x in self.tokenizer.encode([texts[i] for i in different]))
             words, z = self.model.encode_text(ids, mask)
-            tokens, vectors = (torch.stack([pictures[i][part] for i in pairs[rows, 0]]).float()
-                               for part in (0, 1))
+            tokens, vectors, regions = (torch.stack([pictures[i][part] for i in pairs[rows, 0]])
+                                        .float() for part in range(3))
             memory = self.model.fuse(tokens, words[which], mask[which], z[which])
-            found = self.model.match(memory, mask[which], vectors, z[which])
+            evidence = self.model.weigh_words(regions, ids[which], mask[which])
+            found = self.model.match(memory, mask[which], vectors, z[which], evidence)
             logits[rows] = found.float().cpu().numpy()
             progress(len(rows))
         return logits
@@ -169,7 +172,7 @@ class ModelPredictor:
         """The model's answer to the default instruction of this language."""
         instruction = [default_instruction(language)] * len(places)
         return self._write(features, places, instruction, [language] * len(places),
-                           self.caption_decoding)
+                           self.caption_decoding.for_language(language))
 
     def answers(self, features: Tensor, places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from train.adapt import parameter_groups, plain, prepare
 from train.batches import StepBatch, to_device
 from train.compare import OWN, Comparison, Held
 from train.data import Row
+from train.evidence import learn_evidence
 from train.features import VIEWS, Store, open_features, view_file
 from train.grow import open_gates
 from train.guard import stop
@@ -27,6 +28,7 @@ from train.losses import step_losses
 from train.memory import PairMemory
 from train.mixture import Mixture
 from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
+from train.precision import depthwise_in_float32
 from train.regions import warm_up
 from train.reward import Judge
 from train.settings import Settings, rate_at
@@ -56,6 +58,8 @@ class Run:
         self.model = start.model.to(self.accelerator.device)
         open_gates(self.model, self.config.open_gates)
         prepare(self.model, self.config)
+        if self.config.mixed_precision == "bf16" and self.accelerator.device.type == "cpu":
+            depthwise_in_float32(self.model)
         self.model.decoder.dropout = self.config.dropout
         self.model.picture_head.dropout = self.config.picture_dropout
         self.teacher = None
@@ -139,6 +143,12 @@ class Run:
         loss = warm_up(self.model, self.mixture, self.config.region_steps,
                        self.config.mixed_precision == "bf16")
         self._say(f"region head: loss {loss:.1f} a picture")
+
+    def learn_evidence(self) -> None:
+        """Learn the weights of words, alone and from the start."""
+        loss = learn_evidence(self.model, self.mixture, self.config.evidence_steps,
+                              self.config.mixed_precision == "bf16")
+        self._say(f"weights of words: loss {loss:.2f} a text")
 
     def begin(self) -> None:
         """Measure the model that the run starts with."""

@@ -31,6 +31,7 @@ class FinetuneConfig:
     backbone_stage: int = 0  # with --train full: only this stage of the backbone and later ones
     lora_rank: int = 8  # width of the additions, with --train lora
     region_steps: int = 300  # steps for a new region head alone, before the others
+    evidence_steps: int = 800  # steps for the weights of words alone, with --word-evidence
     open_gates: float = 0.0  # open the gates at least so far before the first step, 0..1
     weight_decay: float = 0.05  # of matrices (Loshchilov, Hutter 2019)
     warmup: float = 0.05  # share of the steps in which the rate rises
@@ -47,7 +48,8 @@ class FinetuneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "learning_rate", "accumulate", "save_minutes", "lora_rank"):
+        for name in ("steps", "learning_rate", "accumulate", "save_minutes", "lora_rank",
+                     "evidence_steps"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
         for name in ("patience", "backbone_rate", "backbone_stage", "validate_every"):

@@ -114,7 +114,7 @@ class NativeBackend(Backend):
                  decoding: Decoding) -> Iterator[Step]:
         """Words as they are written."""
         self.require("caption")
-        return self._generate(features, instruction, language, decoding)
+        return self._generate(features, instruction, language, decoding.for_language(language))
 
     def _generate(self, features: PictureFeatures, instruction: str, language: str,
                   decoding: Decoding) -> Iterator[Step]:
@@ -176,8 +176,10 @@ class NativeBackend(Backend):
         for i, feature in enumerate(features):
             tokens = self.model.vision.tokens(feature.data).expand(len(texts), -1, -1)
             picture = self.model.picture_head(feature.data)
+            regions = self.model.regions(feature.data)
             memory = self.model.fuse(tokens, words, mask, z)
-            logits = self.model.match(memory, mask, picture.expand_as(z), z)
+            logits = self.model.match(memory, mask, picture.expand_as(z), z,
+                                      self.model.weigh_words(regions, ids, mask))
             scores[i] = logits.float().sigmoid().cpu().numpy()
         return scores
 

@@ -39,7 +39,8 @@ def match_scores(model: VLM, tokenizer: TextTokenizer, features: Tensor,
     rows = []
     for some in _parts(features, ids.shape[1]):
         memory, seen, z, pictures = read_pictures(model, some, ids, mask)
-        rows.append(model.match(memory, seen, pictures, z).float().sigmoid().cpu())
+        evidence = model.weigh_words(model.regions(some), ids.expand(len(some), -1), seen)
+        rows.append(model.match(memory, seen, pictures, z, evidence).float().sigmoid().cpu())
     return np.asarray(torch.cat(rows).numpy(), dtype=np.float32)
 
 

@@ -60,7 +60,10 @@ class RegionHead(nn.Module):
 
     def scores(self, features: Tensor, ids: Tensor) -> Tensor:
         """Cosines (P, W, N) of each region with each token of ``ids`` (W,)."""
-        return self.words(ids) @ self.regions(features).transpose(1, 2)
+        return self._scores(self.regions(features), ids)
+
+    def _scores(self, regions: Tensor, ids: Tensor) -> Tensor:
+        return self.words(ids) @ regions.transpose(1, 2)
 
     def maps(self, features: Tensor, ids: Tensor,
              temperature: float = MAP_TEMPERATURE) -> Tensor:
@@ -73,12 +76,57 @@ class RegionHead(nn.Module):
         blended = self._blend(scores.transpose(1, 2)).transpose(1, 2)  # (P, W, N)
         return (blended / temperature).softmax(-1)
 
-    def presence(self, features: Tensor, ids: Tensor, temperature: float = 0.1) -> Tensor:
-        """Log-odds (P, W) that a word belongs to a picture: its score where it scores best,
-        softly (the mean of the cosines, weighted by their softmax)."""
-        scores = self.scores(features, ids)
+    def presence(self, features: Tensor, ids: Tensor) -> Tensor:
+        """`presence_at` of pictures by their features (P, N, C)."""
+        return self.presence_at(self.regions(features), ids)
+
+    def presence_at(self, regions: Tensor, ids: Tensor, temperature: float = 0.1) -> Tensor:
+        """Log-odds (P, W) that a word belongs to a picture with these `regions` (P, N, E): its
+        score where it scores best, softly (the mean of the cosines, weighted by their softmax).
+
+        ``ids`` are the same W tokens for all pictures (W,), or each picture's own (P, W).
+        """
+        scores = self._scores(regions, ids)
         best = ((scores / temperature).softmax(-1) * scores).sum(-1).float()  # (P, W)
         return self.scale.exp() * best + self.rarity(ids).squeeze(-1).float()
+
+
+class WordEvidence(nn.Module):
+    """How much each word of a text speaks for or against a picture, weighed and added up.
+
+    sum over the text's different tokens w of a_w log p_w + b_w, with p_w the region head's
+    probability that w belongs to the picture, a_w >= 0: a log-linear model over detected words
+    (Fang et al. 2015, section 4). The picture's vector is one for everything in it; this looks for
+    each word by itself, where it is. Tokens that it never learnt count nothing.
+    """
+
+    UNKNOWN = -12.0  # softplus of it is the weight of a token that was not learnt
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.weight = nn.Embedding(vocabulary, 1)
+        self.bias = nn.Embedding(vocabulary, 1)
+        nn.init.constant_(self.weight.weight, self.UNKNOWN)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, presence: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """``presence`` log-odds (B, T) of the tokens ``ids`` (B, T) with bool mask: (B,)."""
+        each = self.weights(ids) * F.logsigmoid(presence.float()) + self.biases(ids)
+        return (each * (mask & first_of_its_kind(ids))).sum(1)
+
+    def weights(self, ids: Tensor) -> Tensor:
+        """a_w of tokens of any shape."""
+        return F.softplus(self.weight(ids).squeeze(-1).float())
+
+    def biases(self, ids: Tensor) -> Tensor:
+        """b_w of tokens of any shape."""
+        return self.bias(ids).squeeze(-1).float()
+
+
+def first_of_its_kind(ids: Tensor) -> Tensor:
+    """Which tokens do not stand further to the left already: (B, T) to bool (B, T)."""
+    same = ids[:, :, None] == ids[:, None]
+    return ~same.tril(-1).any(2)
 
 
 def _neighbours(count: int, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitdemo.config import ModelConfig
 from vitdemo.models.decoder import Decoder
 from vitdemo.models.fusion import Fusion, InstructionHead, Memory, Modulation
-from vitdemo.models.regions import RegionHead
+from vitdemo.models.regions import RegionHead, WordEvidence
 from vitdemo.models.text import TextEncoder, masked_mean
 from vitdemo.models.vision import VisionEncoder
 
@@ -86,6 +86,7 @@ class VLM(nn.Module):
         self.match_head = MatchHead(width, embed)
         self.region_head = RegionHead(config.vocabulary, self.vision.channels, width, embed,
                                       self.vision.grid) if config.regions else None
+        self.evidence = WordEvidence(config.vocabulary) if config.evidence else None
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """ids (B, T), mask bool (B, T) to words (B, T, D) and unit vectors z (B, E)."""
@@ -98,9 +99,27 @@ class VLM(nn.Module):
             tokens = self.modulation(tokens, z)
         return self.fusion(tokens, words, mask)
 
-    def match(self, memory: Memory, mask: Tensor, picture: Tensor, z: Tensor) -> Tensor:
-        """Match logits (B,) from a memory and the pair's unit vectors (B, E)."""
-        return self.match_head(memory.text, mask, picture * z)
+    def match(self, memory: Memory, mask: Tensor, picture: Tensor, z: Tensor,
+              evidence: Tensor | None = None) -> Tensor:
+        """Match logits (B,) from a memory, the pair's unit vectors (B, E) and what `weigh_words`
+        found."""
+        logits = self.match_head(memory.text, mask, picture * z)
+        return logits if evidence is None else logits + evidence
+
+    def regions(self, features: Tensor) -> Tensor:
+        """(P, N, C) to what `weigh_words` reads of each picture: (P, N, E), or (P, 0) for a model
+        that does not weigh words one by one."""
+        if self.evidence is None or self.region_head is None:
+            return features.new_zeros(len(features), 0)
+        return self.region_head.regions(features)
+
+    def weigh_words(self, regions: Tensor, ids: Tensor, mask: Tensor) -> Tensor | None:
+        """What the words of each text say for its picture: (B,), or None for a model that does not
+        weigh words one by one. ``regions``, of B pictures or of one, are those of `regions`; ids
+        and bool mask (B, T)."""
+        if self.evidence is None or self.region_head is None:
+            return None
+        return self.evidence(self.region_head.presence_at(regions, ids), ids, mask)
 
     def gates(self) -> Tensor:
         """tanh of each fusion block's cross-attention gate: (L,), L 0 for concat and linear."""
@@ -121,6 +140,9 @@ class VLM(nn.Module):
             pair_tokens, pair_pictures = tokens[picture_of], pictures[picture_of]
         words, z = self.encode_text(instruction, instruction_mask)
         memory = self.fuse(pair_tokens, words, instruction_mask, z)
+        regions = self.regions(features)
+        evidence = self.weigh_words(regions if picture_of is None else regions[picture_of],
+                                    instruction, instruction_mask)
         return Output(self.decoder(decoder_ids, memory),
-                      self.match(memory, instruction_mask, pair_pictures, z),
+                      self.match(memory, instruction_mask, pair_pictures, z, evidence),
                       pictures, z, self.gates())
