@@ -91,14 +91,6 @@ def test_evaluation_writes_what_the_app_writes(native_backend: NativeBackend) ->
     assert chosen
 
 
-def test_chinese_is_shorter_and_weighs_fit_more() -> None:
-    for decoding in (Decoding(), Decoding(length_penalty=-1.5, fit=6)):
-        assert decoding.for_language("en") == decoding
-    assert Decoding().for_language("zh") == Decoding(length_penalty=0.0, fit=8.0)
-    assert Decoding(length_penalty=-1.5, fit=6).for_language("zh") == Decoding(
-        length_penalty=-2.0, fit=20.0)  # still within the limits
-
-
 def test_a_fit_that_is_no_number_is_refused() -> None:
     with pytest.raises(Exception, match="fit is nan"):
         Decoding(fit=math.nan)

@@ -172,7 +172,7 @@ class ModelPredictor:
         """The model's answer to the default instruction of this language."""
         instruction = [default_instruction(language)] * len(places)
         return self._write(features, places, instruction, [language] * len(places),
-                           self.caption_decoding.for_language(language))
+                           self.caption_decoding)
 
     def answers(self, features: Tensor, places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Every setting of the model and the engine, as frozen dataclasses; a bad value is refused."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from vitdemo.errors import ConfigError
@@ -69,11 +69,6 @@ class ModelConfig:
         return cls(**{"size": size, **SIZES[size], **changes})
 
 
-# By language, for our own model: what is added to the length penalty, what fit is multiplied by.
-# See docs/decisions.md.
-SHIFTS = {"zh": (-0.7, 4.0)}
-
-
 @dataclass(frozen=True)
 class Decoding:
     """How words are chosen."""
@@ -103,12 +98,6 @@ class Decoding:
             _require(isinstance(value, int if whole else (int, float)), name, value,
                      "a whole number" if whole else "a number")
             _require(low <= value <= high, name, value, f"from {low} to {high}")
-
-    def for_language(self, language: str) -> "Decoding":
-        """The same wishes as our own model's captions in this language need them."""
-        longer, closer = SHIFTS.get(language, (0.0, 1.0))
-        return replace(self, length_penalty=max(-2.0, self.length_penalty + longer),
-                       fit=min(20.0, self.fit * closer))
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ class NativeBackend(Backend):
                  decoding: Decoding) -> Iterator[Step]:
         """Words as they are written."""
         self.require("caption")
-        return self._generate(features, instruction, language, decoding.for_language(language))
+        return self._generate(features, instruction, language, decoding)
 
     def _generate(self, features: PictureFeatures, instruction: str, language: str,
                   decoding: Decoding) -> Iterator[Step]:
