@@ -93,11 +93,12 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
                                                "seventh", "sixteenth", "seventeenth",
                                                "eighteenth", "twentieth", "twentyfirst",
                                                "twentysecond", "twentythird", "twentyfourth",
-                                               "twentyfifth"]
+                                               "twentyfifth", "twentysixth", "twentyseventh",
+                                               "twentyeighth"]
     for line, stage in zip(lines, runs, strict=True):
         (card_stage,) = parse(shlex.split(line))
         assert settings_of(card_stage) == settings_of(stage)
-        for name in ("data", "start", "out", "picture_size", "region_head"):
+        for name in ("data", "start", "out", "picture_size", "region_head", "word_evidence"):
             assert getattr(card_stage, name) == getattr(stage, name), name
     means = {stage.stage: {part.name: share for part, share in stage.mean.items()}
              for stage in stages if stage.mean}
@@ -107,7 +108,8 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
                      "rewarded": {"eighteenth": 0.5, "clouded": 0.5},
                      "faded": {"twentyfirst": 0.6, "twentieth": 0.15, "clouded": 0.25},
                      "seen": {"twentyfourth": 0.5, "twentythird": 0.5},
-                     "shipped": {"twentythird": 0.5, "twentyfifth": 0.5}}
+                     "halves": {"twentythird": 0.5, "twentyfifth": 0.5},
+                     "shipped": {"twentyeighth": 1.0}}
     assert stages[-1].stage == "shipped"
     meta = json.loads((ROOT / "checkpoints" / "vitdemo-small" / "meta.json").read_text())
     assert meta["settings"]["steps"] in [stage.steps for stage in runs]
