@@ -82,7 +82,7 @@ class Decoding:
     max_tokens: int = 30  # at most this many tokens, 1..100
     min_tokens: int = 0  # no end before this many tokens
     repetition_penalty: float = 1.0  # above 1: a token already written gets less likely, 1..3
-    fit: float = 2.0  # for beam: what a finished text gains by fitting the picture, 0..20; see best
+    fit: float = 4.0  # for beam: what a finished text gains by fitting the picture, 0..20; see best
 
     def __post_init__(self) -> None:
         _require(self.strategy in ("greedy", "beam", "sample"), "strategy", self.strategy,
