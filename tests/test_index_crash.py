@@ -57,13 +57,19 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_kill_at_random_moments_loses_nothing_and_doubles_nothing(photos: Path,
                                                                   tmp_path: Path) -> None:
     drawn = random.Random(5)
+    with start(tmp_path / "whole", photos) as process:  # how long it takes on this machine
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begins\n"
+        began = time.monotonic()
+        process.stdout.read()
+        whole = time.monotonic() - began
     acknowledged: set[str] = set()
     store, finished, moments = tmp_path / "store0", 0, []
     for kill in range(KILLS):
         with start(store, photos) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "begins\n"
-            moments.append(drawn.uniform(0, 1.2))
+            moments.append(drawn.uniform(0, 0.8 * whole))
             time.sleep(moments[-1])
             process.kill()
             said = process.stdout.read().splitlines()

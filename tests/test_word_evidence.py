@@ -196,9 +196,9 @@ def test_they_can_be_learnt_from_pixels(data: Path, tokenizer: TextTokenizer,
     assert math.isfinite(learn_evidence(weighing, mixture, 5, False, quiet=True))
 
 
-def test_without_a_region_head_there_is_nothing_to_weigh(data: Path, tokenizer: TextTokenizer,
-                                                         tmp_path: Path,
-                                                         capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_region_head_there_is_none_to_weigh(data: Path, tokenizer: TextTokenizer,
+                                                      tmp_path: Path,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
     old = make_model(tokenizer)
     model = VLM(ModelConfig(**{**vars(old.config), "regions": False}))
     save_checkpoint(tmp_path / "old", model, tokenizer, {"name": "old"})
