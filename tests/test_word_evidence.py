@@ -88,19 +88,19 @@ def test_every_way_to_match_is_the_same(weighing: VLM, tokenizer: TextTokenizer)
         output = weighing(together, ids.repeat(3, 1), mask.repeat(3, 1),
                           torch.full((3 * len(TEXTS), 1), tokenizer.language_start["en"]),
                           torch.arange(3).repeat_interleave(len(TEXTS)))
-        without, weighing.evidence = weighing.evidence, None
+        evidence, weighing.evidence = weighing.evidence, None
         plain = weighing(together, ids.repeat(3, 1), mask.repeat(3, 1),
                          torch.full((3 * len(TEXTS), 1), tokenizer.language_start["en"]),
                          torch.arange(3).repeat_interleave(len(TEXTS)))
-        weighing.evidence = without
+        weighing.evidence = evidence
         want = plain.match_logits.clone()
         for i, (picture, text) in enumerate(pairs.tolist()):
             real = ids[text][mask[text]]
             odds = weighing.region_head.presence(together[picture:picture + 1], real)[0]
             for token in dict.fromkeys(real.tolist()):
                 place = real.tolist().index(token)
-                want[i] += F.softplus(without.weight.weight[token, 0]) * F.logsigmoid(
-                    odds[place]) + without.bias.weight[token, 0]
+                want[i] += F.softplus(evidence.weight.weight[token, 0]) * F.logsigmoid(
+                    odds[place]) + evidence.bias.weight[token, 0]
     assert (want - plain.match_logits).abs().min() > 1e-3
     torch.testing.assert_close(output.match_logits, want, rtol=1e-4, atol=1e-4)
     chances = want.sigmoid().view(3, -1).numpy()

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from train.features import Store
-from train.losses import contrastive_loss
+from train.losses import contrastive_loss, see_with
 from train.mixture import Mixture
 from vitdemo.models.vlm import VLM
 
@@ -103,9 +103,7 @@ def _presence(model: VLM, mixture: Mixture, places: list[int], words: Tensor, ha
 
 def _features(model: VLM, store: Store, paths: Sequence[Path]) -> Tensor:
     given = store.get(paths, [0] * len(paths)).to(next(model.parameters()).device).float()
-    if given.dim() == 3:
-        return given
-    return model.vision.late(given, store.stage) if store.stage else model.vision.features(given)
+    return given if given.dim() == 3 else see_with(model, given, store.stage)
 
 
 def _named(mixture: Mixture, places: list[int], language: str) -> dict[int, list[list[int]]]:

@@ -5,6 +5,7 @@ processes hold. The shares add up to the loss that one process would have.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -252,13 +253,16 @@ def keep_loss(model: VLM, batch: ReadBatch, teacher: VLM) -> Tensor:
     return away.sum() / batch.tokens + turned.sum() / batch.texts
 
 
+def see_with(model: VLM, given: Tensor, stage: int) -> Tensor:
+    """Features of pixels, or of what the stages before ``stage`` made of them: (P, N, C)."""
+    found = model.vision.late(given, stage) if stage else model.vision.features(given)
+    return found.float()
+
+
 def with_features(model: VLM, batch: StepBatch) -> StepBatch:
     """The batch with features in place of pixels, or of what the first stages of the backbone made
     of them, where it learns, too."""
-    def see(given: Tensor) -> Tensor:
-        found = model.vision.late(given, batch.stage) if batch.stage else \
-            model.vision.features(given)
-        return found.float()
+    see = functools.partial(see_with, model, stage=batch.stage)
 
     def seen(part: Any) -> Any:
         if part is None or part.features.dim() == 3:
