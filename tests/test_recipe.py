@@ -94,7 +94,7 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
                                                "eighteenth", "twentieth", "twentyfirst",
                                                "twentysecond", "twentythird", "twentyfourth",
                                                "twentyfifth", "twentysixth", "twentyseventh",
-                                               "twentyeighth"]
+                                               "twentyeighth", "twentyninth"]
     for line, stage in zip(lines, runs, strict=True):
         (card_stage,) = parse(shlex.split(line))
         assert settings_of(card_stage) == settings_of(stage)
@@ -109,7 +109,7 @@ def test_the_shipped_recipe_is_the_commands_of_the_model_card() -> None:
                      "faded": {"twentyfirst": 0.6, "twentieth": 0.15, "clouded": 0.25},
                      "seen": {"twentyfourth": 0.5, "twentythird": 0.5},
                      "halves": {"twentythird": 0.5, "twentyfifth": 0.5},
-                     "shipped": {"twentyeighth": 1.0}}
+                     "shipped": {"twentyninth": 1.0}}
     assert stages[-1].stage == "shipped"
     meta = json.loads((ROOT / "checkpoints" / "vitdemo-small" / "meta.json").read_text())
     assert meta["settings"]["steps"] in [stage.steps for stage in runs]
