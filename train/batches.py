@@ -2,8 +2,8 @@
 
 Shapes: P pictures of this process, N picture tokens, C channels of the backbone, K texts per
 picture, T text tokens, S decoder tokens, U different instructions, W words. Where the backbone
-learns, too, ``features`` are pixels (P, 3, side, side), or what its first stages made of them
-(P, c, h, w), and `losses` makes features of them.
+learns, too, ``features`` are pixels, uint8 (P, 3, side, side), or what its first stages made of
+them (P, c, h, w), and `losses` makes features of them.
 
 All that is random about a picture comes with it, as ``noise``: so a step is the same on one process
 and on several.
@@ -138,7 +138,8 @@ class StepBatch:
     """One step: captions to write, questions to answer, pairs to tell apart, pictures shown whole
     and clouded, captions to be judged, instructions to read. A part is None where the data has
     nothing of the kind. ``stage``: that of the backbone which goes on from the features, where
-    they are of the stages before it."""
+    they are of the stages before it; ``lighting``: how far light, contrast and colour of pixels are
+    to vary (see `losses.lit`)."""
 
     captions: TextBatch | None
     questions: TextBatch | None
@@ -148,6 +149,7 @@ class StepBatch:
     rewards: RewardBatch | None = None
     reads: ReadBatch | None = None
     stage: int = 0
+    lighting: float = 0.0
 
     def pictures(self) -> list[tuple[Tensor, Tensor]]:
         """(rows, features) of each part that has pictures."""

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.batches import CloudBatch, TextBatch
-from train.features import LEAST_HIDDEN
+from train.features import LEAST_HIDDEN, scaled_pixels
 from train.own_words import memory_of
 from train.team import Team
 from vitdemo.attention.capture import capture_cross_attention, own_weights
@@ -198,7 +198,7 @@ def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> 
 
 
 def cover(model: VLM, pixels: Tensor, hidden: Tensor) -> Tensor:
-    """Pixels (p, 2, 3, side, side), sharp and blurred, to pixels (p, 3, side, side) that are
+    """Pixels uint8 (p, 2, 3, side, side), sharp and blurred, to pixels (p, 3, side, side) that are
     blurred in the regions that are ``hidden``, bool (p, N)."""
     side = pixels.shape[-1]
     rows, columns = model.vision.grid
@@ -213,8 +213,9 @@ def cover(model: VLM, pixels: Tensor, hidden: Tensor) -> Tensor:
 def _features(model: VLM, pixels: Tensor) -> Tensor:
     """Features (p, N, C) as they are computed elsewhere: in full precision, few at a time."""
     with torch.autocast(pixels.device.type, enabled=False):
+        parts = (scaled_pixels(model, part) for part in pixels.split(4))
         return torch.cat([model.vision.features(part.contiguous(memory_format=torch.channels_last))
-                          for part in pixels.split(4)])
+                          for part in parts])
 
 
 def _chances(model: VLM, features: Tensor, texts: TextBatch, real: Tensor,

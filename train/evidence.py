@@ -102,8 +102,8 @@ def _presence(model: VLM, mixture: Mixture, places: list[int], words: Tensor, ha
 
 
 def _features(model: VLM, store: Store, paths: Sequence[Path]) -> Tensor:
-    given = store.get(paths, [0] * len(paths)).to(next(model.parameters()).device).float()
-    return given if given.dim() == 3 else see_with(model, given, store.stage)
+    given = store.get(paths, [0] * len(paths)).to(next(model.parameters()).device)
+    return given.float() if given.dim() == 3 else see_with(model, given, store.stage)
 
 
 def _named(mixture: Mixture, places: list[int], language: str) -> dict[int, list[list[int]]]:

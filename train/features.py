@@ -22,7 +22,7 @@ from tqdm import tqdm
 from vitdemo.attention.masking import Masker
 from vitdemo.disk import reserve, sync, writing
 from vitdemo.models.vlm import VLM
-from vitdemo.preprocess import grid_boxes, normalisation, open_picture, to_pixels
+from vitdemo.preprocess import grid_boxes, normalisation, normalised, open_picture, to_bytes
 
 
 @dataclass(frozen=True)
@@ -125,16 +125,20 @@ class PictureDataset(torch.utils.data.Dataset):
 
     def pixels(self, i: int, draw: int = 0) -> Tensor:
         """float32 (3, side, side); what is random of the view is drawn anew for each ``draw``."""
+        return normalised(self.raw(i, draw), self.mean, self.std)
+
+    def raw(self, i: int, draw: int = 0) -> Tensor:
+        """The same before they are brought to the backbone's scale: uint8 (3, side, side)."""
         path = self.paths[i]
         image = apply_view(open_picture(path).image, self.view,
                            draws_of(path, self.view, draw), self.boxes)
-        return to_pixels([image], self.side, self.mean, self.std)[0]
+        return to_bytes([image], self.side)[0]
 
     def sharp_and_blurred(self, path: Path) -> Tensor:
-        """A picture as it is and blurred all over: float32 (2, 3, side, side)."""
+        """A picture as it is and blurred all over: uint8 (2, 3, side, side)."""
         masker = Masker(image := open_picture(path).image, self.boxes * np.tile(image.size, 2))
         both = [masker.picture(np.full(len(self.boxes), hidden)) for hidden in (False, True)]
-        return to_pixels(both, self.side, self.mean, self.std)
+        return to_bytes(both, self.side)
 
 
 class Store(Protocol):
@@ -148,15 +152,15 @@ class Store(Protocol):
         """N."""
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """Features (B, N, C), pixels (B, 3, side, side), or what the stages before ``stage`` made
-        of those (B, c, h, w), of these pictures, each in its view.
+        """Features (B, N, C), pixels uint8 (B, 3, side, side), or what the stages before ``stage``
+        made of those (B, c, h, w), of these pictures, each in its view.
         ``draw`` is the step; what is not computed anew for each step does not depend on it."""
 
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
         """Which places of these pictures a clouded view that crops nothing covers: bool (B, N)."""
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
-        """Pixels of pictures as they are and blurred all over: float32 (B, 2, 3, side, side)."""
+        """Pixels of pictures as they are and blurred all over: uint8 (B, 2, 3, side, side)."""
 
 
 class FeatureStore:
@@ -194,8 +198,16 @@ class FeatureStore:
         return hidden_places(self.pictures.boxes, paths, view)
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
-        """float32 (B, 2, 3, side, side); see `Store`."""
+        """uint8 (B, 2, 3, side, side); see `Store`."""
         return in_threads(self.pictures.sharp_and_blurred, paths)
+
+
+def scaled_pixels(model: VLM, given: Tensor) -> Tensor:
+    """Pixels uint8 (..., 3, side, side) on the scale that the model's backbone expects, float32;
+    what is no uint8 is on it."""
+    if given.dtype != torch.uint8:
+        return given
+    return normalised(given, *normalisation(model.config.backbone))
 
 
 def in_threads(work: Callable[..., Tensor], *given: Sequence[Any]) -> Tensor:

@@ -5,7 +5,6 @@ processes hold. The shares add up to the loss that one process would have.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from train.batches import PairBatch, ReadBatch, StepBatch, TextBatch, WordBatch
 from train.clouds import cloud_losses
 from train.cross_entropy import linear_cross_entropy
+from train.features import scaled_pixels
 from train.memory import PairMemory, without_own
 from train.own_words import with_own_words
 from train.reward import Judge, reward_loss
@@ -253,26 +253,48 @@ def keep_loss(model: VLM, batch: ReadBatch, teacher: VLM) -> Tensor:
     return away.sum() / batch.tokens + turned.sum() / batch.texts
 
 
-def see_with(model: VLM, given: Tensor, stage: int) -> Tensor:
-    """Features of pixels, or of what the stages before ``stage`` made of them: (P, N, C)."""
-    found = model.vision.late(given, stage) if stage else model.vision.features(given)
-    return found.float()
+def see_with(model: VLM, given: Tensor, stage: int, noise: Tensor | None = None,
+             lighting: float = 0.0) -> Tensor:
+    """Features of pixels, which are `lit` by their ``noise`` first, or of what the stages before
+    ``stage`` made of them: (P, N, C)."""
+    if stage:
+        made = given.float().contiguous(memory_format=torch.channels_last)
+        return model.vision.late(made, stage).float()
+    pixels = scaled_pixels(model, given)
+    if noise is not None:
+        pixels = lit(pixels, noise, lighting)
+    return model.vision.features(pixels.contiguous(memory_format=torch.channels_last)).float()
+
+
+def lit(pixels: Tensor, noise: Tensor, most: float) -> Tensor:
+    """Pictures as another camera might have taken them: (P, 3, side, side), by the last three of
+    each one's ``noise`` (P, N), 0..1.
+
+    Colours and contrast are up to ``most`` of themselves stronger or weaker, and all is up to half
+    of ``most`` lighter or darker, in the backbone's scale, which has about 1 as standard deviation.
+    """
+    if not most:
+        return pixels
+    ways = most * (2 * noise[:, -3:, None, None, None] - 1)  # (P, 3, 1, 1, 1)
+    grey = pixels.mean(1, keepdim=True)  # (P, 1, side, side)
+    middle = grey.mean((2, 3), keepdim=True)
+    coloured = grey + (1 + ways[:, 0]) * (pixels - grey)
+    return middle + (1 + ways[:, 1]) * (coloured - middle) + ways[:, 2] / 2
 
 
 def with_features(model: VLM, batch: StepBatch) -> StepBatch:
     """The batch with features in place of pixels, or of what the first stages of the backbone made
     of them, where it learns, too."""
-    see = functools.partial(see_with, model, stage=batch.stage)
-
-    def seen(part: Any) -> Any:
+    def seen(part: Any, lighting: float = batch.lighting) -> Any:
         if part is None or part.features.dim() == 3:
             return part
-        return dataclasses.replace(part, features=see(part.features))
+        features = see_with(model, part.features, batch.stage, part.noise, lighting)
+        return dataclasses.replace(part, features=features)
     clouds = batch.clouds
     if clouds is not None and clouds.clouded.dim() != 3:
         with torch.no_grad():  # they say what a cloud costs, and learn nothing
-            clouded = see(clouds.clouded)
-        clouds = dataclasses.replace(clouds, texts=seen(clouds.texts), clouded=clouded)
+            clouded = see_with(model, clouds.clouded, batch.stage)
+        clouds = dataclasses.replace(clouds, texts=seen(clouds.texts, 0.0), clouded=clouded)
     rewards = batch.rewards
     if rewards is not None:
         rewards = dataclasses.replace(rewards, texts=seen(rewards.texts))

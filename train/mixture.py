@@ -22,6 +22,7 @@ from train.batches import (
     Totals,
     WordBatch,
 )
+from train.caption_questions import answered_things, caption_questions, yes_no_questions
 from train.data import Row
 from train.features import Store, View
 from train.instructions import (
@@ -41,6 +42,8 @@ from vitdemo.tokens import TextTokenizer
 
 _Item = tuple[int, str, list[str], str]  # row, instruction, texts, language
 _LEAST = 8  # rows that must name a word before its place can be learnt
+_OF_A_KIND = 2  # questions of a kind that are made of a picture's captions
+_SHARES = {"yes_no": 3.0, "match": 2.0}  # how often a kind of made question is drawn; others: 1
 _UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
 _NOTHING = {"yes", "no", "none", "0", "nothing"}
 _FUNCTION_WORDS = (
@@ -70,12 +73,15 @@ class MixtureConfig:
     reward_pictures: int = 0  # pictures that the model describes itself, to be judged (reward.py)
     reward_texts: int = 5  # captions that it writes of each
     kept_instructions: int = 0  # instructions to be read as the start reads them (loss_keep)
+    lighting: float = 0.0  # how far the light and colour of pictures vary, 0..1 (losses.lit)
     restored_share: float = 0.0  # of English descriptions and pairs, by captions of restored.py
 
     def __post_init__(self) -> None:
         if not 0 <= self.restored_share < 1:
             raise ConfigError(f"restored_share is {self.restored_share}; it must be at least 0 and "
                               "below 1.")
+        if not 0 <= self.lighting < 1:
+            raise ConfigError(f"lighting is {self.lighting}; it must be at least 0 and below 1.")
         if self.reward_texts < 2:
             raise ConfigError(f"reward_texts is {self.reward_texts}; it must be 2 or above, as a "
                               "caption is compared with the picture's others.")
@@ -100,13 +106,28 @@ class Mixture:
         self.languages = [language for language, places in self.captioned.items() if places]
         self.lengths = self._count_tokens()
         self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
-        others = [self.rows[i] for i in everyone]
-        counts, maker = thing_counts(others), random.Random(seed)
-        self.made = [e for i in everyone
-                     for e in made_questions(i, self.rows[i], others, counts, maker)]
+        self.made = self._make_questions(everyone)
         self.bags, self.seen_words = word_bags(self.rows, tokenizer)
         self.content = torch.zeros(tokenizer.size, dtype=torch.bool)
         self.content[self.seen_words] = True
+
+    def _make_questions(self, captioned: Sequence[int]) -> dict[str, list[Example]]:
+        """What captions and COCO-QA's questions answer, by kind."""
+        others = [self.rows[i] for i in captioned]
+        counts, maker = thing_counts(others), random.Random(self.seed)
+        made = [e for i in captioned
+                for e in made_questions(i, self.rows[i], others, counts, maker)]
+        for i in captioned:
+            made += [Example(i, *found[:2], "en", found[2]) for found in caption_questions(
+                self.rows[i].captions, _OF_A_KIND, maker)]
+        things = answered_things(self.rows)
+        for i, row in enumerate(self.rows):
+            made += [Example(i, *found, "en", "yes_no")
+                     for found in yes_no_questions(row, things, maker)]
+        kinds: dict[str, list[Example]] = {}
+        for example in made:
+            kinds.setdefault(example.kind, []).append(example)
+        return kinds
 
     def draw(self, step: int, rank: int = 0, world: int = 1) -> StepBatch:
         """Step ``step`` of the run; with several processes each takes its share of it.
@@ -126,7 +147,8 @@ class Mixture:
             clear = [part.clear for part in (captions, questions) if part is not None]
             words.weight *= torch.cat(clear)[:, None]
         return StepBatch(captions, questions, pairs, words, self._draw_clouds(share),
-                         self._draw_rewards(share), self._draw_reads(share), self.store.stage)
+                         self._draw_rewards(share), self._draw_reads(share), self.store.stage,
+                         self.config.lighting)
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
         """Features (P, N, C) of some pictures, none of them clouded, and their words."""
@@ -196,7 +218,7 @@ class Mixture:
         written = torch.rand(len(items), generator=share.noise) < self.config.own_words
         draws = torch.rand(len(items), self.config.texts_per_picture,
                            self.config.target_tokens + 1, generator=share.noise)
-        return CloudBatch(texts, features.float(), self.store.hidden(paths, clouded, share.step),
+        return CloudBatch(texts, _numbers(features), self.store.hidden(paths, clouded, share.step),
                           pixels, written[own], draws[own], self._vocabulary(items[own]))
 
     def _vocabulary(self, items: Sequence[_Item]) -> Vocabulary:
@@ -226,7 +248,8 @@ class Mixture:
     def _draw_reads(self, share: "_Share") -> ReadBatch | None:
         """Questions that people asked, questions made from captions, and ways to ask for a
         caption, a third each."""
-        kinds = [found for found in (self.human, self.made) if found]
+        made = [example for found in self.made.values() for example in found]
+        kinds = [found for found in (self.human, made) if found]
         texts: list[str] = []
         for i in range(self.config.kept_instructions):
             if i % 3 < len(kinds):
@@ -277,11 +300,14 @@ class Mixture:
         if not self.human and not self.made:
             return None, []
         human = 1.0 if not self.made else self.config.human_share if self.human else 0.0
-        examples: list[Example] = [
-            share.maker.choice(self.human if share.maker.random() < human else self.made)
-            for _ in range(self.config.questions)]
+        examples = [share.maker.choice(self.human) if share.maker.random() < human else
+                    self._made(share.maker) for _ in range(self.config.questions)]
         items = [(e.row, e.instruction, [e.target], e.language) for e in examples]
         return self._texts_batch(items, share, "questions"), [item[0] for item in items]
+
+    def _made(self, maker: random.Random) -> Example:
+        [kind] = maker.choices(list(self.made), [_SHARES.get(kind, 1.0) for kind in self.made])
+        return maker.choice(self.made[kind])
 
     def _draw_pairs(self, share: "_Share") -> PairBatch | None:
         """Pictures with a caption each, all of one language: of two, a text's language alone would
@@ -306,7 +332,7 @@ class Mixture:
         own = slice(share.rank, None, share.world)
         features = self.store.get([self.rows[place].path for place in places[own]], views[own],
                                   share.step)
-        return PairBatch(features.float(), ids[own], mask[own], torch.tensor(places)[own],
+        return PairBatch(_numbers(features), ids[own], mask[own], torch.tensor(places)[own],
                          noise[own], picks[own], Totals(count), language)
 
     def _texts_batch(self, items: list[_Item], share: "_Share", what: str,
@@ -337,7 +363,7 @@ class Mixture:
         features = self.store.get([self.rows[item[0]].path for item in items[own]], views[own],
                                   share.step)
         used, which = which[own].unique(return_inverse=True)
-        return TextBatch(features.float(), words[used], words_mask[used], which,
+        return TextBatch(_numbers(features), words[used], words_mask[used], which,
                          ids[own].flatten(0, 1), real[own].flatten(0, 1),
                          torch.tensor([item[0] for item in items])[own], clear[own], noise[own],
                          totals)
@@ -357,6 +383,11 @@ class _Share:
         if count < self.world:
             raise ConfigError(f"{what} comes to {count} a step, fewer than the {self.world} "
                               "processes; start fewer processes, or set it higher.")
+
+
+def _numbers(given: Tensor) -> Tensor:
+    """Features as float32; pixels stay uint8 until they are looked at."""
+    return given if given.dtype == torch.uint8 else given.float()
 
 
 def _noise(seed: int, step: int) -> torch.Generator:

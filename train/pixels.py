@@ -14,6 +14,7 @@ from train.features import (
     hidden_places,
     in_threads,
     region_shares,
+    scaled_pixels,
     stage_shape,
 )
 from vitdemo.models.vlm import VLM
@@ -31,8 +32,8 @@ class PixelStore:
         self.boxes = region_shares(model)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """float32 (B, 3, side, side); the same for the same ``draw``."""
-        return in_threads(lambda path, view: self.sets[view].pixels(self.place[path], draw),
+        """uint8 (B, 3, side, side); the same for the same ``draw``."""
+        return in_threads(lambda path, view: self.sets[view].raw(self.place[path], draw),
                           paths, views)
 
     def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
@@ -40,7 +41,7 @@ class PixelStore:
         return hidden_places(self.boxes, paths, view, draw)
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
-        """float32 (B, 2, 3, side, side); see `features.Store`."""
+        """uint8 (B, 2, 3, side, side); see `features.Store`."""
         return in_threads(self.sets[0].sharp_and_blurred, paths)
 
 
@@ -65,7 +66,8 @@ class LiveStore(PixelStore):
     @torch.no_grad()
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, N, C)."""
-        return _seen(self.model, super().get(paths, views, draw), self.model.vision.features)
+        return _seen(self.model, super().get(paths, views, draw),
+                     lambda part: self.model.vision.features(scaled_pixels(self.model, part)))
 
 
 class LateStore:
@@ -88,7 +90,7 @@ class LateStore:
         return self.kept.hidden(paths, view, draw)
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
-        """float32 (B, 2, 3, side, side); see `features.Store`."""
+        """uint8 (B, 2, 3, side, side); see `features.Store`."""
         return self.kept.sharp_and_blurred(paths)
 
 

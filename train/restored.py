@@ -77,17 +77,18 @@ def _with_thing(asked: str, answer: str) -> str | None:
     thing = _named(answer) if begins and before not in _DETERMINERS else answer
     after = words[at + 1:]
     if after and after[0] in ("is", "are") and at == 0:
-        after[0] = "are" if _is_many(answer) else "is"
+        after[0] = "are" if is_many(answer) else "is"
     return " ".join([*words[:at], thing, *after])
 
 
-def _is_many(name: str) -> bool:
+def is_many(name: str) -> bool:
+    """Whether a name is that of several."""
     return name in _MANY or (name.endswith("s") and name not in _SINGULAR
                              and not name.endswith("ss"))
 
 
 def _named(name: str) -> str:
     """The thing with its article."""
-    if _is_many(name) or name in _WITHOUT_ARTICLE:
+    if is_many(name) or name in _WITHOUT_ARTICLE:
         return name
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

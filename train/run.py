@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from train import forecast
 from train.adapt import parameter_groups, plain, prepare
+from train.ahead import drawn_ahead
 from train.batches import StepBatch, to_device
 from train.compare import OWN, Comparison, Held
 from train.data import Row
@@ -82,6 +83,7 @@ class Run:
         self.optimizer: Any = self.accelerator.prepare(optimizer)
         self.average = Average(self.model, self.config.average_decay)
         self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
+        self.ahead: Iterator[StepBatch] | None = None
         self.log, self.comparison = RunLog(out, pictures), Comparison(out)
         self.compared: list[Held] = []
 
@@ -189,6 +191,11 @@ class Run:
 
     def _loop(self, bar: Any) -> None:
         saved_at = time.monotonic()
+        if self.config.workers:
+            each = self.config.accumulate
+            self.ahead = drawn_ahead(self._numbered, range(self.step * each,
+                                                           self.config.steps * each),
+                                     self.config.workers)
         while self.step < self.config.steps and not self._tired():
             values = self._one_step()
             self.step += 1
@@ -203,6 +210,7 @@ class Run:
             if self._all_agree(time.monotonic() - saved_at > 60 * self.config.save_minutes):
                 self.save()
                 saved_at = time.monotonic()
+        self.ahead = None
 
     def _tired(self) -> bool:
         return self.config.patience > 0 and self._all_agree(self.since >= self.config.patience)
@@ -236,7 +244,8 @@ class Run:
         torch.manual_seed(self.config.seed * 1_000_003 + step + 500_009 * self.team.rank)
         sums: dict[str, float] = {}
         for part in range(self.config.accumulate):
-            batch = to_device(self._draw(step, part, self.team), self.accelerator.device)
+            drawn = self._draw(step, part, self.team) if self.ahead is None else next(self.ahead)
+            batch = to_device(drawn, self.accelerator.device)
             with self.accelerator.autocast():
                 losses = step_losses(self.model, batch, self.settings.losses, self.team,
                                      self.teacher, self.judge, self.memory)
@@ -250,7 +259,11 @@ class Run:
         return sums
 
     def _draw(self, step: int, part: int, team: Team) -> StepBatch:
-        return self.mixture.draw(step * self.config.accumulate + part, team.rank, team.world)
+        return self._numbered(step * self.config.accumulate + part, team)
+
+    def _numbered(self, number: int, team: Team | None = None) -> StepBatch:
+        team = team or self.team
+        return self.mixture.draw(number, team.rank, team.world)
 
     def _check(self, values: dict[str, float], step: int, part: int) -> None:
         if not all(math.isfinite(value) for value in values.values()):

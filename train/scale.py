@@ -43,7 +43,8 @@ def scaled(settings: Settings, given: Collection[str],
     each = min(found["texts_per_picture"], _captions_each(rows))
     derive("texts_per_picture", min(each, 3) if len(rows) < VERY_FEW else each)
     derive("learning_rate", _RATES[settings.run.train])
-    shown = found["accumulate"] * found["caption_pictures"]
+    shown = found["accumulate"] * (found["caption_pictures"] or found["questions"] or
+                                   max(1, found["pairs"]))
     epochs = _EPOCHS_FULL if full else _EPOCHS
     derive("steps", min(found["steps"], math.ceil(epochs * len(rows) / shown)))
     derive("validate_every", max(1, found["steps"] // _LOOKS))

@@ -40,6 +40,7 @@ class FinetuneConfig:
     accumulate: int = 1  # batches per optimizer step
     average_decay: float = 0.998  # of the weights' moving average, which is what is shipped
     views: int = 2  # views of each picture (see features.VIEWS)
+    workers: int = 0  # other processes that draw the coming steps; 0: this one draws each itself
     save_minutes: float = 5.0  # time between two saved states
     validate_every: int = 500  # steps between two looks at the validation split; 0: no look
     patience: int = 0  # stop after so many looks without a better one; 0: never before the end
@@ -52,7 +53,8 @@ class FinetuneConfig:
                      "evidence_steps"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        for name in ("patience", "backbone_rate", "backbone_stage", "validate_every"):
+        for name in ("patience", "backbone_rate", "backbone_stage", "validate_every",
+                     "workers"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be 0 or above.")
         for name in ("dropout", "picture_dropout"):

@@ -18,7 +18,8 @@ from vitdemo.errors import CheckpointError, TrainingError
 from vitdemo.models.vlm import VLM
 
 WEIGHTS, PROGRESS = "state.pt", "progress.json"
-HARMLESS = ("save_minutes", "validate_every", "patience")  # they change no weight of a step
+# They change no weight of a step.
+HARMLESS = ("save_minutes", "validate_every", "patience", "workers")
 _PREFIX = "state-"
 _NEW = object()  # a setting that an older version did not have
 

@@ -270,13 +270,29 @@ def to_square(picture: Image.Image, side: int) -> Image.Image:
 def to_pixels(pictures: Sequence[Image.Image], side: int, mean: Sequence[float],
               std: Sequence[float]) -> "torch.Tensor":
     """Upright RGB pictures to float32 (B, 3, side, side), each squeezed whole to the square."""
+    return normalised(to_bytes(pictures, side), mean, std)
+
+
+def to_bytes(pictures: Sequence[Image.Image], side: int) -> "torch.Tensor":
+    """Upright RGB pictures to uint8 (B, 3, side, side), each squeezed whole to the square; in
+    memory the three of a pixel stand together."""
     import torch  # here: processes that only read pictures start without it
 
     rows = np.stack([np.asarray(to_square(picture, side)) for picture in pictures])
-    # Row by row: three channels in turn are too short for the processor's wide instructions.
-    pixels = torch.from_numpy(rows).flatten(2).float().div_(255)  # (B, H, W * 3)
-    pixels.sub_(torch.tensor(mean).repeat(side)).div_(torch.tensor(std).repeat(side))
-    return pixels.unflatten(2, (side, 3)).permute(0, 3, 1, 2)
+    return torch.from_numpy(rows).permute(0, 3, 1, 2)
+
+
+def normalised(pixels: "torch.Tensor", mean: Sequence[float],
+               std: Sequence[float]) -> "torch.Tensor":
+    """What `to_bytes` gave, or stacked such, to float32 of the same shape, on its device."""
+    import torch
+
+    side = pixels.shape[-1]
+    # Row by row: three channels in turn are too short for a processor's wide instructions.
+    rows = pixels.movedim(-3, -1).flatten(-2).float().div_(255)  # (..., H, W * 3)
+    middle, spread = (torch.tensor(each, device=pixels.device).repeat(side)
+                      for each in (mean, std))
+    return rows.sub_(middle).div_(spread).unflatten(-1, (side, 3)).movedim(-1, -3)
 
 
 def grid_boxes(grid: tuple[int, int], size: tuple[int, int],
