@@ -389,7 +389,8 @@ def test_pixels_are_covered_as_deletion_covers_them(tiny_model: VLM, tmp_path: P
     make_picture(5, (side, side)).save(tmp_path / "a.png")
     pictures = PictureDataset([tmp_path / "a.png"], View(), tiny_model)
     both = pictures.sharp_and_blurred(tmp_path / "a.png")
-    assert torch.equal(scaled_pixels(tiny_model, both[0]), pictures[0]) and not torch.equal(both[0], both[1])
+    assert torch.equal(scaled_pixels(tiny_model, both[0]), pictures[0])
+    assert not torch.equal(both[0], both[1])
     hidden = np.random.default_rng(0).random(len(pictures.boxes)) < 0.5
     shown = Masker(make_picture(5, (side, side)), pictures.boxes * side).picture(hidden)
     expected = to_bytes([shown], side)

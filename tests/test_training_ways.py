@@ -57,7 +57,8 @@ def test_the_new_folder_opens_in_the_app(kind: str, data: Path, start: Path,
     caption = engine.caption(picture, decoding=Decoding(min_tokens=3))
     assert caption.text
     # What so little training says may be punctuation alone, of which nothing is explained.
-    [explanation, *_] = engine.explain(picture, dataclasses.replace(caption, text="two dogs run"))
+    said = dataclasses.replace(caption, raw_text="two dogs run")
+    [explanation, *_] = engine.explain(picture, said)
     assert explanation.mean_map().shape[0] == len(explanation.words) > 0
     assert engine.info.revision == load_checkpoint(out).revision
 
