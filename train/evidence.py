@@ -93,7 +93,7 @@ def _presence(model: VLM, mixture: Mixture, places: list[int], words: Tensor, ha
                       disable=quiet, file=sys.stderr, mininterval=5):
         paths = [mixture.rows[place].path for place in places[start:start + _AT_ONCE]]
         with torch.autocast(words.device.type, torch.bfloat16, enabled=half):
-            regions = model.regions(_features(model, mixture.store, paths))
+            regions = model.regions(features_of(model, mixture.store, paths))
             assert model.region_head is not None
             chances = F.logsigmoid(model.region_head.presence_at(regions, words))
         found.append(chances.float().cpu())
@@ -101,7 +101,8 @@ def _presence(model: VLM, mixture: Mixture, places: list[int], words: Tensor, ha
     return torch.cat(found)
 
 
-def _features(model: VLM, store: Store, paths: Sequence[Path]) -> Tensor:
+def features_of(model: VLM, store: Store, paths: Sequence[Path]) -> Tensor:
+    """Features (P, N, C) of pictures as they are."""
     given = store.get(paths, [0] * len(paths)).to(next(model.parameters()).device)
     return given.float() if given.dim() == 3 else see_with(model, given, store.stage)
 

@@ -48,12 +48,15 @@ _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "region-head": ("give the model a region head if it has none", {"action": "store_true"}),
     "word-evidence": ("let the match head weigh words one by one; the weights are learnt first",
                       {"action": "store_true"}),
+    "querybank": ("before the first step keep so many pictures, and captions of each language, as "
+                  "the bank that matches are measured against", {"type": int}),
     "skip-bad": ("leave out bad rows instead of stopping at the first", {"action": "store_true"}),
     "log-only": ("write log.jsonl alone, without TensorBoard and the plot",
                  {"action": "store_true"}),
 }
 _DEFAULTS: dict[str, Any] = {"cache": Path("cache/features"), "also": [], "picture_size": 0,
-                             "region_head": False, "word_evidence": False, "skip_bad": False,
+                             "region_head": False, "word_evidence": False, "querybank": 0,
+                             "skip_bad": False,
                              "log_only": False}
 
 
@@ -122,7 +125,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     start = load_checkpoint(args.start)
     kept = {"settings": {**settings.flat(), "from": start.revision,
                          "picture_size": args.picture_size, "region_head": args.region_head,
-                         "word_evidence": args.word_evidence},
+                         "word_evidence": args.word_evidence, "querybank": args.querybank},
             "data": digest(train, validation, args.data)}
     if state is not None:
         changed = check(state, kept["settings"], kept["data"], args.accept_changes)
@@ -137,7 +140,9 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         flag = "--only" if settings.run.only else f"--train {settings.run.train}"
         raise ConfigError(f"--region-head gives the model a new part, which {flag} cannot begin "
                           "with; train it with --train frozen alone first.")
-    start = grow(start, args.picture_size, args.region_head, args.word_evidence)
+    if args.querybank < 0:
+        raise ConfigError(f"--querybank is {args.querybank}; it must be 0 or above.")
+    start = grow(start, args.picture_size, args.region_head, args.word_evidence, args.querybank)
     if not settings.run.validate_every:
         validation = []
     if not validation:
@@ -162,6 +167,8 @@ def run_stage(args: argparse.Namespace, settings: Settings,
             run.warm_up()
         if args.word_evidence:
             run.learn_evidence()
+        if args.querybank:
+            run.fill_querybank()
         run.begin()
     run.train()
 

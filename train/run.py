@@ -30,6 +30,7 @@ from train.memory import PairMemory
 from train.mixture import Mixture
 from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
 from train.precision import depthwise_in_float32
+from train.querybank import fill_querybank
 from train.regions import warm_up
 from train.reward import Judge
 from train.settings import Settings, rate_at
@@ -151,6 +152,10 @@ class Run:
         loss = learn_evidence(self.model, self.mixture, self.config.evidence_steps,
                               self.config.mixed_precision == "bf16")
         self._say(f"weights of words: loss {loss:.2f} a text")
+
+    def fill_querybank(self) -> None:
+        """Keep pictures and captions as they are now seen and read."""
+        fill_querybank(self.model, self.mixture)
 
     def begin(self) -> None:
         """Measure the model that the run starts with."""

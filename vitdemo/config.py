@@ -44,6 +44,7 @@ class ModelConfig:
     embedding_width: int = 384  # of the retrieval vectors
     max_text_tokens: int = 256  # the longest text the encoder reads
     regions: bool = False  # a head that says which regions match a word; older files have none
+    querybank: int = 0  # pictures, and texts of each language, that a match is measured against
     evidence: bool = False  # each word's own evidence counts in a match; older files have none
 
     def __post_init__(self) -> None:
@@ -56,6 +57,8 @@ class ModelConfig:
         for name in ("heads", "text_heads"):
             _require(self.width % getattr(self, name) == 0, name, getattr(self, name),
                      f"a divisor of width ({self.width})")
+        _require(isinstance(self.querybank, int) and self.querybank >= 0, "querybank",
+                 self.querybank, "a whole number, 0 or more")
         _require(self.regions or not self.evidence, "evidence", self.evidence,
                  "false where regions is: it is made of what they show")
 

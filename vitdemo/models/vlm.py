@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vitdemo.config import ModelConfig
 from vitdemo.models.decoder import Decoder
 from vitdemo.models.fusion import Fusion, InstructionHead, Memory, Modulation
+from vitdemo.models.querybank import Querybank
 from vitdemo.models.regions import RegionHead, WordEvidence
 from vitdemo.models.text import TextEncoder, masked_mean
 from vitdemo.models.vision import VisionEncoder
@@ -87,6 +88,7 @@ class VLM(nn.Module):
         self.region_head = RegionHead(config.vocabulary, self.vision.channels, width, embed,
                                       self.vision.grid) if config.regions else None
         self.evidence = WordEvidence(config.vocabulary) if config.evidence else None
+        self.querybank = Querybank(config.querybank, embed) if config.querybank else None
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """ids (B, T), mask bool (B, T) to words (B, T, D) and unit vectors z (B, E)."""
@@ -104,7 +106,9 @@ class VLM(nn.Module):
         """Match logits (B,) from a memory, the pair's unit vectors (B, E) and what `weigh_words`
         found."""
         logits = self.match_head(memory.text, mask, picture * z)
-        return logits if evidence is None else logits + evidence
+        if evidence is not None:
+            logits = logits + evidence
+        return logits if self.querybank is None else self.querybank(logits, picture, z)
 
     def regions(self, features: Tensor) -> Tensor:
         """(P, N, C) to what `weigh_words` reads of each picture: (P, N, E), or (P, 0) for a model
