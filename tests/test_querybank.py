@@ -97,9 +97,11 @@ def test_matches_are_measured_against_it_and_older_checkpoints_are_as_they_were(
     grown.model.querybank.pictures.copy_(units(3, 32, 7))
     save_checkpoint(tmp_path / "new", grown.model, tokenizer, {"name": "new"}, "float32")
     picture = open_picture(data / "validation" / "0.png")
-    scores = [[match.score for match in Engine.load(EngineConfig(
-        model=str(tmp_path / name), device="cpu")).match(picture, ["two dogs", "a red ball"])]
-        for name in ("old", "new")]
+    engines = [Engine.load(EngineConfig(model=str(tmp_path / name), device="cpu"))
+               for name in ("old", "new")]
+    assert [engine.info.match_weight for engine in engines] == [0.03, 0.5]
+    scores = [[match.score for match in engine.match(picture, ["two dogs", "a red ball"])]
+              for engine in engines]
     assert scores[0] != scores[1] and all(0 <= score <= 1 for score in scores[1])
     bank, before = grown.model.querybank, [math.log(x / (1 - x)) for x in scores[0]]
     with torch.no_grad():

@@ -13,7 +13,7 @@ from planted import Planted, picture
 from vitdemo.engine import Engine
 from vitdemo.errors import TaskError
 from vitdemo.preprocess import Picture
-from vitdemo.records import Hit
+from vitdemo.records import Hit, ModelInfo
 from vitdemo.retrieval.query import Query, Term
 from vitdemo.retrieval.rerank import BEST, Reranker
 
@@ -21,6 +21,8 @@ from vitdemo.retrieval.rerank import BEST, Reranker
 class Named:
     """Knows each picture by its grey value, which stands for a logit; counts what it is asked.
     "not" turns the logit round."""
+
+    info = ModelInfo("named", "test", "1", frozenset(), ("en",), 0, match_weight=0.03)
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, tuple[str, ...]]] = []
@@ -52,6 +54,7 @@ def test_the_order_is_by_cosine_plus_weighted_logit(tmp_path: Path) -> None:
     assert order(ranked) == ["1", "2", "0", "3"]
     assert [hit.score for hit in ranked] == [0.45, 0.44, 0.50, 0.10]  # the cosine stays what it was
     assert ranked[0].match == pytest.approx(1 / (1 + math.exp(-3)), abs=1e-3)
+    assert order(Reranker(Named()).order(listed, Query.of("dog"))) == order(ranked)  # the model's
     assert order(Reranker(Named(), weight=0.0).order(listed, Query.of("dog"))) == list("0123")
     assert order(Reranker(Named(), weight=9.0).order(listed, Query.of("dog"))) == list("3120")
 

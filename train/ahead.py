@@ -5,6 +5,7 @@ step's batch follows from its number alone (`mixture`), so it does not matter wh
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -30,5 +31,5 @@ def drawn_ahead(draw: Callable[[int], StepBatch], numbers: range,
     return iter(loader)
 
 
-def _as_it_is(batch: StepBatch) -> StepBatch:
+def _as_it_is(batch: Any) -> Any:
     return batch

@@ -213,7 +213,9 @@ class ModelInfo:
     """What a backend is and can do. ``tasks`` is a subset of `ALL_TASKS`; ``missing`` says, for
     each task it cannot do, why, in a sentence for the user. ``dimension`` is that of its
     embedding vectors, 0 where it has none. ``methods`` names the ways to explain that it knows
-    (`vitdemo.attention.methods.METHODS`), the default one first; empty where it cannot explain."""
+    (`vitdemo.attention.methods.METHODS`), the default one first; empty where it cannot explain.
+    ``match_weight`` is that of a match logit beside a cosine, where search puts its best hits in a
+    new order (docs/decisions.md)."""
 
     name: str
     family: str
@@ -223,6 +225,7 @@ class ModelInfo:
     dimension: int
     missing: dict[str, str] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
+    match_weight: float = 0.03
 
 
 ALL_TASKS = ("caption", "ask", "match", "embed", "explain")

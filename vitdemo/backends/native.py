@@ -37,6 +37,7 @@ from vitdemo.tokens import TextTokenizer
 from vitdemo.words import normalise_answer, split_words
 
 _ANSWER_TOKENS = 12
+_MATCH_WEIGHT = 0.5  # of a match logit that is measured against a bank
 _MEMORIES = 4  # of captions written last, kept for their maps
 # Pictures in one pass of the backbone. On a CPU the activations of more leave its cache.
 PICTURES_AT_ONCE_CPU, PICTURES_AT_ONCE = 1, 64
@@ -66,7 +67,9 @@ class NativeBackend(Backend):
         self.info = ModelInfo(name=name, family="native", revision=revision,
                               tasks=frozenset(tasks), languages=tuple(LANGUAGES),
                               dimension=model.config.embedding_width, missing=missing,
-                              methods=native_methods.methods(model) if "explain" in tasks else ())
+                              methods=native_methods.methods(model) if "explain" in tasks else (),
+                              match_weight=ModelInfo.match_weight if model.querybank is None
+                              else _MATCH_WEIGHT)
 
     @classmethod
     def load(cls, folder: Path | str, placement: Placement) -> "NativeBackend":

@@ -28,6 +28,9 @@ class Querybank(nn.Module):
     probability of it: chosen on validation photographs, as the training ones are known by heart.
     """
 
+    texts: Tensor
+    pictures: Tensor
+
     def __init__(self, count: int, width: int) -> None:
         super().__init__()
         self.register_buffer("texts", torch.zeros(LANGUAGES * count, width))

@@ -17,11 +17,10 @@ from cachetools import LRUCache
 
 from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture, open_small, picture_of
-from vitdemo.records import Hit
+from vitdemo.records import Hit, ModelInfo
 from vitdemo.retrieval.query import Query
 
 BEST = 50
-MATCH_WEIGHT = 0.03  # of a match logit beside a cosine: see docs/decisions.md
 SIDE = 640  # pixels of the copy that the match head sees: more than any model's square
 PART = 4  # pictures that go to the matcher together
 KEPT = 200_000  # logits
@@ -33,15 +32,22 @@ Tell = Callable[[int, int], None]
 class Matcher(Protocol):
     """What compares pictures with texts: the engine."""
 
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is, and how much its match logits weigh."""
+
     def match_pictures(self, pictures: Sequence[Picture], texts: Sequence[str]) -> np.ndarray:
         """Probabilities, float32 (P, M)."""
 
 
 class Reranker:
-    """Puts hits in order by the match head, and remembers what that said. Thread-safe."""
+    """Puts hits in order by the match head, and remembers what that said. Thread-safe.
 
-    def __init__(self, matcher: Matcher, weight: float = MATCH_WEIGHT) -> None:
-        self.weight = weight
+    ``weight`` is that of a match logit beside a cosine; None: the one that suits the model.
+    """
+
+    def __init__(self, matcher: Matcher, weight: float | None = None) -> None:
+        self.weight = matcher.info.match_weight if weight is None else weight
         self._matcher = matcher
         self._lock = threading.Lock()
         self._known: LRUCache[tuple[str, int, str], float] = LRUCache(KEPT)
