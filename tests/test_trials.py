@@ -154,7 +154,8 @@ def test_a_match_head_that_knows_puts_every_found_one_first() -> None:
 
     def knows(pairs: np.ndarray) -> np.ndarray:
         asked.extend(map(tuple, pairs.tolist()))
-        return np.where(owner[pairs[:, 1]] == pairs[:, 0], 5.0, -5.0)
+        # So sure that the least weight is enough: a half's best one is the least that is for it.
+        return np.where(owner[pairs[:, 1]] == pairs[:, 0], 1000.0, -1000.0)
 
     before = retrieval_scores(pictures, texts, owner)
     after = reranked_scores(pictures, texts, owner, knows, 10)
