@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from train.data import Row
+from train.instructions import COLOURED, COLOURS, is_there
 from train.restored import SOURCE, is_many
 
 _BEFORE = "a|an|the|one|two|three|four|five|six|some|several"
@@ -35,13 +36,12 @@ _PLACES = set("beach street grass field snow water park pool road lake ocean riv
               "bench chair couch bed table boat car store restaurant house porch garden ramp "
               "bathroom bedroom gym classroom office train bus tent creek stream pond hill "
               "waterfall fountain bridge dock path trail alley garage stadium arena".split())
-_COLOURED = ("shirt jacket dress hat dog car ball coat shorts pants bike helmet sweater boat bird "
-             "horse truck swimsuit uniform umbrella jersey vest cap skirt balloon boots bag "
-             "backpack chair kayak raft sweatshirt t-shirt jeans shoes towel rope wall flag slide "
-             "tube van bus tent leash collar blanket toy frisbee snowboard surfboard skateboard "
-             "scarf suit wetsuit costume cat dogs shirts hats outfit top bikini gloves building "
-             "bench couch flower flowers grass water canoe motorcycle train cow sheep car").split()
-_COLOURS = "red blue green yellow white black brown orange pink purple gray grey".split()
+_COLOURED = [*COLOURED, *(
+    "balloon boots bag backpack chair kayak raft sweatshirt t-shirt jeans shoes towel rope wall "
+    "flag slide tube van bus tent leash collar blanket toy frisbee snowboard surfboard skateboard "
+    "scarf suit wetsuit costume cat dogs shirts hats outfit top bikini gloves building bench couch "
+    "flower flowers grass water canoe motorcycle train cow sheep").split()]
+_ANSWERS = [colour for colour in COLOURS if colour != "grey"]  # COCO-QA's spelling
 
 _LINK = rf"(?:{'|'.join(_LINKS)})\b"
 _WORD = rf"(?!{_LINK})[a-z]+(?:-[a-z]+)*"
@@ -54,7 +54,7 @@ _WITH = re.compile(rf"^(?:a|an|the|his|her|their|its) (?:{_WORD} ){{0,2}}?(?P<wh
 _AT = re.compile(rf"^(?P<how>in|on|at|through|down|along|across) (?:a|an|the|some)? ?"
                  rf"(?:{_WORD} ){{0,2}}?(?P<where>{_WORD})$")
 _COLOUR_OF = re.compile(r"what is the color of the ([a-z-]+) ?\?")
-_COLOUR = re.compile(rf"(?<!and )\b({'|'.join(_COLOURS)}) ({'|'.join(_COLOURED)})\b")
+_COLOUR = re.compile(rf"(?<!and )\b({'|'.join(COLOURS)}) ({'|'.join(_COLOURED)})\b")
 
 
 def caption_questions(captions: Sequence[str], most: int,
@@ -122,13 +122,13 @@ def yes_no_questions(row: Row, things: dict[str, int],
     made = []
     for thing in there if absent else ():
         [other] = generator.choices(absent, [things[name] for name in absent])
-        made += [(_is_there(thing, generator), "yes"), (_is_there(other, generator), "no")]
+        made += [(is_there(thing, generator), "yes"), (is_there(other, generator), "no")]
     for question in row.questions:
         found = _COLOUR_OF.fullmatch(question.question.lower())
-        if question.source == SOURCE and found and question.answer.lower() in _COLOURS[:-1]:
+        if question.source == SOURCE and found and question.answer.lower() in _ANSWERS:
             be = "are" if is_many(found[1]) else "is"
             right = question.answer.lower()
-            wrong = generator.choice([colour for colour in _COLOURS[:-1] if colour != right])
+            wrong = generator.choice([colour for colour in _ANSWERS if colour != right])
             made += [(f"{be.capitalize()} the {found[1]} {right}?", "yes"),
                      (f"{be.capitalize()} the {found[1]} {wrong}?", "no")]
     return made
@@ -138,9 +138,3 @@ def _things(row: Row) -> list[str]:
     answers = [question.answer.lower().replace("_", " ") for question in row.questions
                if question.source == SOURCE and question.type == "object"]
     return [answer for answer in answers if not is_many(answer)]
-
-
-def _is_there(thing: str, generator: random.Random) -> str:
-    article = "an" if thing[0] in "aeiou" else "a"
-    return generator.choice((f"Is there {article} {thing} in the picture?",
-                             f"Is there {article} {thing}?", f"Can you see {article} {thing}?"))

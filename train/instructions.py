@@ -63,15 +63,15 @@ THINGS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 COLOURS = {"red": "红色", "blue": "蓝色", "green": "绿色", "yellow": "黄色", "white": "白色",
            "black": "黑色", "brown": "棕色", "orange": "橙色", "pink": "粉色", "purple": "紫色",
            "gray": "灰色", "grey": "灰色"}
-_COLOURED = ("shirt jacket dress hat dog car ball coat shorts pants bike helmet sweater boat bird "
-             "horse truck swimsuit uniform umbrella jersey vest cap skirt").split()
+COLOURED = ("shirt jacket dress hat dog car ball coat shorts pants bike helmet sweater boat bird "
+            "horse truck swimsuit uniform umbrella jersey vest cap skirt").split()
 _COLOURED_ZH = ("衣服", "狗", "裙子", "帽子", "球", "汽车", "上衣", "外套", "裤子", "头盔", "马",
                 "T恤", "自行车", "泳衣")
 _COUNTED = ("dogs people men women boys girls children kids players horses cars birds").split()
 _NUMBERS = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
 _NUMBERS_ZH = {"两": "两", "二": "两", "三": "三", "四": "四", "五": "五"}
 _COUNT_ZH = re.compile(r"([两二三四五])([只个名位匹条])(狗|人|孩子|女孩|男孩|小孩|男人|女人|马)")
-_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(_COLOURED)})\b")
+_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)}) ({'|'.join(COLOURED)})\b")
 _COLOUR_ZH = re.compile(rf"([红蓝绿黄白黑棕橙粉紫灰])色?的?({'|'.join(_COLOURED_ZH)})")
 _COUNT = re.compile(rf"\b({'|'.join(_NUMBERS)}) (?:\w+ )?({'|'.join(_COUNTED)})\b")
 _DOING = re.compile(r"\b(?:a|the|an) (?:\w+ ){0,2}?(dog|man|woman|boy|girl|child|person) "
@@ -169,11 +169,16 @@ def _yes_no(row: int, data: Row, words: set[str], counts: Sequence[int],
 
 def ask_for(name: str, name_zh: str, generator: random.Random) -> dict[str, str]:
     """Whether a thing is in the picture, as a question in both languages."""
+    return {"en": is_there(name, generator),
+            "zh": generator.choice((f"图片里有{name_zh}吗？", f"有{name_zh}吗？"))}
+
+
+def is_there(name: str, generator: random.Random) -> str:
+    """Whether a thing is in the picture, as a question in English."""
     article = "an" if name[0] in "aeiou" else "a"
     article = "" if name in ("water", "snow", "grass") else article + " "
-    return {"en": generator.choice((f"Is there {article}{name} in the picture?",
-                                    f"Is there {article}{name}?", f"Can you see {article}{name}?")),
-            "zh": generator.choice((f"图片里有{name_zh}吗？", f"有{name_zh}吗？"))}
+    return generator.choice((f"Is there {article}{name} in the picture?",
+                             f"Is there {article}{name}?", f"Can you see {article}{name}?"))
 
 
 def _match(row: int, captions: Sequence[str], others: Sequence[Row], language: str,

@@ -240,6 +240,8 @@ class Mixture:
     def _draw_reads(self, share: "_Share") -> ReadBatch | None:
         """Questions that people asked, questions made from captions, and ways to ask for a
         caption, a third each."""
+        if not self.config.kept_instructions:
+            return None
         made = [example for found in self.made.values() for example in found]
         kinds = [found for found in (self.human, made) if found]
         texts: list[str] = []

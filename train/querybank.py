@@ -8,7 +8,6 @@ from torch import Tensor
 from train.evidence import features_of
 from train.losses import read_by_length
 from train.mixture import Mixture
-from vitdemo.models.querybank import LANGUAGES
 from vitdemo.models.vlm import VLM
 
 _AT_ONCE = 64  # pictures, and texts, that are looked at together
@@ -23,15 +22,14 @@ def fill_querybank(model: VLM, mixture: Mixture) -> None:
     assert bank is not None
     maker = random.Random(f"{mixture.seed}:querybank")
     count = len(bank.pictures)
-    known = [places for places in mixture.captioned.values() if places]
-    if not known:
+    if not mixture.languages:
         return
     training = model.training
     model.eval()
-    everyone = sorted(set().union(*known))
+    everyone = sorted(set().union(*mixture.captioned.values()))
     bank.pictures.copy_(picture_vectors(model, mixture, _drawn(everyone, count, maker)))
     texts = []
-    for language in list(mixture.captioned)[:LANGUAGES]:
+    for language in mixture.captioned:
         spoken = language if mixture.captioned[language] else mixture.languages[0]
         places = _drawn(mixture.captioned[spoken], count, maker)
         texts.append(text_vectors(model, mixture, [

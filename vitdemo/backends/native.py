@@ -181,7 +181,7 @@ class NativeBackend(Backend):
             picture = self.model.picture_head(feature.data)
             regions = self.model.regions(feature.data)
             memory = self.model.fuse(tokens, words, mask, z)
-            logits = self.model.match(memory, mask, picture.expand_as(z), z,
+            logits = self.model.match(memory, mask, picture, z,
                                       self.model.weigh_words(regions, ids, mask))
             scores[i] = logits.float().sigmoid().cpu().numpy()
         return scores

@@ -40,7 +40,8 @@ class Querybank(nn.Module):
         self.offset = nn.Parameter(torch.tensor([0.4]))
 
     def forward(self, logits: Tensor, pictures: Tensor, texts: Tensor) -> Tensor:
-        """Match logits (B,) and the unit vectors of their pairs (B, E) to better ones (B,)."""
+        """Match logits (B,) and the unit vectors of their pairs (B, E), or of one picture for all
+        (1, E), to better ones (B,)."""
         information = self.information(pictures, texts)
         return self.scale * logits + self.gain * information + self.offset
 

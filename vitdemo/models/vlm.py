@@ -103,8 +103,8 @@ class VLM(nn.Module):
 
     def match(self, memory: Memory, mask: Tensor, picture: Tensor, z: Tensor,
               evidence: Tensor | None = None) -> Tensor:
-        """Match logits (B,) from a memory, the pair's unit vectors (B, E) and what `weigh_words`
-        found."""
+        """Match logits (B,) from a memory, the pairs' unit vectors (B, E), ``picture`` (1, E) where
+        it is one for all, and what `weigh_words` found."""
         logits = self.match_head(memory.text, mask, picture * z)
         if evidence is not None:
             logits = logits + evidence
