@@ -15,7 +15,8 @@ from collections.abc import Sequence
 
 from train.data import Row
 from train.instructions import COLOURED, COLOURS, is_there
-from train.restored import SOURCE, is_many
+from train.restored import SOURCE
+from vitdemo.statements import is_many
 
 _BEFORE = "a|an|the|one|two|three|four|five|six|some|several"
 _NUMBERS = ("two", "three", "four", "five", "six")

@@ -4,7 +4,7 @@ Shapes: P pictures of a batch, N picture tokens, C backbone channels, M texts, E
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -16,6 +16,13 @@ from torch import Tensor
 from train.features import FeatureStore
 from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction
+from vitdemo.models.answering import (
+    ANSWER_TOKENS,
+    answer_beams,
+    answer_chances,
+    claims,
+    weighed,
+)
 from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write_all
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, open_picture, to_pixels
@@ -27,7 +34,6 @@ Features = TypeVar("Features")
 _ROWS = 64  # texts written at a time
 _TEXTS = 128  # texts embedded at a time
 _PAIRS, _PAIRS_CPU = 1024, 64  # pairs matched at a time; few stay in a CPU's cache
-_ANSWER_TOKENS = 12
 
 
 class Predictor(Protocol[Features]):
@@ -82,9 +88,10 @@ class ModelPredictor:
         self.model, self.tokenizer, self.batch = model, tokenizer, batch
         self.device = next(model.parameters()).device
         self.caption_decoding = Decoding(strategy=strategy, beams=beams)
-        # An answer is the most probable finished text, as in the app: its length is not weighed.
-        self.answer_decoding = Decoding(strategy=strategy, beams=beams, length_penalty=0,
-                                        max_tokens=_ANSWER_TOKENS, fit=0)
+        # As in the app: an answer's length is not weighed.
+        self.answer_decoding = Decoding(
+            strategy=strategy, beams=answer_beams(beams) if beams > 1 else 1, length_penalty=0,
+            max_tokens=ANSWER_TOKENS, fit=0)
 
     @torch.inference_mode()
     def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:
@@ -171,22 +178,43 @@ class ModelPredictor:
     def captions(self, features: Tensor, places: Sequence[int], language: str) -> list[str]:
         """The model's answer to the default instruction of this language."""
         instruction = [default_instruction(language)] * len(places)
-        return self._write(features, places, instruction, [language] * len(places),
-                           self.caption_decoding)
+        decoding = self.caption_decoding
+        fits = decoding.strategy == "beam" and decoding.fit > 0
+        pictures = self.embed_pictures(features) if fits else None
+        found = self._write(features, places, instruction, [language] * len(places), decoding)
+        cosines: list[list[float]] | list[None] = [None] * len(found)
+        if pictures is not None:
+            cosines = self._cosines(found, pictures[list(places)])
+        return [self.tokenizer.decode(best(of, decoding, fit).ids)
+                for of, fit in zip(found, cosines, strict=True)]
 
     def answers(self, features: Tensor, places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:
         """In the language of each question. One picture may stand for all questions."""
         languages = [language_of(question) for question in questions]
-        return self._write(features, places, questions, languages, self.answer_decoding)
+        found = self._write(features, places, questions, languages, self.answer_decoding)
+        chances = [answer_chances(of, self.tokenizer.decode) for of in found]
+        if self.model.querybank is not None:
+            chances = self._weigh(features, places, questions, chances)
+        return [max(of, key=lambda answer: of[answer]) for of in chances]
+
+    def _weigh(self, features: Tensor, places: Sequence[int], questions: Sequence[str],
+               chances: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+        """By how what each answer claims fits the picture, too."""
+        said = [claims(question, of) for question, of in zip(questions, chances, strict=True)]
+        texts = {text: i for i, text in enumerate(sorted({t for of in said for t in of.values()}))}
+        pairs = np.array([(place, texts[text]) for place, of in zip(places, said, strict=True)
+                          for text in of.values()], dtype=int).reshape(-1, 2)
+        logits = iter(self.match_logits(self.keep(features), list(texts), pairs).tolist())
+        return [weighed(of, {answer: next(logits) for answer in sentences})
+                for of, sentences in zip(chances, said, strict=True)]
 
     @torch.inference_mode()
     def _write(self, features: Tensor, places: Sequence[int], instructions: Sequence[str],
-               languages: Sequence[str], decoding: Decoding) -> list[str]:
+               languages: Sequence[str], decoding: Decoding) -> list[list[Hypothesis]]:
+        """What was found for each instruction about the picture at its place."""
         tokens = self.model.vision.tokens(features)  # (P, N, D)
-        fits = decoding.strategy == "beam" and decoding.fit > 0
-        pictures = self.embed_pictures(features) if fits else None
-        texts: list[str] = []
+        found: list[list[Hypothesis]] = []
         for start in range(0, len(places), _ROWS):
             rows = slice(start, start + _ROWS)
             ids, mask = (x.to(self.device) for x in self.tokenizer.encode(instructions[rows]))
@@ -194,13 +222,8 @@ class ModelPredictor:
             memory = self.model.fuse(tokens[list(places[rows])], words, mask, z)
             starts = [self.tokenizer.language_start[language] for language in languages[rows]]
             vocabulary = Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
-            found = write_all(self.model.decoder, memory, vocabulary, decoding)
-            cosines: list[list[float]] | list[None] = [None] * len(found)
-            if pictures is not None:
-                cosines = self._cosines(found, pictures[list(places[rows])])
-            texts += [self.tokenizer.decode(best(of, decoding, fit).ids)
-                      for of, fit in zip(found, cosines, strict=True)]
-        return texts
+            found += write_all(self.model.decoder, memory, vocabulary, decoding)
+        return found
 
     def _cosines(self, found: Sequence[Sequence[Hypothesis]],
                  pictures: np.ndarray) -> list[list[float]]:

@@ -215,7 +215,8 @@ class ModelInfo:
     embedding vectors, 0 where it has none. ``methods`` names the ways to explain that it knows
     (`vitdemo.attention.methods.METHODS`), the default one first; empty where it cannot explain.
     ``match_weight`` is that of a match logit beside a cosine, where search puts its best hits in a
-    new order (docs/decisions.md)."""
+    new order (docs/decisions.md). ``weighs_answers``: an answer is chosen also by how well what it
+    claims fits the picture, which its maps know nothing of."""
 
     name: str
     family: str
@@ -226,6 +227,7 @@ class ModelInfo:
     missing: dict[str, str] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
     match_weight: float = 0.03
+    weighs_answers: bool = False
 
 
 ALL_TASKS = ("caption", "ask", "match", "embed", "explain")

@@ -6,7 +6,6 @@ backbone; L, H, Q, K as in `records`.
 
 import copy
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,13 @@ from vitdemo.backends.native_words import match_scores, written_probabilities
 from vitdemo.cache import LRU
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
+from vitdemo.models.answering import (
+    ANSWER_TOKENS,
+    answer_beams,
+    answer_chances,
+    claims,
+    weighed,
+)
 from vitdemo.models.checkpoint import load_checkpoint
 from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write, write_all
 from vitdemo.models.folding import folded
@@ -34,9 +40,8 @@ from vitdemo.preprocess import grid_boxes, normalisation, to_pixels
 from vitdemo.records import LANGUAGES, Candidate, Explanation, ModelInfo
 from vitdemo.streams import side_by_side
 from vitdemo.tokens import TextTokenizer
-from vitdemo.words import normalise_answer, split_words
+from vitdemo.words import split_words
 
-_ANSWER_TOKENS = 12
 _MATCH_WEIGHT = 0.5  # of a match logit that is measured against a bank
 _MEMORIES = 4  # of captions written last, kept for their maps
 # Pictures in one pass of the backbone. On a CPU the activations of more leave its cache.
@@ -69,7 +74,8 @@ class NativeBackend(Backend):
                               dimension=model.config.embedding_width, missing=missing,
                               methods=native_methods.methods(model) if "explain" in tasks else (),
                               match_weight=ModelInfo.match_weight if model.querybank is None
-                              else _MATCH_WEIGHT)
+                              else _MATCH_WEIGHT,
+                              weighs_answers=model.querybank is not None)
 
     @classmethod
     def load(cls, folder: Path | str, placement: Placement) -> "NativeBackend":
@@ -149,21 +155,19 @@ class NativeBackend(Backend):
     @torch.inference_mode()
     def answer(self, features: PictureFeatures, question: str, language: str,
                count: int = 5) -> tuple[Candidate, ...]:
-        """Beam search over whole answers, with no length normalisation: exp(sum log p)."""
+        """Beam search over whole answers, with no length normalisation: exp(sum log p); then, for
+        a model that measures matches against a bank, by how what they claim fits, too."""
         self.require("ask")
         memory, _, _ = self._read(features.data, [question])
-        decoding = Decoding(beams=min(10, count + 3), length_penalty=0.0,
-                            max_tokens=_ANSWER_TOKENS)
+        decoding = Decoding(beams=answer_beams(count), length_penalty=0.0,
+                            max_tokens=ANSWER_TOKENS)
         found = write_all(self.model.decoder, memory, self._vocabulary([language]), decoding)[0]
-        sums: dict[str, float] = {}
-        for text in found:
-            answer = normalise_answer(self.tokenizer.decode(text.ids))
-            if answer and text.ended:
-                sums[answer] = sums.get(answer, 0.0) + math.exp(text.log_probability)
-        if not sums:  # nothing ended in time: the best of what is there
-            sums[normalise_answer(self.tokenizer.decode(found[0].ids))] = math.exp(
-                found[0].log_probability)
-        ordered = sorted(sums.items(), key=lambda item: item[1], reverse=True)
+        chances = answer_chances(found, self.tokenizer.decode)
+        if self.info.weighs_answers and len(chances) > 1:
+            said = claims(question, chances)
+            logits = self._match_logits([features], list(said.values()))[0].tolist()
+            chances = weighed(chances, dict(zip(said, logits, strict=True)))
+        ordered = sorted(chances.items(), key=lambda item: item[1], reverse=True)
         return tuple(Candidate(text, min(1.0, value)) for text, value in ordered[:count])
 
     @torch.inference_mode()
@@ -171,20 +175,22 @@ class NativeBackend(Backend):
                     texts: Sequence[str]) -> np.ndarray:
         """The match head's probability of every pair: float32 (P, M)."""
         self.require("match")
-        scores = np.zeros((len(features), len(texts)), dtype=np.float32)
+        return self._match_logits(features, texts).sigmoid().cpu().numpy()
+
+    def _match_logits(self, features: Sequence[PictureFeatures], texts: Sequence[str]) -> Tensor:
+        """Of every pair: float32 (P, M)."""
+        logits = torch.zeros(len(features), len(texts), device=self.device)
         if not texts:
-            return scores
+            return logits
         ids, mask = self._encode(texts)
         words, z = self.model.encode_text(ids, mask)
         for i, feature in enumerate(features):
             tokens = self.model.vision.tokens(feature.data).expand(len(texts), -1, -1)
-            picture = self.model.picture_head(feature.data)
-            regions = self.model.regions(feature.data)
             memory = self.model.fuse(tokens, words, mask, z)
-            logits = self.model.match(memory, mask, picture, z,
-                                      self.model.weigh_words(regions, ids, mask))
-            scores[i] = logits.float().sigmoid().cpu().numpy()
-        return scores
+            evidence = self.model.weigh_words(self.model.regions(feature.data), ids, mask)
+            picture = self.model.picture_head(feature.data)
+            logits[i] = self.model.match(memory, mask, picture, z, evidence).float()
+        return logits
 
     @torch.inference_mode()
     def embed_pictures(self, features: Sequence[PictureFeatures]) -> np.ndarray:

@@ -33,6 +33,8 @@ from vitdemo.ui.places import Place, copy_button
 HINT = "The answer to your question appears here."
 READY = "Now ask something about this picture."
 ANSWERS = 5  # the best one and the next four
+WEIGHED = ("It weighs what it would say and how well that fits the picture. The maps, and the numbers "
+           "beside them, are of the first alone.")
 QUESTIONS = {
     "en": ["What is in the picture?", "What colour is it?", "How many are there?"],
     "zh": ["图片里有什么？", "它是什么颜色？"],
@@ -129,13 +131,17 @@ def reply(engine: Engine, photo: Picture, question: str, desk: Desk | None = Non
     yield {**shown, "writing": ""}, ""
     answer = engine.ask(photo, question, count=ANSWERS)
     settings = {"Question": answer.question, "Language": LANGUAGES[answer.language]}
-    yield (desk or Desk()).finish(engine, photo, shown, answer, answer.text,
-                                  settings=settings, checking=checking), answer_bars(answer)
+    hint = WEIGHED if engine.info.weighs_answers else ""
+    if hint:
+        settings["How it chooses"] = hint
+    yield (desk or Desk()).finish(engine, photo, shown, answer, answer.text, settings=settings,
+                                  checking=checking), answer_bars(answer, hint)
 
 
-def answer_bars(answer: Answer) -> str:
-    """The answer and the next best ones with their probabilities, as HTML."""
+def answer_bars(answer: Answer, hint: str = "") -> str:
+    """The answer and the next best ones with their probabilities, as HTML, the hint below them."""
     rows = [(answer.text, answer.probability),
             *((candidate.text, candidate.probability) for candidate in answer.runners_up)]
     return ('<h2 class="vt-heading">How sure the model is</h2>'
-            f'{bars(rows, "Answers and their probabilities", best_large=True)}')
+            + bars(rows, "Answers and their probabilities", best_large=True)
+            + (f'<p class="vt-hint">{hint}</p>' if hint else ""))
