@@ -1,5 +1,6 @@
 """The app without a browser: its start, its handlers' parts, and what it leaves behind."""
 
+import dataclasses
 import logging
 import os
 import re
@@ -25,9 +26,10 @@ from vitdemo.retrieval.lines import rank_lines
 from vitdemo.scratch import scratch_folder
 from vitdemo.ui import Settings, build_ui, launch_settings
 from vitdemo.ui.albums import album_of_files
-from vitdemo.ui.ask import reply
+from vitdemo.ui.ask import WEIGHED, reply
 from vitdemo.ui.controls import decoding_of
 from vitdemo.ui.describe import narrate
+from vitdemo.ui.desk import Desk
 from vitdemo.ui.fits import lines_of, match_bars
 from vitdemo.ui.parts import SORRY, Context, PictureInput, bars, guarded, percent, read_picture
 from vitdemo.ui.session import Sessions
@@ -162,6 +164,15 @@ def test_an_answer_comes_with_five_bars_and_its_text_is_escaped(engine: Engine) 
     assert rows.count("<li") == 5 and "width:61.0%" in rows and ">61%<" in rows
     assert "top &lt;b&gt;" in rows and "<b>" not in rows
     assert [text["source"] for text in payload["texts"]] == ["question", "answer"]
+    assert WEIGHED not in rows
+
+
+def test_an_answer_that_two_judges_chose_says_so() -> None:
+    engine, photo, desk = planted_engine(), open_picture(Image.new("RGB", (64, 48))), Desk()
+    engine._backend.info = dataclasses.replace(engine.info, weighs_answers=True)
+    _, rows = list(reply(engine, photo, "what is on the left?", desk))[-1]
+    assert rows.endswith(f'<p class="vt-hint">{WEIGHED}</p>') and rows.count("<li") == 5
+    assert desk.fitting("", photo).settings["How it chooses"] == WEIGHED
 
 
 def test_decoding_controls_reach_the_model() -> None:

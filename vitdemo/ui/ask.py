@@ -33,8 +33,8 @@ from vitdemo.ui.places import Place, copy_button
 HINT = "The answer to your question appears here."
 READY = "Now ask something about this picture."
 ANSWERS = 5  # the best one and the next four
-WEIGHED = ("It weighs what it would say and how well that fits the picture. The maps, and the numbers "
-           "beside them, are of the first alone.")
+WEIGHED = ("The model weighs two things: which answer it would say, and how well what each one "
+           "claims fits the picture. The maps, and the numbers with them, are about the first.")
 QUESTIONS = {
     "en": ["What is in the picture?", "What colour is it?", "How many are there?"],
     "zh": ["图片里有什么？", "它是什么颜色？"],
