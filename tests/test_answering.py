@@ -13,7 +13,6 @@ from vitdemo.backends.native import NativeBackend
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
 from vitdemo.models.answering import (
-    FIT,
     answer_beams,
     answer_chances,
     claims,
@@ -49,6 +48,9 @@ from vitdemo.tokens import TextTokenizer
     ("what is on the wall ?", "tissue_roll", "a tissue roll is on the wall"),
     ("what sits on the grass ?", "zebras", "zebras sits on the grass"),
     ("What does she hold?", "umbrella", "an umbrella does she hold"),
+    ("what object is found on the table ?", "lamp", "a lamp is found on the table"),
+    ("Which animal is this?", "dog", "a dog is this"),
+    ("Is it day or night?", "night", "night"),
     ("Who is it?", "a man", "a man is it"),
     ("Why?", "rain", "why rain"),
     ("图片里有桌子吗？", "没有", "有桌子"),
@@ -88,7 +90,7 @@ def test_answers_that_come_to_the_same_are_added_up() -> None:
 
 def test_answers_are_weighed_by_the_rule_of_bayes() -> None:
     chances = {"yes": 0.3, "no": 0.6, "two": 0.05}
-    by_hand = {"yes": 0.3 * math.exp(FIT * 2), "no": 0.6, "two": 0.05 * math.exp(-FIT)}
+    by_hand = {"yes": 0.3 * math.exp(2), "no": 0.6, "two": 0.05 * math.exp(-1)}
     scale = 0.95 / sum(by_hand.values())
     got = weighed(chances, {"yes": 2.0, "two": -1.0})
     assert got == pytest.approx({answer: value * scale for answer, value in by_hand.items()})
@@ -126,6 +128,10 @@ def test_the_app_and_the_evaluation_weigh_alike(tokenizer: TextTokenizer) -> Non
                for question in questions]
     assert predictor.answers(features.data, [0] * 4, questions) == [of[0].text for of in answers]
     decoding = Decoding(beams=answer_beams(5), length_penalty=0.0, max_tokens=12)
+    bank = model.querybank
+    assert bank is not None
+    with torch.inference_mode():
+        hub = bank.of_pictures(model.picture_head(features.data)).item()
     for question, of in zip(questions, answers, strict=True):
         with torch.inference_mode():
             memory, _, _ = backend._read(features.data, [question])
@@ -134,8 +140,8 @@ def test_the_app_and_the_evaluation_weigh_alike(tokenizer: TextTokenizer) -> Non
         chances = answer_chances(texts, tokenizer.decode)
         said = claims(question, chances)
         scores = backend.score_pairs([features], list(said.values()))[0].astype(float)
-        logits = dict(zip(said, np.log(scores / (1 - scores)), strict=True))
-        want = weighed(chances, logits)
+        logits = np.log(scores / (1 - scores)) + bank.gain.item() * hub
+        want = weighed(chances, dict(zip(said, logits, strict=True)))
         best = sorted(want.items(), key=lambda item: -item[1])[:5]
         assert [one.text for one in of] == [text for text, _ in best] and len(of) > 1
         assert [one.probability for one in of] == pytest.approx([p for _, p in best], rel=1e-3)

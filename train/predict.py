@@ -24,6 +24,7 @@ from vitdemo.models.answering import (
     weighed,
 )
 from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write_all
+from vitdemo.models.querybank import Querybank
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, open_picture, to_pixels
 from vitdemo.tokens import TextTokenizer
@@ -195,18 +196,23 @@ class ModelPredictor:
         found = self._write(features, places, questions, languages, self.answer_decoding)
         chances = [answer_chances(of, self.tokenizer.decode) for of in found]
         if self.model.querybank is not None:
-            chances = self._weigh(features, places, questions, chances)
+            chances = self._weigh(self.model.querybank, features, places, questions, chances)
         return [max(of, key=lambda answer: of[answer]) for of in chances]
 
-    def _weigh(self, features: Tensor, places: Sequence[int], questions: Sequence[str],
-               chances: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    @torch.inference_mode()
+    def _weigh(self, bank: Querybank, features: Tensor, places: Sequence[int],
+               questions: Sequence[str], chances: Sequence[Mapping[str, float]]
+               ) -> list[dict[str, float]]:
         """By how what each answer claims fits the picture, too."""
         said = [claims(question, of) for question, of in zip(questions, chances, strict=True)]
         texts = {text: i for i, text in enumerate(sorted({t for of in said for t in of.values()}))}
         pairs = np.array([(place, texts[text]) for place, of in zip(places, said, strict=True)
                           for text in of.values()], dtype=int).reshape(-1, 2)
-        logits = iter(self.match_logits(self.keep(features), list(texts), pairs).tolist())
-        return [weighed(of, {answer: next(logits) for answer in sentences})
+        kept = self.keep(features)
+        logits = torch.from_numpy(self.match_logits(kept, list(texts), pairs))
+        pictures = torch.stack([picture for _, picture, _ in kept])[pairs[:, 0]]
+        evidence = iter(bank.evidence(logits.to(self.device), pictures).tolist())
+        return [weighed(of, {answer: next(evidence) for answer in sentences})
                 for of, sentences in zip(chances, said, strict=True)]
 
     @torch.inference_mode()

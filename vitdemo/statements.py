@@ -47,6 +47,9 @@ _WHERE = re.compile(rf"where (?:{_AUXILIARY}) (?P<thing>.+)")
 _POSITION = re.compile(r"(?:in|on|at|by|near|under|behind|above|over|inside|outside|next)\b")
 _DOING = re.compile(r"what (?P<verb>is|are) (?P<who>.+?) doing\b(?P<rest>.*)")
 _KIND = re.compile(r"what (?:kind|type|sort) of (?:an? )?")
+_EITHER = re.compile(rf"(?:{_AUXILIARY}) .+ or ")  # is it day or night?
+_SORT = re.compile(  # what object is on the table?
+    rf"\b(?:what|which) (?!(?:{_AUXILIARY}|on|in|at)\b)\w+ (?=(?:is|are|was|were)\b)")
 _QUOTED = re.compile("[“\"](.+)[”\"]")  # does this fit the picture: "..."?
 _PICTURE_ZH = re.compile("在?(?:这[张幅个])?(?:图片|照片|图像|画面|图)(?:里面|里|中|上)?")
 _OPEN_ZH = re.compile("是?什么颜色的?|(?<=在)做什么|什么|哪里|几[个只条位名匹辆张棵]?|多少|谁")
@@ -124,6 +127,9 @@ def _filled(asked: str, answer: str) -> str:
         return f"{found['who']} {found['verb']} {answer}{found['rest']}"
     if found := _KIND.search(asked):
         return f"{asked[:found.start()]}{answer} {asked[found.end():]}"
+    if _EITHER.match(asked):
+        return answer
+    asked = _SORT.sub("what ", asked)
     words = asked.split()
     if words.count("what") == 1:
         return with_thing(asked, answer) or asked.replace("what", _named(answer), 1)

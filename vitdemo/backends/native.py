@@ -163,10 +163,12 @@ class NativeBackend(Backend):
                             max_tokens=ANSWER_TOKENS)
         found = write_all(self.model.decoder, memory, self._vocabulary([language]), decoding)[0]
         chances = answer_chances(found, self.tokenizer.decode)
-        if self.info.weighs_answers and len(chances) > 1:
+        bank = self.model.querybank
+        if bank is not None and len(chances) > 1:
             said = claims(question, chances)
-            logits = self._match_logits([features], list(said.values()))[0].tolist()
-            chances = weighed(chances, dict(zip(said, logits, strict=True)))
+            logits = self._match_logits([features], list(said.values()))[0]
+            evidence = bank.evidence(logits, self.model.picture_head(features.data)).tolist()
+            chances = weighed(chances, dict(zip(said, evidence, strict=True)))
         ordered = sorted(chances.items(), key=lambda item: item[1], reverse=True)
         return tuple(Candidate(text, min(1.0, value)) for text, value in ordered[:count])
 

@@ -14,7 +14,6 @@ from vitdemo.words import normalise_answer
 
 ANSWER_TOKENS = 12  # of an answer, at most
 MORE_BEAMS, MOST_BEAMS = 3, 10  # than answers are wanted; in all
-FIT = 1.25  # weight of a match logit; chosen on validation photographs, see docs/decisions.md
 
 
 def answer_beams(count: int) -> int:
@@ -40,16 +39,12 @@ def claims(question: str, answers: Iterable[str]) -> dict[str, str]:
     return {answer: statement(question, answer) for answer in answers if not is_no(answer)}
 
 
-def weighed(chances: Mapping[str, float], logits: Mapping[str, float]) -> dict[str, float]:
-    """Probabilities p of answers, with match logits x of what they claim (0 where there is none),
-    to p exp(FIT x), brought to the sum that they had.
-
-    A match logit measured against a bank is near the pointwise mutual information of picture and
-    text (`querybank`), so this is the rule of Bayes: log p(answer | question) + log p(picture |
-    answer) / p(picture).
-    """
-    highest = max(logits.get(answer, 0.0) for answer in chances)
-    gained = {answer: chance * math.exp(FIT * (logits.get(answer, 0.0) - highest))
+def weighed(chances: Mapping[str, float], evidence: Mapping[str, float]) -> dict[str, float]:
+    """Probabilities p of answers, with `Querybank.evidence` x for what they claim (0 where there is
+    none), to p exp(x), brought to the sum that they had: the rule of Bayes, as x stands for
+    log p(picture | claim) / p(picture)."""
+    highest = max(evidence.get(answer, 0.0) for answer in chances)
+    gained = {answer: chance * math.exp(evidence.get(answer, 0.0) - highest)
               for answer, chance in chances.items()}
     scale = sum(chances.values()) / max(sum(gained.values()), 1e-300)
     return {answer: value * scale for answer, value in gained.items()}

@@ -50,6 +50,12 @@ class Querybank(nn.Module):
         together = (pictures * texts).sum(-1).float() / TEMPERATURE
         return together - self.of_pictures(pictures) - self.of_texts(texts)
 
+    def evidence(self, logits: Tensor, pictures: Tensor) -> Tensor:
+        """Match logits (B,) of pictures (B, E) or (1, E) to how far the texts speak for these
+        pictures rather than others: without log Z(p), which is taken off all texts of a picture
+        alike, the information is log p(picture | text) / p(picture)."""
+        return logits + self.gain * self.of_pictures(pictures)
+
     def of_pictures(self, pictures: Tensor) -> Tensor:
         """log Z of unit vectors (B, E): (B,)."""
         return torch.stack([_nearness(pictures, bank)
