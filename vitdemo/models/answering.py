@@ -13,12 +13,13 @@ from vitdemo.statements import is_no, statement
 from vitdemo.words import normalise_answer
 
 ANSWER_TOKENS = 12  # of an answer, at most
-MORE_BEAMS, MOST_BEAMS = 3, 10  # than answers are wanted; in all
+_LEAST, _MORE, _MOST = 5, 3, 10  # answers that are weighed; beams than those; beams in all
 
 
 def answer_beams(count: int) -> int:
-    """How many texts beam search keeps where ``count`` answers are wanted."""
-    return min(MOST_BEAMS, count + MORE_BEAMS)
+    """How many texts beam search keeps where ``count`` answers are wanted. Who wants one gets the
+    first of five: an answer that is weighed need not be the likeliest."""
+    return min(_MOST, max(count, _LEAST) + _MORE)
 
 
 def answer_chances(found: Sequence[Hypothesis],
