@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 # Layers from the bottom; a module may import its own layer and those below it.
 LAYERS = (
     ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
-     "vitdemo.instructions", "vitdemo.words", "vitdemo.lock", "vitdemo.cache",
-     "vitdemo.scratch", "vitdemo.disk", "vitdemo.allocator", "vitdemo.streams"),
+     "vitdemo.instructions", "vitdemo.words", "vitdemo.statements", "vitdemo.lock",
+     "vitdemo.cache", "vitdemo.scratch", "vitdemo.disk", "vitdemo.allocator", "vitdemo.streams"),
     ("vitdemo.preprocess", "vitdemo.tokens"),
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),
@@ -26,8 +26,8 @@ LAYERS = (
 # The viewer is fed with records only, whoever feeds it.
 BELOW_TRAINING = ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
                   "vitdemo.disk", "vitdemo.allocator", "vitdemo.instructions", "vitdemo.words",
-                  "vitdemo.preprocess", "vitdemo.tokens", "vitdemo.models", "vitdemo.attention",
-                  "train")
+                  "vitdemo.statements", "vitdemo.preprocess", "vitdemo.tokens", "vitdemo.models",
+                  "vitdemo.attention", "train")
 # Evaluation of maps must explain through the very code that the app uses.
 THROUGH_BACKENDS = ("train.evaluate_grounding",)
 
