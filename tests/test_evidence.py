@@ -222,3 +222,18 @@ def test_picture_share(engine: Engine) -> None:
     assert share.anyway == (True, False, True)
     both = engine.picture_share(half(), engine.ask(half(), "is it red?"))
     assert [(one.source, len(one.anyway)) for one in both] == [("question", 3), ("answer", 1)]
+
+
+def test_a_weighed_answer_comes_anyway_only_where_a_grey_picture_gives_it(backend: Planted) -> None:
+    engine = Engine(backend)
+    plain = engine.picture_share(half(), engine.ask(half(), "is it red?"))
+    assert plain[0].anyway[:2] == (True, True) and plain[0].unseen == ""
+    backend.info = replace(backend.info, weighs_answers=True)
+    other = engine.picture_share(half(), engine.ask(half(), "is it red?"))  # green; grey: red
+    assert [one.unseen for one in other] == ["red", "red"]
+    assert not any(any(one.anyway) for one in other)
+    assert [one.blank for one in other] == [one.blank for one in plain]
+    red = open_picture(Image.new("RGB", (120, 90), COLOURS["red"]))
+    same = engine.picture_share(red, engine.ask(red, "is it red?"))
+    assert same[0].unseen == "red" and same[0].anyway[:2] == (True, True)
+    assert engine.picture_share(half(), "a red thing")[0].unseen == ""

@@ -217,6 +217,7 @@ def test_each_verdict_has_a_sentence_in_plain_words() -> None:
     assert evidence_sentence(evidence("language")) == \
         "The model would say this word without the picture."
     assert "fits" in evidence_sentence(evidence("language", "text"))
+    assert "answer’s words" in evidence_sentence(evidence("language", "question"))
 
 
 def test_share_sentence() -> None:
@@ -231,6 +232,11 @@ def test_share_sentence() -> None:
     assert "nan" not in share_sentence(bare, 0) and "gate" not in share_sentence(bare, 0)
     assert "The sentence fits 90%" in share_sentence(replace(share, source="text"), 0)
     assert "this answer" in share_sentence(replace(share, source="question"), 1)
+    weighed = replace(share, source="answer", anyway=(False, False), unseen="two dogs")
+    assert share_sentence(weighed, 0).startswith("The picture made this word likely: 90%")
+    assert share_sentence(weighed, 1).startswith(
+        "As likely with a grey picture (over 99% with the picture, 95% with a grey one), but to "
+        "that one the model would have answered “two dogs”")
 
 
 # Always on, agreement

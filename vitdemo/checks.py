@@ -109,11 +109,13 @@ class Checks:
         """What the model now writes, as shown to a person."""
         with self._lock:
             if request.task == "ask":
-                return self._backend.answer(features, request.instruction, request.language,
-                                            5)[0].text
+                return self._answer(features, request)
             *_, step = self._backend.generate(features, request.instruction, request.language,
                                               decoding)
         return tidy(step.text, request.language)
+
+    def _answer(self, features: PictureFeatures, request: Request) -> str:
+        return self._backend.answer(features, request.instruction, request.language, 5)[0].text
 
     def picture_share(self, picture: Picture, request: Request) -> tuple[PictureShare, ...]:
         """See `Engine.picture_share`."""
@@ -124,6 +126,9 @@ class Checks:
             features = [self._encode(picture),
                         *self._backend.encode_pictures([blank_picture(picture.image)])]
             values = self._backend.word_probabilities(features, **request.arguments())
+            unseen = self._answer(features[1], request) if request.task == "ask" \
+                and self._backend.info.weighs_answers else ""
+        changed = unseen not in ("", request.text)
         shares = []
         for one, both in zip(found, values, strict=True):
             seen = one.weights.sum(-1).mean((0, 1)) if one.method == RAW else \
@@ -132,7 +137,8 @@ class Checks:
             whole, blank = (tuple(float(value) for value in row) for row in both)
             shares.append(PictureShare(
                 one.source, gate, tuple(float(value) for value in seen), whole, blank,
-                tuple(map(said_anyway, whole, blank))))
+                tuple(said_anyway(*word) and not changed
+                      for word in zip(whole, blank, strict=True)), unseen))
         return tuple(shares)
 
 

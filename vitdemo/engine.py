@@ -278,7 +278,8 @@ class Engine:
         """How much the picture counted for each word: one record for each explanation, in order.
 
         A word that keeps at least four fifths of its probability with a grey picture is marked
-        as one that the model would have said anyway.
+        as one that the model would have said anyway; where the model weighs answers by what they
+        claim, only if it would have answered the same.
 
         Raises:
             TaskError, TextError: see `explain`.

@@ -197,7 +197,8 @@ class PictureShare:
     ``gate`` is the mean size of the gates, 0..1, nan where the model has none; ``attention`` the
     share of each word's attention that fell on the picture, 0..1; ``probability`` each word's
     probability, ``blank`` the same with a picture that is one grey; ``anyway`` marks words that
-    the model would have said anyway.
+    the model would have said anyway. ``unseen`` is what a model that weighs answers would have
+    answered to the grey picture; "" where there is no such answer.
     """
 
     source: str
@@ -206,6 +207,7 @@ class PictureShare:
     probability: tuple[float, ...]
     blank: tuple[float, ...]
     anyway: tuple[bool, ...]
+    unseen: str = ""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,8 @@ def statement(question: str, answer: str) -> str:
     answer = normalise_answer(answer)
     chinese = is_chinese(asked)
     if answer in _YES + _NO:
+        if quoted := _QUOTED.search(asked):
+            return quoted[1]
         return _claimed_zh(asked) if chinese else _claimed(asked)
     return _filled_zh(asked, answer) if chinese else _filled(asked, answer)
 
@@ -108,8 +110,6 @@ def _named(name: str) -> str:
 
 def _claimed(asked: str) -> str:
     """What yes claims."""
-    if quoted := _QUOTED.search(asked):
-        return quoted[1]
     found = _ASKED.match(asked)
     return _IN_PICTURE.sub("", asked[found.end():] if found else asked) or asked
 
@@ -139,8 +139,6 @@ def _filled(asked: str, answer: str) -> str:
 
 
 def _claimed_zh(asked: str) -> str:
-    if quoted := _QUOTED.search(asked):
-        return quoted[1]
     return _PICTURE_ZH.sub("", asked.removesuffix("吗"), count=1) or asked
 
 

@@ -86,8 +86,8 @@ def evidence_sentence(evidence: Evidence) -> str:
                "this map."
     if evidence.source == "text":
         return "The sentence fits about as well without the picture: there is nothing to show."
-    if evidence.source == "question":
-        return "The model would give this answer without the picture."
+    if evidence.source in ("question", "answer"):  # what an answer claims may be weighed, too
+        return "The answer’s words are as likely without the picture: there is nothing to show."
     return "The model would say this word without the picture."
 
 
@@ -105,6 +105,9 @@ def share_sentence(share: PictureShare, word: int) -> str:
     elif share.anyway[word]:
         what = "given this answer" if share.source == "question" else "said this word"
         first = f"The model would have {what} anyway: {numbers}."
+    elif said_anyway(share.probability[word], share.blank[word]):
+        first = f"As likely with a grey picture ({numbers}), but to that one the model would " \
+                f"have answered “{share.unseen}”, which claims something else."
     else:
         what = "answer" if share.source == "question" else "word"
         first = f"The picture made this {what} likely: {numbers}."
