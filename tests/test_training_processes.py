@@ -32,7 +32,8 @@ UNEVEN = ("--dropout", "0", "--picture-dropout", "0",
           "--steps", "8", "--validate-every", "8", "--pairs", "7",
           "--caption-pictures", "5", "--questions", "3", "--loss-match-pairs", "3",
           "--learning-rate", "0.005", "--accumulate", "2", "--views", "3", "--clouded-share",
-          "0.3", "--clouds", "5", "--word-clouds", "0.6", "--loss-hide", "1", "--loss-hold", "1")
+          "0.3", "--clouds", "5", "--word-clouds", "0.6", "--loss-hide", "1", "--loss-hold", "1",
+          "--claims", "5", "--loss-claim", "0.5")
 
 
 def launch(count: int, given: list[str]) -> subprocess.CompletedProcess[str]:

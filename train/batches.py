@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from train.claims import ClaimBatch
 from vitdemo.models.decoding import Vocabulary
 
 Part = TypeVar("Part")
@@ -136,10 +137,10 @@ class ReadBatch:
 @dataclass
 class StepBatch:
     """One step: captions to write, questions to answer, pairs to tell apart, pictures shown whole
-    and clouded, captions to be judged, instructions to read. A part is None where the data has
-    nothing of the kind. ``stage``: that of the backbone which goes on from the features, where
-    they are of the stages before it; ``lighting``: how far light, contrast and colour of pixels are
-    to vary (see `losses.lit`)."""
+    and clouded, captions to be judged, instructions to read, claims to tell apart. A part is None
+    where the data has nothing of the kind. ``stage``: that of the backbone which goes on from the
+    features, where they are of the stages before it; ``lighting``: how far light, contrast and
+    colour of pixels are to vary (see `losses.lit`)."""
 
     captions: TextBatch | None
     questions: TextBatch | None
@@ -150,10 +151,11 @@ class StepBatch:
     reads: ReadBatch | None = None
     stage: int = 0
     lighting: float = 0.0
+    claims: ClaimBatch | None = None
 
     def pictures(self) -> list[tuple[Tensor, Tensor]]:
         """(rows, features) of each part that has pictures."""
-        parts = (self.captions, self.questions, self.pairs)
+        parts = (self.captions, self.questions, self.pairs, self.claims)
         found = [(part.rows, part.features) for part in parts if part is not None]
         if self.rewards is not None:
             found.append((self.rewards.texts.rows, self.rewards.texts.features))
@@ -177,7 +179,7 @@ def _moved(part: Any, device: torch.device) -> Any:
     if isinstance(part, Tensor):
         return part.to(device)
     if not isinstance(part, TextBatch | CloudBatch | RewardBatch | WordBatch | PairBatch |
-                      ReadBatch | StepBatch):
+                      ReadBatch | ClaimBatch | StepBatch):
         return part
     return type(part)(**{field.name: _moved(getattr(part, field.name), device)
                          for field in dataclasses.fields(part)})

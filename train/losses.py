@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from train.batches import PairBatch, ReadBatch, StepBatch, TextBatch, WordBatch
+from train.claims import claim_loss
 from train.clouds import cloud_losses
 from train.cross_entropy import linear_cross_entropy
 from train.features import scaled_pixels
@@ -37,6 +38,7 @@ class LossConfig:
     question: float = 1.0  # weight of answering
     contrastive: float = 1.0  # weight of finding
     match: float = 0.5  # weight of matching
+    claim: float = 0.0  # weight of telling whether what an answer claims is true (see claims.py)
     smoothing: float = 0.1  # label smoothing of written words (Szegedy et al. 2016, section 7)
     temperature: float = 0.05  # T of the contrastive loss
     kept_tokens: float = 0.6  # share of picture tokens kept while describing and answering
@@ -299,7 +301,8 @@ def with_features(model: VLM, batch: StepBatch) -> StepBatch:
     if rewards is not None:
         rewards = dataclasses.replace(rewards, texts=seen(rewards.texts))
     return dataclasses.replace(batch, captions=seen(batch.captions), pairs=seen(batch.pairs),
-                               questions=seen(batch.questions), clouds=clouds, rewards=rewards)
+                               questions=seen(batch.questions), clouds=clouds, rewards=rewards,
+                               claims=seen(batch.claims))
 
 
 def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
@@ -323,6 +326,9 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
     if batch.pairs is not None and config.contrastive:
         losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config, team,
                                                               memory)
+    if batch.claims is not None and config.claim:
+        places = kept_places(batch.claims.noise, config.kept_tokens)
+        losses["claim"] = claim_loss(model, batch.claims, places)
     if batch.words is not None and model.region_head is not None:
         parts = [part for part in (batch.captions, batch.questions) if part is not None]
         if config.region:
@@ -343,8 +349,8 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
     if batch.reads is not None and teacher is not None and config.keep:
         losses["keep"] = keep_loss(model, batch.reads, teacher)
     weights = {"caption": config.caption, "question": config.question,
-               "contrastive": config.contrastive, "match": config.match, "look": config.look,
-               "cloud": config.cloud, "hide": config.hide, "hold": config.hold,
+               "contrastive": config.contrastive, "match": config.match, "claim": config.claim,
+               "look": config.look, "cloud": config.cloud, "hide": config.hide, "hold": config.hold,
                "reward": config.reward, "keep": config.keep,
                "region": config.region / _WORDS_A_PICTURE}
     losses["loss"] = sum((weights[name] * value for name, value in losses.items()),

@@ -22,6 +22,7 @@ from train.batches import (
     WordBatch,
 )
 from train.caption_questions import answered_things, caption_questions, yes_no_questions
+from train.claims import ClaimBatch, ClaimMaker
 from train.data import Row
 from train.features import Store, View
 from train.instructions import (
@@ -35,6 +36,7 @@ from train.instructions import (
     thing_counts,
 )
 from train.restored import restored_captions
+from train.share import Share, numbers
 from train.word_bags import word_bags
 from vitdemo.errors import ConfigError
 from vitdemo.models.decoding import Vocabulary
@@ -66,6 +68,7 @@ class MixtureConfig:
     reward_texts: int = 5  # captions that it writes of each
     kept_instructions: int = 0  # instructions to be read as the start reads them (loss_keep)
     lighting: float = 0.0  # how far the light and colour of pictures vary, 0..1 (losses.lit)
+    claims: int = 0  # questions whose answers the match head learns to tell (see claims.py)
     restored_share: float = 0.0  # of English descriptions and pairs, by captions of restored.py
 
     def __post_init__(self) -> None:
@@ -99,6 +102,8 @@ class Mixture:
         self.lengths = self._count_tokens()
         self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
         self.made = self._make_questions(everyone)
+        self.claims = ClaimMaker(
+            [*self.human, *(e for found in self.made.values() for e in found)], self.rows)
         self.bags, self.seen_words = word_bags(self.rows, tokenizer)
         self.content = torch.zeros(tokenizer.size, dtype=torch.bool)
         self.content[self.seen_words] = True
@@ -127,8 +132,7 @@ class Mixture:
         Raises:
             ConfigError: there are more processes than rows of some part.
         """
-        share = _Share(random.Random(f"{self.seed}:{step}"), _noise(self.seed, step), step, rank,
-                       world)
+        share = Share.of(self.seed, step, rank, world)
         captions, shown = self._draw_captions(share)
         questions, asked = self._draw_questions(share)
         pairs = self._draw_pairs(share)
@@ -140,7 +144,7 @@ class Mixture:
             words.weight *= torch.cat(clear)[:, None]
         return StepBatch(captions, questions, pairs, words, self._draw_clouds(share),
                          self._draw_rewards(share), self._draw_reads(share), self.store.stage,
-                         self.config.lighting)
+                         self.config.lighting, self._draw_claims(share))
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
         """Features (P, N, C) of some pictures, none of them clouded, and their words."""
@@ -189,11 +193,11 @@ class Mixture:
     def _say(self, text: str, view: int) -> str:
         return mirrored(text) if self.views[view].mirrored else text
 
-    def _draw_captions(self, share: "_Share") -> tuple[TextBatch | None, list[int]]:
+    def _draw_captions(self, share: Share) -> tuple[TextBatch | None, list[int]]:
         items = self._descriptions(share.maker, self.config.caption_pictures)
         return self._texts_batch(items, share, "caption_pictures"), [item[0] for item in items]
 
-    def _draw_clouds(self, share: "_Share") -> CloudBatch | None:
+    def _draw_clouds(self, share: Share) -> CloudBatch | None:
         whole, clouded = View(), View(clouded=True)
         if not self.config.clouds or whole not in self.views or clouded not in self.views:
             return None
@@ -201,23 +205,23 @@ class Mixture:
         texts = self._texts_batch(items, share, "clouds", [self.views.index(whole)] * len(items))
         if texts is None:
             return None
-        paths = [self.rows[item[0]].path for item in items[share.rank::share.world]]
+        paths = [self.rows[item[0]].path for item in items[share.own]]
         features = self.store.get(paths, [self.views.index(clouded)] * len(paths), share.step)
         count = round(self.config.word_clouds * len(items))  # of all processes' pictures
         by_word = paths[:len(range(share.rank, count, share.world))]
         pixels = self.store.sharp_and_blurred(by_word) if by_word else torch.zeros(0)
-        own = slice(share.rank, None, share.world)
+        own = share.own
         written = torch.rand(len(items), generator=share.noise) < self.config.own_words
         draws = torch.rand(len(items), self.config.texts_per_picture,
                            self.config.target_tokens + 1, generator=share.noise)
-        return CloudBatch(texts, _numbers(features), self.store.hidden(paths, clouded, share.step),
+        return CloudBatch(texts, numbers(features), self.store.hidden(paths, clouded, share.step),
                           pixels, written[own], draws[own], self._vocabulary(items[own]))
 
     def _vocabulary(self, items: Sequence[_Item]) -> Vocabulary:
         starts = [self.tokenizer.language_start[item[3]] for item in items]
         return Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
 
-    def _draw_rewards(self, share: "_Share") -> RewardBatch | None:
+    def _draw_rewards(self, share: Share) -> RewardBatch | None:
         count, each = self.config.reward_pictures, self.config.reward_texts
         if not count or not self.languages:
             return None
@@ -231,13 +235,13 @@ class Mixture:
         texts = self._texts_batch(items, share, "reward_pictures", views)
         assert texts is not None
         draws = torch.rand(count, each, self.config.target_tokens + 1, generator=share.noise)
-        own = slice(share.rank, None, share.world)
+        own = share.own
         references = [[self._say(text, view) for text in _texts(self.rows[place], language)]
                       for (place, _, _, language), view in zip(items, views, strict=True)]
         return RewardBatch(texts, draws[own], self._vocabulary(items[own]), references[own],
                            [item[3] for item in items][own])
 
-    def _draw_reads(self, share: "_Share") -> ReadBatch | None:
+    def _draw_reads(self, share: Share) -> ReadBatch | None:
         """Questions that people asked, questions made from captions, and ways to ask for a
         caption, a third each."""
         if not self.config.kept_instructions:
@@ -254,7 +258,7 @@ class Mixture:
         if not texts:
             return None
         ids, mask = self.tokenizer.encode(texts)
-        own = slice(share.rank, None, share.world)
+        own = share.own
         return ReadBatch(ids[own], mask[own], len(texts), int(mask.sum()))
 
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
@@ -290,20 +294,42 @@ class Mixture:
         found = _texts(self.rows[place], language)
         return found or (self.restored.get(place, ()) if language == "en" else ())
 
-    def _draw_questions(self, share: "_Share") -> tuple[TextBatch | None, list[int]]:
-        if not self.human and not self.made:
-            return None, []
-        human = 1.0 if not self.made else self.config.human_share if self.human else 0.0
-        examples = [share.maker.choice(self.human) if share.maker.random() < human else
-                    self._made(share.maker) for _ in range(self.config.questions)]
+    def _draw_questions(self, share: Share) -> tuple[TextBatch | None, list[int]]:
+        examples = self._examples(share.maker, self.config.questions)
         items = [(e.row, e.instruction, [e.target], e.language) for e in examples]
         return self._texts_batch(items, share, "questions"), [item[0] for item in items]
+
+    def _examples(self, maker: random.Random, count: int) -> list[Example]:
+        if not self.human and not self.made:
+            return []
+        human = 1.0 if not self.made else self.config.human_share if self.human else 0.0
+        return [maker.choice(self.human) if maker.random() < human else self._made(maker)
+                for _ in range(count)]
+
+    def _draw_claims(self, share: Share) -> ClaimBatch | None:
+        examples = self._examples(share.maker, self.config.claims)
+        if not examples:
+            return None
+        share.check(len(examples), "claims")
+        views = self._views(share.maker, len(examples))
+        said = [self.claims.claims(example, share.maker) for example in examples]
+        noise = torch.rand(len(examples), self.store.tokens, generator=share.noise)
+        rows = [example.row for example in examples][share.own]
+        own = list(zip(said, views, strict=True))[share.own]
+        ids, mask = self.tokenizer.encode([self._say(text, view) for of, view in own
+                                           for text, _ in of])
+        features = self.store.get([self.rows[row].path for row in rows], views[share.own],
+                                  share.step)
+        about = [i for i, (of, _) in enumerate(own) for _ in of]
+        right = [float(true) for of, _ in own for _, true in of]
+        return ClaimBatch(numbers(features), torch.tensor(rows), noise[share.own], ids, mask,
+                          torch.tensor(about), torch.tensor(right), sum(map(len, said)))
 
     def _made(self, maker: random.Random) -> Example:
         [kind] = maker.choices(list(self.made), [_SHARES.get(kind, 1.0) for kind in self.made])
         return maker.choice(self.made[kind])
 
-    def _draw_pairs(self, share: "_Share") -> PairBatch | None:
+    def _draw_pairs(self, share: Share) -> PairBatch | None:
         """Pictures with a caption each, all of one language: of two, a text's language alone would
         tell it from half of the others. The languages take turns."""
         if not self.languages:
@@ -323,13 +349,13 @@ class Mixture:
         ids, mask = self.tokenizer.encode(texts)
         noise = torch.rand(count, self.store.tokens, generator=share.noise)
         picks = torch.rand(count, 2, generator=share.noise)
-        own = slice(share.rank, None, share.world)
+        own = share.own
         features = self.store.get([self.rows[place].path for place in places[own]], views[own],
                                   share.step)
-        return PairBatch(_numbers(features), ids[own], mask[own], torch.tensor(places)[own],
+        return PairBatch(numbers(features), ids[own], mask[own], torch.tensor(places)[own],
                          noise[own], picks[own], Totals(count), language)
 
-    def _texts_batch(self, items: list[_Item], share: "_Share", what: str,
+    def _texts_batch(self, items: list[_Item], share: Share, what: str,
                      views: Sequence[int] | None = None) -> TextBatch | None:
         """The own ones of the items; ``views``: of each, in place of drawn ones."""
         if not items:
@@ -345,7 +371,7 @@ class Mixture:
         ids, real = (x[:, :limit].unflatten(0, (len(items), -1)) for x in (ids, real))  # (A, K, S)
         clear = torch.tensor([not self.views[view].clouded for view in views])
         noise = torch.rand(len(items), self.store.tokens, generator=share.noise)
-        own = slice(share.rank, None, share.world)
+        own = share.own
         different = sorted(set(asked))
         words, words_mask = self.tokenizer.encode(different)
         place = {text: i for i, text in enumerate(different)}
@@ -357,37 +383,10 @@ class Mixture:
         features = self.store.get([self.rows[item[0]].path for item in items[own]], views[own],
                                   share.step)
         used, which = which[own].unique(return_inverse=True)
-        return TextBatch(_numbers(features), words[used], words_mask[used], which,
+        return TextBatch(numbers(features), words[used], words_mask[used], which,
                          ids[own].flatten(0, 1), real[own].flatten(0, 1),
                          torch.tensor([item[0] for item in items])[own], clear[own], noise[own],
                          totals)
-
-
-@dataclass
-class _Share:
-    """What one process draws a step with: every process draws all of it and keeps its rows."""
-
-    maker: random.Random
-    noise: torch.Generator
-    step: int
-    rank: int
-    world: int
-
-    def check(self, count: int, what: str) -> None:
-        if count < self.world:
-            raise ConfigError(f"{what} comes to {count} a step, fewer than the {self.world} "
-                              "processes; start fewer processes, or set it higher.")
-
-
-def _numbers(given: Tensor) -> Tensor:
-    """Features as float32; pixels stay uint8 until they are looked at."""
-    return given if given.dtype == torch.uint8 else given.float()
-
-
-def _noise(seed: int, step: int) -> torch.Generator:
-    made = torch.Generator()
-    made.manual_seed(random.Random(f"{seed}:{step}:noise").getrandbits(62))
-    return made
 
 
 def _texts(row: Row, language: str) -> tuple[str, ...]:

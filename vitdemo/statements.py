@@ -60,6 +60,11 @@ def is_no(answer: str) -> bool:
     return normalise_answer(answer) in _NO
 
 
+def is_yes(answer: str) -> bool:
+    """Whether an answer says yes and nothing more."""
+    return normalise_answer(answer) in _YES
+
+
 def is_many(name: str) -> bool:
     """Whether a name is that of several."""
     return name in _MANY or (name.endswith("s") and name not in _SINGULAR
