@@ -13,12 +13,10 @@ from conftest import make_model
 from train.claims import ClaimMaker, claim_loss
 from train.data import Question, Row
 from train.features import VIEWS
-from train.guesses import guesses
 from train.instructions import Example
 from train.losses import LossConfig, step_losses
 from train.mixture import Mixture, MixtureConfig
 from train.pixels import NoiseStore
-from train.predict import ModelPredictor
 from vitdemo.tokens import TextTokenizer
 
 COLOURS = ("red", "red", "red", "red", "blue", "green", "black", "white", "brown", "pink")
@@ -150,29 +148,3 @@ def test_the_match_head_learns_it(mixture: Mixture, tokenizer: TextTokenizer) ->
         found["loss"].backward()
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
-
-
-def test_what_the_model_guesses_without_the_picture_is_a_wrong_answer(
-        maker: ClaimMaker) -> None:
-    asked_for = EXAMPLES[7]  # the bag is white
-    maker.guesses = {asked_for.instruction: {"white": 0.5, "gold": 0.3, "yes": 0.1, "tan": 0.1}}
-    draw = random.Random(0)
-    drawn = Counter(maker.claims(asked_for, draw)[1][0] for _ in range(400))
-    assert set(drawn) == {"gold bag", "tan bag"} and 2 < drawn["gold bag"] / drawn["tan bag"] < 4.5
-    maker.guesses[asked_for.instruction] = {"white": 1.0}  # nothing wrong: as without guesses
-    assert maker.claims(asked_for, draw)[1][0] in {f"{colour} bag" for colour in COLOURS}
-
-
-def test_guesses_are_the_decoders_answers_to_a_blank_picture(tokenizer: TextTokenizer) -> None:
-    model = make_model(tokenizer)
-    model.decoder.bias.data[tokenizer.end] += 7
-    examples = [asked(0, "what is that ?", "dog"), asked(0, "is it ?", "yes"),
-                asked(1, "what is that ?", "cat"), asked(1, "是什么？", "狗", "zh")]
-    model.train()
-    found = guesses(model, tokenizer, examples, False, quiet=True)
-    assert model.training and set(found) == {"what is that ?", "是什么？"}
-    predictor = ModelPredictor(model.eval(), tokenizer)
-    for question, chances in found.items():
-        assert 0 < sum(chances.values()) <= 1 + 1e-5
-        [answer] = predictor.answers(predictor.blank(), [0], [question])
-        assert max(chances, key=lambda text: chances[text]) == answer

@@ -1,7 +1,7 @@
 """Teaches the match head what answers claim (`vitdemo.statements`), true or not.
 
-Each question comes with the claim of a right answer and of a wrong one. Wrong answers are drawn
-from what the model guesses without the picture, as often as it does: so what the words alone make
+Each question comes with the claim of a right answer and of a wrong one. Wrong answers are drawn as
+often as they are right elsewhere, where the question begins alike: so what the words alone make
 likely tells nothing, and the logit becomes log p(picture | claim) / p(picture), which is what
 answers are weighed by (`vitdemo.models.answering`). A yes/no question comes with what yes claims.
 """
@@ -45,10 +45,7 @@ class ClaimMaker:
     """Makes claims of questions with their right answers."""
 
     def __init__(self, examples: Sequence[Example], rows: Sequence[Row]) -> None:
-        """``examples``: all there are. Where no guess is known wrong answers are drawn from those
-        that are right elsewhere, of questions that begin alike."""
-        self.examples = examples
-        self.guesses: dict[str, dict[str, float]] = {}
+        """``examples``: all there are, from which wrong answers are drawn."""
         self._right: dict[tuple[int, str], set[str]] = {}
         for i, row in enumerate(rows):
             for asked in row.questions:
@@ -70,10 +67,8 @@ class ClaimMaker:
         if is_no(answer) or is_yes(answer):
             return [(statement(asked, answer), is_yes(answer))]
         said, right = statement(asked, answer), self._right[(example.row, asked)]
-        guessed = self.guesses.get(asked, {})
-        likely = [(list(guessed), list(guessed.values())),
-                  *(self._others[key] for key in _openings(example) if key in self._others)]
-        for answers, odds in likely:
+        for opening in _openings(example):
+            answers, odds = self._others.get(opening, ((), ()))
             kept = [(other, weight) for other, weight in zip(answers, odds, strict=True)
                     if other not in right and not is_no(other) and not is_yes(other)]
             if kept:

@@ -160,8 +160,6 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     with writing(args.out):
         args.out.mkdir(parents=True, exist_ok=True)
     run.open()
-    if args.claims:
-        run.guess()
     if state is not None:
         run.resume(state)
     else:

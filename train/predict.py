@@ -192,17 +192,12 @@ class ModelPredictor:
     def answers(self, features: Tensor, places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:
         """In the language of each question. One picture may stand for all questions."""
-        chances = self.chances(features, places, questions)
+        languages = [language_of(question) for question in questions]
+        found = self._write(features, places, questions, languages, self.answer_decoding)
+        chances = [answer_chances(of, self.tokenizer.decode) for of in found]
         if self.model.querybank is not None:
             chances = self._weigh(self.model.querybank, features, places, questions, chances)
         return [max(of, key=lambda answer: of[answer]) for of in chances]
-
-    def chances(self, features: Tensor, places: Sequence[int],
-                questions: Sequence[str]) -> list[dict[str, float]]:
-        """The answers that the decoder alone finds to each question, with their probabilities."""
-        languages = [language_of(question) for question in questions]
-        found = self._write(features, places, questions, languages, self.answer_decoding)
-        return [answer_chances(of, self.tokenizer.decode) for of in found]
 
     @torch.inference_mode()
     def _weigh(self, bank: Querybank, features: Tensor, places: Sequence[int],

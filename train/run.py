@@ -24,7 +24,6 @@ from train.evidence import learn_evidence
 from train.features import VIEWS, Store, open_features, view_file
 from train.grow import open_gates
 from train.guard import stop
-from train.guesses import guesses
 from train.log import RunLog
 from train.losses import step_losses
 from train.memory import PairMemory
@@ -157,12 +156,6 @@ class Run:
     def fill_querybank(self) -> None:
         """Keep pictures and captions as they are now seen and read."""
         fill_querybank(self.model, self.mixture)
-
-    def guess(self) -> None:
-        """Find what the start answers without a picture: wrong answers to learn from."""
-        self.mixture.claims.guesses = guesses(
-            self.model, self.start.tokenizer, self.mixture.claims.examples,
-            self.config.mixed_precision == "bf16", not self.chief)
 
     def begin(self) -> None:
         """Measure the model that the run starts with."""
