@@ -92,7 +92,7 @@ def test_the_shipped_recipe_names_every_stage_of_the_model_card() -> None:
         "eighteenth", "twentieth", "twentyfirst", "twentysecond", "twentythird", "twentyfourth",
         "twentyfifth", "twentysixth", "twentyseventh", "twentyeighth", "twentyninth",
         "thirtyfirst", "thirtyfirst_heads", "thirtyfirst_words", "thirtyfirst_fade",
-        "thirtysecond", "thirtythird", "thirtyfourth", "thirtyfifth"]
+        "thirtysecond", "thirtythird", "thirtyfourth", "thirtysixth", "thirtyfifth"]
     named = {stage.stage for stage in stages} | {"start", "vitdemo-small"}
     assert set(re.findall(r"`runs/(\w+)`", card)) <= named
     assert str(SHIPPED.relative_to(ROOT)) in card
