@@ -47,11 +47,11 @@ def test_the_information_is_that_of_the_formula() -> None:
         want = float(p @ t) / TEMPERATURE - sum(map(math.log, of_p)) / 2 - math.log(of_t)
         assert found == pytest.approx(want, abs=1e-4)
     logits = torch.tensor([1.0, -2.0, 0.5])
-    want = 0.3 * logits + 0.4 * bank.information(pictures, texts) + 0.5
+    want = 0.4 * logits + 0.4 * bank.information(pictures, texts) + 0.7
     assert torch.allclose(bank(logits, pictures, texts), want)
     evidence = bank.evidence(bank(logits, pictures, texts), pictures)
     apart = (pictures * texts).sum(1) / TEMPERATURE - bank.of_texts(texts)
-    assert torch.allclose(evidence, 0.3 * logits + 0.4 * apart + 0.5, atol=1e-5)
+    assert torch.allclose(evidence, 0.4 * logits + 0.4 * apart + 0.7, atol=1e-5)
 
 
 def test_a_picture_near_all_texts_loses_to_one_near_this_text() -> None:

@@ -109,6 +109,7 @@ def test_the_shipped_recipe_names_every_stage_of_the_model_card() -> None:
                      "thirtyfirst_all": {"thirtyfirst_heads": 1.0, "thirtyfirst_fade": 0.0},
                      "eyes": {"thirtyfirst_all": 0.5, "twentyninth": 0.5},
                      "written": {"thirtysecond": 0.5, "thirtythird": 0.5},
+                     "claimed": {"thirtysixth": 1.0, "thirtyfourth": 0.0},
                      "shipped": {"thirtyfifth": 1.0}}
     assert stages[-1].stage == "shipped"
     meta = json.loads((ROOT / "checkpoints" / "vitdemo-small" / "meta.json").read_text())

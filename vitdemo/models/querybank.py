@@ -35,9 +35,9 @@ class Querybank(nn.Module):
         super().__init__()
         self.register_buffer("texts", torch.zeros(LANGUAGES * count, width))
         self.register_buffer("pictures", torch.zeros(count, width))
-        self.scale = nn.Parameter(torch.tensor([0.3]))
+        self.scale = nn.Parameter(torch.tensor([0.4]))
         self.gain = nn.Parameter(torch.tensor([0.4]))
-        self.offset = nn.Parameter(torch.tensor([0.5]))
+        self.offset = nn.Parameter(torch.tensor([0.7]))
 
     def forward(self, logits: Tensor, pictures: Tensor, texts: Tensor) -> Tensor:
         """Match logits (B,) and the unit vectors of their pairs (B, E), or of one picture for all
