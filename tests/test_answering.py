@@ -131,7 +131,8 @@ def test_the_app_and_the_evaluation_weigh_alike(tokenizer: TextTokenizer) -> Non
     bank = model.querybank
     assert bank is not None
     with torch.inference_mode():
-        hub = bank.of_pictures(model.picture_head(features.data)).item()
+        picture_vector = model.picture_head(features.data)
+        hub = bank.of_pictures(picture_vector).item()
     for question, of in zip(questions, answers, strict=True):
         with torch.inference_mode():
             memory, _, _ = backend._read(features.data, [question])
@@ -139,9 +140,13 @@ def test_the_app_and_the_evaluation_weigh_alike(tokenizer: TextTokenizer) -> Non
         texts = write_all(model.decoder, memory, vocabulary, decoding)[0]
         chances = answer_chances(texts, tokenizer.decode)
         said = claims(question, chances)
+        model.querybank = None  # what the match head alone says
         scores = backend.score_pairs([features], list(said.values()))[0].astype(float)
-        logits = np.log(scores / (1 - scores)) + bank.gain.item() * hub
-        want = weighed(chances, dict(zip(said, logits, strict=True)))
+        model.querybank = bank
+        z = torch.from_numpy(backend.embed_texts(list(said.values())))
+        near = bank.information(picture_vector, z).numpy() + hub
+        x = 0.4 * np.log(scores / (1 - scores)) + 0.4 * near + 0.7
+        want = weighed(chances, dict(zip(said, x, strict=True)))
         best = sorted(want.items(), key=lambda item: -item[1])[:5]
         assert [one.text for one in of] == [text for text, _ in best] and len(of) > 1
         assert [one.probability for one in of] == pytest.approx([p for _, p in best], rel=1e-3)

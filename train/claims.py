@@ -96,6 +96,6 @@ def claim_loss(model: VLM, batch: ClaimBatch, places: Tensor) -> Tensor:
     memory = model.fuse(tokens[batch.about], words, batch.mask, z)
     evidence = model.weigh_words(model.regions(batch.features)[batch.about], batch.ids, batch.mask)
     pictures = model.picture_head(batch.features)[batch.about]
-    logits = model.match(memory, batch.mask, pictures, z, evidence)
+    logits = model.match(memory, batch.mask, pictures, z, evidence, claimed=True)
     loss = F.binary_cross_entropy_with_logits(logits.float(), batch.right, reduction="sum")
     return loss / batch.total

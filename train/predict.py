@@ -24,7 +24,6 @@ from vitdemo.models.answering import (
     weighed,
 )
 from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write_all
-from vitdemo.models.querybank import Querybank
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, open_picture, to_pixels
 from vitdemo.tokens import TextTokenizer
@@ -154,9 +153,10 @@ class ModelPredictor:
 
     @torch.inference_mode()
     def match_logits(self, pictures: Sequence[tuple[Tensor, ...]], texts: Sequence[str],
-                     pairs: np.ndarray,
-                     progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
-        """Pairs of one text go together: reading it costs more than matching it once."""
+                     pairs: np.ndarray, progress: Callable[[int], object] = lambda n: None, *,
+                     claimed: bool = False) -> np.ndarray:
+        """Pairs of one text go together: reading it costs more than matching it once. ``claimed``:
+        see `VLM.match`."""
         logits = np.zeros(len(pairs), np.float32)
         lengths = np.array([len(text.encode()) for text in texts])
         order = np.lexsort((pairs[:, 1], lengths[pairs[:, 1]]))
@@ -171,7 +171,8 @@ class ModelPredictor:
                                         .float() for part in range(3))
             memory = self.model.fuse(tokens, words[which], mask[which], z[which])
             evidence = self.model.weigh_words(regions, ids[which], mask[which])
-            found = self.model.match(memory, mask[which], vectors, z[which], evidence)
+            found = self.model.match(memory, mask[which], vectors, z[which], evidence,
+                                     claimed=claimed)
             logits[rows] = found.float().cpu().numpy()
             progress(len(rows))
         return logits
@@ -196,11 +197,11 @@ class ModelPredictor:
         found = self._write(features, places, questions, languages, self.answer_decoding)
         chances = [answer_chances(of, self.tokenizer.decode) for of in found]
         if self.model.querybank is not None:
-            chances = self._weigh(self.model.querybank, features, places, questions, chances)
+            chances = self._weigh(features, places, questions, chances)
         return [max(of, key=lambda answer: of[answer]) for of in chances]
 
     @torch.inference_mode()
-    def _weigh(self, bank: Querybank, features: Tensor, places: Sequence[int],
+    def _weigh(self, features: Tensor, places: Sequence[int],
                questions: Sequence[str], chances: Sequence[Mapping[str, float]]
                ) -> list[dict[str, float]]:
         """By how what each answer claims fits the picture, too."""
@@ -208,10 +209,8 @@ class ModelPredictor:
         texts = {text: i for i, text in enumerate(sorted({t for of in said for t in of.values()}))}
         pairs = np.array([(place, texts[text]) for place, of in zip(places, said, strict=True)
                           for text in of.values()], dtype=int).reshape(-1, 2)
-        kept = self.keep(features)
-        logits = torch.from_numpy(self.match_logits(kept, list(texts), pairs))
-        pictures = torch.stack([picture for _, picture, _ in kept])[pairs[:, 0]]
-        evidence = iter(bank.evidence(logits.to(self.device), pictures).tolist())
+        found = self.match_logits(self.keep(features), list(texts), pairs, claimed=True)
+        evidence = iter(found.tolist())
         return [weighed(of, {answer: next(evidence) for answer in sentences})
                 for of, sentences in zip(chances, said, strict=True)]
 

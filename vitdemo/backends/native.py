@@ -163,12 +163,10 @@ class NativeBackend(Backend):
                             max_tokens=ANSWER_TOKENS)
         found = write_all(self.model.decoder, memory, self._vocabulary([language]), decoding)[0]
         chances = answer_chances(found, self.tokenizer.decode)
-        bank = self.model.querybank
-        if bank is not None and len(chances) > 1:
+        if self.info.weighs_answers and len(chances) > 1:
             said = claims(question, chances)
-            logits = self._match_logits([features], list(said.values()))[0]
-            evidence = bank.evidence(logits, self.model.picture_head(features.data)).tolist()
-            chances = weighed(chances, dict(zip(said, evidence, strict=True)))
+            evidence = self._match_logits([features], list(said.values()), claimed=True)[0]
+            chances = weighed(chances, dict(zip(said, evidence.tolist(), strict=True)))
         ordered = sorted(chances.items(), key=lambda item: item[1], reverse=True)
         return tuple(Candidate(text, min(1.0, value)) for text, value in ordered[:count])
 
@@ -179,8 +177,9 @@ class NativeBackend(Backend):
         self.require("match")
         return self._match_logits(features, texts).sigmoid().cpu().numpy()
 
-    def _match_logits(self, features: Sequence[PictureFeatures], texts: Sequence[str]) -> Tensor:
-        """Of every pair: float32 (P, M)."""
+    def _match_logits(self, features: Sequence[PictureFeatures], texts: Sequence[str], *,
+                      claimed: bool = False) -> Tensor:
+        """Of every pair: float32 (P, M); ``claimed``: see `VLM.match`."""
         logits = torch.zeros(len(features), len(texts), device=self.device)
         if not texts:
             return logits
@@ -191,7 +190,8 @@ class NativeBackend(Backend):
             memory = self.model.fuse(tokens, words, mask, z)
             evidence = self.model.weigh_words(self.model.regions(feature.data), ids, mask)
             picture = self.model.picture_head(feature.data)
-            logits[i] = self.model.match(memory, mask, picture, z, evidence).float()
+            logits[i] = self.model.match(memory, mask, picture, z, evidence,
+                                         claimed=claimed).float()
         return logits
 
     @torch.inference_mode()

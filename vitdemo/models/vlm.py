@@ -102,13 +102,16 @@ class VLM(nn.Module):
         return self.fusion(tokens, words, mask)
 
     def match(self, memory: Memory, mask: Tensor, picture: Tensor, z: Tensor,
-              evidence: Tensor | None = None) -> Tensor:
+              evidence: Tensor | None = None, *, claimed: bool = False) -> Tensor:
         """Match logits (B,) from a memory, the pairs' unit vectors (B, E), ``picture`` (1, E) where
-        it is one for all, and what `weigh_words` found."""
+        it is one for all, and what `weigh_words` found. ``claimed``: the texts are what answers
+        claim, and a model with a bank gives `Querybank.evidence`."""
         logits = self.match_head(memory.text, mask, picture * z)
         if evidence is not None:
             logits = logits + evidence
-        return logits if self.querybank is None else self.querybank(logits, picture, z)
+        if self.querybank is None:
+            return logits
+        return (self.querybank.evidence if claimed else self.querybank)(logits, picture, z)
 
     def regions(self, features: Tensor) -> Tensor:
         """(P, N, C) to what `weigh_words` reads of each picture: (P, N, E), or (P, 0) for a model
