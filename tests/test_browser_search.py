@@ -45,6 +45,14 @@ def upload(app: App, paths: list[Path]) -> None:
         f"{len(paths)} pictures to search")
 
 
+def test_a_tab_that_was_just_opened_complains_of_nothing(app: App) -> None:
+    app.page.wait_for_timeout(1000)  # what opening a page starts has started
+    app.tab("Search")
+    app.page.wait_for_timeout(1500)
+    expect(app.page.locator("#search-hits")).to_contain_text("Pictures that fit appear here")
+    expect(app.page.locator("#search-hits .vt-error")).to_have_count(0)
+
+
 def test_signs_are_understood_and_words_have_their_part(app: App) -> None:
     app.tab("Search")
     names = search(app, "red +0.5 blue -green")

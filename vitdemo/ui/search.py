@@ -125,8 +125,10 @@ class _Search:
 
         search = guarded(failed)(self._search)
         assert place.go is not None
-        words = gr.on([fields.run.click, fields.words.submit, place.go.change], search, inputs,
-                      outputs, api_name="search_words", **BUSY)
+        words = gr.on([fields.run.click, fields.words.submit], search, inputs, outputs,
+                      api_name="search_words", **BUSY)
+        linked = place.go.change(guarded(failed)(self._by_link), inputs, outputs,
+                                 api_visibility="private", **BUSY)
         # A picture that is chosen is searched for at once; emptying the field searches nothing.
         given = fields.picture.input(guarded(failed)(self._by_picture), inputs, outputs,
                                      api_name="search_picture", trigger_mode="always_last", **BUSY)
@@ -141,7 +143,7 @@ class _Search:
             fields.size.input(kept(self._resize), [fields.size, finding], screen, **quiet),
             fields.second.input(kept(self._switch), [fields.second, finding], screen, **quiet)]
         reranker = Reranker(self.context.engine)
-        for event in (words, given, like, *turned):
+        for event in (words, linked, given, like, *turned):
             event.then(kept(self._second_look(reranker)), finding, screen,
                        trigger_mode="multiple", **quiet)  # that of an older search is dropped
 
@@ -160,6 +162,11 @@ class _Search:
                     ) -> Iterator[tuple[Any, ...]]:
         if path:  # emptying the field is an input, too
             yield from self._search(request, path, *rest)
+
+    def _by_link(self, request: gr.Request, path: str | None, text: str, *rest: Any
+                 ) -> Iterator[tuple[Any, ...]]:
+        if text:  # a page that is opened without a link may count as a change, too
+            yield from self._search(request, path, text, *rest)
 
     def _both(self, finding: Finding) -> Iterator[tuple[Any, ...]]:
         """The first row of hits as soon as it is there, then the rest of a long page."""
