@@ -408,5 +408,5 @@ def test_a_second_search_gets_its_second_look_though_the_first_ones_is_under_way
     blocks = build_ui(engine)
     looks = [fn for fn in blocks.fns.values()
              if fn.trigger_after is not None and (fn.name or "").endswith("look")]
-    assert len(looks) == 7  # words, picture, more like this, two for pages, size, switch
+    assert len(looks) == 8  # words, link, picture, more like this, two for pages, size, switch
     assert all(fn.trigger_mode == "multiple" for fn in looks)
