@@ -14,7 +14,7 @@ from train.claims import ClaimMaker, claim_loss
 from train.data import Question, Row
 from train.features import VIEWS
 from train.instructions import Example
-from train.losses import LossConfig, step_losses
+from train.losses import LossConfig, step_losses, take
 from train.mixture import Mixture, MixtureConfig
 from train.pixels import NoiseStore
 from vitdemo.tokens import TextTokenizer
@@ -105,15 +105,15 @@ def test_processes_share_the_claims_of_a_step(mixture: Mixture, tokenizer: TextT
     assert len(whole.features) == len(whole.rows) == len(whole.noise) == 9
     parts = [mixture.draw(3, rank, 2).claims for rank in range(2)]
     model = make_model(tokenizer)
-    places = torch.arange(whole.noise.shape[1]).expand(len(whole.noise), -1)
+    tokens = model.vision.tokens(whole.features)
     sums = torch.zeros(())
     for rank, part in enumerate(parts):
         assert part is not None and part.total == whole.total
         assert part.rows.tolist() == whole.rows[rank::2].tolist()
         assert torch.equal(part.noise, whole.noise[rank::2])
         part = dataclasses.replace(part, features=whole.features[rank::2])  # of noise, each time
-        sums = sums + claim_loss(model, part, places[rank::2])
-    assert sums.item() == pytest.approx(claim_loss(model, whole, places).item(), rel=1e-4)
+        sums = sums + claim_loss(model, part, tokens[rank::2])
+    assert sums.item() == pytest.approx(claim_loss(model, whole, tokens).item(), rel=1e-4)
     assert mixture.draw(3).pairs is not None
 
 
@@ -131,7 +131,8 @@ def test_the_loss_is_that_of_each_pair_alone(mixture: Mixture, tokenizer: TextTo
         logit = model.match(memory, mask, model.picture_head(features), z,
                             model.weigh_words(model.regions(features), ids, mask))
         want += F.softplus(-logit if batch.right[i] else logit).item() / len(batch.right)
-    assert claim_loss(model, batch, places).item() == pytest.approx(want, rel=1e-4)
+    tokens = take(model.vision.tokens(batch.features), places)
+    assert claim_loss(model, batch, tokens).item() == pytest.approx(want, rel=1e-4)
 
 
 def test_the_match_head_learns_it(mixture: Mixture, tokenizer: TextTokenizer) -> None:

@@ -87,11 +87,9 @@ def _openings(example: Example) -> list[tuple[str, ...]]:
     return [tuple(words[:n]) for n in range(min(_OPENING, len(words)), 0, -1)]
 
 
-def claim_loss(model: VLM, batch: ClaimBatch, places: Tensor) -> Tensor:
+def claim_loss(model: VLM, batch: ClaimBatch, tokens: Tensor) -> Tensor:
     """Binary cross entropy of the match head's logits of all claims, meaned over those of all
-    processes. ``places`` (P, n): the picture tokens that are kept."""
-    tokens = model.vision.tokens(batch.features)
-    tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+    processes. ``tokens`` (P, n, D): the picture tokens that are kept."""
     words, z = model.encode_text(batch.ids, batch.mask)
     memory = model.fuse(tokens[batch.about], words, batch.mask, z)
     evidence = model.weigh_words(model.regions(batch.features)[batch.about], batch.ids, batch.mask)

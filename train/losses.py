@@ -328,7 +328,8 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
                                                               memory)
     if batch.claims is not None and config.claim:
         places = kept_places(batch.claims.noise, config.kept_tokens)
-        losses["claim"] = claim_loss(model, batch.claims, places)
+        tokens = take(model.vision.tokens(batch.claims.features), places)
+        losses["claim"] = claim_loss(model, batch.claims, tokens)
     if batch.words is not None and model.region_head is not None:
         parts = [part for part in (batch.captions, batch.questions) if part is not None]
         if config.region:

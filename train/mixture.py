@@ -103,7 +103,8 @@ class Mixture:
         self.human = [e for i, row in enumerate(self.rows) for e in human_questions(i, row)]
         self.made = self._make_questions(everyone)
         self.claims = ClaimMaker(
-            [*self.human, *(e for found in self.made.values() for e in found)], self.rows)
+            [*self.human, *(e for found in self.made.values() for e in found)], self.rows) \
+            if config.claims else None
         self.bags, self.seen_words = word_bags(self.rows, tokenizer)
         self.content = torch.zeros(tokenizer.size, dtype=torch.bool)
         self.content[self.seen_words] = True
@@ -308,7 +309,7 @@ class Mixture:
 
     def _draw_claims(self, share: Share) -> ClaimBatch | None:
         examples = self._examples(share.maker, self.config.claims)
-        if not examples:
+        if not examples or self.claims is None:
             return None
         share.check(len(examples), "claims")
         views = self._views(share.maker, len(examples))
