@@ -64,6 +64,8 @@ BAD_ROWS = {
     "there is no file_name": {"captions": ["A dog ."]},
     "file_name must be text, not a number": {"file_name": 7, "captions": ["A dog ."]},
     "file_name is empty": {"file_name": " ", "captions": ["A dog ."]},
+    "qa[0].answer is none of its choices": {"file_name": "b.jpg", "qa": [
+        {"question": "where ?", "answer": "at home", "choices": ["at sea", "in a wood"]}]},
     "picture none.jpg is missing": good("none.jpg"),
     "picture xxxx": good("x" * 5000 + ".jpg"),
     "captions[1] is empty": {"file_name": "b.jpg", "captions": ["A dog .", "  "]},

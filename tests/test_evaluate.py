@@ -132,6 +132,13 @@ class Planted:
         found = [answer for word, answer in yes_no.items() if word in question]
         return known.get(question, found[0] if found else "I do not know")
 
+    def answer_scores(self, features: list[Row | None], places: Sequence[int],
+                      questions: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        rows = [features[i] for i in places]
+        return np.array([row is not None and self.answer(row, question) == answer
+                         for row, question, answer in zip(rows, questions, answers, strict=True)],
+                        np.float32)
+
     def keep(self, features: list[Row | None]) -> list[Row | None]:
         return features
 
@@ -176,6 +183,42 @@ def test_a_perfect_model_gets_100_and_a_blank_picture_shows_what_it_guesses(
     assert vqa["by_source"]["data"]["blank"]["difference"] == 0
     assert "vqa_score" not in vqa["by_source"]["own"]
     assert list(vqa["by_type"]) == ["other"]
+
+
+def with_choices(folder: Path) -> Path:
+    """Two pictures with a question each that has four choices."""
+    make_data(folder, 2, captions=False)
+    rows = [json.loads(line) for line in (folder / METADATA).read_text("utf-8").splitlines()]
+    for i, row in enumerate(rows):
+        row["qa"] = [{"question": "where is it ?", "answer": f"at place {i}", "type": "where",
+                      "choices": [f"at place {j}" for j in range(4)]}]
+    (folder / METADATA).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return folder
+
+
+def test_the_best_of_given_choices(tmp_path: Path) -> None:
+    split = read_split(with_choices(tmp_path / "data"))
+    choices = evaluate_split(Planted(split.rows), split, ALL, quiet=True)["choices"]
+    assert choices == {"accuracy": 100, "blank": 25, "chance": 25, "by_type": {"where": 100},
+                       "n": 2}  # without a picture all four score alike
+
+
+def test_answer_scores_are_the_models_own(tmp_path: Path, parts: tuple[VLM, TextTokenizer],
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces they are the mean log-probabilities of one pass over each answer alone."""
+    model, tokenizer = parts
+    split = read_split(make_data(tmp_path / "data", 3))
+    predictor = ModelPredictor(model, tokenizer, batch=3)
+    [features] = [found for _, found in predictor.batches([row.path for row in split.rows])]
+    answers = ["a dog", "two old men on a bench", "狗"]
+    monkeypatch.setattr("train.predict._ROWS", 2)
+    together = predictor.answer_scores(features, [2, 0, 1], ["what is it ?"] * 3, answers)
+    instruction = tokenizer.encode(["what is it ?"])
+    for place, answer, score in zip([2, 0, 1], answers, together, strict=True):
+        ids, _ = tokenizer.encode_targets([answer], ["en"])
+        with torch.inference_mode():
+            logs = model(features[[place]], *instruction, ids[:, :-1]).logits.log_softmax(-1)
+        assert score == pytest.approx(float(logs[0].gather(1, ids[0, 1:, None]).mean()), abs=1e-4)
 
 
 class Mixed(Planted):

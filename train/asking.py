@@ -57,6 +57,40 @@ def answers_about_wrong_pictures(predictor: Predictor[Any], rows: Sequence[Row],
     return answers
 
 
+def choice_scores(predictor: Predictor[Any], features: Any, places: Sequence[int],
+                  questions: Sequence[Question]) -> list[list[float]]:
+    """The scores of each question's choices, in their order, about the picture at its place."""
+    flat = [(place, question.question, choice)
+            for place, question in zip(places, questions, strict=True)
+            for choice in question.choices]
+    if not flat:
+        return []
+    about, asked, answers = zip(*flat, strict=True)
+    found = iter(predictor.answer_scores(features, about, asked, answers).tolist())
+    return [[next(found) for _ in question.choices] for question in questions]
+
+
+def choice_figures(questions: Sequence[Question],
+                   scores: dict[str, list[list[float]]]) -> dict[str, Any]:
+    """"accuracy" in percent, "chance", "n" and the accuracy of each type of question; "blank" where
+    they were also asked about a blank picture. A tie is the share of its answers that are right."""
+    def right(question: Question, of: list[float]) -> float:
+        best = [choice for choice, score in zip(question.choices, of, strict=True)
+                if score == max(of)]
+        return best.count(question.answer) / len(best)
+
+    figures: dict[str, Any] = {
+        name: 100 * float(np.mean([right(*each) for each in zip(questions, of, strict=True)]))
+        for name, of in scores.items()}
+    figures["accuracy"] = figures.pop("right")
+    figures["chance"] = 100 * float(np.mean([1 / len(q.choices) for q in questions]))
+    kinds = sorted({question.type for question in questions})
+    figures["by_type"] = {kind: 100 * float(np.mean(
+        [right(*each) for each in zip(questions, scores["right"], strict=True)
+         if each[0].type == kind])) for kind in kinds}
+    return {**figures, "n": len(questions)}
+
+
 def vqa_figures(questions: Sequence[Question], answers: dict[str, list[str]],
                 name: str) -> dict[str, Any]:
     """Over all questions, and by source (``name`` where a question does not say) and type.

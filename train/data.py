@@ -2,8 +2,9 @@
 
 A split is a folder of pictures and a `metadata.jsonl` with one JSON object a line:
 `file_name` (relative to the folder), and any of `captions` (English sentences), `captions_zh`
-(Chinese sentences) and `qa` (objects with `question`, `answer`, and where known `answers`, `type`
-and `source`). Other keys are ignored. A data set is a folder of splits: train, validation, test.
+(Chinese sentences) and `qa` (objects with `question`, `answer`, and where known `answers`,
+`choices`, `type` and `source`). Other keys are ignored. A data set is a folder of splits: train,
+validation, test.
 """
 
 import json
@@ -32,13 +33,15 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Question:
     """A question with its one agreed answer; ``answers`` are those of several people (10 in
-    VQA v2), else empty. ``type`` and ``source`` are empty where the row does not say."""
+    VQA v2), else empty. ``type`` and ``source`` are empty where the row does not say; ``choices``
+    are what may be answered, the right answer among them, where only some texts may."""
 
     question: str
     answer: str
     answers: tuple[str, ...]
     type: str
     source: str
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,9 +231,12 @@ def _question(value: Any, where: str) -> Question:
             raise _Wrong(f"{where} has no {key}")
     kind, source = (_text(value[key], f"{where}.{key}", may_be_empty=True)
                     if value.get(key) is not None else "" for key in ("type", "source"))
-    return Question(_text(value["question"], f"{where}.question"),
-                    _text(value["answer"], f"{where}.answer"),
-                    _texts(value, "answers", f"{where}."), kind, source)
+    answer = _text(value["answer"], f"{where}.answer")
+    choices = _texts(value, "choices", f"{where}.")
+    if choices and answer not in choices:
+        raise _Wrong(f"{where}.answer is none of its choices")
+    return Question(_text(value["question"], f"{where}.question"), answer,
+                    _texts(value, "answers", f"{where}."), kind, source, choices)
 
 
 def _list(row: dict[str, Any], key: str, where: str = "") -> list[Any]:

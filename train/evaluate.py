@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.asking import answers_about_wrong_pictures, shuffled, vqa_figures, yes_no_figures
+from train.asking import (
+    answers_about_wrong_pictures,
+    choice_figures,
+    choice_scores,
+    shuffled,
+    vqa_figures,
+    yes_no_figures,
+)
 from train.data import Row, Split, find_splits, read_split
 from train.figures import finish
 from train.hard_captions import make_pairs, match_figures
@@ -56,6 +63,7 @@ class _Said:
     vectors: np.ndarray  # (rows, E)
     kept: list[Any]  # of each picture what `match_logits` takes; empty where nothing is matched
     answers: dict[str, list[str]]  # what was asked -> answers in the order of the rows
+    choices: dict[str, list[list[float]]]  # picture -> scores of the choices of questions with such
 
 
 def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts(), *,
@@ -65,8 +73,8 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
     "caption" -> language -> "bleu1".."bleu4", "cider", "rouge_l", "meteor" (None without Java),
     "pictures". "retrieval" -> language -> "text_to_image" and "image_to_text" -> "r1", "r5",
     "r10", "median_rank" (a rank); "pictures", "texts", and "reranked" -> see `reranked_scores`.
-    "vqa" -> see `vqa_figures`. "yes_no" -> language -> see `yes_no_figures`. "match" -> language
-    -> see `match_figures`.
+    "vqa" -> see `vqa_figures`. "choices" -> see `choice_figures`. "yes_no" -> language -> see
+    `yes_no_figures`. "match" -> language -> see `match_figures`.
     """
     made = {language: make_yes_no(split.rows, language) for language in LANGUAGES} \
         if parts.made else {}
@@ -86,6 +94,8 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
     questions = [question for row in split.rows for question in row.questions]
     if questions:
         figures["vqa"] = vqa_figures(questions, said.answers, split.name)
+    if said.choices:
+        figures["choices"] = choice_figures([q for q in questions if q.choices], said.choices)
     for language, asked in made.items():
         if asked:
             figures.setdefault("yes_no", {})[language] = yes_no_figures(
@@ -103,7 +113,7 @@ def _texts(row: Row, language: str) -> tuple[str, ...]:
 
 def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
              made: dict[str, list[YesNo]], quiet: bool) -> _Said:
-    said = _Said({language: [] for language in LANGUAGES}, np.zeros((0, 0)), [], {})
+    said = _Said({language: [] for language in LANGUAGES}, np.zeros((0, 0)), [], {}, {})
     asks = _asks(split.rows, parts, made)
     vectors: list[np.ndarray] = []
     without_content = predictor.blank() if parts.blank else None
@@ -125,6 +135,7 @@ def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
                     about = [0 if name == "blank" else i for i, _ in asked]
                     said.answers.setdefault(name, []).extend(
                         predictor.answers(seen, about, [text for _, text in asked]))
+            _choose(predictor, split.rows, places, features, without_content, said.choices)
             bar.update(len(places))
     said.vectors = np.concatenate(vectors)
     if parts.wrong_picture:
@@ -132,6 +143,20 @@ def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
             said.answers["wrong_picture"] = answers_about_wrong_pictures(
                 predictor, split.rows, bar.update)
     return said
+
+
+def _choose(predictor: Predictor[Any], rows: Sequence[Row], places: Sequence[int], features: Any,
+            without_content: Any, scores: dict[str, list[list[float]]]) -> None:
+    """Add the scores of the choices of these rows' questions."""
+    asked = [(i, question) for i, place in enumerate(places)
+             for question in rows[place].questions if question.choices]
+    if not asked:
+        return
+    about, questions = zip(*asked, strict=True)
+    scores.setdefault("right", []).extend(choice_scores(predictor, features, about, questions))
+    if without_content is not None:
+        scores.setdefault("blank", []).extend(
+            choice_scores(predictor, without_content, [0] * len(about), questions))
 
 
 def _asks(rows: Sequence[Row], parts: Parts, made: dict[str, list[YesNo]],

@@ -24,6 +24,7 @@ from vitdemo.models.answering import (
     weighed,
 )
 from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write_all
+from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, open_picture, to_pixels
 from vitdemo.tokens import TextTokenizer
@@ -63,6 +64,12 @@ class Predictor(Protocol[Features]):
     def answers(self, features: Features, places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:
         """A raw answer to each question about the picture at its place in the batch."""
+        ...
+
+    def answer_scores(self, features: Features, places: Sequence[int], questions: Sequence[str],
+                      answers: Sequence[str]) -> np.ndarray:
+        """How well each answer fits each question about the picture at its place: float32 (R,),
+        any unit, more is better."""
         ...
 
     def keep(self, features: Features) -> list[Any]:
@@ -201,6 +208,28 @@ class ModelPredictor:
         return [max(of, key=lambda answer: of[answer]) for of in chances]
 
     @torch.inference_mode()
+    def answer_scores(self, features: Tensor, places: Sequence[int], questions: Sequence[str],
+                      answers: Sequence[str]) -> np.ndarray:
+        """The mean log-probability of each answer's tokens, its end among them."""
+        tokens = self.model.vision.tokens(features)  # (P, N, D)
+        scores: list[float] = []
+        for start in range(0, len(places), _ROWS):
+            rows = slice(start, start + _ROWS)
+            memory = self._memory(tokens[list(places[rows])], questions[rows])
+            ids, real = (x.to(self.device) for x in self.tokenizer.encode_targets(
+                answers[rows], [language_of(text) for text in questions[rows]]))  # (R, S)
+            logs = self.model.decoder(ids[:, :-1], memory).float().log_softmax(-1)
+            of_tokens = logs.gather(2, ids[:, 1:, None]).squeeze(2) * real[:, 1:]
+            scores += (of_tokens.sum(1) / real[:, 1:].sum(1)).tolist()
+        return np.array(scores, np.float32)
+
+    def _memory(self, tokens: Tensor, instructions: Sequence[str]) -> Memory:
+        """Each instruction fused with its picture's tokens (B, N, D)."""
+        ids, mask = (x.to(self.device) for x in self.tokenizer.encode(instructions))
+        words, z = self.model.encode_text(ids, mask)
+        return self.model.fuse(tokens, words, mask, z)
+
+    @torch.inference_mode()
     def _weigh(self, features: Tensor, places: Sequence[int],
                questions: Sequence[str], chances: Sequence[Mapping[str, float]]
                ) -> list[dict[str, float]]:
@@ -222,9 +251,7 @@ class ModelPredictor:
         found: list[list[Hypothesis]] = []
         for start in range(0, len(places), _ROWS):
             rows = slice(start, start + _ROWS)
-            ids, mask = (x.to(self.device) for x in self.tokenizer.encode(instructions[rows]))
-            words, z = self.model.encode_text(ids, mask)
-            memory = self.model.fuse(tokens[list(places[rows])], words, mask, z)
+            memory = self._memory(tokens[list(places[rows])], instructions[rows])
             starts = [self.tokenizer.language_start[language] for language in languages[rows]]
             vocabulary = Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
             found += write_all(self.model.decoder, memory, vocabulary, decoding)

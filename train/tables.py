@@ -15,7 +15,8 @@ def table(figures: dict[str, Any]) -> str:
             continue
         lines += ["", name]
         for part, show in (("caption", _captions), ("retrieval", _retrieval),
-                           ("vqa", _questions), ("yes_no", _yes_no), ("match", _match)):
+                           ("vqa", _questions), ("choices", _choices), ("yes_no", _yes_no),
+                           ("match", _match)):
             if part in parts:
                 lines += show(parts[part])
     if "cost" in figures.get("_meta", {}):
@@ -62,6 +63,14 @@ def _questions(parts: dict[str, Any]) -> Iterator[str]:
             name += "" if key == "shuffled" or "picture" in name else " picture"
             yield line(f"  {title}, {name}", of[key]["accuracy"], of[key]["difference"],
                        of[key].get("vqa_score"), of[key].get("vqa_score_difference"))
+
+
+def _choices(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("the best of given answers", "right", "blank", "chance", "number")
+    yield line("  all", parts["accuracy"], parts.get("blank"), parts["chance"], parts["n"])
+    for kind, right in parts["by_type"].items():
+        if kind:
+            yield line(f"  type {kind}", right)
 
 
 def _yes_no(parts: dict[str, Any]) -> Iterator[str]:
