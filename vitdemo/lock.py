@@ -4,12 +4,15 @@ import threading
 from collections import deque
 from types import TracebackType
 
+from vitdemo import wanted
+
 
 class FairLock:
     """Like `threading.Lock`, first come, first served.
 
     A plain lock may be taken again by the thread that has just let it go; a folder that is being
     indexed, batch after batch, would then keep a caption waiting. Use it in a `with` statement.
+    Work that nobody waits for any more does not get it: it ends with `wanted.NotWanted`.
     """
 
     def __init__(self) -> None:
@@ -18,10 +21,20 @@ class FairLock:
         self._waiting: deque[threading.Lock] = deque()
 
     def __enter__(self) -> "FairLock":
+        wanted.check()
+        self._take()
+        try:
+            wanted.check()  # it may have waited for long
+        except wanted.NotWanted:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _take(self) -> None:
         with self._guard:
             if not self._held:
                 self._held = True
-                return self
+                return
             turn = threading.Lock()
             turn.acquire()
             self._waiting.append(turn)
@@ -34,7 +47,6 @@ class FairLock:
                 else:
                     self._hand_over()
             raise
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
