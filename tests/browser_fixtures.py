@@ -50,12 +50,18 @@ def second_model(name: str) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def address(pictures: Path, uploads: Path) -> Iterator[str]:
+def engine() -> Engine:
+    """The app's model; a test module may have another one."""
+    return planted_engine()
+
+
+@pytest.fixture(scope="module")
+def address(engine: Engine, pictures: Path, uploads: Path) -> Iterator[str]:
     """The address of the app, served from this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
-        blocks = build_ui(planted_engine(), Settings(pictures, folders=(pictures,),
-                                                     load_model=second_model))
+        blocks = build_ui(engine, Settings(pictures, folders=(pictures,),
+                                           load_model=second_model))
         _, local, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
                                     share=False, max_file_size=LIMITS.max_file_megabytes * 2**20,
                                     **launch_settings())

@@ -7,7 +7,10 @@ likely as far as that place is, the others are likely anyway. So on a picture fu
 the maps of "left" and "right" hold the evidence that a test expects, and on a plain one none does.
 """
 
+import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -161,6 +164,81 @@ class PlantedBackend(Backend):
             maps = maps[:, ::-1]
         return replace(made, weights=normalised(maps)[None, None], method=method, gates=(),
                        layer_names=(METHODS[method],), note=f"Made by {method}.")
+
+
+class HeldBackend(PlantedBackend):
+    """Names the strongest colour of a picture in what it says, and can be held within a call.
+
+    ``calls`` counts the calls: "generate" (words), "answer", "score", "embed", "explain", "weigh".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._held: set[str] = set()
+        self._inside: Counter[str] = Counter()
+
+    @contextmanager
+    def hold(self, *names: str) -> Iterator[None]:
+        """Calls of these names wait until this ends."""
+        with self._changed:
+            self._held = set(names)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held = set()
+                self._changed.notify_all()
+
+    def reached(self, name: str) -> None:
+        """Wait until a call of this name is held."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._inside[name] > 0, 300), name
+
+    def _pass(self, name: str) -> None:
+        with self._changed:
+            self.calls[name] += 1
+            self._inside[name] += 1
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: name not in self._held, 300), name
+            self._inside[name] -= 1
+
+    def generate(self, features: PictureFeatures, instruction: str, language: str,
+                 decoding: Decoding) -> Iterator[Step]:
+        self._pass("generate")
+        if not instruction.startswith("Say:"):
+            instruction = f"Say: a {_colour(features)} picture on the left and on the right"
+        for step in super().generate(features, instruction, language, decoding):
+            yield step
+            self._pass("generate")
+
+    def answer(self, features: PictureFeatures, question: str, language: str,
+               count: int = 5) -> tuple[Candidate, ...]:
+        self._pass("answer")
+        return (Candidate(f"{question.split()[-1].strip('?')} {_colour(features)}", 0.9),)
+
+    def score_pairs(self, features: Sequence[PictureFeatures],
+                    texts: Sequence[str]) -> np.ndarray:
+        self._pass("score")
+        return super().score_pairs(features, texts)
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        self._pass("embed")
+        return super().embed_texts(texts)
+
+    def explain(self, features: PictureFeatures, **given: Any) -> tuple[Explanation, ...]:
+        self._pass("explain")
+        return super().explain(features, **given)
+
+    def word_probabilities(self, features: Sequence[PictureFeatures],
+                           **given: Any) -> tuple[np.ndarray, ...]:
+        self._pass("weigh")
+        return super().word_probabilities(features, **given)
+
+
+def _colour(features: PictureFeatures) -> str:
+    return ("red", "green", "blue")[int(features.data.colours.mean(axis=(0, 1)).argmax())]
 
 
 def _unit(rows: Sequence[Sequence[float]]) -> np.ndarray:

@@ -68,25 +68,6 @@ def test_another_method_is_computed_when_chosen_and_checked_when_asked(app: App,
     assert shown["method"] == "grad-cam" and shown["word"] == LEFT
 
 
-def test_a_check_that_comes_too_late_is_one_calm_sentence(app: App, scene: Path,
-                                                          pictures: Path) -> None:
-    app.tab("Ask")
-    app.give("ask-picture", scene)
-    app.page.fill("#ask-question textarea", "what is on the right?")
-    app.page.click("#ask-run")
-    app.words("ask-view").last.click()
-    app.checked("ask-view")
-    app.tab("Describe")
-    app.give("describe-picture", pictures / "red.png")  # sets the picture of both tabs
-    app.words()
-    app.tab("Ask")
-    app.page.wait_for_function("document.querySelector('#ask-picture img')?.src.includes('red')")
-    app.page.locator("#ask-view").get_by_role("button", name="Does it matter?").click()
-    status = app.page.locator("#ask-view .vd-status")
-    playwright.expect(status).to_contain_text("The picture has been changed since")
-    assert app.words("ask-view").count() == 6  # and what was on screen is still there
-
-
 def test_a_chosen_sentence_shows_its_own_maps(app: App, scene: Path) -> None:
     app.tab("Search")
     app.tab("Which sentence fits?")

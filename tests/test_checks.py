@@ -18,6 +18,7 @@ from vitdemo.ui.checks import follow_up, serve
 from vitdemo.ui.describe import narrate
 from vitdemo.ui.desk import GONE, OTHER, Desk
 from vitdemo.ui.watch import watched
+from vitdemo.wanted import NotWanted, while_wanted
 
 LEFT, RIGHT = 4, 10  # places of these words in the planted caption
 
@@ -129,13 +130,19 @@ def broken() -> None:
     raise PictureError("broken")
 
 
-def test_a_result_that_leaves_the_screen_is_not_checked_on(engine: Engine,
-                                                           noise: Picture) -> None:
-    desk, _ = described(engine, noise)
+def test_a_result_that_leaves_the_screen_is_not_checked_on(noise: Picture) -> None:
+    engine = planted_engine()
+    desk = Desk()
+    turn = desk.begin(1)
+    list(narrate(engine, noise, "", "en", Decoding(), desk))
+    context = while_wanted(turn.newest)
     following = follow_up(engine, desk, noise)
-    next(following)
-    desk.clear()
-    assert list(following) == []
+    context.run(next, following)
+    desk.begin(2)
+    before = engine._backend.pictures  # type: ignore[attr-defined]
+    with pytest.raises(NotWanted):
+        context.run(next, following)
+    assert engine._backend.pictures == before  # type: ignore[attr-defined]
     assert list(follow_up(engine, desk, noise)) == []
 
 

@@ -222,7 +222,7 @@ def finding(engine: Engine, tmp_path: Path) -> Iterator[Finding]:
     gallery = engine.gallery()
     paths = [save(tmp_path / f"{n:02}.png", (255 - 5 * n, 3 * n, 0)) for n in range(40)]
     made = album_of_files(engine, [str(path) for path in paths], "a test")
-    found = Finding(album=made)
+    found = Finding()
     found.begin(made.opened(), Query.of("red"), Filters(), 12, second=True)
     yield found
     made.close()
@@ -257,16 +257,14 @@ def test_another_size_keeps_the_first_hit_on_screen(finding: Finding) -> None:
         48, 200, 12, 12, 12]
 
 
-def test_the_second_look_can_be_switched_off_and_comes_late(finding: Finding) -> None:
+def test_the_second_look_can_be_switched_off(finding: Finding) -> None:
     assert finding.wants_second_look()
-    head = [replace(hit, match=0.9) for hit in reversed(finding.hits)]
-    run = finding.run
-    assert finding.take(run, head)
+    head = finding.head = [replace(hit, match=0.9) for hit in reversed(finding.hits)]
     assert stems(finding.shown()) == list(range(39, 27, -1))
     finding.second = False
     assert stems(finding.shown())[0] == 0 and finding.hit(head[0].id).id == head[0].id
     finding.begin(finding.gallery, Query.of("green"), Filters(), 12, True)
-    assert not finding.take(run, head) and not finding.head
+    assert not finding.head
     finding.begin(finding.gallery, Query.of(picture=None, text="red"), Filters(), 12, False)
     assert not finding.wants_second_look()
 

@@ -7,13 +7,14 @@ import gradio as gr
 from vitdemo.engine import Engine
 from vitdemo.ui.ask import build_ask
 from vitdemo.ui.compare import build_compare
-from vitdemo.ui.describe import build_describe
-from vitdemo.ui.parts import QUIET, Context, Settings, readable_examples
+from vitdemo.ui.describe import build_describe, share_picture
+from vitdemo.ui.parts import QUIET, Context, Settings, drop_refused, readable_examples
 from vitdemo.ui.places import open_links
 from vitdemo.ui.search import build_search
 from vitdemo.ui.session import Sessions
 from vitdemo.ui.theme import launch_settings
 from vitdemo.ui.tour import build_tour
+from vitdemo.ui.turns import Turns
 
 __all__ = ["Settings", "build_ui", "launch_settings"]
 
@@ -43,10 +44,24 @@ def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
                 build_tour(context)
         open_links(context, blocks, (describe.place, ask.place, *places), tabs, inner, linked)
         for here, there in ((describe, ask), (ask, describe)):
-            for change in here.changes:  # both tabs are about the same picture
-                change.then(lambda path: path, here.picture, there.picture, **QUIET)
-        blocks.unload(sessions.leave)
+            share_picture(here, there)  # both tabs are about the same one
+            for event in here.refusing:
+                drop_refused(event, here.refused, here.picture, there.picture)
+        _end_when_left(blocks, sessions)
     return blocks
+
+
+def _end_when_left(blocks: gr.Blocks, sessions: Sessions) -> None:
+    """Whatever a page is still waiting for ends when it is closed, reloaded or led elsewhere."""
+    states = [block for block in blocks.blocks.values()
+              if isinstance(block, gr.State) and isinstance(block.value, Turns)]
+
+    def opened(request: gr.Request, *panels: Turns) -> None:
+        for panel in panels:
+            sessions.on_leave(request, panel.end)
+
+    blocks.load(opened, states, None, **QUIET)
+    blocks.unload(sessions.leave)
 
 
 def _header(context: Context) -> str:

@@ -15,13 +15,11 @@ from vitdemo.ui.desk import Desk
 from vitdemo.ui.keep import build_downloads
 from vitdemo.ui.parts import (
     MODEL,
-    QUIET,
     Context,
+    PageValue,
     bars,
     chips,
     clickable_html,
-    drop_refused,
-    guarded,
     picture_input,
     read_picture,
     refusal,
@@ -29,6 +27,7 @@ from vitdemo.ui.parts import (
     viewer_output,
 )
 from vitdemo.ui.places import Place, copy_button
+from vitdemo.ui.turns import Panel, Turn
 
 HINT = "The answer to your question appears here."
 READY = "Now ask something about this picture."
@@ -45,7 +44,7 @@ def build_ask(context: Context) -> PictureTab:
     """Lay out the tab and tie its handlers."""
     samples = [question for code in context.engine.info.languages
                for question in QUESTIONS.get(code, [])]
-    desk = gr.State(Desk())
+    panel = Panel.of(Desk())
     with gr.Row(elem_classes="vt-columns"):
         with gr.Column(scale=5, min_width=300):
             picture = picture_input(elem_id="ask-picture")
@@ -60,65 +59,60 @@ def build_ask(context: Context) -> PictureTab:
         with gr.Column(scale=7, min_width=300):
             answers = gr.HTML(apply_default_css=False, elem_id="ask-answers")
             view = viewer_output(HINT, "ask-view")
-            place = Place("ask", "ask-view", question, desk)
+            place = Place("ask", "ask-view", question, panel)
             copy_button(place)
-            build_downloads(context, desk, picture, "ask")
-
-    def sample(event: gr.EventData) -> str:
-        return samples[event.index]
-
-    sampled = chip_row.click(sample, None, question, **QUIET)
-    changes = _tie(context, place, (picture, examples, run, answers, view), sampled)
-    return PictureTab(picture, changes, place)
+            build_downloads(context, panel.state, picture, "ask")
+    return _tie(context, place, (picture, examples, chip_row, run, answers, view), samples)
 
 
-def _tie(context: Context, place: Place, parts: tuple[Any, ...], sampled: Any) -> tuple[Any, ...]:
-    """Tie what uses the model; gives the events that set the picture."""
-    picture, examples, run, answers, view = parts
-    desk, question = place.desk, place.text
-    refused = gr.State("")  # the path of a picture that cannot be used
-    failed = guarded(lambda error, inputs: ({"message": str(error)}, "", refusal(error, inputs)))
+def _tie(context: Context, place: Place, parts: tuple[Any, ...],
+         samples: list[str]) -> PictureTab:
+    """Tie what sets the picture and what uses the model."""
+    picture, examples, chip_row, run, answers, view = parts
+    panel, question = place.panel, place.text
+    refused = PageValue("")
 
-    @failed
-    def ask(request: gr.Request, path: str | None, question: str, desk: Desk
+    def ask(desk: Desk, turn: Turn, request: gr.Request, path: str | None, question: str
             ) -> Iterator[tuple[dict[str, Any], str, str]]:
-        desk.clear()
         context.sessions.keep(request, [path])
         for shown, rows in reply(context.engine, read_picture(path), question, desk,
                                  context.settings.check_at_once):
             yield shown, rows, ""
 
-    @failed
-    def take(request: gr.Request, path: str | None, desk: Desk
-             ) -> Iterator[tuple[dict[str, Any], str, str]]:
-        if path:  # emptying the field is an input, too
-            desk.clear()
-            context.sessions.keep(request, [path])
-            yield {"picture": viewer.display(read_picture(path)), "hint": READY}, "", ""
+    def take(desk: Desk, turn: Turn, request: gr.Request, path: str | None
+             ) -> Iterator[tuple[Any, ...]]:
+        context.sessions.keep(request, [path])
+        yield turn.number, {"hint": READY if path else HINT}, "", ""
+        if path:
+            shown = {"picture": viewer.display(read_picture(path)), "hint": READY}
+            yield turn.number, shown, "", ""
 
-    def example(event: gr.EventData) -> str:
-        return str(context.examples[event.index])
+    def example(desk: Desk, turn: Turn, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        path = str(context.examples[event.index])
+        yield (turn.number, {"picture": viewer.display(read_picture(path)), "hint": READY}, "", "",
+               path)
 
-    def empty(desk: Desk) -> tuple[dict[str, Any], str]:
-        desk.clear()
-        return {"hint": HINT}, ""
+    def sample(desk: Desk, turn: Turn, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        yield turn.number, {"writing": ""}, "", "", samples[event.index]
+
+    def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return {"message": str(error)}, "", refusal(error, given[3])
 
     outputs = [view, answers, refused]
     busy = {"show_progress": "minimal", "show_progress_on": view, **MODEL}
-    asked = gr.on([run.click, question.submit], ask, [picture, question, desk], outputs,
-                  api_name="ask", **busy)
-    sampled = sampled.then(ask, [picture, question, desk], outputs, api_visibility="private",
-                           **busy)
-    given = picture.input(take, [picture, desk], outputs, api_visibility="private",
-                          show_progress="hidden", trigger_mode="always_last")
-    chosen = examples.click(example, None, picture, **QUIET).then(
-        take, [picture, desk], outputs, api_visibility="private", show_progress="hidden")
-    emptied = picture.clear(empty, desk, [view, answers], **QUIET)
+    asked = panel.act([run.click, question.submit], ask, [picture, question], outputs, failed,
+                      api_name="ask", **busy)
+    sampled = panel.go_on(
+        panel.open(chip_row.click, sample, [], [*outputs, question], lambda *_: gr.skip()),
+        ask, [picture, question], outputs, failed, **busy)
+    given = panel.open([picture.input, picture.clear], take, [picture], outputs,
+                       lambda error, given: (given[1].number, *failed(error, given)))
+    chosen = panel.open(examples.click, example, [], [*outputs, picture], lambda *_: gr.skip())
     for event in (asked, sampled):
-        drop_refused(event, refused, picture)
-        check_after(context, event, view, desk, picture)
-    tie_requests(context, view, desk, picture)
-    return drop_refused(given, refused, picture), chosen, emptied
+        check_after(context, event, view, panel, picture)
+    tie_requests(context, view, panel, picture)
+    return PictureTab(picture, (given, chosen), (asked, sampled, given), refused, place,
+                      (view, answers), ({"hint": READY}, ""), ({"hint": HINT}, ""))
 
 
 def reply(engine: Engine, photo: Picture, question: str, desk: Desk | None = None,

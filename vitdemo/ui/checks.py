@@ -17,7 +17,8 @@ from vitdemo.errors import TextError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Evidence
 from vitdemo.ui.desk import Desk, Result, add_method
-from vitdemo.ui.parts import MODEL, Context, guarded, read_picture
+from vitdemo.ui.parts import MODEL, Context, read_picture
+from vitdemo.ui.turns import Panel, Turn
 from vitdemo.ui.watch import Tell, watched
 
 Patch = dict[str, Any]
@@ -30,10 +31,7 @@ UNKNOWN = "This page asked for something that the app does not know. Reload the 
 
 
 def follow_up(engine: Engine, desk: Desk, photo: Picture) -> Iterator[Patch]:
-    """How much the picture counted, then the evidence of every word, as patches.
-
-    Ends early where the result leaves the screen.
-    """
+    """How much the picture counted, then the evidence of every word, as patches."""
     result = desk.result
     if result is None:
         return
@@ -42,8 +40,6 @@ def follow_up(engine: Engine, desk: Desk, photo: Picture) -> Iterator[Patch]:
     yield result.evidence_patch(busy=True)
     for one in reversed(result.maps):  # the answer before its question
         for message in _chunks(engine, photo, result, one.source, one.method):
-            if desk.result is not result:
-                return
             yield result.evidence_patch(message, busy=True)
     yield result.evidence_patch()
 
@@ -136,30 +132,34 @@ def _whole(value: object) -> int:
     return value
 
 
-def tie_requests(context: Context, view: gr.HTML, desk: gr.State, picture: Any) -> None:
+def tie_requests(context: Context, view: gr.HTML, panel: Panel, picture: Any) -> None:
     """Tie the viewer's requests to their answers.
 
     ``picture`` is the field that the result's picture stands in, or a state with its path.
     """
 
-    @guarded(lambda error, inputs: {"patch_message": str(error), "patch_busy": False})
-    def request(event: gr.EventData, held: Desk, path: str | None) -> Iterator[Patch]:
-        held.fitting(event._data.get("id"))  # before the picture: it may be gone, too
-        yield from serve(context.engine, held, read_picture(path), event._data)
+    def request(desk: Desk, turn: Turn, event: gr.EventData, path: str | None) -> Iterator[Patch]:
+        desk.fitting(event._data.get("id"))  # before the picture: it may be gone, too
+        yield from serve(context.engine, desk, read_picture(path), event._data)
 
-    view.ask(request, [desk, picture], view, api_visibility="private", show_progress="hidden",
-             trigger_mode="multiple", **MODEL)
+    def failed(error: Exception, given: tuple[Any, ...]) -> Patch:
+        return {"id": given[2]._data.get("id"), "patch_message": str(error), "patch_busy": False}
+
+    panel.join(view.ask, request, [picture], [view], failed, **MODEL)
 
 
-def check_after(context: Context, event: Any, view: gr.HTML, desk: gr.State, picture: Any) -> Any:
+def check_after(context: Context, event: Any, view: gr.HTML, panel: Panel, picture: Any) -> None:
     """After an event that shows a result: the evidence of its words, where that is quick."""
     if not (context.settings.check_at_once and context.can("explain")):
-        return event
+        return
 
-    @guarded(lambda error, inputs: {"patch_message": str(error), "patch_busy": False})
-    def follow(held: Desk, path: str | None) -> Iterator[Patch]:
-        if held.result is not None:
-            yield from follow_up(context.engine, held, read_picture(path))
+    def follow(desk: Desk, turn: Turn, path: str | None) -> Iterator[Patch]:
+        if desk.result is not None:
+            yield from follow_up(context.engine, desk, read_picture(path))
 
-    return event.then(follow, [desk, picture], view, api_visibility="private",
-                      show_progress="hidden", **BACKGROUND)
+    def failed(error: Exception, given: tuple[Any, ...]) -> Patch:
+        result = given[0].result
+        return {"id": result.id if result else "", "patch_message": str(error),
+                "patch_busy": False}
+
+    panel.follow(event, follow, [picture], [view], failed, **BACKGROUND)

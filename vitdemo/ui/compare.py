@@ -19,11 +19,11 @@ from vitdemo.ui.parts import (
     QUIET,
     Context,
     clickable_html,
-    guarded,
     picture_input,
     read_picture,
     thumbnails,
 )
+from vitdemo.ui.turns import AT_ONCE, Panel, Turn, Turns
 
 HINT = "Two maps appear here side by side, and where they differ."
 WHATS = {"pictures": "Two pictures", "methods": "Two ways to make the map", "models": "Two models"}
@@ -96,11 +96,11 @@ def build_compare(context: Context) -> None:
 def _tie(context: Context, models: Models | None, parts: tuple[Any, ...],
          fields: list[Any]) -> None:
     left, right, examples, run, view = parts
+    panel = Panel.of(Turns())
 
-    @guarded(lambda error, _: {"message": str(error)})
-    def compare(request: gr.Request, first_path: str | None, second_path: str | None, what: str,
-                words: str, sentence: str, language: str, first: str, second: str,
-                model: str) -> Iterator[dict[str, Any]]:
+    def compare(turns: Turns, turn: Turn, request: gr.Request, first_path: str | None,
+                second_path: str | None, what: str, words: str, sentence: str, language: str,
+                first: str, second: str, model: str) -> Iterator[dict[str, Any]]:
         context.sessions.keep(request, [first_path, second_path])
         choice = Choice(what, words, sentence, language,
                         (first, second if what == "methods" else first), model)
@@ -118,14 +118,23 @@ def _tie(context: Context, models: Models | None, parts: tuple[Any, ...],
             engines[1] = models.get(model)
         yield compared(engines, photos, choice)
 
-    def example(event: gr.EventData, first_path: str | None, what: str) -> tuple[Any, Any]:
+    def example(turns: Turns, turn: Turn, event: gr.EventData, first_path: str | None, what: str
+                ) -> Iterator[tuple[Any, ...]]:
         path = str(context.examples[event.index])
-        return (gr.skip(), path) if first_path and what == "pictures" else (path, gr.skip())
+        pair = (gr.skip(), path) if first_path and what == "pictures" else (path, gr.skip())
+        yield {"hint": HINT}, *pair
 
-    examples.click(example, [left, fields[0]], [left, right], **QUIET)
-    run.click(compare, [left, right, *fields], view, api_name="compare",
+    def swapped(turns: Turns, turn: Turn) -> Iterator[dict[str, Any]]:
+        yield {"hint": HINT}
+
+    # A comparison of pictures that are no longer there goes with them.
+    panel.act(examples.click, example, [left, fields[0]], [view, left, right],
+              lambda *_: gr.skip(), **AT_ONCE)
+    panel.act([left.input, left.clear, right.input, right.clear], swapped, [], [view],
+              lambda *_: gr.skip(), **AT_ONCE)
+    panel.act(run.click, compare, [left, right, *fields], [view],
+              lambda error, _: {"message": str(error)}, api_name="compare",
               show_progress="minimal", show_progress_on=view, **MODEL)
-    gr.on([left.clear, right.clear], lambda: {"hint": HINT}, None, view, **QUIET)
 
 
 def compared(engines: Sequence[Engine], photos: Sequence[Picture],

@@ -1,6 +1,6 @@
 """The tab Describe: a picture becomes a sentence, and each word of it a map."""
 
-import functools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,9 @@ from vitdemo.ui.parts import (
     MODEL,
     QUIET,
     Context,
+    PageValue,
     chips,
     clickable_html,
-    drop_refused,
-    guarded,
     picture_input,
     read_picture,
     refusal,
@@ -32,24 +31,58 @@ from vitdemo.ui.parts import (
     viewer_output,
 )
 from vitdemo.ui.places import Place, copy_button
+from vitdemo.ui.turns import AT_ONCE, Panel, Turn, Turns, in_turn
 
 HINT = "The description of your picture appears here, word by word."
+READY = "Press “Describe”, and the description of this picture appears here."
+# In the browser, so that it cannot come too late: a ready-made instruction changes with the
+# language; what the person wrote stays.
+OTHER_LANGUAGE = """(language, instruction) => {
+  const presets = PRESETS;
+  for (const known of Object.values(presets)) {
+    for (const [name, text] of Object.entries(known)) {
+      if (text === instruction.trim()) return presets[language][name];
+    }
+  }
+  return instruction || presets[language].describe;
+}""".replace("PRESETS", json.dumps(PRESETS))
 
 
 @dataclass(frozen=True)
 class PictureTab:
-    """What is tied to a tab from outside: the picture field, the events that set it, and what a
-    link sets."""
+    """What is tied to a tab from outside: its picture field, the events that set it, those after
+    which ``refused`` may hold the path of a picture that cannot be used, and what a link sets.
+
+    ``result`` are the outputs that a result is in, ``given`` and ``emptied`` what they are when a
+    picture was just given or taken away.
+    """
 
     picture: gr.Image
     changes: tuple[Any, ...]
+    refusing: tuple[Any, ...]
+    refused: PageValue
     place: Place
+    result: tuple[Any, ...]
+    given: tuple[Any, ...]
+    emptied: tuple[Any, ...]
+
+
+def share_picture(here: PictureTab, there: PictureTab) -> None:
+    """What is given or taken away in one tab is so in the other, whose result goes with it."""
+
+    def take_over(desk: Desk, turn: Turn, path: str | None) -> Iterator[tuple[Any, ...]]:
+        yield path, *(there.given if path else there.emptied)
+
+    handler = in_turn(Turns.begin, lambda *_: gr.skip())(take_over)
+    for event in here.changes:
+        event.then(handler, [there.place.panel.state, here.place.panel.number, here.picture],
+                   [there.picture, *there.result], trigger_mode="multiple", **AT_ONCE)
 
 
 def build_describe(context: Context) -> PictureTab:
     """Lay out the tab and tie its handlers."""
     languages = context.engine.info.languages
-    desk = gr.State(Desk())
+    panel = Panel.of(Desk())
     with gr.Row(elem_classes="vt-columns"):
         with gr.Column(scale=5, min_width=300):
             picture = picture_input(elem_id="describe-picture")
@@ -67,64 +100,65 @@ def build_describe(context: Context) -> PictureTab:
             controls = decoding_controls()
         with gr.Column(scale=7, min_width=300):
             view = viewer_output(HINT, "describe-view")
-            place = Place("describe", "describe-view", instruction, desk, language,
+            place = Place("describe", "describe-view", instruction, panel, language,
                           tuple(controls))
             copy_button(place)
-            build_downloads(context, desk, picture, "describe")
+            build_downloads(context, panel.state, picture, "describe")
 
     presets.click(_preset, language, instruction, **QUIET)
     # A link sets language and instruction together; then the instruction stays as it is.
     language.change(_preset_chips, language, presets, **QUIET)
-    language.input(_other_language, [language, instruction], instruction, **QUIET)
-    changes = _tie(context, place, (picture, run, examples, view))
-    return PictureTab(picture, changes, place)
+    language.input(None, [language, instruction], instruction, js=OTHER_LANGUAGE)
+    return _tie(context, place, (picture, run, examples, view))
 
 
-def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Tie what uses the model; gives the events that set the picture."""
+def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> PictureTab:
+    """Tie what sets the picture and what uses the model."""
     picture, run, examples, view = parts
-    desk, instruction = place.desk, place.text
-    refused = gr.State("")  # the path of a picture that cannot be used
+    panel, instruction = place.panel, place.text
+    refused = PageValue("")
 
-    @guarded(lambda error, inputs: ({"message": str(error)}, refusal(error, inputs)))
-    def describe(request: gr.Request, path: str | None, instruction: str | None, language: str,
-                 desk: Desk, *controls: Any) -> Iterator[tuple[dict[str, Any], str]]:
-        desk.clear()
+    def take(desk: Desk, turn: Turn, request: gr.Request, path: str | None
+             ) -> Iterator[tuple[Any, ...]]:
+        context.sessions.keep(request, [path])
+        yield turn.number, {"writing": ""} if path else {"hint": HINT}
+
+    def example(desk: Desk, turn: Turn, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        yield turn.number, {"writing": ""}, str(context.examples[event.index])
+
+    def describe(desk: Desk, turn: Turn, request: gr.Request, path: str | None,
+                 instruction: str | None, language: str, *controls: Any
+                 ) -> Iterator[tuple[dict[str, Any], str]]:
         context.sessions.keep(request, [path])
         photo = read_picture(path)
         for shown in narrate(context.engine, photo, instruction, language, decoding_of(*controls),
                              desk, context.settings.check_at_once):
             yield shown, ""
 
-    @functools.wraps(describe)
-    def describe_given(*inputs: Any) -> Iterator[tuple[dict[str, Any], str]]:
-        if inputs[1]:  # emptying the field is an input, too
-            yield from describe(*inputs)
-        else:
-            yield gr.skip()
+    def describe_given(desk: Desk, turn: Turn, request: gr.Request, path: str | None, *rest: Any
+                       ) -> Iterator[tuple[dict[str, Any], str]]:
+        if path:  # else it was taken away
+            yield from describe(desk, turn, request, path, *rest)
 
-    def example(event: gr.EventData) -> str:
-        return str(context.examples[event.index])
+    def failed(error: Exception, given: tuple[Any, ...]) -> tuple[dict[str, Any], str]:
+        return {"message": str(error)}, refusal(error, given[3])
 
-    def empty(desk: Desk) -> dict[str, Any]:
-        desk.clear()
-        return {"hint": HINT}
-
-    inputs = [picture, instruction, place.language, desk, *place.controls]
+    inputs = [picture, instruction, place.language, *place.controls]
     outputs = [view, refused]
     busy = {"show_progress": "minimal", "show_progress_on": view, **MODEL}
-    clicked = run.click(describe, inputs, outputs, api_name="describe", **busy)
-    given = picture.input(describe_given, inputs, outputs, api_visibility="private",
-                          trigger_mode="always_last", **busy)
-    chosen = examples.click(example, None, picture, **QUIET).then(
-        describe, inputs, outputs, api_visibility="private", **busy)
-    submitted = instruction.submit(describe, inputs, outputs, api_visibility="private", **busy)
-    emptied = picture.clear(empty, desk, view, **QUIET)
-    drop_refused(clicked, refused, picture)
-    for event in (clicked, given, chosen, submitted):
-        check_after(context, event, view, desk, picture)
-    tie_requests(context, view, desk, picture)
-    return drop_refused(given, refused, picture), chosen, emptied
+    clicked = panel.act(run.click, describe, inputs, outputs, failed, api_name="describe", **busy)
+    submitted = panel.act(instruction.submit, describe, inputs, outputs, failed,
+                          api_visibility="private", **busy)
+    changes = [
+        panel.open([picture.input, picture.clear], take, [picture], [view], lambda *_: gr.skip()),
+        panel.open(examples.click, example, [], [view, picture], lambda *_: gr.skip())]
+    given = [panel.go_on(event, describe_given, inputs, outputs, failed, **busy)
+             for event in changes]
+    for event in (clicked, submitted, *given):
+        check_after(context, event, view, panel, picture)
+    tie_requests(context, view, panel, picture)
+    return PictureTab(picture, tuple(changes), (clicked, submitted, *given), refused, place,
+                      (view,), ({"hint": READY},), ({"hint": HINT},))
 
 
 def narrate(engine: Engine, photo: Picture, instruction: str | None, language: str,
@@ -152,12 +186,3 @@ def _preset_chips(language: str) -> str:
 
 def _preset(event: gr.EventData, language: str) -> str:
     return list(PRESETS[language].values())[event.index]
-
-
-def _other_language(language: str, instruction: str) -> str:
-    """A ready-made instruction changes with the language; what the person wrote stays."""
-    for known in PRESETS.values():
-        for name, text in known.items():
-            if text == instruction.strip():
-                return PRESETS[language][name]
-    return instruction or default_instruction(language)

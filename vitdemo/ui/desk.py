@@ -13,6 +13,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Answer, Caption, Evidence, Explanation, PictureShare
+from vitdemo.ui.turns import Turns
 
 Said = Caption | Answer | str
 
@@ -50,15 +51,16 @@ class Result:
                           shares=list(self.shares.values()))
 
 
-@dataclass
-class Desk:
+class Desk(Turns):
     """The result on screen, if any, and what a link asked the viewer to choose."""
 
-    result: Result | None = None
-    wanted: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, wanted: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.result: Result | None = None
+        self.wanted = wanted or {}
 
     def clear(self) -> None:
-        """Nothing is on screen now; what is still being computed for it is dropped."""
+        """Nothing is on screen now."""
         self.result = None
 
     def fitting(self, result_id: object, photo: Picture | None = None) -> Result:
@@ -89,11 +91,13 @@ class Desk:
         result = Result(uuid.uuid4().hex[:12], photo.digest, said, maps, decoding, settings or {})
         if RAW in engine.methods and maps[0].method != RAW:
             add_method(engine, photo, result, RAW)  # its layers and heads cost next to nothing
-        wanted, self.wanted = self.wanted, {}  # once: after that the person's own choice rules
+        wanted = self.wanted
         method = wanted.get("method", "")
         if method in engine.methods and method not in (maps[0].method, RAW):
             add_method(engine, photo, result, method)
-        self.result = result
+        with self.writing():
+            self.result = result
+            self.wanted = {}  # once: after that the person's own choice rules
         info = engine.info
         return {
             **shown, "id": result.id, "model": info.name, "choose": wanted, "checking": checking,

@@ -1,6 +1,5 @@
 """What one person searched for and what came of it: the state behind the tab Search."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,21 +13,20 @@ from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.rerank import BEST
 from vitdemo.ui.albums import Album
+from vitdemo.ui.turns import Turns
 
 SIZES = (12, 24, 48, 100, 200)  # hits on a page
 
 
 @dataclass
 class Finding:
-    """One page's last search. ``album`` holds its uploads, whatever was searched.
+    """One search.
 
     ``hits`` are in the order of the vectors, as far as they were asked for; ``head`` are the best
     of them in the order of the match head, empty until that is known. ``second`` chooses which
-    order is shown. ``run`` counts the searches: what was begun for an older one is dropped.
-    ``chosen`` is the id of the hit whose maps are on screen.
+    order is shown. ``chosen`` is the id of the hit whose maps are on screen.
     """
 
-    album: Album | None = None
     gallery: Gallery | None = None
     query: Query = field(default_factory=Query)
     filters: Filters = field(default_factory=Filters)
@@ -39,7 +37,6 @@ class Finding:
     second: bool = True
     page: int = 1
     size: int = SIZES[0]
-    run: int = 0
     chosen: str = ""
 
     def begin(self, gallery: Gallery, query: Query, filters: Filters, size: int, second: bool,
@@ -49,7 +46,6 @@ class Finding:
         Raises:
             TextError, StoreError: it cannot be searched for, or not there.
         """
-        self.run += 1  # first of all: an older second look gives the device free
         vector = query.vector(gallery.embedder)
         self.gallery, self.query, self.filters, self.vector = gallery, query, filters, vector
         self.hits, self.head, self.whole, self.chosen = [], [], False, ""
@@ -107,13 +103,6 @@ class Finding:
         """Whether the match head is to be asked, and has not been."""
         return bool(self.second and not self.head and self.query.terms and len(self.hits) > 1)
 
-    def take(self, run: int, head: Sequence[Hit]) -> bool:
-        """Keep the new order of the best; False where another search was begun meanwhile."""
-        if run != self.run:
-            return False
-        self.head = list(head)
-        return True
-
     def hit(self, id_: Any) -> Hit:
         """The hit that a page means.
 
@@ -135,6 +124,30 @@ class Finding:
         if self.gallery is None:
             raise StoreError("Search for something first.")
         self.begin(self.gallery, query, self.filters, self.size, self.second)
+
+
+class Search(Turns):
+    """What is kept for one page: its last search, and its uploads, whatever was searched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.finding = Finding()
+        self.album: Album | None = None
+
+    def show(self, finding: Finding) -> None:
+        """It is this one now, unless something newer was asked for.
+
+        Raises:
+            NotWanted: something was.
+        """
+        with self.writing():
+            self.finding = finding
+
+    def drop_album(self) -> None:
+        """Let go of the uploads."""
+        album, self.album = self.album, None
+        if album is not None:
+            album.close()
 
 
 def size_of(value: object) -> int:

@@ -10,18 +10,18 @@ from vitdemo.config import LIMITS
 from vitdemo.errors import TextError
 from vitdemo.records import Match
 from vitdemo.retrieval.lines import rank_lines
+from vitdemo.ui.albums import number
 from vitdemo.ui.checks import check_after, tie_requests
 from vitdemo.ui.desk import Desk
 from vitdemo.ui.keep import build_downloads
 from vitdemo.ui.parts import (
     MODEL,
-    QUIET,
     Context,
+    PageValue,
     bars,
     clickable_html,
     drop_refused,
     empty,
-    guarded,
     notice,
     picture_input,
     read_picture,
@@ -29,6 +29,7 @@ from vitdemo.ui.parts import (
     viewer_output,
 )
 from vitdemo.ui.places import Place, copy_button
+from vitdemo.ui.turns import AT_ONCE, Panel, Turn
 
 START = "How well each sentence fits appears here, the best one first."
 CHOOSE = "Choose a sentence to see where in the picture it fits."
@@ -37,7 +38,7 @@ BUSY = {"show_progress": "minimal", **MODEL}
 
 def build_fits(context: Context) -> Place:
     """Lay out the tab and tie its handlers; gives what a link sets in it."""
-    desk = gr.State(Desk())
+    panel = Panel.of(Desk())
     with gr.Row(elem_classes="vt-columns"):
         with gr.Column(scale=5, min_width=300):
             picture = picture_input(elem_id="fits-picture")
@@ -49,29 +50,25 @@ def build_fits(context: Context) -> Place:
         with gr.Column(scale=7, min_width=300):
             result = clickable_html(empty(START), elem_id="fits-result")
             view = viewer_output("", "fits-view")
-            place = Place("fits", "fits-view", sentences, desk)
+            place = Place("fits", "fits-view", sentences, panel)
             copy_button(place)
-            build_downloads(context, desk, picture, "fits")
+            build_downloads(context, panel.state, picture, "fits")
     _tie(context, place, (picture, run, result, view))
     return place
 
 
 def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
     picture, run, result, view = parts
-    desk = place.desk
+    panel = place.panel
     ranked = gr.State(())  # the sentences on screen, best first
-    refused = gr.State("")  # the path of a picture that cannot be used
-    failed = guarded(lambda error, inputs: (notice(str(error)), {}, (), refusal(error, inputs)))
+    refused = PageValue("")
 
-    @failed
-    def fits(request: gr.Request, path: str | None, text: str, desk: Desk
+    def fits(desk: Desk, turn: Turn, request: gr.Request, path: str | None, text: str
              ) -> Iterator[tuple[Any, ...]]:
-        desk.clear()
         context.sessions.keep(request, [path])
         photo = read_picture(path)
         lines = lines_of(text)
-        if len(lines) > LIMITS.max_sentences:
-            yield empty(f"Reading {len(lines):,} sentences …"), {}, (), ""
+        yield empty(f"Reading {number(len(lines), 'sentence')} …"), {}, (), ""
         found = rank_lines(context.engine, photo, lines)
         explained = context.can("explain")
         table = match_bars(found, 0 if explained else None, len(lines))
@@ -82,41 +79,38 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
             yield table, desk.finish(context.engine, photo, shown, best, best,
                                      checking=context.settings.check_at_once), found, ""
 
-    @failed
-    def take(request: gr.Request, path: str | None, desk: Desk) -> Iterator[tuple[Any, ...]]:
-        if path:  # emptying the field is an input, too
-            desk.clear()
-            context.sessions.keep(request, [path])
+    def take(desk: Desk, turn: Turn, request: gr.Request, path: str | None
+             ) -> Iterator[tuple[Any, ...]]:
+        context.sessions.keep(request, [path])
+        yield empty(START), {}, (), ""
+        if path:
             read_picture(path)
-            yield empty(START), {}, (), ""
 
-    @guarded(lambda error, _: (gr.skip(), {"message": str(error)}))
-    def choose(event: gr.EventData, path: str | None, found: Sequence[Match], desk: Desk
-               ) -> Iterator[tuple[Any, ...]]:
+    def choose(desk: Desk, turn: Turn, event: gr.EventData, path: str | None,
+               found: Sequence[Match]) -> Iterator[tuple[Any, ...]]:
         place = event.index
         if context.can("explain") and isinstance(place, int) and 0 <= place < len(found):
-            desk.clear()
             photo, text = read_picture(path), found[place].text
             shown = {"picture": viewer.display(photo)}
+            yield match_bars(found, place), {**shown, "writing": text}
             yield match_bars(found, place), desk.finish(
                 context.engine, photo, shown, text, text, checking=context.settings.check_at_once)
 
-    def emptied(desk: Desk) -> tuple[Any, ...]:
-        desk.clear()
-        return empty(START), {}, ()
+    def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return notice(str(error)), {}, (), refusal(error, given[3])
 
     outputs = [result, view, ranked, refused]
-    ran = run.click(fits, [picture, place.text, desk], outputs, api_name="match", **BUSY)
-    given = picture.input(take, [picture, desk], outputs, api_visibility="private",
-                          show_progress="hidden", trigger_mode="always_last")
-    chosen = result.click(choose, [picture, ranked, desk], [result, view],
-                          api_visibility="private", show_progress="hidden", **MODEL)
-    picture.clear(emptied, desk, [result, view, ranked], **QUIET)
+    ran = panel.act(run.click, fits, [picture, place.text], outputs, failed, api_name="match",
+                    **BUSY)
+    given = panel.act([picture.input, picture.clear], take, [picture], outputs, failed, **AT_ONCE)
+    chosen = panel.act(result.click, choose, [picture, ranked], [result, view],
+                       lambda error, _: (gr.skip(), {"message": str(error)}),
+                       api_visibility="private", show_progress="hidden", **MODEL)
     for event in (ran, given):
         drop_refused(event, refused, picture)
     for event in (ran, chosen):
-        check_after(context, event, view, desk, picture)
-    tie_requests(context, view, desk, picture)
+        check_after(context, event, view, panel, picture)
+    tie_requests(context, view, panel, picture)
 
 
 def lines_of(text: str) -> list[str]:

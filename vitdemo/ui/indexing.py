@@ -22,7 +22,7 @@ from vitdemo.ui.albums import (
     number,
     report_html,
 )
-from vitdemo.ui.finding import Finding
+from vitdemo.ui.finding import Search
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
 from vitdemo.ui.parts import QUIET, Context, FilesInput, clickable_html, guarded, notice
 
@@ -51,7 +51,7 @@ class Sources:
     status: gr.HTML
     cancel: gr.Button
 
-    def gallery(self, chosen: str, finding: Finding) -> Gallery:
+    def gallery(self, chosen: str, album: Album | None) -> Gallery:
         """What is to be searched.
 
         Raises:
@@ -63,9 +63,9 @@ class Sources:
                 raise StoreError("No folder has been read yet: choose one and press “Read folder”.")
             return gallery
         if chosen == UPLOADS or not self.context.examples:
-            if finding.album is None:
+            if album is None:
                 raise PictureError("Choose pictures to search first.")
-            return finding.album.opened()
+            return album.opened()
         return self.examples.get().opened()
 
 
@@ -91,22 +91,20 @@ def source_fields(context: Context) -> Sources:
                    read, nearby, status, cancel)
 
 
-def tie_sources(sources: Sources, finding: gr.State, search_in: gr.Textbox) -> None:
+def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> None:
     """Tie its handlers. A folder that was read is put into ``search_in``."""
     context, library = sources.context, sources.library
     job: gr.State = gr.State(Job())
 
-    def choose(chosen: str, held: Finding) -> tuple[Any, ...]:
-        if held.album is not None:
-            held.album.close()
-            held.album = None
+    def choose(chosen: str, held: Search) -> tuple[Any, ...]:
+        held.drop_album()
         return (gr.update(visible=chosen == UPLOADS, value=None),
                 gr.update(visible=chosen == FOLDER), start_text(context, library, chosen))
 
-    sources.choice.change(choose, [sources.choice, finding],
+    sources.choice.change(choose, [sources.choice, search],
                           [sources.files, sources.folder_part, sources.status], **QUIET)
     _tie_folders(context, sources.folder, sources.nearby)
-    _tie_reading(sources, finding, job, search_in)
+    _tie_reading(sources, search, job, search_in)
 
 
 def _tie_folders(context: Context, folder: gr.Textbox, nearby: gr.HTML) -> None:
@@ -121,7 +119,7 @@ def _tie_folders(context: Context, folder: gr.Textbox, nearby: gr.HTML) -> None:
                 **QUIET)
 
 
-def _tie_reading(sources: Sources, finding: gr.State, job: gr.State,
+def _tie_reading(sources: Sources, search: gr.State, job: gr.State,
                  search_in: gr.Textbox) -> None:
     context, library, status, cancel = (sources.context, sources.library, sources.status,
                                         sources.cancel)
@@ -129,12 +127,10 @@ def _tie_reading(sources: Sources, finding: gr.State, job: gr.State,
                                            gr.update(visible=given[-1].running)))
 
     @failed
-    def upload(request: gr.Request, paths: list[str] | None, held: Finding,
+    def upload(request: gr.Request, paths: list[str] | None, held: Search,
                running: Job[tuple[int, int, str]]) -> Iterator[tuple[Any, ...]]:
         refuse_second(running)
-        if held.album is not None:
-            held.album.close()
-            held.album = None
+        held.drop_album()
         context.sessions.keep(request, paths or [])
         context.sessions.on_leave(request, running.stop)
         yield progress_html("Reading your pictures …", 0, len(paths or [])), gr.update(visible=True)
@@ -178,7 +174,7 @@ def _tie_reading(sources: Sources, finding: gr.State, job: gr.State,
 
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
                                 **INDEXING}
-    sources.files.upload(upload, [sources.files, finding, job], [status, cancel], **settings)
+    sources.files.upload(upload, [sources.files, search, job], [status, cancel], **settings)
     gr.on([sources.read.click, sources.folder.submit], read_folder, [sources.folder, job],
           [status, cancel, search_in], **settings)
     cancel.click(stop, job, status, **QUIET)

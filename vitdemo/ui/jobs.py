@@ -6,6 +6,8 @@ from concurrent.futures import TimeoutError as StillRunning
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vitdemo.wanted import for_a_thread
+
 T = TypeVar("T")
 Now = TypeVar("Now")
 
@@ -53,7 +55,7 @@ def followed(job: Job[Now], call: Callable[[], T], seconds: float = SECONDS
     job.running, job.stopped, job.now = True, False, None
     told: Now | None = None
     with ThreadPoolExecutor(1) as pool:
-        work = pool.submit(call)
+        work = pool.submit(for_a_thread(call))
         try:
             while True:
                 try:

@@ -19,6 +19,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import PictureError, VitDemoError
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.ui.session import Sessions
+from vitdemo.wanted import NotWanted
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 # next after each word, so that a long job does not hold up a short one.
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 4}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+Failed = Callable[[Exception, tuple[Any, ...]], Any]
 SORRY = ("Something went wrong here that should not have. Try again; if it stays, restart the app "
          "and look at its log.")
 
@@ -111,6 +113,38 @@ def _refuse_address(path: str | Path | None) -> None:
                        print_exception=False)
 
 
+class PageValue(gr.components.Component, metaclass=_QuietMeta):
+    """A value that the page holds and no field shows. To users of the API it is not there, as a
+    `gr.State` is not; unlike that one's, it is the browser's own."""
+
+    def get_block_name(self) -> str:
+        """The frontend shows nothing for it."""
+        return "state"
+
+    @property
+    def skip_api(self) -> bool:
+        """It is no part of the API."""
+        return True
+
+    def preprocess(self, payload: Any) -> Any:
+        """The value as it is."""
+        return payload
+
+    def postprocess(self, value: Any) -> Any:
+        """The value as it is."""
+        return value
+
+    def api_info(self) -> dict[str, Any]:
+        """For no one."""
+        return {"type": {}}
+
+    def example_payload(self) -> None:
+        """For no one."""
+
+    def example_value(self) -> None:
+        """For no one."""
+
+
 def picture_input(label: str = "Picture", **settings: Any) -> PictureInput:
     """The field for one picture: upload, drag, paste or webcam."""
     settings = {"height": 300, **settings}
@@ -140,19 +174,19 @@ def clickable_html(value: str = "", **settings: Any) -> gr.HTML:
     return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, **settings)
 
 
-def refusal(error: Exception, inputs: tuple[Any, ...]) -> str:
-    """The path of a picture that cannot be used, of a handler's inputs (request, path, ...);
-    empty where the picture was not at fault."""
-    return str(inputs[1] or "") if isinstance(error, PictureError) else ""
+def refusal(error: Exception, path: Any) -> str:
+    """The path of a picture that cannot be used; empty where the picture was not at fault."""
+    return str(path or "") if isinstance(error, PictureError) else ""
 
 
-def drop_refused(event: Any, refused: gr.State, picture: gr.Image) -> Any:
-    """After an event, empty a field whose picture cannot be used; gives the last event.
+# In the browser: only there is it certain that no better picture was chosen meanwhile.
+DROP = """(refused, ...fields) => fields.map(
+  (now) => (refused && now && now.path === refused ? null : now))"""
 
-    ``refused`` holds the picture's path: a better one that was chosen meanwhile stays.
-    """
-    return event.then(lambda bad, now: None if bad and bad == now else gr.skip(),
-                      [refused, picture], picture, **QUIET)
+
+def drop_refused(event: Any, refused: PageValue, *pictures: gr.Image) -> Any:
+    """After an event, empty the fields whose picture cannot be used; ``refused`` is its path."""
+    return event.then(None, [refused, *pictures], [*pictures], js=DROP)
 
 
 def read_picture(path: str | None, missing: str = "Choose a picture first.") -> Picture:
@@ -169,8 +203,7 @@ def read_picture(path: str | None, missing: str = "Choose a picture first.") -> 
     return open_picture(path)
 
 
-def guarded(failed: Callable[[Exception, tuple[Any, ...]], Any]
-            ) -> Callable[..., Callable[..., Iterator[Any]]]:
+def guarded(failed: Failed) -> Callable[..., Callable[..., Iterator[Any]]]:
     """Make a generator handler show an error as one sentence: ``failed(error, inputs)`` gives the
     outputs.
 
@@ -190,7 +223,7 @@ def guarded(failed: Callable[[Exception, tuple[Any, ...]], Any]
                     yield gr.skip()
             except VitDemoError as error:
                 yield failed(error, inputs)
-            except gr.Error:
+            except (gr.Error, NotWanted):
                 raise
             except Exception:  # the outermost place: a person is waiting for an answer
                 log.exception("a fault in %s", handler.__name__)

@@ -14,6 +14,7 @@ from vitdemo.ui.desk import Desk
 from vitdemo.ui.link import TASKS, View, chosen_of, query_of, read_query
 from vitdemo.ui.parts import QUIET, Context
 from vitdemo.ui.search_link import search_of, settings_of
+from vitdemo.ui.turns import Panel
 
 # Reads what the viewer shows and where the page lies, for the handler; `view` is filled in.
 READ_PAGE = """(chosen, address, ...fields) => [
@@ -30,7 +31,7 @@ class Place:
     task: str
     view: str
     text: gr.Textbox
-    desk: gr.State
+    panel: Panel
     language: gr.Radio | None = None
     controls: tuple[Any, ...] = ()
     settings: tuple[Any, ...] = ()  # of a search, in the order of `SEARCH`
@@ -73,7 +74,7 @@ def link_to(address: str, task: str, chosen: str, text: str, language: str,
 def open_links(context: Context, blocks: gr.Blocks, places: Sequence[Place], tabs: gr.Tabs,
                inner: gr.Tabs, notice: gr.HTML) -> None:
     """Set the tab, its fields and the viewer's first choice from the page's address."""
-    desks = [place.desk for place in places]
+    desks = [place.panel.state for place in places]
     fields = [field for place in places for field in _fields(place)]
 
     def opened(request: gr.Request, *held: Desk) -> list[Any]:

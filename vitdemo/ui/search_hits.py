@@ -30,14 +30,16 @@ element.addEventListener("click", (event) => {
       one.ariaPressed = String(one === chosen);
     }
   }
-  trigger("click", { id: chosen.dataset.id, act: chosen.dataset.act });
+  const detail = { id: chosen.dataset.id };
+  if (chosen.dataset.act === "why") trigger("why", detail);
+  else if (chosen.dataset.act === "like") trigger("like", detail);
+  else trigger("versus", detail);
 });
 """
 
 
 def hits_output(value: str, elem_id: str) -> gr.HTML:
-    """A place for hits; its event ``click`` carries the hit's id and the act: why, like or
-    versus."""
+    """A place for hits; its events ``why``, ``like`` and ``versus`` carry the hit's id."""
     return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, elem_id=elem_id)
 
 

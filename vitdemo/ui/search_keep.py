@@ -14,7 +14,7 @@ from vitdemo.errors import PictureError
 from vitdemo.retrieval.duplicates import BY, Groups, find_duplicates
 from vitdemo.retrieval.export import write_hits
 from vitdemo.retrieval.thumbnails import Thumbnails
-from vitdemo.ui.finding import Finding
+from vitdemo.ui.finding import Search
 from vitdemo.ui.indexing import Sources, progress_html
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.keep import SAVE, session_folder
@@ -31,7 +31,7 @@ FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 4}
 COMPARING: dict[str, Any] = {"concurrency_id": "compare-all", "concurrency_limit": 1}
 
 
-def build_hit_files(context: Context, finding: gr.State) -> None:
+def build_hit_files(context: Context, search: gr.State) -> None:
     """Buttons that save the hits of the last search."""
     with gr.Accordion("Save the hits", open=False, elem_id="search-save"):
         count = gr.Number(100, label=f"How many of the best, up to {LIMITS.max_hits:,}",
@@ -42,14 +42,15 @@ def build_hit_files(context: Context, finding: gr.State) -> None:
         kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
                        js_on_load=SAVE, apply_default_css=False, elem_id="search-saved")
     for kind, button in buttons.items():
-        button.click(_saver(context, kind), [finding, count], kept, api_visibility="private",
+        button.click(_saver(context, kind), [search, count], kept, api_visibility="private",
                      show_progress="hidden", **FILES)
 
 
 def _saver(context: Context, kind: str) -> Any:
     @guarded(lambda error, _: {"error": str(error)})
-    def save(request: gr.Request, finding: Finding, count: float | None
+    def save(request: gr.Request, search: Search, count: float | None
              ) -> Iterator[dict[str, str]]:
+        finding = search.finding
         if not finding.hits:
             raise PictureError("There are no hits to save yet. Search for something first.")
         if not count or not 1 <= count <= LIMITS.max_hits:
@@ -78,7 +79,7 @@ def _saver(context: Context, kind: str) -> Any:
     return save
 
 
-def build_duplicates(context: Context, sources: Sources, finding: gr.State, fields: Fields,
+def build_duplicates(context: Context, sources: Sources, search: gr.State, fields: Fields,
                      thumbnails: Thumbnails) -> None:
     """Find groups of almost the same pictures among those that are searched."""
     job: gr.State = gr.State(Job())
@@ -101,11 +102,11 @@ def build_duplicates(context: Context, sources: Sources, finding: gr.State, fiel
                        js_on_load=SAVE, apply_default_css=False, elem_id="search-twins-saved")
 
     @guarded(lambda error, _: (notice(str(error)), gr.update(visible=False), gr.skip(), None))
-    def look(request: gr.Request, chosen: str, by: str, finding: Finding,
+    def look(request: gr.Request, chosen: str, by: str, search: Search,
              running: Job[tuple[int, int]], *settings: Any) -> Iterator[tuple[Any, ...]]:
         if running.running:
             raise PictureError("That is under way already. Cancel it first.")
-        gallery = sources.gallery(chosen, finding)
+        gallery = sources.gallery(chosen, search.album)
         where = filters_of(settings).conditions()
         context.sessions.on_leave(request, running.stop)
         yield (progress_html("Comparing …", 0, 0), gr.update(visible=True),
@@ -133,7 +134,7 @@ def build_duplicates(context: Context, sources: Sources, finding: gr.State, fiel
         yield {"url": f"gradio_api/file={quote(str(file))}", "name": file.name,
                "note": NOTES["csv"]}
 
-    run.click(look, [sources.choice, keep, finding, job, *fields.settings],
+    run.click(look, [sources.choice, keep, search, job, *fields.settings],
               [found, cancel, save, groups], api_visibility="private", show_progress="hidden",
               **COMPARING)
     cancel.click(lambda running: running.stop(), job, None, **QUIET)

@@ -15,18 +15,19 @@ from vitdemo.records import Hit
 from vitdemo.retrieval.why import Why, WhyNot, why, why_not
 from vitdemo.ui.checks import check_after, tie_requests
 from vitdemo.ui.desk import Desk
-from vitdemo.ui.finding import Finding
+from vitdemo.ui.finding import Finding, Search
 from vitdemo.ui.parts import (
     MODEL,
     Context,
+    PageValue,
     drop_refused,
-    guarded,
     notice,
     percent,
     picture_input,
     read_picture,
     refusal,
 )
+from vitdemo.ui.turns import Panel, Turn, Turns
 
 HINT = "Two maps appear here side by side: the hit’s, and that of the picture you choose."
 HONEST = ("A word’s part is what the score loses when the word is left out of the search and all "
@@ -41,8 +42,9 @@ class Views:
 
     view: gr.HTML
     parts: gr.HTML
-    desk: gr.State
+    desk: Panel
     path: gr.State
+    versus_panel: Panel
     accordion: gr.Accordion
     other: Any
     versus: gr.HTML
@@ -58,7 +60,7 @@ class Views:
         return {}, "", {"hint": HINT}, ""
 
 
-def build_why(context: Context, view: gr.HTML, desk: gr.State, path: gr.State) -> Views:
+def build_why(context: Context, view: gr.HTML, desk: Panel, path: gr.State) -> Views:
     """Lay out the parts below the viewer."""
     parts = gr.HTML("", apply_default_css=False, elem_id="search-parts")
     with gr.Accordion("Why not this one?", open=False, elem_id="search-why-not") as accordion:
@@ -71,62 +73,65 @@ def build_why(context: Context, view: gr.HTML, desk: gr.State, path: gr.State) -
                          css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
                          visible=context.can("match", "explain"), apply_default_css=False,
                          elem_id="search-versus")
-    return Views(view, parts, desk, path, accordion, other, versus, verdict)
+    return Views(view, parts, desk, path, Panel.of(Turns()), accordion, other, versus, verdict)
 
 
-def tie_why(context: Context, finding: gr.State, hits: gr.HTML, views: Views,
+def tie_why(context: Context, search: gr.State, hits: gr.HTML, views: Views,
             page: Callable[[Finding], str]) -> None:
     """Tie clicks on hits, and the picture that was expected. ``page`` is the hits' HTML."""
-    engine, desk, path = context.engine, views.desk, views.path
-    refused = gr.State("")
+    engine, panel, path = context.engine, views.desk, views.path
+    refused = PageValue("")
 
-    @guarded(lambda error, _: (gr.skip(), {"message": str(error)}, "", ""))
-    def explain(event: gr.EventData, held: Finding, desk: Desk) -> Iterator[tuple[Any, ...]]:
-        if event._data.get("act") != "why":
-            return
-        hit = held.hit(event._data.get("id"))
-        held.chosen = hit.id
-        desk.clear()
+    def explain(desk: Desk, turn: Turn, event: gr.EventData, held: Search
+                ) -> Iterator[tuple[Any, ...]]:
+        finding = held.finding
+        hit = finding.hit(event._data.get("id"))
+        finding.chosen = hit.id
         photo = read_hit(hit)
-        sentence = held.query.sentence
+        sentence = finding.query.sentence
         shown = {"picture": viewer.display(photo)}
         if not (sentence and context.can("match", "explain")):
             reason = ("" if sentence else "There are no words to show maps for: this picture was "
                                           "found by how it looks.")
-            yield page(held), {**shown, "reason": reason}, parts_html(
-                why(engine, held.query, [photo])[0], hit), hit.path
+            yield page(finding), {**shown, "reason": reason}, parts_html(
+                why(engine, finding.query, [photo])[0], hit), hit.path
             return
         yield gr.skip(), {**shown, "writing": sentence}, "", ""
         payload = desk.finish(engine, photo, shown, sentence, sentence,
                               checking=context.settings.check_at_once)
-        yield gr.skip(), payload, parts_html(why(engine, held.query, [photo])[0], hit), hit.path
+        yield (gr.skip(), payload, parts_html(why(engine, finding.query, [photo])[0], hit),
+               hit.path)
 
-    @guarded(lambda error, inputs: (gr.skip(), {"hint": HINT}, notice(str(error)), ""))
-    def beside_hit(event: gr.EventData, held: Finding) -> Iterator[tuple[Any, ...]]:
-        if event._data.get("act") != "versus":
-            return
-        other = held.hit(event._data.get("id"))
+    def beside_hit(versus: Turns, turn: Turn, event: gr.EventData, held: Search
+                   ) -> Iterator[tuple[Any, ...]]:
+        finding = held.finding
+        other = finding.hit(event._data.get("id"))
         yield gr.update(open=True), {"busy": True, "hint": "Looking …"}, "", ""
-        yield gr.skip(), *beside(context, held, read_hit(other), other.path), ""
+        yield gr.skip(), *beside(context, finding, read_hit(other), other.path), ""
 
-    @guarded(lambda error, given: (gr.skip(), {"hint": HINT}, notice(str(error)),
-                                   refusal(error, given)))
-    def beside_upload(request: gr.Request, other: str | None, held: Finding
-                      ) -> Iterator[tuple[Any, ...]]:
+    def beside_upload(versus: Turns, turn: Turn, request: gr.Request, other: str | None,
+                      held: Search) -> Iterator[tuple[Any, ...]]:
         if not other:  # emptying the field is an input, too
+            yield gr.skip(), {"hint": HINT}, "", ""
             return
         context.sessions.keep(request, [other])
-        yield gr.skip(), *beside(context, held, read_picture(other), other), ""
+        yield gr.skip(), {"busy": True, "hint": "Looking …"}, "", ""
+        yield gr.skip(), *beside(context, held.finding, read_picture(other), other), ""
 
-    explained = hits.click(explain, [finding, desk], [hits, views.view, views.parts, path],
-                           api_visibility="private", show_progress="hidden", **MODEL)
-    check_after(context, explained, views.view, desk, path)
-    tie_requests(context, views.view, desk, path)
+    explained = panel.act(hits.why, explain, [search], [hits, views.view, views.parts, path],
+                          lambda error, _: (gr.skip(), {"message": str(error)}, "", ""),
+                          api_visibility="private", show_progress="hidden", **MODEL)
+    check_after(context, explained, views.view, panel, path)
+    tie_requests(context, views.view, panel, path)
     outputs = [views.accordion, views.versus, views.verdict, refused]
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", **MODEL}
-    hits.click(beside_hit, finding, outputs, **settings)
-    given = views.other.input(beside_upload, [views.other, finding], outputs,
-                              trigger_mode="always_last", **settings)
+    views.versus_panel.act(
+        hits.versus, beside_hit, [search], outputs,
+        lambda error, _: (gr.skip(), {"hint": HINT}, notice(str(error)), ""), **settings)
+    given = views.versus_panel.act(
+        views.other.input, beside_upload, [views.other, search], outputs,
+        lambda error, given: (gr.skip(), {"hint": HINT}, notice(str(error)),
+                              refusal(error, given[3])), **settings)
     drop_refused(given, refused, views.other)
 
 

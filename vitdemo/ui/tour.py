@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -14,12 +13,12 @@ from vitdemo.ui.parts import (
     Context,
     chips,
     clickable_html,
-    guarded,
     notice,
     thumbnails,
 )
 from vitdemo.ui.tour_steps import Found, Tour
 from vitdemo.ui.tour_texts import LAST, NO_EXAMPLES, RUNNING, STATIONS
+from vitdemo.ui.turns import Panel, Turn, Turns
 
 # The viewer alone: nothing in the tour asks the server through it.
 MOUNT = """
@@ -32,14 +31,12 @@ TO_TOP = """() => {
 }"""
 
 
-@dataclass
-class Visit:
-    """Where one visitor is. ``turn`` counts what they asked for, so that a run that was overtaken
-    by another one keeps silent."""
+class Visit(Turns):
+    """Where one visitor is."""
 
-    step: int = 0
-    picture: int = 0
-    turn: int = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = self.picture = 0
 
 
 def build_tour(context: Context) -> None:
@@ -48,7 +45,7 @@ def build_tour(context: Context) -> None:
         gr.HTML(f'<p class="vt-empty">{html.escape(NO_EXAMPLES)}</p>', apply_default_css=False)
         return
     languages = context.engine.info.languages
-    visit = gr.State(Visit())
+    panel = Panel.of(Visit())
     with gr.Column(elem_classes="vt-tour"):
         words = clickable_html(heading(0), elem_id="tour-top")
         with gr.Column(elem_id="tour-choose") as choose:
@@ -67,59 +64,46 @@ def build_tour(context: Context) -> None:
             back = gr.Button("Back", elem_id="tour-back", interactive=False)
             forth = gr.Button("Next", variant="primary", elem_id="tour-next", interactive=False)
     parts = [words, choose, view, chosen, found, back, forth]
-    _tie(context, visit, language, examples, parts)
+    _tie(context, panel, language, examples, parts)
 
 
-def _tie(context: Context, visit: gr.State, language: gr.Radio, examples: gr.HTML,
+def _tie(context: Context, panel: Panel, language: gr.Radio, examples: gr.HTML,
          parts: list[Any]) -> None:
     tour = Tour(context.engine)
     words, _, _, chosen, _, back, forth = parts
 
     def run(here: Visit, code: str, word: int = -1) -> Iterator[list[Any]]:
-        here.turn += 1
-        turn = here.turn
-        yield waiting(here.step)
-        path = context.examples[here.picture]
-        result = tour.step(here.step, path, code, word)
-        if here.turn == turn:
-            yield shown(here.step, result)
+        step = here.step
+        yield waiting(step)
+        yield shown(step, tour.step(step, context.examples[here.picture], code, word))
 
-    @guarded(failed)
-    def go(here: Visit, code: str, way: int) -> Iterator[list[Any]]:
-        here.step = 0 if way > 0 and here.step == LAST else min(LAST, max(0, here.step + way))
+    def go_back(here: Visit, turn: Turn, code: str) -> Iterator[list[Any]]:
+        here.step = max(0, here.step - 1)
         yield from run(here, code)
 
-    def go_back(here: Visit, code: str) -> Iterator[list[Any]]:
-        yield from go(here, code, -1)
+    def go_on(here: Visit, turn: Turn, code: str) -> Iterator[list[Any]]:
+        here.step = 0 if here.step == LAST else here.step + 1
+        yield from run(here, code)
 
-    def go_on(here: Visit, code: str) -> Iterator[list[Any]]:
-        yield from go(here, code, 1)
-
-    @guarded(failed)
-    def jump(event: gr.EventData, here: Visit, code: str) -> Iterator[list[Any]]:
+    def jump(here: Visit, turn: Turn, event: gr.EventData, code: str) -> Iterator[list[Any]]:
         here.step = min(LAST, max(0, int(event.index)))
         yield from run(here, code)
 
-    @guarded(failed)
-    def choose(event: gr.EventData, here: Visit, code: str) -> Iterator[list[Any]]:
+    def choose(here: Visit, turn: Turn, event: gr.EventData, code: str) -> Iterator[list[Any]]:
         here.picture = min(len(context.examples) - 1, max(0, int(event.index)))
         yield from run(here, code)
 
-    @guarded(failed)
-    def change(here: Visit, code: str) -> Iterator[list[Any]]:
+    def change(here: Visit, turn: Turn, code: str) -> Iterator[list[Any]]:
         yield from run(here, code)
 
-    @guarded(failed)
-    def another(event: gr.EventData, here: Visit, code: str) -> Iterator[list[Any]]:
+    def another(here: Visit, turn: Turn, event: gr.EventData, code: str) -> Iterator[list[Any]]:
         yield from run(here, code, int(event.index))
 
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
-                                "trigger_mode": "multiple", **MODEL}
-    inputs = [visit, language]
     for event, handler in ((back.click, go_back), (forth.click, go_on), (words.click, jump),
                            (examples.click, choose), (chosen.click, another),
                            (language.input, change)):
-        event(handler, inputs, parts, **settings).then(None, js=TO_TOP)
+        panel.act(event, handler, [language], parts, failed, api_visibility="private",
+                  show_progress="hidden", **MODEL).then(None, js=TO_TOP)
 
 
 def heading(step: int) -> str:

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from typing import TypeVar
 
+from vitdemo.wanted import for_a_thread
+
 T = TypeVar("T")
 Tell = Callable[[int, int], None]
 
@@ -32,7 +34,7 @@ def watched(call: Callable[[Tell], T], seconds: float = SECONDS) -> Generator[st
         far = (done, total)
 
     with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(call, tell)
+        job = pool.submit(for_a_thread(lambda: call(tell)))
         try:
             while True:
                 try:

@@ -231,7 +231,7 @@ class VdEvidence {
 /** Add to the texts on screen what the server found; what the person chose stays. */
 function vdPatch(viewer, payload) {
   const { id, patch, patch_message: message, patch_busy: busy } = payload;
-  if (id && viewer.payload.id && id !== viewer.payload.id) return; // of another result
+  if (id !== viewer.payload.id) return; // of a result that is no longer on the screen
   if (busy) viewer.evidence.wait(message || viewer.evidence.status.textContent || "Checking …");
   else viewer.evidence.say(message || "");
   if (!patch || !viewer.texts.length) return;

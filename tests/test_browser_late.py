@@ -1,0 +1,376 @@
+"""In a real browser, with a slow model: what comes too late reaches no panel that has moved on."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser_app import App, playwright
+from fake_engine import HeldBackend
+
+from vitdemo.engine import Engine
+
+pytest_plugins = ["browser_fixtures"]  # its fixtures
+pytestmark = pytest.mark.browser
+expect = playwright.expect
+
+BLUE, GREEN, RED = range(3)  # places of the examples
+COLOURS = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def model() -> HeldBackend:
+    return HeldBackend()
+
+
+@pytest.fixture(scope="module")
+def engine(model: HeldBackend) -> Engine:
+    return Engine(model)
+
+
+@pytest.fixture(autouse=True)
+def fresh(model: HeldBackend, engine: Engine) -> None:
+    model.calls.clear()
+
+
+def said(colour: str) -> list[str]:
+    return f"A {colour} picture on the left and on the right".split()
+
+
+def shown(app: App, colour: str, view: str = "describe") -> None:
+    """Caption, map and picture field are those of one picture, and stay so."""
+    for _ in range(2):
+        expect(app.page.locator(f"#{view}-view .vd-word")).to_have_text(said(colour))
+        in_field(app, f"{view}-picture", colour)
+        app.page.wait_for_timeout(300)  # whatever comes late has come
+
+
+def in_field(app: App, field: str, colour: str) -> None:
+    expect(app.page.locator(f"#{field} img")).to_have_attribute("src", re.compile(colour))
+
+
+def example(app: App, place: int, tab: str = "describe") -> None:
+    app.page.locator(f"#{tab}-examples button").nth(place).click()
+
+
+# Describe
+
+def test_the_second_of_two_examples_has_its_own_caption(app: App, model: HeldBackend) -> None:
+    with model.hold("generate"):
+        example(app, RED)
+        model.reached("generate")
+        example(app, BLUE)
+        in_field(app, "describe-picture", "blue")
+        example(app, GREEN)
+        in_field(app, "describe-picture", "green")
+    shown(app, "green")
+    words = len(said("green")) + 2  # it begins, a step for each word, the end
+    assert model.calls["generate"] <= 1 + 1 + words  # the first was left after one step
+    app.checked()
+
+
+@pytest.mark.parametrize("call", ["explain", "weigh"])
+def test_a_picture_that_is_changed_while_its_maps_are_made(app: App, model: HeldBackend,
+                                                           pictures: Path, call: str) -> None:
+    with model.hold(call):
+        app.give("describe-picture", pictures / "red.png")
+        model.reached(call)
+        app.give("describe-picture", pictures / "blue.png")
+        in_field(app, "describe-picture", "blue")
+    shown(app, "blue")
+    app.checked()
+
+
+def test_a_new_instruction_is_not_passed_over(app: App, model: HeldBackend,
+                                              pictures: Path) -> None:
+    field = app.page.locator("#describe-instruction textarea")
+    with model.hold("generate"):
+        app.give("describe-picture", pictures / "red.png")
+        model.reached("generate")
+        field.fill("Say: one two")
+        field.press("Enter")
+        field.fill("Say: three four")
+        app.page.click("#describe-run")
+        app.page.wait_for_timeout(300)
+    expect(app.page.locator("#describe-view .vd-word")).to_have_text(["Three", "four"])
+    app.checked()
+    expect(app.page.locator("#describe-view .vd-word")).to_have_text(["Three", "four"])
+
+
+def test_a_picture_that_is_taken_away_is_described_no_more(app: App, model: HeldBackend,
+                                                           pictures: Path) -> None:
+    with model.hold("generate"):
+        app.give("describe-picture", pictures / "red.png")
+        model.reached("generate")
+        app.page.locator("#describe-picture [aria-label='Remove Image']").click()
+        hint = app.page.get_by_text("The description of your picture appears here")
+        hint.wait_for()
+    app.page.wait_for_timeout(500)
+    assert hint.is_visible() and app.page.locator("#describe-view .vd-word").count() == 0
+    assert model.calls["generate"] == 1 and not model.calls["explain"]
+
+
+def test_the_language_and_what_is_typed_meanwhile_stay(app: App) -> None:
+    field = app.page.locator("#describe-instruction textarea")
+    app.page.get_by_label("中文").check()
+    expect(field).to_have_value("描述这张图片。")
+    app.page.get_by_label("English").first.check()
+    expect(field).to_have_value("Describe the picture.")
+    field.fill("my own")
+    app.page.get_by_label("中文").check()
+    expect(field).to_have_value("my own")
+
+
+def test_whatever_is_done_quickly_the_last_thing_wins(app: App, pictures: Path) -> None:
+    chance = np.random.default_rng(7)
+    for _ in range(3):
+        for _ in range(8):
+            act = chance.integers(5)
+            if act < 3:
+                example(app, int(act))
+            elif act == 3:
+                app.page.click("#describe-run")
+            else:
+                app.give("describe-picture", pictures / f"{COLOURS[chance.integers(3)]}.png")
+            app.page.wait_for_timeout(int(chance.integers(120)))
+        last = int(chance.integers(3))
+        example(app, last)
+        shown(app, COLOURS[last])
+    app.checked()
+
+
+# Ask
+
+def answer(app: App, text: str) -> None:
+    for _ in range(2):
+        expect(app.page.locator("#ask-answers .vt-best .vt-what")).to_have_text(text)
+        expect(app.page.locator("#ask-view .vd-word").last).to_have_text(text.split()[-1])
+        app.page.wait_for_timeout(300)
+
+
+def test_the_answer_is_that_of_the_last_question(app: App, model: HeldBackend,
+                                                 pictures: Path) -> None:
+    app.tab("Ask")
+    app.give("ask-picture", pictures / "red.png")
+    app.page.wait_for_selector("#ask-picture img")
+    samples = app.page.locator("#ask-samples button")
+    with model.hold("answer"):
+        samples.nth(0).click()
+        model.reached("answer")
+        samples.nth(1).click()
+        expect(app.page.locator("#ask-question textarea")).to_have_value("What colour is it?")
+        app.page.wait_for_timeout(300)
+    answer(app, "it red")
+    app.checked("ask-view")
+    with model.hold("answer"):
+        app.page.fill("#ask-question textarea", "what is one?")
+        app.page.keyboard.press("Enter")
+        model.reached("answer")
+        app.page.fill("#ask-question textarea", "what is two?")
+        app.page.click("#ask-run")
+        app.page.wait_for_timeout(300)
+    answer(app, "two red")
+
+
+def test_evidence_ends_with_the_question_it_is_about(app: App, model: HeldBackend,
+                                                     pictures: Path) -> None:
+    app.tab("Ask")
+    app.give("ask-picture", pictures / "red.png")
+    app.page.wait_for_selector("#ask-picture img")
+    app.page.fill("#ask-question textarea", "what is one?")
+    with model.hold("weigh"):
+        app.page.click("#ask-run")
+        model.reached("weigh")
+        app.page.fill("#ask-question textarea", "what is two?")
+        app.page.keyboard.press("Enter")
+        app.page.wait_for_timeout(300)
+    answer(app, "two red")
+    app.checked("ask-view")
+    badge = app.page.locator("#ask-view .vd-badge")
+    assert "2 maps checked" in badge.inner_text()  # of "two red"; the question's are asked for
+
+
+def test_a_picture_given_in_one_tab_moves_the_other_on(app: App, model: HeldBackend,
+                                                       pictures: Path) -> None:
+    app.tab("Ask")
+    app.give("ask-picture", pictures / "red.png")
+    app.page.wait_for_selector("#ask-picture img")
+    app.page.fill("#ask-question textarea", "what is one?")
+    with model.hold("answer", "generate"):
+        app.page.click("#ask-run")
+        model.reached("answer")
+        app.tab("Describe")
+        in_field(app, "describe-picture", "red")
+        app.give("describe-picture", pictures / "blue.png")
+        app.tab("Ask")
+        in_field(app, "ask-picture", "blue")  # long before it is described
+    app.tab("Describe")
+    shown(app, "blue")
+    app.tab("Ask")
+    expect(app.page.locator("#ask-view")).to_contain_text("Now ask something")
+    assert app.page.locator("#ask-answers li").count() == 0
+    assert app.page.locator("#ask-view .vd-word").count() == 0
+    in_field(app, "ask-picture", "blue")
+
+
+# Search
+
+def test_hits_are_those_of_the_last_search(app: App, model: HeldBackend) -> None:
+    app.tab("Search")
+    words = app.page.locator("#search-words textarea")
+    with model.hold("embed"):
+        words.fill("red")
+        words.press("Enter")
+        model.reached("embed")
+        words.fill("green")
+        app.page.click("#search-run")
+        app.page.wait_for_timeout(300)
+    understood = app.page.locator("#search-hits .vt-understood")
+    first = app.page.locator("#search-hits .vt-name").first
+    expect(understood).to_have_text("Looked for: “green”")
+    expect(first).to_have_text("green.png")
+    expect(app.page.locator("#search-hits .vt-hint")).to_contain_text("second look")
+    with model.hold("score"):
+        words.fill("red")
+        words.press("Enter")
+        model.reached("score")
+        words.fill("blue")
+        words.press("Enter")
+        app.page.wait_for_timeout(300)
+    expect(understood).to_have_text("Looked for: “blue”")
+    expect(app.page.locator("#search-hits .vt-hint")).to_contain_text("second look")
+    app.page.wait_for_timeout(300)
+    expect(understood).to_have_text("Looked for: “blue”")
+    expect(first).to_have_text("blue.png")
+
+
+def test_maps_are_those_of_the_hit_that_was_chosen_last(app: App, model: HeldBackend) -> None:
+    app.tab("Search")
+    app.page.fill("#search-words textarea", "red")
+    app.page.click("#search-run")
+    hits = app.page.locator("#search-hits button.vt-hit")
+    expect(app.page.locator("#search-hits .vt-hint")).to_contain_text("second look")
+    photo = app.page.locator("#search-view .vd-photo")
+    with model.hold("explain"):
+        hits.nth(0).click()
+        model.reached("explain")
+        before = photo.get_attribute("src")
+        hits.nth(1).click()
+        expect(photo).not_to_have_attribute("src", before or "")
+        chosen = photo.get_attribute("src")
+    expect(app.page.locator("#search-view .vd-word")).to_have_count(1)
+    app.page.wait_for_timeout(300)
+    assert photo.get_attribute("src") == chosen
+    with model.hold("explain"):
+        app.page.locator("#search-hits [data-act=versus]").first.click()
+        model.reached("explain")
+        app.page.fill("#search-words textarea", "blue")
+        app.page.keyboard.press("Enter")
+        expect(app.page.locator("#search-view .vd-word")).to_have_count(0)
+    expect(app.page.locator("#search-hits .vt-understood")).to_have_text("Looked for: “blue”")
+    expect(app.page.locator("#search-hits .vt-hint")).to_contain_text("second look")
+    app.page.wait_for_timeout(300)
+    assert app.page.locator("#search-versus .vd-word").count() == 0
+    assert app.page.locator("#search-view .vd-word").count() == 0
+
+
+def test_sentences_go_with_their_picture(app: App, model: HeldBackend, pictures: Path) -> None:
+    app.tab("Search")
+    app.tab("Which sentence fits?")
+    app.give("fits-picture", pictures / "red.png")
+    app.page.fill("#fits-sentences textarea", "red one\ngreen two\nblue three")
+    app.page.wait_for_selector("#fits-picture img")
+    result, view = app.page.locator("#fits-result"), app.page.locator("#fits-view .vd-word")
+    with model.hold("score"):
+        app.page.click("#fits-run")
+        model.reached("score")
+        app.give("fits-picture", pictures / "blue.png")
+        in_field(app, "fits-picture", "blue")
+        expect(result).to_contain_text("appears here")
+    app.page.wait_for_timeout(500)
+    expect(result).to_contain_text("appears here")
+    assert view.count() == 0 and not model.calls["explain"]
+    app.page.click("#fits-run")
+    expect(view).to_have_text(["blue", "three"])
+    app.checked("fits-view")
+    with model.hold("explain"):
+        result.locator("button", has_text="red one").click()
+        model.reached("explain")
+        result.locator("button", has_text="green two").click()
+        expect(result.locator("[aria-pressed=true]")).to_contain_text("green two")
+    for _ in range(2):
+        expect(view).to_have_text(["green", "two"])
+        expect(result.locator("[aria-pressed=true]")).to_contain_text("green two")
+        app.page.wait_for_timeout(300)
+
+
+# Compare, Tour, and other pages
+
+def test_a_comparison_goes_with_its_pictures(app: App, model: HeldBackend,
+                                             pictures: Path) -> None:
+    app.tab("Compare")
+    app.give("compare-left", pictures / "red.png")
+    app.give("compare-right", pictures / "green.png")
+    app.page.wait_for_selector("#compare-right img")
+    view = app.page.locator("#compare-view")
+    with model.hold("generate"):
+        app.page.click("#compare-run")
+        model.reached("generate")
+        app.give("compare-right", pictures / "blue.png")
+        in_field(app, "compare-right", "blue")
+        expect(view).to_contain_text("appear here")
+    app.page.wait_for_timeout(500)
+    expect(view).to_contain_text("appear here")
+    assert view.locator(".vd-word").count() == 0 and model.calls["generate"] == 1
+    with model.hold("generate"):
+        app.page.click("#compare-run")
+        model.reached("generate")
+        app.page.get_by_label("Two ways to make the map").check()
+        app.page.click("#compare-run")
+        app.page.wait_for_timeout(300)
+    expect(view.locator(".vd-sidebox .vd-word")).to_have_count(20)
+    expect(view.locator(".vd-difference")).to_be_visible()
+    app.page.wait_for_timeout(300)
+    expect(view.locator(".vd-difference")).to_be_visible()
+
+
+def test_the_tour_stays_where_it_was_led(app: App, model: HeldBackend) -> None:
+    app.tab("Tour")
+    example(app, RED, "tour")
+    expect(app.page.locator("#tour-view .vd-word")).to_have_text(said("red"))
+    title, found = app.page.locator("#tour-top .vt-title"), app.page.locator("#tour-found")
+    step = app.page.locator("#tour-top [aria-current=step]")
+    with model.hold("weigh"):
+        app.page.click("#tour-next")
+        model.reached("weigh")
+        app.page.click("#tour-next")
+        expect(step).to_have_attribute("data-index", "2")
+        third = title.inner_text()
+    for _ in range(2):
+        expect(found.locator("table")).to_contain_text("Grey picture")
+        expect(title).to_have_text(third)
+        expect(step).to_have_attribute("data-index", "2")
+        app.page.wait_for_timeout(400)
+    with model.hold("explain"):
+        app.page.click("#tour-next")
+        model.reached("explain")
+        app.page.click("#tour-back")
+        app.page.click("#tour-back")
+        expect(step).to_have_attribute("data-index", "1")
+    for _ in range(2):
+        expect(found.locator("figure")).to_have_count(3)
+        expect(step).to_have_attribute("data-index", "1")
+        app.page.wait_for_timeout(400)
+
+
+def test_a_page_that_is_led_elsewhere_stops_using_the_model(app: App, model: HeldBackend,
+                                                            pictures: Path,
+                                                            address: str) -> None:
+    with model.hold("generate"):
+        app.give("describe-picture", pictures / "red.png")
+        model.reached("generate")
+        app.page.goto(address + "?task=find&text=green")
+        expect(app.page.locator("#search-words textarea")).to_have_value("green")
+        app.page.wait_for_timeout(1000)  # until the server has seen the old page go
+    expect(app.page.locator("#search-hits .vt-understood")).to_have_text("Looked for: “green”")
+    assert model.calls["generate"] == 1
