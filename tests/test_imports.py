@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
      "vitdemo.instructions", "vitdemo.words", "vitdemo.statements", "vitdemo.lock",
-     "vitdemo.cache", "vitdemo.scratch", "vitdemo.disk", "vitdemo.allocator", "vitdemo.streams",
-     "vitdemo.wanted"),
+     "vitdemo.cache", "vitdemo.scratch", "vitdemo.disk", "vitdemo.file_names",
+     "vitdemo.allocator", "vitdemo.streams", "vitdemo.wanted"),
     ("vitdemo.preprocess", "vitdemo.tokens"),
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),

@@ -22,6 +22,7 @@ from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.indexer import IndexReport, Progress
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.thumbnails import Thumbnails
+from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import Skipped
 from vitdemo.retrieval.why import Part, Why, WhyNot
 from vitdemo.ui import Settings, build_ui
@@ -94,7 +95,7 @@ def test_only_allowed_folders_may_be_read(engine: Engine, tree: Path,
 
 def test_a_link_within_an_allowed_folder_lets_nothing_in(engine: Engine, tree: Path) -> None:
     library = Library(context(engine, folders=(tree / "in",)))
-    report = library.index(tree / "in", lambda now: None, lambda: False)
+    report = library.index([tree / "in"], lambda now: None, lambda: False)
     assert report.added == 2
     held = [Path(hit.path).name for hit in library.gallery().search_text("blue", 12)]
     assert sorted(held) == ["green.png", "red.png"]
@@ -135,11 +136,11 @@ def test_folders_to_choose_from_are_allowed_ones(engine: Engine, tree: Path) -> 
 def test_a_store_lasts_and_is_shared_by_all_folders(engine: Engine, tree: Path) -> None:
     settings = {"folders": (tree,), "store": str(tree / "store")}
     first = Library(context(engine, **settings))
-    first.index(tree / "in", lambda now: None, lambda: False)
-    first.index(tree / "out", lambda now: None, lambda: False)
+    first.index([tree / "in"], lambda now: None, lambda: False)
+    first.index([tree / "out"], lambda now: None, lambda: False)
     again = Library(context(engine, **settings))
     assert again.lasting and again.gallery().count() >= 3
-    report = again.index(tree / "in", lambda now: None, lambda: False)
+    report = again.index([tree / "in"], lambda now: None, lambda: False)
     assert report.added == report.changed == 0 and report.unchanged >= 2
 
 
@@ -212,6 +213,41 @@ def test_a_cancelled_reading_says_that_it_goes_on_from_there() -> None:
     assert "Cancelled: <strong>14 pictures" in page and "goes on from there" in page
     assert "3 new, 1 moved, 2 gone, 10 as before" in page and "--store" not in page
     assert "&lt;x&gt;.jpg: It is broken." in page and "there are 99" in page
+
+
+def test_what_vanished_is_asked_about_and_what_was_passed_over_is_told() -> None:
+    gone = (Vanished("/a/<b>", 6, 6, "/a/<b> is empty"),
+            *(Vanished(f"/a/{number}", 1, 1, "") for number in range(9)))
+    report = IndexReport(("/a",), 0, 0, 0, 0, 0, (), 4, 1.5, False,
+                         passed_over={"nef": 3, "txt": 1}, vanished=gone)
+    page = indexed_html(report, 15, lasting=True)
+    assert "15 pictures that could be searched before are not there any more" in page
+    assert "/a/&lt;b&gt;: 6 of 6 pictures (/a/&lt;b&gt; is empty)" in page and "5 folders" in page
+    assert "press “Take them out”" in page and "With other folders" not in page
+    assert "3 NEF" in page and "1 TXT" in page
+
+
+def test_the_question_is_about_what_vanished_and_no_more(engine: Engine, tree: Path) -> None:
+    """The handlers of Read folder and of Take them out, as Gradio calls them."""
+    blocks = build_ui(engine, Settings(folders=(tree,)))
+    ask, take = (next(fn for fn in blocks.fns.values() if fn.name == name)
+                 for name in ("read_folder", "take_out"))
+    request = gr.Request(session_hash="one")
+    job: Job[Progress] = Job()
+
+    def last(steps: Iterator[tuple[object, ...]]) -> tuple[object, ...]:
+        return list(steps)[-1]
+
+    assert last(ask.fn(request, str(tree), job))[4] == ()
+    for path in (*(tree / "in" / "deep").iterdir(), *(tree / "out").iterdir()):
+        path.unlink()
+    status, _, _, button, asked = last(ask.fn(request, str(tree / "in"), job))
+    assert "Take them out" in str(status) and button["visible"]  # type: ignore[index]
+    assert asked == (str(tree / "in"),) or asked == (str(tree / "in" / "deep"),)
+    status, _, _, button, left = last(take.fn(request, asked, job))
+    assert "1 gone" in str(status) and not button["visible"] and left == ()  # type: ignore[index]
+    _, _, _, button, asked = last(ask.fn(request, str(tree), job))
+    assert button["visible"] and asked  # type: ignore[index]  # of the other folder: still there
 
 
 # Pages of hits

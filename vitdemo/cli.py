@@ -163,13 +163,17 @@ def _store(made: argparse.ArgumentParser) -> None:
 def _index(commands: Commands) -> None:
     made = _command(commands, "index", "make folders of pictures searchable",
                     "Reads the pictures in the folders and the folders in them; the next time only "
-                    "those that are\nnew, changed or moved, and takes out what is gone. The files "
-                    "themselves are left as they\nare. Ctrl-C stops at any time, and the same "
-                    "command carries on.")
+                    "those that are\nnew, changed or moved, and takes out what is gone, but not "
+                    "where most of a folder is gone\nat once (--prune). The files themselves are "
+                    "left as they are. Ctrl-C stops at any time, and\nthe same command carries "
+                    "on.")
     made.add_argument("folders", nargs="+", metavar="DIR", help="a folder of pictures")
     made.add_argument("--workers", type=int, default=0, metavar="INT",
                       help="processes that read files (default: one for each processor core, 8 at "
                            "most)")
+    made.add_argument("--prune", action="store_true",
+                      help="take out of the store what is gone even where that is most of a "
+                           "folder, or the folder itself, as it is where a drive is not mounted")
     _store(made)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
-from vitdemo.retrieval.walk import absolute
+from vitdemo.retrieval.walk import absolute, passed_over_lines
 
 LIVE_EVERY = 0.1  # seconds between two states of the line on a terminal
 LOG_EVERY = 30.0  # the same where the output is a file
@@ -22,12 +22,12 @@ def run(options: argparse.Namespace, opened: Callable[[], Gallery],
 
     ``opened`` opens the store, which takes the model; bad folders are told before.
     """
-    absolute(options.folders)
+    absolute(options.folders, or_gone=options.prune)
     gallery = opened()
     line = _Line()
     try:
         report = index_folders(gallery, options.folders, progress=line.tell,
-                               workers=options.workers)
+                               workers=options.workers, prune=options.prune)
         count = gallery.count()
     except KeyboardInterrupt:
         line.clear()
@@ -108,6 +108,15 @@ def _print_report(report: IndexReport) -> None:
         print(f"{_number(len(report.skipped), 'file')} could not be read:")
         for one in report.skipped:
             print(f"  {one.path}: {one.reason}")
+    for line in passed_over_lines(report.passed_over):
+        print(line)
+    if report.vanished:
+        print(f"{_number(sum(one.gone for one in report.vanished), 'picture')} of the store are "
+              "not there any more. As so many vanished at once, they were kept:")
+        for gone in report.vanished:
+            print(f"  {gone.told()}")
+        print("Where a drive is not mounted, mount it. If they are gone for good, the same command "
+              "with --prune\ntakes them out of the store.")
 
 
 def _number(count: int, what: str) -> str:

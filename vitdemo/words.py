@@ -3,6 +3,7 @@
 import functools
 import logging
 import re
+import sys
 import unicodedata
 from types import ModuleType
 
@@ -82,7 +83,8 @@ def clean_text(text: str, what: str, may_be_empty: bool = False) -> str:
     """A user's text with line breaks and tabs as spaces, in Unicode's composed form.
 
     Raises:
-        TextError: empty, too long, or with control characters; ``what`` names it in the message.
+        TextError: empty, too long, with control characters, or not readable in the terminal's
+            encoding; ``what`` names it in the message.
     """
     text = unicodedata.normalize("NFC", " ".join(text.split()))
     if not text and not may_be_empty:
@@ -90,6 +92,10 @@ def clean_text(text: str, what: str, may_be_empty: bool = False) -> str:
     if len(text) > LIMITS.max_text_characters:
         raise TextError(f"{what} has {len(text)} characters; the limit is "
                         f"{LIMITS.max_text_characters}. Shorten it.")
+    if any("\udc80" <= character <= "\udcff" for character in text):  # bytes in disguise (PEP 383)
+        raise TextError(f"{what} holds bytes that are no characters in the encoding of this "
+                        f"terminal, {sys.getfilesystemencoding()}. Let the terminal use UTF-8, as "
+                        "with LC_ALL=C.UTF-8, and type the text anew.")
     for place, character in enumerate(text):
         if unicodedata.category(character) in ("Cc", "Cs"):
             raise TextError(f"{what} holds a control character (U+{ord(character):04X}, at place "

@@ -1,12 +1,14 @@
 """What differs between the files of some folders and what a store knows of them."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from vitdemo.file_names import missing
 from vitdemo.retrieval.base import Condition, Entry, Found, Index, pages
 from vitdemo.retrieval.metadata import derived, entry_id
 from vitdemo.retrieval.readers import Readers
@@ -19,11 +21,13 @@ CHUNK = 256  # files that are looked up in the store together
 @dataclass
 class Changes:
     """``todo`` are paths that are new, or known to the store in another state; the latter are in
-    ``known``. ``gone`` are ids by the paths that the store knows and that are no more."""
+    ``known``. ``gone`` are ids by the paths that the store knows and that are no more, ``left``
+    counts the others by the folder they lie in."""
 
     todo: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
     gone: dict[str, str] = field(default_factory=dict)
+    left: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0
 
 
@@ -41,7 +45,8 @@ class Twin(NamedTuple):
 def compare(index: Index, tree: Tree, places: Sequence[Path]) -> Changes:
     """Read from the store what it knows of the folders, and from no file.
 
-    What lies in a folder that could not be opened, or is left out though it is there, is not gone.
+    What lies in a folder that could not be opened, or cannot be looked at, or is left out though
+    it is there, is not gone.
     """
     found = Changes()
     same: set[str] = set()
@@ -51,9 +56,12 @@ def compare(index: Index, tree: Tree, places: Sequence[Path]) -> Changes:
         for page in pages(index, [Condition("path", "starts_with", os.path.join(place, ""))], PAGE):
             for one in page:
                 state = tree.files.get(one.path)
+                if state is None and not tree.hides(one.path) and missing(one.path):
+                    found.gone[one.path] = one.id
+                    continue
+                found.left[os.path.dirname(one.path)] += 1
                 if state is None:
-                    if not tree.hides(one.path) and not os.path.lexists(one.path):
-                        found.gone[one.path] = one.id
+                    pass  # neither looked through nor gone
                 elif state == state_of(one) and "orientation" in one.metadata:  # else: old store
                     same.add(one.path)
                 else:
@@ -126,4 +134,4 @@ def _twin(path: str, state: State, content: str, rows: list[Found], gone: dict[s
 
 def _left(path: str, gone: dict[str, str]) -> bool:
     """Whether a file is no more at its place; one in other folders than those of this run, too."""
-    return path in gone or not os.path.lexists(path)
+    return path in gone or missing(path)

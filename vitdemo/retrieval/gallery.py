@@ -1,7 +1,7 @@
 """Pictures of one store, searchable by text and by picture. E embedding width."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from vitdemo.preprocess import Picture
 from vitdemo.records import Hit
 from vitdemo.retrieval.base import Condition, Entry, Index
 from vitdemo.retrieval.metadata import entry_id, metadata_of
+from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import Skipped
 
 BATCH = 16  # pictures in one pass of the encoder
@@ -35,14 +36,16 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What came of a folder: pictures added or replaced, files skipped, files that are no pictures
-    by their ending (``ignored``), and the time it took."""
+    """What came of a folder: pictures added or replaced, files skipped, how many files are no
+    pictures by their ending (``ignored``) and of which kinds, and the time it took."""
 
     folder: str
     added: int
     skipped: tuple[Skipped, ...]
     ignored: int
     seconds: float
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    vanished: tuple[Vanished, ...] = ()
 
 
 class Gallery:
@@ -82,7 +85,8 @@ class Gallery:
 
         report = index_folders(self, [folder], progress=tell)
         return FolderReport(report.folders[0], report.added + report.changed + report.moved,
-                            report.skipped, report.ignored, report.seconds)
+                            report.skipped, report.ignored, report.seconds,
+                            report.passed_over, report.vanished)
 
     def search_text(self, text: str, limit: int = 12,
                     where: Sequence[Condition] = ()) -> list[Hit]:

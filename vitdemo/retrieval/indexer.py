@@ -5,6 +5,9 @@ are not, or the path is new, and the store knows a file of that size, the conten
 that was moved or copied takes over the vector that is there. Only the rest is read as a picture, by
 other processes, and goes through the model.
 
+Where all or most of a folder's pictures are gone at once, they stay in the store unless the caller
+says that they are to go: a drive that is not mounted looks the same.
+
 At any moment the process may be stopped or killed: what `Progress.stored` counts is in the store,
 nothing is there twice, and the next run carries on.
 """
@@ -13,12 +16,14 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
+from vitdemo.errors import PictureError
+from vitdemo.file_names import on_disk
 from vitdemo.preprocess import Picture
 from vitdemo.retrieval.base import Entry
 from vitdemo.retrieval.changes import Changes, Twin, compare, without_twins
@@ -26,6 +31,7 @@ from vitdemo.retrieval.gallery import BATCH, STORE_EVERY, FolderReport, Gallery
 from vitdemo.retrieval.metadata import derived, entry_id
 from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.unreadable import Unreadable
+from vitdemo.retrieval.vanished import Vanished, hold
 from vitdemo.retrieval.walk import Skipped, Tree, absolute, look_through
 
 BATCH_MEGAPIXELS = 100  # at most, of the pictures of one batch together: they lie in memory
@@ -55,8 +61,10 @@ class Progress:
 class IndexReport:
     """What a run did, in pictures. ``moved`` had the content of one that is gone from its old
     place. ``skipped`` are the files and folders that could not be read, and why; ``ignored`` counts
-    files that are no pictures by their ending. ``cancelled``: ``cancelled()`` ended it early.
-    ``parts`` tells of each folder; what lies in two of them counts for the first."""
+    files that are no pictures by their ending, ``passed_over`` by their kind: the ending, or
+    "other". ``cancelled``: ``cancelled()`` ended it early. ``parts`` tells of each folder; what
+    lies in two of them counts for the first. ``vanished`` are folders whose pictures are gone and
+    were kept in the store."""
 
     folders: tuple[str, ...]
     added: int
@@ -69,18 +77,23 @@ class IndexReport:
     seconds: float
     cancelled: bool
     parts: tuple[FolderReport, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    vanished: tuple[Vanished, ...] = ()
 
 
 def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
                   progress: Callable[[Progress], None] = lambda now: None,
                   cancelled: Callable[[], bool] = lambda: False,
-                  workers: int = 0, inside: Sequence[Path] = ()) -> IndexReport:
+                  workers: int = 0, inside: Sequence[Path] = (),
+                  prune: bool = False) -> IndexReport:
     """Make a gallery hold the pictures of folders and of the folders in them, as they are now.
 
     ``progress`` is called after every file, ``cancelled`` before; both by this thread. ``workers``
     processes read files; 0 takes as many as there are processor cores, 8 at most. Links that
     lead out of the folders ``inside``, where some are given, are skipped. What lies in the
     store from other places is left alone, and so is what lies in a folder that cannot be opened.
+    Where all or most of a folder's pictures are gone at once, they are kept and told in
+    ``vanished``; with ``prune`` they go, and a folder that the store knows may be gone as a whole.
     An error, Ctrl-C, or an exception of ``progress`` leaves in the store what was read before.
 
     Raises:
@@ -88,27 +101,33 @@ def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
         StoreError: the store cannot be read or written.
     """
     start = time.perf_counter()
-    places = absolute(folders)
-    run = _Run(gallery, progress, cancelled, inside)
+    places = absolute(folders, or_gone=prune)
+    run = _Run(gallery, progress, cancelled, inside, prune)
     try:
         finished = run.work(places, workers)
     finally:
         run.save()
     seconds = time.perf_counter() - start
+    parts = run.parts(places, seconds)
+    kinds: Counter[str] = Counter()
+    for part in parts:
+        kinds.update(part.passed_over)
     return IndexReport(tuple(map(str, places)), **run.counts, skipped=tuple(run.tree.skipped),
-                       ignored=sum(run.tree.ignored.values()), seconds=seconds,
-                       cancelled=not finished, parts=run.parts(places, seconds))
+                       ignored=kinds.total(), seconds=seconds, cancelled=not finished,
+                       parts=parts, passed_over=dict(kinds.most_common()), vanished=run.vanished)
 
 
 class _Run:
     """One run: the counts so far, and what was read and is not yet in the store."""
 
     def __init__(self, gallery: Gallery, progress: Callable[[Progress], None],
-                 cancelled: Callable[[], bool], inside: Sequence[Path]) -> None:
+                 cancelled: Callable[[], bool], inside: Sequence[Path], prune: bool) -> None:
         self.counts = dict.fromkeys(("added", "changed", "moved", "deleted", "unchanged"), 0)
         self.tree = Tree()
+        self.vanished: tuple[Vanished, ...] = ()
         self._index, self._embedder = gallery.index, gallery.embedder
-        self._progress, self._cancelled, self._inside = progress, cancelled, inside
+        self._progress, self._cancelled = progress, cancelled
+        self._inside, self._prune = inside, prune
         self._unreadable = Unreadable.of(self._index.uri)
         self._changes = Changes()
         self._batch: list[tuple[str, Reading]] = []
@@ -124,6 +143,7 @@ class _Run:
         self._places = places
         self.tree = look_through(places, self._looking, self._inside)
         self._changes = compare(self._index, self.tree, places)
+        self._refuse_unknown(places)
         self.counts["unchanged"] = self._changes.unchanged
         todo = [path for path in self._changes.todo if not self._known_unreadable(path)]
         self._done = len(self.tree.files) - len(todo)
@@ -137,6 +157,8 @@ class _Run:
                 self._store()
             if self._cancelled():
                 return False
+            if not self._prune:
+                self.vanished = tuple(hold(self._changes.gone, self._changes.left, places))
             self.counts["deleted"] += self._index.delete(list(self._changes.gone.values()))
             for path, reading in readers.pictures(self._until_cancelled(todo),
                                                   self._embedder.picture_side):
@@ -147,13 +169,27 @@ class _Run:
             self._store()
         return not self._cancelled()
 
+    def _refuse_unknown(self, places: Sequence[Path]) -> None:
+        """What is no folder is only worth a run where the store knows pictures of it."""
+        for place in places:
+            inside = os.path.join(place, "")
+            if not os.path.isdir(on_disk(str(place))) and not any(
+                    path.startswith(inside) for path in self._changes.gone):
+                raise PictureError(f"{place} is not a folder, and the store knows no picture of "
+                                   "it. Give a folder of pictures.")
+
     def parts(self, places: Sequence[Path], seconds: float) -> tuple[FolderReport, ...]:
         """What came of each folder."""
         skipped: dict[Path, list[Skipped]] = {place: [] for place in places}
         for one in self.tree.skipped:
             skipped[_place_of(one.path, places)].append(one)
+        vanished: dict[Path, list[Vanished]] = {place: [] for place in places}
+        for gone in self.vanished:
+            vanished[_place_of(os.path.join(gone.folder, ""), places)].append(gone)
+        kinds = {place: self.tree.passed_over.get(place, Counter()) for place in places}
         return tuple(FolderReport(str(place), self._read[place], tuple(skipped[place]),
-                                  self.tree.ignored.get(place, 0), seconds) for place in places)
+                                  kinds[place].total(), seconds, dict(kinds[place].most_common()),
+                                  tuple(vanished[place])) for place in places)
 
     def save(self) -> None:
         """Keep what was read, however the run ended."""

@@ -1,5 +1,6 @@
 """What a store keeps of a picture beside its vector."""
 
+import contextlib
 import struct
 from collections.abc import Mapping
 from datetime import datetime
@@ -42,7 +43,9 @@ def derived(width: int, height: int,
     if "taken" in known:
         found["day"] = str(known["taken"])[:10]
     elif "modified" in known:
-        found["day"] = datetime.fromtimestamp(float(known["modified"])).date().isoformat()
+        # Some file systems keep times that no calendar has.
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            found["day"] = datetime.fromtimestamp(float(known["modified"])).date().isoformat()
     return found
 
 

@@ -18,11 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vitdemo.file_names import on_disk
 from vitdemo.retrieval.reader import HASH_ONLY
+from vitdemo.retrieval.walk import why
 
 AHEAD = 8  # files that each process may be ahead of what is asked for
 AHEAD_WHOLE = 2  # the same where pictures are wanted whole: they may be large
 PATIENCE = 300.0  # seconds for one file, until its process is taken for stuck
+TRIES = 2  # processes that may end over one file: the first may have been killed for another's sake
 _PROJECT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Reading:
 
     ``pixels`` are RGB bytes of a picture of ``size`` (width, height); ``width`` and ``height`` are
     those of the upright original. Or ``error`` says why there are none, and ``broken`` whether that
-    is the file's own fault, so that it stays so until the file changes.
+    is certainly the file's own fault, so that it stays so until the file changes.
     """
 
     content: str = ""
@@ -97,30 +100,55 @@ class _Process:
         self._running: subprocess.Popen[bytes] | None = None
 
     def read(self, path: str, side: int) -> Reading:
-        """Ask for one file. A process that it ends or stops is replaced."""
-        running = self._running = self._running or _start()
-        assert running.stdin is not None and running.stdout is not None
-        alarm = threading.Timer(PATIENCE, running.kill)
-        alarm.start()
-        try:
-            running.stdin.write(json.dumps({"path": path, "side": side}).encode() + b"\n")
-            running.stdin.flush()
-            head: dict[str, Any] = json.loads(running.stdout.readline())
-            pixels = running.stdout.read(head["pixels"]) if "pixels" in head else b""
-            if len(pixels) != head.get("pixels", 0):
-                raise EOFError
-        except (OSError, ValueError, EOFError):
-            self.stop()
-            return Reading(error=f"{path} stopped the program that reads pictures. Leave it out, "
-                                 "or save it anew with another program.", broken=True)
-        finally:
-            alarm.cancel()
+        """Ask for one file. A process that ends over it is replaced; why it ended cannot be told
+        from here (want of memory, say), so that this is not held against the file."""
+        asked = {"path": on_disk(path), "name": path, "side": side}
+        stuck = threading.Event()
+        for _ in range(TRIES):
+            try:
+                head, pixels = self._ask(asked, stuck)
+                break
+            except (OSError, ValueError, EOFError, MemoryError) as error:
+                started = self._running is not None
+                self.stop()
+                if not started:
+                    return Reading(error=f"{path} was not read: no program that reads pictures "
+                                         f"could be started ({why(error)}).")
+                if stuck.is_set():
+                    return Reading(error=f"{path} was not read in {PATIENCE:.0f} seconds. It is "
+                                         "tried again the next time.")
+        else:
+            return Reading(error=f"{path}: the program that reads pictures ended over it, or was "
+                                 "ended (for want of memory, say). It is tried again the next "
+                                 "time; if it stays so, save it anew with another program.")
         if "error" in head:
             return Reading(error=head["error"], broken=head["broken"])
         if side == HASH_ONLY:
             return Reading(content=head["content"])
         return Reading(head["content"], head["width"], head["height"], tuple(head["size"]),
                        head["camera"], pixels)
+
+    def _ask(self, asked: dict[str, Any], stuck: threading.Event) -> tuple[dict[str, Any], bytes]:
+        """The answer, from a process that is started where there is none."""
+        running = self._running = self._running or _start()
+        assert running.stdin is not None and running.stdout is not None
+
+        def end() -> None:
+            stuck.set()
+            running.kill()
+
+        alarm = threading.Timer(PATIENCE, end)
+        alarm.start()
+        try:
+            running.stdin.write(json.dumps(asked).encode() + b"\n")
+            running.stdin.flush()
+            head: dict[str, Any] = json.loads(running.stdout.readline())
+            pixels = running.stdout.read(head["pixels"]) if "pixels" in head else b""
+        finally:
+            alarm.cancel()
+        if len(pixels) != head.get("pixels", 0):
+            raise EOFError
+        return head, pixels
 
     def stop(self) -> None:
         """End the process and wait for it."""
@@ -134,7 +162,8 @@ class _Process:
 def _start() -> "subprocess.Popen[bytes]":
     paths = [str(_PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     settings = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8",
-                "OMP_NUM_THREADS": "1"}
+                "OMP_NUM_THREADS": "1",
+                "PYTHONUTF8": str(sys.flags.utf8_mode)}  # it calls files as this process does
     # The start-up folder of -c comes first on the path: the project's own, not the user's.
     return subprocess.Popen([sys.executable, "-c",
                              "from vitdemo.retrieval.reader import main; main()"],

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import PIL
 
+from vitdemo import __version__
 from vitdemo.disk import replacing
 from vitdemo.errors import DiskError
+from vitdemo.file_names import missing
 from vitdemo.preprocess import register_heic
 from vitdemo.retrieval.walk import State
 
@@ -25,13 +27,14 @@ class Unreadable:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._known: dict[str, tuple[float, float, str]] = {}
+        self._known: dict[str, tuple[State, str]] = {}
         self._changed = False
         if file is not None:
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError,
+                                     OverflowError, RecursionError):
                 found = json.loads(file.read_text("utf-8"))
                 if found["reader"] == _reader():
-                    self._known = {path: (size, modified, str(reason)) for path,
+                    self._known = {path: (State(int(size), float(modified)), str(reason)) for path,
                                    (size, modified, reason) in found["files"].items()}
 
     @classmethod
@@ -46,27 +49,27 @@ class Unreadable:
 
     def reason(self, path: str, state: State) -> str:
         """Why the file is no good; "" where that is not known of this state of it."""
-        size, modified, reason = self._known.get(path, (-1, -1, ""))
-        return reason if State(int(size), modified) == state else ""
+        known, reason = self._known.get(path, (None, ""))
+        return reason if known == state else ""
 
     def add(self, path: str, state: State, reason: str) -> None:
         """Remember a file."""
-        self._known[path] = (state.size, state.modified, reason)
+        self._known[path] = (state, reason)
         self._changed = True
 
     def save(self) -> None:
         """Write the file; one that cannot be written is done without."""
         if self._file is None or not self._changed:
             return
-        for path in [path for path in self._known if not os.path.lexists(path)]:
-            del self._known[path]
+        files = {path: (state.size, state.modified, reason)
+                 for path, (state, reason) in self._known.items() if not missing(path)}
         with contextlib.suppress(OSError, DiskError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with replacing([self._file]) as (part,):
-                part.write_text(json.dumps({"reader": _reader(), "files": self._known}), "utf-8")
+                part.write_text(json.dumps({"reader": _reader(), "files": files}), "utf-8")
         self._changed = False
 
 
 def _reader() -> str:
     """What the verdict depends on besides the file."""
-    return f"Pillow {PIL.__version__}{', HEIC' if register_heic() else ''}"
+    return f"vitdemo {__version__}, Pillow {PIL.__version__}{', HEIC' if register_heic() else ''}"

@@ -1,16 +1,28 @@
 """Which files of a folder are pictures to index."""
 
 import os
-from collections.abc import Callable, Sequence
+import stat
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitdemo.errors import PictureError
+from vitdemo.file_names import as_text, is_text, on_disk, shown
 
 # Endings of files that are taken for pictures; the rest of a folder is left alone. HEIC cannot be
 # read everywhere, but its owner should be told so.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib",
                       ".tif", ".tiff", ".mpo", ".avif", ".jp2", ".ppm", ".pgm", ".heic", ".heif"))
+# Endings of pictures that are not read here: their owner may wonder where they are.
+OTHER_PICTURES = frozenset((
+    "3fr arw bay cap cin cr2 cr3 crw cur dcr dng dpx emf eps erf exr fff fits g3 hdr icns ico iiq "
+    "j2c j2k jng jp2k jpf jpm jpx jxl jxr k25 kdc kra mdc mef mos mrw nef nrw ora orf pam pbm pcd "
+    "pcx pef pic pict pnm ptx psb psd raf raw rw2 rwl rwz sgi sr2 srf srw svg svgz tga vtf wbmp "
+    "wdp wmf x3f xbm xcf xpm").split())
+OTHER = "other"  # the kind of a file without an ending, or with one that is hardly an ending
+KINDS_TOLD = 12  # kinds of files that are named to a person
+_ENDING = 8  # characters of an ending, at most
 
 
 @dataclass(frozen=True)
@@ -35,42 +47,79 @@ class Tree:
     """The pictures of some folders, by path in the order of their names, and what else was there.
 
     ``closed`` are folders that could not be opened: nothing is known of what lies in them.
+    ``passed_over`` counts files that are no pictures to index, by the folder that was given and
+    by their kind: the ending in small letters, or `OTHER`.
     """
 
     files: dict[str, State] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
-    ignored: dict[Path, int] = field(default_factory=dict)  # by the folder that was given
+    passed_over: dict[Path, Counter[str]] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
 
     def leads_out(self, path: str) -> bool:
         """Whether a path is none of those ``inside``, links followed; noted where it is so."""
-        real = os.path.realpath(path)
-        out = bool(self.inside) and not any(
-            real == one or real.startswith(os.path.join(one, "")) for one in self.inside)
+        if not self.inside:
+            return False
+        real = os.path.realpath(on_disk(path))
+        out = not any(real == one or real.startswith(os.path.join(one, ""))
+                      for one in self.inside)
         if out:
-            self.skipped.append(Skipped(shown(path), "It leads out of the folders that may be "
-                                                     "searched."))
+            self.skip(path, "It leads out of the folders that may be searched.")
         return out
 
     def hides(self, path: str) -> bool:
         """Whether a path lies in a folder that could not be opened."""
         return any(path.startswith(os.path.join(place, "")) for place in self.closed)
 
+    def skip(self, path: str, reason: str) -> None:
+        """Note a file or folder that cannot be used."""
+        self.skipped.append(Skipped(shown(path), reason))
 
-def absolute(folders: Sequence[str | Path]) -> list[Path]:
-    """The folders by their whole paths, each once.
+    def close(self, place: str, error: Exception) -> None:
+        """Note a folder that cannot be opened."""
+        self.closed.append(place)
+        self.skip(place, f"The folder cannot be opened: {why(error)}.")
+
+
+def why(error: Exception) -> str:
+    """What the system says of an error."""
+    return shown(str(getattr(error, "strerror", None) or error))
+
+
+def absolute(folders: Sequence[str | Path], or_gone: bool = False) -> list[Path]:
+    """The folders by their whole paths, each once. ``or_gone`` lets pass what is none (any more).
 
     Raises:
         PictureError: one of them is no folder.
     """
     found = []
     for folder in folders:
-        place = Path(os.path.abspath(Path(folder).expanduser()))
-        if not place.is_dir():
-            raise PictureError(f"{place} is not a folder. Give a folder of pictures.")
-        found.append(place)
+        given = os.path.expanduser(on_disk(as_text(os.fspath(folder))))
+        place = as_text(os.path.abspath(given))
+        problem = _no_folder(place, or_gone)
+        if problem:
+            raise PictureError(problem)
+        found.append(Path(place))
     return list(dict.fromkeys(found))
+
+
+def _no_folder(place: str, or_gone: bool) -> str:
+    """What keeps a path from being indexed as a folder; "" where nothing does."""
+    if not is_text(place):
+        return f"{shown(place)}: the name is not valid text (UTF-8). Rename the folder."
+    real = on_disk(place)
+    try:
+        if stat.S_ISDIR(os.stat(real).st_mode):
+            return ""
+        return "" if or_gone else f"{place} is not a folder. Give a folder of pictures."
+    except (FileNotFoundError, NotADirectoryError):
+        reason = ("the link leads nowhere" if os.path.islink(real) else
+                  "there is nothing of that name")
+        return "" if or_gone else (f"{place} is not a folder: {reason}. Is its drive connected? "
+                                   "Give a folder of pictures.")
+    except (OSError, ValueError) as error:
+        return f"{shown(place)} cannot be looked into: {why(error)}."
 
 
 def look_through(folders: Sequence[Path],
@@ -82,61 +131,115 @@ def look_through(folders: Sequence[Path],
     within another) is not entered again. Where folders ``inside`` are given, links that lead out
     of them are skipped. ``tell(pictures so far, folder)`` is called for each.
     """
-    tree = Tree(inside=tuple(os.path.realpath(one) for one in inside))
-    seen: set[tuple[int, int]] = set()
+    tree = Tree(inside=tuple(os.path.realpath(on_disk(str(one))) for one in inside))
+    seen: set[object] = set()
     for folder in folders:
-        _look(folder, tree, seen, tell)
+        passed_over = tree.passed_over.setdefault(folder, Counter())
+        places = [str(folder)]  # not `os.walk`, which takes a place on the stack for each folder
+        while places:
+            place = places.pop()
+            if _is_new(place, tree, seen):
+                inner = _look(place, tree, passed_over)
+                places += reversed(inner)
+                tell(len(tree.files), shown(place))
     return tree
 
 
-def _look(folder: Path, tree: Tree, seen: set[tuple[int, int]],
-          tell: Callable[[int, str], None]) -> None:
-    def unreadable(error: OSError) -> None:
-        tree.closed.append(str(error.filename))
-        tree.skipped.append(Skipped(shown(str(error.filename)),
-                                    f"The folder cannot be opened: {error.strerror}."))
+def _is_new(place: str, tree: Tree, seen: set[object]) -> bool:
+    """Whether a folder is to be looked into."""
+    if not is_text(place):
+        tree.skip(place, "The folder's name is not valid text (UTF-8), so nothing in it is read. "
+                         "Rename it.")
+        return False
+    try:
+        status = os.stat(on_disk(place))
+    except (FileNotFoundError, NotADirectoryError):
+        return False  # gone since its name was read
+    except (OSError, ValueError) as error:
+        tree.close(place, error)
+        return False
+    # Some network drives number nothing.
+    key = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(on_disk(place))
+    if key in seen:
+        return False
+    seen.add(key)
+    return not tree.leads_out(place)
 
-    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+
+def _look(place: str, tree: Tree, passed_over: Counter[str]) -> list[str]:
+    """Note the files of one folder; gives the folders in it."""
+    try:
+        with os.scandir(on_disk(place)) as entries:
+            listed = sorted(((as_text(entry.name), entry) for entry in entries),
+                            key=lambda one: one[0])
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        tree.close(place, error)
+        return []
+    folders = []
+    for name, entry in listed:
+        path = os.path.join(place, name)
+        if name.startswith("."):
+            continue
         try:
-            status = os.stat(place)
-        except OSError as error:
-            unreadable(error)
-            folders.clear()
+            is_folder = entry.is_dir()
+        except OSError as error:  # a link, as to a network drive that does not answer
+            tree.closed.append(path)
+            tree.skip(path, f"It cannot be looked at: {why(error)}.")
             continue
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        if tree.leads_out(place):
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        chosen = [name for name in sorted(names) if not name.startswith(".")]
-        pictures = [name for name in chosen if os.path.splitext(name)[1].lower() in SUFFIXES]
-        tree.ignored[folder] = tree.ignored.get(folder, 0) + len(chosen) - len(pictures)
-        for name in pictures:
-            _take(os.path.join(place, name), tree)
-        tell(len(tree.files), shown(place))
+        if is_folder:
+            folders.append(path)
+        elif os.path.splitext(name)[1].lower() in SUFFIXES:
+            _take(path, entry.is_symlink(), tree)
+        elif entry.is_symlink() and not os.path.exists(on_disk(path)):
+            tree.skip(path, f"{path} does not exist: the link leads nowhere.")
+        else:
+            passed_over[_kind(name)] += 1
+    return folders
 
 
-def _take(path: str, tree: Tree) -> None:
+def _kind(name: str) -> str:
+    ending = os.path.splitext(name)[1][1:].lower()
+    usual = ending.isascii() and ending.isalnum() and len(ending) <= _ENDING
+    return ending if usual else OTHER
+
+
+def passed_over_lines(kinds: Mapping[str, int]) -> list[str]:
+    """Which files were left alone, in sentences: first pictures of formats that are not read here,
+    then what is no picture by its name."""
+    pictures = {kind: count for kind, count in kinds.items() if kind in OTHER_PICTURES}
+    others = {kind: count for kind, count in kinds.items() if kind not in OTHER_PICTURES}
+    lines = []
+    if pictures:
+        lines.append(f"Passed over, as their formats are not read here: {_listed(pictures)}. Save "
+                     "these pictures as JPEG, PNG or TIFF, too.")
+    if others:
+        lines.append(f"Passed over, as they are no pictures by their names: {_listed(others)}.")
+    return lines
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """"12 DNG, 3 NEF"; the commonest first."""
+    told = sorted(counts.items(), key=lambda one: (one[0] == OTHER, -one[1], one[0]))
+    parts = [f"{count:,} {kind.upper() if kind != OTHER else 'without a usual ending'}"
+             for kind, count in told[:KINDS_TOLD]]
+    rest = sum(count for _, count in told[KINDS_TOLD:])
+    return ", ".join([*parts, f"{rest:,} of other kinds"] if rest else parts)
+
+
+def _take(path: str, link: bool, tree: Tree) -> None:
     """Note one file's state, or why it cannot be used."""
-    if os.path.islink(path) and tree.leads_out(path):
+    if not is_text(path):
+        tree.skip(path, "Its name is not valid text (UTF-8). Rename the file.")
         return
-    if shown(path) != path:
-        tree.skipped.append(Skipped(shown(path),
-                                    "Its name is not valid text (UTF-8). Rename the file."))
+    if link and tree.leads_out(path):
         return
     try:
-        status = os.stat(path)
+        status = os.stat(on_disk(path))
     except FileNotFoundError:
-        tree.skipped.append(Skipped(path, f"{path} does not exist: the link leads nowhere."))
-    except OSError as error:
-        tree.skipped.append(Skipped(path, f"{path} cannot be read: {error.strerror}."))
+        tree.skip(path, f"{path} does not exist: the link leads nowhere.")
+    except (OSError, ValueError) as error:
+        tree.skip(path, f"{path} cannot be read: {why(error)}.")
     else:
         tree.files[path] = State(status.st_size, status.st_mtime)
-
-
-def shown(name: str) -> str:
-    """A file's name as text that can be printed and stored."""
-    return name.encode(errors="backslashreplace").decode()

@@ -99,16 +99,16 @@ class Library:
                     self._context.settings.store or "memory://")
             return self._gallery
 
-    def index(self, folder: Path, tell: Callable[[Progress], None],
-              cancelled: Callable[[], bool]) -> IndexReport:
-        """Bring it up to date with an allowed folder.
+    def index(self, folders: Sequence[Path], tell: Callable[[Progress], None],
+              cancelled: Callable[[], bool], prune: bool = False) -> IndexReport:
+        """Bring it up to date with allowed folders; ``prune`` as in `index_folders`.
 
         Raises:
             PictureError: the folder is gone.
             StoreError: the store cannot be written.
         """
-        return index_folders(self.gallery(), [folder], progress=tell, cancelled=cancelled,
-                             inside=self._context.settings.folders)
+        return index_folders(self.gallery(), folders, progress=tell, cancelled=cancelled,
+                             inside=self._context.settings.folders, prune=prune)
 
 
 def allowed_folder(context: Context, typed: str) -> Path:

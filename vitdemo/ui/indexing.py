@@ -4,6 +4,7 @@ import html
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,8 @@ from vitdemo.config import LIMITS
 from vitdemo.errors import PictureError, StoreError
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress
+from vitdemo.retrieval.vanished import Vanished
+from vitdemo.retrieval.walk import passed_over_lines
 from vitdemo.ui.albums import (
     Album,
     ExampleAlbum,
@@ -32,6 +35,7 @@ FOLDER = "A folder on this computer"
 # A group of its own: it takes long, and those who search must not wait for it. The engine's lock
 # gives the device from one to the other after every batch.
 INDEXING: dict[str, Any] = {"concurrency_id": "index", "concurrency_limit": 2}
+FOLDERS_TOLD = 5  # folders whose pictures vanished
 NO_JOB = "Nothing is being read now."
 
 
@@ -50,6 +54,7 @@ class Sources:
     nearby: gr.HTML
     status: gr.HTML
     cancel: gr.Button
+    prune: gr.Button
 
     def gallery(self, chosen: str, album: Album | None) -> Gallery:
         """What is to be searched.
@@ -87,8 +92,9 @@ def source_fields(context: Context) -> Sources:
     status = gr.HTML(start_text(context, library, choices[0]), apply_default_css=False,
                      elem_id="search-status")
     cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="search-cancel")
+    prune = gr.Button("Take them out", size="sm", visible=False, elem_id="search-prune")
     return Sources(context, ExampleAlbum(context), library, choice, files, folder_part, folder,
-                   read, nearby, status, cancel)
+                   read, nearby, status, cancel, prune)
 
 
 def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> None:
@@ -99,10 +105,12 @@ def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> No
     def choose(chosen: str, held: Search) -> tuple[Any, ...]:
         held.drop_album()
         return (gr.update(visible=chosen == UPLOADS, value=None),
-                gr.update(visible=chosen == FOLDER), start_text(context, library, chosen))
+                gr.update(visible=chosen == FOLDER), start_text(context, library, chosen),
+                gr.update(visible=False))
 
     sources.choice.change(choose, [sources.choice, search],
-                          [sources.files, sources.folder_part, sources.status], **QUIET)
+                          [sources.files, sources.folder_part, sources.status, sources.prune],
+                          **QUIET)
     _tie_folders(context, sources.folder, sources.nearby)
     _tie_reading(sources, search, job, search_in)
 
@@ -121,8 +129,7 @@ def _tie_folders(context: Context, folder: gr.Textbox, nearby: gr.HTML) -> None:
 
 def _tie_reading(sources: Sources, search: gr.State, job: gr.State,
                  search_in: gr.Textbox) -> None:
-    context, library, status, cancel = (sources.context, sources.library, sources.status,
-                                        sources.cancel)
+    context, status, cancel = sources.context, sources.status, sources.cancel
     failed = guarded(lambda error, given: (notice(str(error)),
                                            gr.update(visible=given[-1].running)))
 
@@ -151,21 +158,6 @@ def _tie_reading(sources: Sources, search: gr.State, job: gr.State,
         held.album = made
         yield made.report(), gr.update(visible=False)
 
-    @guarded(lambda error, given: (notice(str(error)), gr.update(visible=given[-1].running),
-                                   gr.skip()))
-    def read_folder(request: gr.Request, typed: str, running: Job[Progress]
-                    ) -> Iterator[tuple[Any, ...]]:
-        refuse_second(running)
-        place = allowed_folder(context, typed or "")
-        gallery = library.gallery()
-        context.sessions.on_leave(request, running.stop)
-        yield progress_html(f"Looking through {place} …", 0, 0), gr.update(visible=True), gr.skip()
-        steps = followed(running, lambda: library.index(
-            place, lambda now: setattr(running, "now", now), running.cancelled))
-        report: IndexReport = yield from _shown(steps, reading_html, 3)
-        yield (indexed_html(report, gallery.count(), library.lasting), gr.update(visible=False),
-               str(place))
-
     def stop(running: Job[Any]) -> str | dict[str, Any]:
         if not running.running:
             return report_html([NO_JOB], [])
@@ -175,9 +167,48 @@ def _tie_reading(sources: Sources, search: gr.State, job: gr.State,
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
                                 **INDEXING}
     sources.files.upload(upload, [sources.files, search, job], [status, cancel], **settings)
-    gr.on([sources.read.click, sources.folder.submit], read_folder, [sources.folder, job],
-          [status, cancel, search_in], **settings)
     cancel.click(stop, job, status, **QUIET)
+    _tie_folder(sources, job, search_in, settings)
+
+
+def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox,
+                settings: dict[str, Any]) -> None:
+    """Reading a folder, and the question whether what vanished from it is to be taken out."""
+    context, library = sources.context, sources.library
+    asked: gr.State = gr.State(())  # folders that the question is about
+    outputs = [sources.status, sources.cancel, search_in, sources.prune, asked]
+
+    def read(request: gr.Request, places: Sequence[Path], running: Job[Progress],
+             prune: bool) -> Iterator[tuple[Any, ...]]:
+        gallery = library.gallery()
+        context.sessions.on_leave(request, running.stop)
+        yield (progress_html(f"Looking through {', '.join(map(str, places))} …", 0, 0),
+               gr.update(visible=True), gr.skip(), gr.update(visible=False), ())
+        steps = followed(running, lambda: library.index(
+            places, lambda now: setattr(running, "now", now), running.cancelled, prune))
+        report: IndexReport = yield from _shown(steps, reading_html, len(outputs))
+        yield (indexed_html(report, gallery.count(), library.lasting), gr.update(visible=False),
+               gr.skip() if prune else str(places[0]), gr.update(visible=bool(report.vanished)),
+               tuple(one.folder for one in report.vanished))
+
+    failed = guarded(lambda error, given: (
+        notice(str(error)), gr.update(visible=given[-1].running), *[gr.skip()] * 3))
+
+    @failed
+    def read_folder(request: gr.Request, typed: str, running: Job[Progress]
+                    ) -> Iterator[tuple[Any, ...]]:
+        refuse_second(running)
+        yield from read(request, [allowed_folder(context, typed or "")], running, False)
+
+    @failed
+    def take_out(request: gr.Request, folders: tuple[str, ...], running: Job[Progress]
+                 ) -> Iterator[tuple[Any, ...]]:
+        refuse_second(running)
+        yield from read(request, [Path(one) for one in folders], running, True)
+
+    gr.on([sources.read.click, sources.folder.submit], read_folder, [sources.folder, job],
+          outputs, **settings)
+    sources.prune.click(take_out, [asked, job], outputs, **settings)
 
 
 def refuse_second(running: Job[Any]) -> None:
@@ -225,11 +256,14 @@ def indexed_html(report: IndexReport, count: int, lasting: bool) -> str:
     if report.cancelled:
         lines = [f"Cancelled: <strong>{number(ready, 'picture')} of {place} can be "
                  "searched</strong>; reading it again goes on from there."]
+    if report.vanished:
+        lines.append(vanished_html(report.vanished))
     parts = [f"{value:,} {what}" for what, value in (
         ("new", report.added), ("changed", report.changed), ("moved", report.moved),
         ("gone", report.deleted), ("as before", report.unchanged)) if value]
     lines.append(f"{', '.join(parts) or 'No picture'}; it took {report.seconds:.1f} s.")
-    if count > ready:
+    lines += map(html.escape, passed_over_lines(report.passed_over))
+    if count > ready + sum(one.gone for one in report.vanished):
         lines.append(f"With other folders there are {count:,}; “Only pictures that …” says where "
                      "to look.")
     if not lasting:
@@ -237,6 +271,17 @@ def indexed_html(report: IndexReport, count: int, lasting: bool) -> str:
                      "and they are there the next time, too.")
     return report_html(lines, [f"{os.path.basename(one.path)}: {one.reason}"
                                for one in report.skipped])
+
+
+def vanished_html(vanished: Sequence[Vanished]) -> str:
+    """The question what is to become of pictures that are not there any more."""
+    places = "; ".join(one.told() for one in vanished[:FOLDERS_TOLD])
+    more = len(vanished) - FOLDERS_TOLD
+    places += f"; and {number(more, 'folder')} more" if more > 0 else ""
+    count = number(sum(one.gone for one in vanished), "picture")
+    return (f"<strong>{count} that could be searched before are not there any more:</strong> "
+            f"{html.escape(places)}. As so many vanished at once, they were kept: where a drive is "
+            "not connected, connect it. If they are gone for good, press “Take them out”.")
 
 
 def folder_chips(paths: Sequence[str]) -> str:
