@@ -1,6 +1,9 @@
 """The benchmark of explanations on the tiny model: what it counts, and that it runs."""
 
 import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from PIL import Image
 
 from benchmarks import explain
 from benchmarks.caption import example_picture
+from benchmarks.timing import Timing, interleaved
 from vitdemo.backends.native import NativeBackend
 from vitdemo.config import Decoding
 from vitdemo.device import pick
@@ -72,14 +76,38 @@ def test_maps_of_a_caption_use_the_memory_it_was_written_from(
     assert len(read) == 3
 
 
-def test_it_runs(tiny_checkpoint: Path) -> None:
-    result = explain.measure(str(tiny_checkpoint), 1, browser=False)
+def test_it_runs(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every way once, on a text of a few words; the tiny model's own runs on to the limit."""
+    said_of = explain.said_of
+    ran: list[tuple[str, int]] = []
+    monkeypatch.setattr(explain, "GREEDY", replace(explain.GREEDY, max_tokens=4))
+    monkeypatch.setattr(explain, "Decoding", lambda: Decoding(max_tokens=4))
+    monkeypatch.setattr(explain, "said_of", lambda backend, picture: replace(
+        said_of(backend, picture), text=SAID.text, raw_text=SAID.raw_text))
+
+    def once(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+        for name, way in ways.items():
+            way()
+            ran.append((name, repeats))
+        return {name: Timing((1.0 + place,)) for place, name in enumerate(ways)}
+
+    monkeypatch.setattr(explain, "interleaved", once)
+    result = explain.measure(str(tiny_checkpoint), 2, browser=False)
     ratios = result["ratios"]
     assert set(ratios) >= {"evidence for one word / plain pass",
                            "evidence for one word / same pass, in batches",
                            "caption with cross-attention / caption"}
     assert all(value > 0 for value in ratios.values())
     assert result["masked_pictures"] >= 10 and "milliseconds" not in result
+    assert dict(ran).keys() == result["seconds"].keys() and len(ran) == len(dict(ran))
+    assert dict(ran)["plain pass"] == 2 and dict(ran)["caption"] == 2 * explain.QUICK
+
+
+def test_every_way_is_timed_as_often_as_was_asked() -> None:
+    calls: list[str] = []
+    found = interleaved({name: partial(calls.append, name) for name in "ab"}, 2, progress=False)
+    assert calls == ["b", "a", "a", "b", "b", "a"]  # the first turn warms up
+    assert all(len(time.seconds) == 2 and min(time.seconds) > 0 for time in found.values())
 
 
 @pytest.mark.browser

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,26 +27,30 @@ from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
 ROOT = Path(__file__).parent.parent
+STEPS = 4
 # No dropout: its noise is the process's. Picture tokens are dropped as usual: that noise comes with
 # the row. Odd numbers, so that one process has more rows and more words than the other.
 UNEVEN = ("--dropout", "0", "--picture-dropout", "0",
-          "--steps", "8", "--validate-every", "8", "--pairs", "7",
+          "--steps", str(STEPS), "--validate-every", str(STEPS), "--pairs", "7",
           "--caption-pictures", "5", "--questions", "3", "--loss-match-pairs", "3",
           "--learning-rate", "0.005", "--accumulate", "2", "--views", "3", "--clouded-share",
           "0.3", "--clouds", "5", "--word-clouds", "0.6", "--loss-hide", "1", "--loss-hold", "1",
           "--claims", "5", "--loss-claim", "0.5")
 
 
-def launch(count: int, given: list[str]) -> subprocess.CompletedProcess[str]:
-    """accelerate starts one process only with --cpu and no MPI; so torch starts them (multi_gpu),
-    and accelerate is told by its own variable that they are to use the processor."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines",
-               "1", "--num_processes", str(count), "--main_process_port", "0",
-               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "train.finetune", *given]
+def launch(count: int, given: list[str]) -> "list[subprocess.Popen[str]]":
+    """Start the processes of one run, with the variables that torch's launcher and accelerate's
+    give them; the launchers themselves take as long to start as the run itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-                "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True,
-                          timeout=900, check=False)
+                "CUDA_VISIBLE_DEVICES": "", "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port)}
+    return [subprocess.Popen([sys.executable, "-m", "train.finetune", *given], cwd=ROOT,
+                             env={**settings, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for rank in range(count)]
 
 
 def curve(out: Path) -> list[dict[str, float]]:
@@ -60,12 +65,18 @@ def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_p
     assert main(arguments(data, start, begun, "--steps", "40", "--learning-rate", "0.005",
                           "--picture-dropout", "0", "--validate-every", "0",
                           "--word-evidence", "--evidence-steps", "20")) == 0
-    assert main(arguments(data, begun, tmp_path / "one", *UNEVEN)) == 0
-    done = launch(2, arguments(data, begun, tmp_path / "two", *UNEVEN))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "processes: 2" in done.stdout
+    running = launch(2, [*arguments(data, begun, tmp_path / "two", *UNEVEN), "--cache",
+                         str(tmp_path / "cache2")])
+    try:
+        assert main(arguments(data, begun, tmp_path / "one", *UNEVEN)) == 0  # meanwhile
+        said = [process.communicate() for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], said[0][1][-3000:]
+    assert "processes: 2" in said[0][0]
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
-    assert len(one) == len(two) == 8
+    assert len(one) == len(two) == STEPS
     assert set(one[0]) >= {"caption", "question", "contrastive", "match", "region", "look",
                            "cloud", "loss", "gradient_norm"}
     assert all(step["cloud"] > 0.1 and step["hide"] > 0.01 for step in one)

@@ -249,14 +249,15 @@ class _Run:
             self._count("changed" if path in self._changes.known else "added", path)
 
     def _store(self) -> None:
-        """Write what waits; only then the old places of moved files go."""
-        ready, self._waiting = self._waiting, []
-        replaced, self._replaced = self._replaced, []
-        if ready:
-            self._index.add(ready)
-        if replaced:
-            self._index.delete(replaced)
-        self._stored += len(ready)
+        """Write what waits; only then the old places of moved files go. What Ctrl-C kept from being
+        written waits on, for `save`."""
+        if self._waiting:
+            self._index.add(self._waiting)
+            self._stored += len(self._waiting)
+            self._waiting = []
+        if self._replaced:
+            self._index.delete(self._replaced)
+            self._replaced = []
         self._stored_at = time.perf_counter()
 
     def _count(self, kind: str, path: str) -> None:
