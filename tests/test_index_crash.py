@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 EVERY = 4  # pictures in one write
 WRITES = 30
 PICTURES = EVERY * WRITES
-KILLS = 8
+KILLS = 6
 GREY = np.full(3, 3 ** -0.5, np.float32)
 # Indexes a folder. Says "writing" before each write and afterwards each id, which is then
 # acknowledged, as `add` has returned. After ``free`` writes it waits before each for a byte of its
@@ -97,7 +97,7 @@ def test_kill_at_any_moment_loses_nothing_and_doubles_nothing(photos: Path,
     store = tmp_path / "store"
     for kill in range(KILLS):
         number = drawn.choice((1, 2, 3))
-        ends = kill % 4 == 3
+        ends = kill % 3 == 2
         with start(store, photos, free=number, end=number if ends else 0) as process:
             assert process.stdout is not None
             said = said_until(process, "writing", number)
