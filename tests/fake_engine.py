@@ -169,7 +169,8 @@ class PlantedBackend(Backend):
 class HeldBackend(PlantedBackend):
     """Names the strongest colour of a picture in what it says, and can be held within a call.
 
-    ``calls`` counts the calls: "generate" (words), "answer", "score", "embed", "explain", "weigh".
+    ``calls`` counts the calls: "generate" (words), "answer", "score", "see", "embed", "explain",
+    "weigh".
     """
 
     def __init__(self) -> None:
@@ -222,6 +223,10 @@ class HeldBackend(PlantedBackend):
                     texts: Sequence[str]) -> np.ndarray:
         self._pass("score")
         return super().score_pairs(features, texts)
+
+    def embed_pictures(self, features: Sequence[PictureFeatures]) -> np.ndarray:
+        self._pass("see")
+        return super().embed_pictures(features)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         self._pass("embed")

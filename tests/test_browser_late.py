@@ -274,6 +274,27 @@ def test_maps_are_those_of_the_hit_that_was_chosen_last(app: App, model: HeldBac
     assert app.page.locator("#search-view .vd-word").count() == 0
 
 
+def test_uploads_are_read_for_as_long_as_they_are_to_be_searched(
+        app: App, model: HeldBackend, pictures: Path) -> None:
+    app.tab("Search")
+    status = app.page.locator("#search-status")
+    app.page.get_by_label("My own pictures").check()
+    app.page.wait_for_selector("#search-files input[type=file]", state="attached")
+    with model.hold("see"):
+        app.give("search-files", pictures / "red.png", pictures / "green.png")
+        model.reached("see")
+        expect(status).to_contain_text("Read")
+        app.page.get_by_label("The example photographs").check()
+        expect(status).to_contain_text("that come with the app")
+    app.page.wait_for_timeout(1000)
+    expect(status).to_contain_text("that come with the app")
+    assert app.page.locator("#search-cancel").is_hidden()
+    app.page.get_by_label("My own pictures").check()
+    app.page.fill("#search-words textarea", "red")
+    app.page.keyboard.press("Enter")
+    expect(app.page.locator("#search-hits [role=alert]")).to_contain_text("Choose pictures")
+
+
 def test_sentences_go_with_their_picture(app: App, model: HeldBackend, pictures: Path) -> None:
     app.tab("Search")
     app.tab("Which sentence fits?")

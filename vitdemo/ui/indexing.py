@@ -28,6 +28,8 @@ from vitdemo.ui.albums import (
 from vitdemo.ui.finding import Search
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
 from vitdemo.ui.parts import QUIET, Context, FilesInput, clickable_html, guarded, notice
+from vitdemo.ui.turns import AT_ONCE, Panel, Turn, Turns
+from vitdemo.wanted import NotWanted
 
 EXAMPLES = "The example photographs"
 UPLOADS = "My own pictures"
@@ -74,6 +76,18 @@ class Sources:
         return self.examples.get().opened()
 
 
+class Uploads(Turns):
+    """The reading of one page's uploads; another choice, or other files, end it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.job: Job[tuple[int, int, str]] = Job()
+
+    def clear(self) -> None:
+        """What is being read is not wanted any more."""
+        self.job.stop()
+
+
 def source_fields(context: Context) -> Sources:
     """Lay out the choice."""
     library = Library(context)
@@ -102,17 +116,22 @@ def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> No
     context, library = sources.context, sources.library
     job: gr.State = gr.State(Job())
 
-    def choose(chosen: str, held: Search) -> tuple[Any, ...]:
-        held.drop_album()
-        return (gr.update(visible=chosen == UPLOADS, value=None),
-                gr.update(visible=chosen == FOLDER), start_text(context, library, chosen),
-                gr.update(visible=False))
+    panel = Panel.of(Uploads())
 
-    sources.choice.change(choose, [sources.choice, search],
-                          [sources.files, sources.folder_part, sources.status, sources.prune],
-                          **QUIET)
+    def choose(uploads: Uploads, turn: Turn, chosen: str, held: Search, running: Job[Any]
+               ) -> Iterator[tuple[Any, ...]]:
+        held.drop_album()
+        yield (gr.update(visible=chosen == UPLOADS, value=None),
+               gr.update(visible=chosen == FOLDER), start_text(context, library, chosen),
+               gr.update(visible=running.running), gr.update(visible=False))
+
+    panel.act(sources.choice.change, choose, [sources.choice, search, job],
+              [sources.files, sources.folder_part, sources.status, sources.cancel, sources.prune],
+              lambda *_: gr.skip(), **AT_ONCE)
     _tie_folders(context, sources.folder, sources.nearby)
-    _tie_reading(sources, search, job, search_in)
+    _tie_uploads(sources, panel, search, job)
+    _tie_folder(sources, job, search_in)
+    _tie_cancel(sources, panel, job)
 
 
 def _tie_folders(context: Context, folder: gr.Textbox, nearby: gr.HTML) -> None:
@@ -127,17 +146,16 @@ def _tie_folders(context: Context, folder: gr.Textbox, nearby: gr.HTML) -> None:
                 **QUIET)
 
 
-def _tie_reading(sources: Sources, search: gr.State, job: gr.State,
-                 search_in: gr.Textbox) -> None:
+def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State) -> None:
     context, status, cancel = sources.context, sources.status, sources.cancel
-    failed = guarded(lambda error, given: (notice(str(error)),
-                                           gr.update(visible=given[-1].running)))
 
-    @failed
-    def upload(request: gr.Request, paths: list[str] | None, held: Search,
-               running: Job[tuple[int, int, str]]) -> Iterator[tuple[Any, ...]]:
-        refuse_second(running)
+    def upload(uploads: Uploads, turn: Turn, request: gr.Request, paths: list[str] | None,
+               held: Search, reading: Job[Any]) -> Iterator[tuple[Any, ...]]:
+        refuse_second(reading)
         held.drop_album()
+        running: Job[tuple[int, int, str]] = Job()
+        with uploads.writing():
+            uploads.job = running
         context.sessions.keep(request, paths or [])
         context.sessions.on_leave(request, running.stop)
         yield progress_html("Reading your pictures …", 0, len(paths or [])), gr.update(visible=True)
@@ -155,25 +173,41 @@ def _tie_reading(sources: Sources, search: gr.State, job: gr.State,
                 visible=False)
             return
         context.sessions.on_leave(request, made.close)
-        held.album = made
+        try:
+            with uploads.writing():
+                held.album = made
+        except NotWanted:
+            made.close()
+            raise
         yield made.report(), gr.update(visible=False)
 
-    def stop(running: Job[Any]) -> str | dict[str, Any]:
-        if not running.running:
-            return report_html([NO_JOB], [])
-        running.stop()
-        return progress_html("Cancelling …", 0, 0)
+    def emptied(uploads: Uploads, turn: Turn, held: Search, reading: Job[Any]
+                ) -> Iterator[tuple[Any, ...]]:
+        held.drop_album()
+        yield (start_text(context, sources.library, UPLOADS),
+               gr.update(visible=reading.running))
 
+    panel.act(sources.files.upload, upload, [sources.files, search, job], [status, cancel],
+              lambda error, given: (notice(str(error)), gr.update(visible=given[-1].running)),
+              api_visibility="private", show_progress="hidden", **INDEXING)
+    panel.act(sources.files.clear, emptied, [search, job], [status, cancel],
+              lambda *_: gr.skip(), **AT_ONCE)
+
+
+def _tie_cancel(sources: Sources, panel: Panel, job: gr.State) -> None:
+    def stop(running: Job[Any], uploads: Uploads) -> str | dict[str, Any]:
+        under_way = [one for one in (running, uploads.job) if one.running]
+        for one in under_way:
+            one.stop()
+        return progress_html("Cancelling …", 0, 0) if under_way else report_html([NO_JOB], [])
+
+    sources.cancel.click(stop, [job, panel.state], sources.status, **QUIET)
+
+
+def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox) -> None:
+    """Reading a folder, and the question whether what vanished from it is to be taken out."""
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
                                 **INDEXING}
-    sources.files.upload(upload, [sources.files, search, job], [status, cancel], **settings)
-    cancel.click(stop, job, status, **QUIET)
-    _tie_folder(sources, job, search_in, settings)
-
-
-def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox,
-                settings: dict[str, Any]) -> None:
-    """Reading a folder, and the question whether what vanished from it is to be taken out."""
     context, library = sources.context, sources.library
     asked: gr.State = gr.State(())  # folders that the question is about
     outputs = [sources.status, sources.cancel, search_in, sources.prune, asked]
