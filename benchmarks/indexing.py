@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.timing import interleaved, run_all, table
 from vitdemo.preprocess import Picture
+from vitdemo.records import Unread
 
 ALONE, TURNS = 128, 8  # pictures that the encoder alone is timed with, and how often
 
@@ -43,6 +44,10 @@ class StandIn:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """There are none."""
+        raise NotImplementedError
+
+    def unread(self, text: str) -> Unread:
         """There are none."""
         raise NotImplementedError
 

@@ -1,10 +1,11 @@
 """Asking the picture: places and boxes, by mouse and by keyboard, and their numbers."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from viewer_page import Page, explanation, page, photograph, random_maps, share
+from viewer_page import Page, evidence, explanation, page, photograph, random_maps, share
 
 from vitdemo import viewer
 from vitdemo.attention.regions import box_area, box_shares, specificity
@@ -210,3 +211,27 @@ def test_a_change_of_word_is_quick(page: Page) -> None:
         }
         return Math.min(...times.slice(12)); }""")
     assert quickest < 16, quickest
+
+
+def test_a_word_that_was_not_read_is_struck_out_and_has_no_map(page: Page) -> None:
+    maps = random_maps(3)
+    maps[:, :, 1:] = 0
+    one = replace(explanation(maps, "a ネコ runs", source="text"),
+                  unread=("", "unknown", "cut"))
+    page.mount({**viewer.payload([one], photograph()), "unread": "The model does not know “ネコ”."})
+    page.page.wait_for_selector("#v[data-drawn='0:-1:-1:-1']")
+    assert page.text(".vd-missed") == "The model does not know “ネコ”."
+    assert page.page.locator(".vd-word.vd-unread").all_inner_texts() == ["ネコ", "runs"]
+    assert "struck out was not read" in page.text(".vd-hint")
+    assert "For the whole sentence the model looked" in page.text(".vd-summary")
+    assert "80%" in page.text(".vd-summary")  # the mean over what was read
+    page.word("ネコ")
+    assert page.text(".vd-summary") == (
+        "For “ネコ” there is no map: the model does not know this word.")
+    assert not page.button("Check this map").is_visible()
+    assert not page.button("Does it matter?").is_visible()
+    page.word("runs")
+    assert page.text(".vd-summary") == "For “runs” there is no map: the text was cut before it."
+    page.update({"patch": viewer.patch([one], evidence=[evidence(0, source="text")])})
+    page.page.locator(".vd-all").first.click()
+    assert not page.button("Check every word").is_visible()  # the only word with a map is checked

@@ -85,7 +85,8 @@ def test_a_bad_picture_among_several_is_named_and_the_rest_done(run: Run, photos
     assert result.pop("seconds") > 0
     assert result == {"picture": str(photos / "red.png"), "text": "A red picture.",
                       "raw_text": "a red picture .", "language": "en",
-                      "instruction": "Describe the picture.", "log_probability": -2.0}
+                      "instruction": "Describe the picture.", "log_probability": -2.0,
+                      "unread": {"unknown": [], "cut": None, "nothing": False}}
 
 
 def test_a_bad_picture_is_said_before_the_model_is_loaded(run: Run, tmp_path: Path,
@@ -263,7 +264,8 @@ def test_explain_json_holds_everything(run: Run, photos: Path) -> None:
     weights = np.array(one["weights"])
     assert weights.shape == (2, 2, 3, 12)
     word = one["words"][1]
-    assert set(word) == {"text", "start", "end", "probability", "where", "on_picture", "map"}
+    assert set(word) == {"text", "start", "end", "probability", "where", "on_picture", "map",
+                         "unread"}
     assert (word["text"], one["text"][word["start"]:word["end"]]) == ("blue", "blue")
     assert np.allclose(word["map"], weights.mean((0, 1))[1], atol=2e-6)
     assert word["map"][11] == 0 and word["map"][0] == pytest.approx(0.09)

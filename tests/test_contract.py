@@ -16,7 +16,7 @@ from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.errors import ConfigError, TaskError
-from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation
+from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation, Unread
 from vitdemo.words import split_words
 
 GREEDY = Decoding(strategy="greedy", max_tokens=8)
@@ -394,3 +394,17 @@ def test_word_probabilities_of_odd_texts(backend, features):
                                        missing={"explain": "it was never trained for that"})
     with pytest.raises(TaskError, match="never trained for that"):
         probabilities(limited, features, "caption", TEXTS[0])
+
+
+def test_what_is_not_known_is_told_and_what_can_be_folded_is_read(backend, features):
+    assert backend.unread("a dog runs") == Unread()
+    found = backend.unread("a dog 🐱 runs")
+    assert [word.text for word in found.unknown] == ["🐱"] and not found.nothing
+    assert backend.unread("🐱").nothing and backend.unread("?!").nothing
+    plain, typed = "a dog's hat", "ａ ｄｏｇ’ｓ ｈａｔ"
+    assert backend.unread(typed) == Unread()
+    scores = backend.score_pairs(features[:1], [plain, typed])
+    assert scores[0, 0] == pytest.approx(scores[0, 1], abs=1e-6)
+    maps = [explain(backend, features[0], "match", text)[0] for text in (plain, typed)]
+    assert [word.text for word in maps[1].words] == ["ａ", "ｄｏｇ’ｓ", "ｈａｔ"]
+    assert np.allclose(maps[0].weights, maps[1].weights, atol=1e-6)

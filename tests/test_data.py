@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from train.data import METADATA, Question, Row, find_splits, read_split
+from train.finetune import main
+from train.rows import reader_of
 from vitdemo.errors import DataError
+from vitdemo.tokens import TextTokenizer
 
 
 def picture(path: Path, seed: int = 0, side: int = 32) -> None:
@@ -83,6 +86,22 @@ BAD_ROWS = {
     "qa[0].answers[1] must be text, not true or false":
         {"file_name": "b.jpg",
          "qa": [{"question": "is it ?", "answer": "no", "answers": ["no", True]}]},
+    "captions[1] is Chinese (“一只穿Nike鞋的狗。”); it belongs under captions_zh":
+        {"file_name": "b.jpg", "captions": ["A dog .", "一只穿Nike鞋的狗。"]},
+    "captions_zh[0] is not Chinese (“A dog .”); it belongs under captions":
+        {"file_name": "b.jpg", "captions_zh": ["A dog ."]},
+    "captions_zh[0] is not Chinese (“A man beside a sign that says …”)":
+        {"file_name": "b.jpg", "captions_zh": ["A man beside a sign that says 停 runs"]},
+    "captions[0] holds a control character (U+0000)":
+        {"file_name": "b.jpg", "captions": ["A \0 dog ."]},
+    "qa[0].answer holds a control character (U+001B)":
+        {"file_name": "b.jpg", "qa": [{"question": "what ?", "answer": "a \x1b[2J dog"}]},
+    "captions[0] holds no word that the model knows (“кошка”)":
+        {"file_name": "b.jpg", "captions": ["кошка"]},
+    "captions_zh[0] holds no word that the model knows (“躑躅躑躅”)":
+        {"file_name": "b.jpg", "captions_zh": ["躑躅躑躅"]},
+    "qa[0].answer holds no word that the model knows (“🐱”)":
+        {"file_name": "b.jpg", "qa": [{"question": "what ?", "answer": "🐱"}]},
     "picture a.jpg was named before, in line 1": good("./a.jpg"),
     "must be a path inside the folder": good("../a.jpg"),
     "'sub/../../a.jpg' must be a path inside the folder": good("sub/../../a.jpg"),
@@ -96,7 +115,8 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("reason", list(BAD_ROWS))
-def test_each_bad_row_is_named_and_can_be_skipped(tmp_path: Path, reason: str) -> None:
+def test_each_bad_row_is_named_and_can_be_skipped(tmp_path: Path, reason: str,
+                                                  tokenizer: TextTokenizer) -> None:
     picture(tmp_path / "a.jpg")  # a real one outside the folder, for the paths that leave it
     folder = tmp_path / "data"
     for name in ("a.jpg", "b.jpg", "c.jpg", "cut.jpg", "cut.png"):
@@ -109,15 +129,36 @@ def test_each_bad_row_is_named_and_can_be_skipped(tmp_path: Path, reason: str) -
     write(folder, [good("a.jpg"), BAD_ROWS[reason], good("c.jpg")])
 
     with pytest.raises(DataError) as caught:
-        read_split(folder)
+        read_split(folder, unread=tokenizer.unread)
     message = str(caught.value)
     assert message.startswith(f"{folder / METADATA}, line 2: ")
     assert reason in message and "--skip-bad" in message
 
-    split = read_split(folder, skip_bad=True)
+    split = read_split(folder, skip_bad=True, unread=tokenizer.unread)
     assert [row.path.name for row in split.rows] == ["a.jpg", "c.jpg"]
     assert [(bad.file, bad.line) for bad in split.skipped] == [(folder / METADATA, 2)]
     assert reason in split.skipped[0].reason
+
+
+def test_texts_of_both_languages_may_hold_some_of_the_other(tmp_path: Path,
+                                                            tokenizer: TextTokenizer) -> None:
+    picture(tmp_path / "a.jpg")
+    row = {"file_name": "a.jpg", "captions": ["A sign that says 停 .", "A ネコ and a dog", "3"],
+           "captions_zh": ["穿着T恤的 Nike 男孩", "一個孩子。"],
+           "qa": [{"question": "这是什么？", "answer": "a dog"}]}
+    (found,) = read_split(write(tmp_path, [row]), unread=tokenizer.unread).rows
+    assert found.captions == tuple(row["captions"]) and len(found.captions_zh) == 2
+
+
+def test_training_reads_texts_by_the_vocabulary_it_starts_from(
+        data: Path, start: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "train" / METADATA).open("a", encoding="utf-8").write(
+        '{"file_name": "more.png", "captions": ["кошка"]}\n')
+    picture(data / "train" / "more.png")
+    assert main(["--data", str(data), "--from", str(start), "--out", str(data / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"{data / 'train' / METADATA}, line 11: captions[0] holds no word" in said
+    assert reader_of(data / "none") is None
 
 
 def test_the_message_counts_all_bad_rows_in_order(tmp_path: Path) -> None:

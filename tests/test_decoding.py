@@ -12,6 +12,7 @@ from vitdemo.models.decoding import Hypothesis, Vocabulary, write, write_all
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
+from vitdemo.words import is_chinese
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,28 @@ def test_limits_and_bans_are_kept(model: VLM, tokenizer: TextTokenizer) -> None:
         text = write_all(model.decoder, memory, vocabulary(tokenizer), decoding)[0][0]
         assert tokens <= len(text.ids) <= 5
         assert not set(text.ids) & {*tokenizer.banned, tokenizer.end}
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "beam", "sample"])
+def test_what_is_written_keeps_to_its_language(model: VLM, tokenizer: TextTokenizer,
+                                               strategy: str) -> None:
+    languages = ["en", "zh", "en", "zh"]
+    memory = read(model, tokenizer, ["a dog", "一只狗", "what ?", "a red ball"])
+    words = Vocabulary.of(tokenizer, languages)
+    said = {"en": "", "zh": ""}
+    for seed in range(20 if strategy == "sample" else 1):
+        decoding = Decoding(strategy=strategy, seed=seed, max_tokens=10, min_tokens=9, top_p=1.0,
+                            temperature=3.0)
+        for language, found in zip(languages, write_all(model.decoder, memory, words, decoding),
+                                   strict=True):
+            said[language] += "".join(tokenizer.decode(text.ids) for text in found)
+    assert not is_chinese(said["en"]) and not set(said["en"]) & set("。，？！"), said["en"]
+    letters = {one for one in said["zh"] if one.isascii() and one.isalpha()}
+    assert letters <= {"t", "v"}, said["zh"]
+    free = Vocabulary(words.starts, words.end, words.banned)
+    mixed = "".join(tokenizer.decode(found[0].ids) for seed in range(20) for found in write_all(
+        model.decoder, memory, free, Decoding(strategy="sample", seed=seed, max_tokens=10)))
+    assert is_chinese(mixed) and any(one.isascii() and one.isalpha() for one in mixed)
 
 
 def test_a_repetition_penalty_makes_words_differ(model: VLM, tokenizer: TextTokenizer) -> None:

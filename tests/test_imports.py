@@ -13,13 +13,13 @@ ROOT = Path(__file__).parent.parent
 # Layers from the bottom; a module may import its own layer and those below it.
 LAYERS = (
     ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
-     "vitdemo.instructions", "vitdemo.words", "vitdemo.statements", "vitdemo.lock",
-     "vitdemo.cache", "vitdemo.scratch", "vitdemo.disk", "vitdemo.file_names",
+     "vitdemo.instructions", "vitdemo.words", "vitdemo.characters", "vitdemo.statements",
+     "vitdemo.lock", "vitdemo.cache", "vitdemo.scratch", "vitdemo.disk", "vitdemo.file_names",
      "vitdemo.allocator", "vitdemo.streams", "vitdemo.wanted"),
     ("vitdemo.preprocess", "vitdemo.tokens"),
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),
-    ("vitdemo.engine", "vitdemo.checks", "vitdemo.trials"),
+    ("vitdemo.engine", "vitdemo.checks", "vitdemo.trials", "vitdemo.user_texts"),
     ("vitdemo.ui", "vitdemo.viewer", "vitdemo.overlay", "vitdemo.report"),
     ("vitdemo.cli", "vitdemo.commands", "vitdemo.search_command", "vitdemo.index_command",
      "vitdemo.__main__", "app"),

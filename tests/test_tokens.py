@@ -1,10 +1,13 @@
 """Text to ids and back, in both languages."""
 
+import json
 from pathlib import Path
 
 import pytest
+from conftest import make_model, make_tokenizer
 
 from vitdemo.errors import CheckpointError
+from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.tokens import TextTokenizer
 
 
@@ -47,3 +50,30 @@ def test_a_broken_tokenizer_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match="tokenizer"):
         TextTokenizer.load(tmp_path / "tokenizer.json", 10)
+
+
+def test_languages_share_digits_and_marks_and_nothing_else(tokenizer: TextTokenizer) -> None:
+    def written(text: str, language: str) -> bool:
+        return not set(tokenizer.pieces(text)[0]) & set(tokenizer.foreign(language))
+
+    assert written("two dogs, 3 - 4 ?", "en") and not written("狗", "en")
+    assert not written("。", "en") and not written("dog", "zh") and not written("playing", "zh")
+    assert written("一只穿T恤的狗，12。", "zh") and written("3 ? !", "zh")
+
+
+def test_chinese_may_hold_the_latin_words_of_its_captions(tokenizer: TextTokenizer,
+                                                          tmp_path: Path) -> None:
+    own = make_tokenizer()
+    texts = ["一只狗在house里", "house和猫", "一个red球"]
+    assert own.latin_in(texts) == {"house"}  # one alone may be a slip
+    own.admit([*own.latin_in(texts), "nowhere"])
+    house, red = (own.pieces(word)[0][0] for word in ("house", "red"))
+    assert house not in own.foreign("zh") and red in own.foreign("zh")
+    assert house in tokenizer.foreign("zh")
+    save_checkpoint(tmp_path / "own", make_model(own), own, {"name": "own"})
+    kept = load_checkpoint(tmp_path / "own").tokenizer
+    assert kept.latin == own.latin and kept.foreign("zh") == own.foreign("zh")
+    meta = json.loads((tmp_path / "own" / "meta.json").read_text())
+    for latin in (None, "x", [3, None], {}):  # of an older checkpoint, or by hand
+        (tmp_path / "own" / "meta.json").write_text(json.dumps({**meta, "latin": latin}))
+        assert house in load_checkpoint(tmp_path / "own").tokenizer.foreign("zh")

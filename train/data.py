@@ -4,13 +4,15 @@ A split is a folder of pictures and a `metadata.jsonl` with one JSON object a li
 `file_name` (relative to the folder), and any of `captions` (English sentences), `captions_zh`
 (Chinese sentences) and `qa` (objects with `question`, `answer`, and where known `answers`,
 `choices`, `type` and `source`). Other keys are ignored. A data set is a folder of splits: train,
-validation, test.
+validation, test. A text in the wrong language, with a control character, or without any word that
+the model knows would be learnt from as it is: such a row is bad.
 """
 
 import json
 import logging
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from train.hub import as_folder, is_hub
 from vitdemo.config import LIMITS
 from vitdemo.errors import DataError, PictureError
 from vitdemo.preprocess import open_picture
+from vitdemo.records import Unread
+from vitdemo.words import mainly_chinese
 
 METADATA = "metadata.jsonl"
 SPLITS = ("train", "validation", "test")
@@ -80,15 +84,19 @@ class _Wrong(Exception):
     """Inside this file: what is wrong with one row."""
 
 
-def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = True) -> Split:
+def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = True,
+               unread: Callable[[str], Unread] | None = None) -> Split:
     """Read one split and check every row, every picture included.
 
     ``check_pictures`` False only looks whether the files are there; it does not decode them.
+    ``unread`` tells what a model does not read of a text; with it a text without any word that
+    the model knows is bad.
 
     Raises:
         DataError: there is no `metadata.jsonl`, it has no row, or a row is bad: a missing or
-            unreadable picture, an empty or wrongly typed text, broken JSON, a path out of the
-            folder, a picture named twice, no content. With ``skip_bad`` bad rows go to
+            unreadable picture, an empty or wrongly typed text, one in the other language or with
+            control characters, broken JSON, a path out of the folder, a picture named twice, no
+            content. With ``skip_bad`` bad rows go to
             ``skipped`` instead, and it is an error only if no good row is left.
     """
     folder = Path(folder)
@@ -106,8 +114,11 @@ def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = T
             continue
         try:
             good[number] = _parse_row(line, folder, number, first_line)
+            if unread is not None:
+                _check_words(good[number], unread)
         except _Wrong as wrong:
             bad[number] = str(wrong)
+            good.pop(number, None)
     if check_pictures:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             reasons = pool.map(_picture_fault, [row.path for row in good.values()])
@@ -202,7 +213,7 @@ def _parse_row(line: bytes, folder: Path, number: int, first_line: dict[str, int
     if name in first_line:
         raise _Wrong(f"picture {name} was named before, in line {first_line[name]}")
     questions = _list(row, "qa")
-    parsed = Row(path, _texts(row, "captions"), _texts(row, "captions_zh"),
+    parsed = Row(path, _captions(row, "captions"), _captions(row, "captions_zh"),
                  tuple(_question(q, f"qa[{i}]") for i, q in enumerate(questions)))
     if not (parsed.captions or parsed.captions_zh or parsed.questions):
         raise _Wrong(f"there is nothing about the picture: none of {', '.join(_CONTENT)} has "
@@ -211,6 +222,32 @@ def _parse_row(line: bytes, folder: Path, number: int, first_line: dict[str, int
         raise _Wrong(f"picture {name} is missing")
     first_line[name] = number
     return parsed
+
+
+def _captions(row: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Texts that must be in the key's own language."""
+    found = _texts(row, key)
+    for i, text in enumerate(found):
+        if mainly_chinese(text) != (key == "captions_zh"):
+            other, language = (("captions_zh", "Chinese") if key == "captions" else
+                               ("captions", "not Chinese"))
+            raise _Wrong(f"{key}[{i}] is {language} ({_start(text)}); it belongs under {other}")
+    return found
+
+
+def _check_words(row: Row, unread: Callable[[str], Unread]) -> None:
+    """Raise where the model knows no word of a text: it would learn to write a sign for it."""
+    texts = {f"{key}[{i}]": text for key in ("captions", "captions_zh")
+             for i, text in enumerate(getattr(row, key))}
+    for i, one in enumerate(row.questions):
+        texts |= {f"qa[{i}].question": one.question, f"qa[{i}].answer": one.answer}
+    for where, text in texts.items():
+        if unread(text).nothing:
+            raise _Wrong(f"{where} holds no word that the model knows ({_start(text)})")
+
+
+def _start(text: str) -> str:
+    return f"“{text[:30]}{'…' if len(text) > 30 else ''}”"
 
 
 def _picture_path(row: dict[str, Any], folder: Path) -> Path:
@@ -260,6 +297,9 @@ def _text(value: Any, where: str, *, keep_spaces: bool = False, may_be_empty: bo
     if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
         raise _Wrong(f"{where} holds half of a character (a lone surrogate)")
     text = " ".join(value.split())
+    strange = next((c for c in text if unicodedata.category(c) == "Cc"), "")
+    if strange and not keep_spaces:
+        raise _Wrong(f"{where} holds a control character (U+{ord(strange):04X})")
     if not text and not may_be_empty:
         raise _Wrong(f"{where} is empty")
     return value if keep_spaces else text

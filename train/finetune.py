@@ -20,7 +20,7 @@ from train.data import SPLITS, Row
 from train.grow import grow
 from train.mean import mean_of
 from train.precision import settled
-from train.rows import digest, read_also, read_rows
+from train.rows import digest, read_also, read_rows, reader_of
 from train.run import Run
 from train.scale import said, scaled
 from train.settings import PARTS, FinetuneConfig, Settings, rate_at
@@ -198,7 +198,7 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
         if key not in read:
             # The first process alone writes out what comes from the `datasets` library.
             with processes().main_process_first():
-                read[key] = read_rows(args.data, args.skip_bad)
+                read[key] = read_rows(args.data, args.skip_bad, reader_of(args.start))
         run_stage(args, settings, read[key])
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vitdemo.errors import DataError
-from vitdemo.words import is_chinese
+from vitdemo.words import mainly_chinese
 
 CACHE = Path("cache/hub")
 PREFIX = "hub:"
@@ -182,7 +182,7 @@ def _rows(data: Any, path: Path, folder: Path, split: str = "") -> Iterable[dict
         kept = found.setdefault(name, {"file_name": name, "captions": [], "captions_zh": [],
                                        "qa": []})
         for text in _captions(row):
-            language = "captions_zh" if is_chinese(text) else "captions"
+            language = "captions_zh" if mainly_chinese(text) else "captions"
             if text not in kept[language]:
                 kept[language].append(text)
         kept["qa"] += _questions(row, where)

@@ -234,7 +234,8 @@ class ModelPredictor:
                questions: Sequence[str], chances: Sequence[Mapping[str, float]]
                ) -> list[dict[str, float]]:
         """By how what each answer claims fits the picture, too."""
-        said = [claims(question, of) for question, of in zip(questions, chances, strict=True)]
+        said = [claims(self.tokenizer.plain(question), of)
+                for question, of in zip(questions, chances, strict=True)]
         texts = {text: i for i, text in enumerate(sorted({t for of in said for t in of.values()}))}
         pairs = np.array([(place, texts[text]) for place, of in zip(places, said, strict=True)
                           for text in of.values()], dtype=int).reshape(-1, 2)
@@ -252,8 +253,7 @@ class ModelPredictor:
         for start in range(0, len(places), _ROWS):
             rows = slice(start, start + _ROWS)
             memory = self._memory(tokens[list(places[rows])], instructions[rows])
-            starts = [self.tokenizer.language_start[language] for language in languages[rows]]
-            vocabulary = Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
+            vocabulary = Vocabulary.of(self.tokenizer, languages[rows])
             found += write_all(self.model.decoder, memory, vocabulary, decoding)
         return found
 

@@ -2,17 +2,30 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from train.data import Row, find_splits, read_split
+from vitdemo.config import ModelConfig
 from vitdemo.errors import DataError
+from vitdemo.records import Unread
+from vitdemo.tokens import TextTokenizer
 
+Unreads = Callable[[str], Unread]
 Digest = dict[str, list[str]]  # "size:texts" of each picture, in order, by split
 
 
-def read_rows(sources: Sequence[Path], skip_bad: bool) -> tuple[list[Row], list[Row]]:
+def reader_of(start: Path) -> Unreads | None:
+    """How the model to start from reads texts; None where it is not there yet."""
+    file = start / "tokenizer.json"
+    return TextTokenizer.load(file, ModelConfig().max_text_tokens).unread \
+        if file.is_file() else None
+
+
+def read_rows(sources: Sequence[Path], skip_bad: bool,
+              unread: Unreads | None = None) -> tuple[list[Row], list[Row]]:
     """The rows to train on and those to validate on; what was read is said on standard error.
+    ``unread`` is as in `read_split`.
 
     A folder that is no data set with splits, only pictures and a metadata.jsonl, gives every tenth
     row to validation.
@@ -25,13 +38,13 @@ def read_rows(sources: Sequence[Path], skip_bad: bool) -> tuple[list[Row], list[
     for source in sources:
         folders = [folder for _, folder in find_splits(source, "train")]
         for folder in folders:
-            rows = _read(folder, skip_bad)
+            rows = _read(folder, skip_bad, unread)
             if folder == source:
                 validation += rows[9::10]
                 rows = [row for i, row in enumerate(rows) if i % 10 != 9]
             train += rows
         validation += [row for folder in validation_folders(source, folders)
-                       for row in _read(folder, skip_bad)]
+                       for row in _read(folder, skip_bad, unread)]
     return train, validation
 
 
@@ -56,8 +69,8 @@ def read_also(source: Path, skip_bad: bool) -> list[Row]:
             for row in _read(folder, skip_bad)]
 
 
-def _read(folder: Path, skip_bad: bool) -> list[Row]:
-    found = read_split(folder, skip_bad=skip_bad)
+def _read(folder: Path, skip_bad: bool, unread: Unreads | None = None) -> list[Row]:
+    found = read_split(folder, skip_bad=skip_bad, unread=unread)
     for bad in found.skipped:
         print(f"skipped: {bad}", file=sys.stderr)
     print(f"{folder}: {len(found.rows)} pictures, {len(found.skipped)} skipped", file=sys.stderr)

@@ -67,6 +67,8 @@ class Run:
         self.teacher = None
         if settings.losses.hold or settings.losses.keep:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        start.tokenizer.admit(start.tokenizer.latin_in(
+            [text for row in train for text in row.captions_zh]))
         self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu) \
             if settings.losses.reward else None
         self.memory = PairMemory(settings.losses.remembered)

@@ -4,6 +4,7 @@ A helper of the engine's, which cleans texts and says what may be asked. K regio
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +19,9 @@ from vitdemo.config import Decoding
 from vitdemo.errors import ConfigError, TextError
 from vitdemo.lock import FairLock
 from vitdemo.preprocess import Picture
-from vitdemo.records import Evidence, Explanation, PictureShare, WhatIf
+from vitdemo.records import UNREAD, Evidence, Explanation, PictureShare, WhatIf
 from vitdemo.trials import Progress, Request, Trials
-from vitdemo.words import split_words, tidy
+from vitdemo.words import split_words, tidy, unread_words
 
 RAW, SLOW = "cross-attention", "occlusion"
 LARGE = 1600  # pixels: longest side of a picture that is described again with regions blurred
@@ -55,10 +56,20 @@ class Checks:
             features = self._encode(picture)
             found = self._backend.explain(features, **request.arguments(),
                                           method="" if method == SLOW else method)
-        if method != SLOW:
-            return found
-        return tuple(occlusion(one, self._score(picture, request, one, place, progress))
-                     for place, one in enumerate(found))
+        if method == SLOW:
+            found = tuple(occlusion(one, self._score(picture, request, one, place, progress))
+                          for place, one in enumerate(found))
+        return tuple(self._marked(one) for one in found)
+
+    def _marked(self, explanation: Explanation) -> Explanation:
+        """What the model did not read is marked, and has no map: that of a sign for all unknown
+        words, or of the rest of the text, is none of its own."""
+        unread = unread_words(explanation.words, self._backend.unread(explanation.text))
+        if not unread:
+            return explanation
+        read = np.array([not why for why in unread])
+        return replace(explanation, unread=unread,
+                       weights=explanation.weights * read[:, None].astype(np.float32))
 
     def evidence(self, picture: Picture, request: Request, method: str, source: str,
                  words: Sequence[int] | None, seed: int,
@@ -71,8 +82,12 @@ class Checks:
                 _check_word(found[place].words if found else (), word)
         if not found or (words is not None and not len(words)):
             return ()
+        asked = range(len(found[place].words)) if words is None else words
+        read = [word for word in asked if not (found[place].unread and found[place].unread[word])]
+        if not read:  # without a map there is nothing to test
+            return ()
         score = self._score(picture, request, found[place], place, progress)
-        return weigh(found[place], score, words, seed)
+        return weigh(found[place], score, read, seed)
 
     def _score(self, picture: Picture, request: Request, explanation: Explanation, place: int,
                progress: Progress | None) -> Callable[[np.ndarray], np.ndarray]:
@@ -138,7 +153,7 @@ class Checks:
             shares.append(PictureShare(
                 one.source, gate, tuple(float(value) for value in seen), whole, blank,
                 tuple(said_anyway(*word) and not changed
-                      for word in zip(whole, blank, strict=True)), unseen))
+                      for word in zip(whole, blank, strict=True)), unseen, one.unread))
         return tuple(shares)
 
 
@@ -166,6 +181,9 @@ def regions_of(explanation: Explanation, word: int,
         if not 0 < choice.share <= 1:
             raise ConfigError(f"share is {choice.share}; it must be above 0 and at most 1.")
         weights = np.nan_to_num(explanation.mean_map()[word])
+        if explanation.unread and explanation.unread[word]:
+            raise TextError(f"The word {explanation.words[word].text!r} was not read: "
+                            f"{UNREAD[explanation.unread[word]]}. Choose another word.")
         if not weights.sum() > 0:
             raise TextError(f"The word {explanation.words[word].text!r} did not look at the "
                             "picture, so there is nothing to blur. Choose another word.")

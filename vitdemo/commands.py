@@ -23,7 +23,7 @@ from vitdemo.attention.methods import choose
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, PictureError, TextError
-from vitdemo.overlay import draw, percent, summarise
+from vitdemo.overlay import draw, percent, where
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.records import (
     LANGUAGES,
@@ -33,6 +33,7 @@ from vitdemo.records import (
     Explanation,
     PictureShare,
 )
+from vitdemo.words import clean_text, unread_note, unread_notes
 
 DIGITS = 6  # of a weight in JSON
 _HOME = Path(__file__).resolve().parent.parent  # the project folder, where it is not installed
@@ -53,6 +54,8 @@ def caption(options: argparse.Namespace) -> int:
             continue
         engine = engine or _engine(options)
         found = engine.caption(picture, options.instruction, options.language, decoding)
+        if not results:
+            _tell([unread_note(found.instruction, found.unread)])
         results.append({"picture": name, **asdict(found)})
         if not options.json:
             print(f"{name}: {found.text}" if len(options.pictures) > 1 else found.text, flush=True)
@@ -65,6 +68,7 @@ def ask(options: argparse.Namespace) -> int:
     """Answer a question; prints the answers with their probabilities."""
     picture = open_picture(options.picture)
     found = _engine(options).ask(picture, options.question, options.language, options.count)
+    _tell([unread_note(found.question, found.unread)])
     if options.json:
         _print_json({"picture": options.picture, **asdict(found)})
     else:
@@ -77,16 +81,19 @@ def ask(options: argparse.Namespace) -> int:
 
 
 def match(options: argparse.Namespace) -> int:
-    """Score sentences; the table has the best one first, JSON keeps the order given."""
+    """Score sentences; the table has the best one first, JSON keeps the order given. One of which
+    no word was read has no score, and makes the exit code 2."""
     picture = open_picture(options.picture)
     found = _engine(options).match(picture, options.texts)
+    _tell(unread_notes([one.text for one in found], [one.unread for one in found]))
     if options.json:
         _print_json({"picture": options.picture, "matches": [asdict(one) for one in found]})
     else:
-        best = sorted(found, key=lambda one: -one.score)
+        best = sorted(found, key=lambda one: math.inf if one.unread.nothing else -one.score)
         _print_table(("fits", "similarity", "sentence"),
-                     [(percent(one.score), _cosine(one.similarity), one.text) for one in best])
-    return 0
+                     [("-" if one.unread.nothing else percent(one.score),
+                       _cosine(one.similarity), one.text) for one in best])
+    return 2 if any(one.unread.nothing for one in found) else 0
 
 
 def index(options: argparse.Namespace) -> int:
@@ -124,10 +131,12 @@ def explain(options: argparse.Namespace) -> int:
     if options.question is not None:
         result = engine.ask(picture, options.question, options.language)
     elif options.text is not None:
-        result = options.text
+        result = clean_text(options.text, "The sentence")
     else:
         result = engine.caption(picture, options.instruction, options.language or "en", decoding)
     found = engine.explain(picture, result, options.method)
+    unread = engine.unread(result) if isinstance(result, str) else result.unread
+    _tell([unread_note(_read_by(result), unread)])
     evidence: list[Evidence] = []
     shares: tuple[PictureShare, ...] = ()
     if options.evidence:
@@ -139,7 +148,8 @@ def explain(options: argparse.Namespace) -> int:
         _save_png(picture.image, found, options.word, options.png)
     _save_report(options, engine, picture, result, found, evidence, shares)
     if options.json:
-        plain = {"text": result} if isinstance(result, str) else asdict(result)
+        plain = {"text": result, "unread": asdict(unread)} if isinstance(
+            result, str) else asdict(result)
         width, height = picture.image.size
         _print_json({"picture": {"path": options.picture, "width": width, "height": height},
                      "model": engine.info.name, "result": plain,
@@ -150,6 +160,13 @@ def explain(options: argparse.Namespace) -> int:
         if evidence:
             _print_evidence(found, evidence, shares)
     return 0
+
+
+def _read_by(result: Caption | Answer | str) -> str:
+    """The text that the model read for a result."""
+    if isinstance(result, str):
+        return result
+    return result.question if isinstance(result, Answer) else result.instruction
 
 
 def _save_report(options: argparse.Namespace, engine: Engine, picture: Picture,
@@ -220,10 +237,11 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
     means = explanation.mean_map()
     words = []
     for number, word in enumerate(explanation.words):
-        summary = summarise(means[number], explanation.boxes, explanation.picture_size)
-        chances = explanation.word_probabilities
+        summary, sentence = where(explanation, number, means[number])
+        chances, unread = explanation.word_probabilities, explanation.unread
         words.append({**asdict(word), "probability": chances[number] if chances else None,
-                      "where": summary.sentence(), "on_picture": round(summary.total, DIGITS),
+                      "where": sentence, "on_picture": round(summary.total, DIGITS),
+                      "unread": unread[number] or None if unread else None,
                       "map": _rounded(means[number])})
     return {"source": explanation.source, "text": explanation.text, "method": explanation.method,
             "note": explanation.note, "picture_size": list(explanation.picture_size),
@@ -243,10 +261,11 @@ def _print_explanations(found: Sequence[Explanation]) -> None:
     for explanation in found:
         print(f"{explanation.source}: {explanation.text}")
         rows = []
-        for word, weights in zip(explanation.words, explanation.mean_map(), strict=True):
+        for place, weights in enumerate(explanation.mean_map()):
             number += 1
-            summary = summarise(weights, explanation.boxes, explanation.picture_size)
-            rows.append((str(number), word.text, percent(summary.total), summary.sentence()))
+            summary, sentence = where(explanation, place, weights)
+            rows.append((str(number), explanation.words[place].text, percent(summary.total),
+                         sentence))
         _print_table(("", "word", "on picture", "where"), rows)
         if explanation.note:
             print(explanation.note)
@@ -332,6 +351,12 @@ def _width(text: str) -> int:
 
 def _cosine(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _tell(notes: Sequence[str]) -> None:
+    """Sentences for a person, beside the result."""
+    for note in filter(None, notes):
+        print(note, file=sys.stderr)
 
 
 def _number(count: int, what: str) -> str:

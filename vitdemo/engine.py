@@ -14,12 +14,11 @@ from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.cache import LRU
 from vitdemo.checks import Checks, Choice
 from vitdemo.config import LIMITS, Decoding, EngineConfig
-from vitdemo.errors import ConfigError, TaskError, TextError
+from vitdemo.errors import ConfigError, TextError
 from vitdemo.instructions import default_instruction
 from vitdemo.lock import FairLock
 from vitdemo.preprocess import Picture
 from vitdemo.records import (
-    LANGUAGES,
     Answer,
     Caption,
     Evidence,
@@ -27,10 +26,12 @@ from vitdemo.records import (
     Match,
     ModelInfo,
     PictureShare,
+    Unread,
     WhatIf,
 )
 from vitdemo.trials import Progress, Request
-from vitdemo.words import clean_text, is_chinese, language_of, tidy
+from vitdemo.user_texts import UserTexts
+from vitdemo.words import clean_text, language_of, tidy
 
 if TYPE_CHECKING:
     from vitdemo.retrieval.gallery import Gallery
@@ -53,6 +54,7 @@ class Engine:
         self._backend = backend
         self._lock = lock or FairLock()
         self._cache: LRU[PictureFeatures] = LRU(config.cached_pictures)
+        self._texts = UserTexts(backend)
         self._checks = Checks(backend, self._lock, lambda one: self._features([one])[0])
 
     @classmethod
@@ -107,16 +109,17 @@ class Engine:
 
         Raises (at once, not at the first caption):
             TaskError: the model cannot describe, or not in this language.
-            TextError: the instruction is too long or holds control characters.
+            TextError: the instruction is too long, holds control characters, or no word that the
+                model knows.
         """
         self._backend.require("caption")
-        instruction = clean_text(instruction, "The instruction", may_be_empty=True)
-        self._check_language(language, instruction)
+        instruction, unread = self._texts.read(instruction, "The instruction", language,
+                                               may_be_empty=True)
         instruction = instruction or default_instruction(language)
-        return self._stream(picture, instruction, language, decoding)
+        return self._stream(picture, instruction, language, decoding, unread)
 
     def _stream(self, picture: Picture, instruction: str, language: str,
-                decoding: Decoding) -> Iterator[Caption]:
+                decoding: Decoding, unread: Unread) -> Iterator[Caption]:
         seconds, last = 0.0, None
         start = time.perf_counter()
         with self._lock:
@@ -130,7 +133,7 @@ class Engine:
                     break
                 seconds += time.perf_counter() - start
                 if step.final or last is None or step.text != last.text:
-                    yield _caption(step, language, instruction, seconds)
+                    yield _caption(step, language, instruction, seconds, unread)
                 last = step
                 start = time.perf_counter()  # the caller's own time does not count
         finally:
@@ -157,12 +160,12 @@ class Engine:
 
         Raises:
             TaskError: the model cannot answer, or not in this language.
-            TextError: the question is empty, too long or holds control characters.
+            TextError: the question is empty, too long, holds control characters, or no word that
+                the model knows.
         """
         self._backend.require("ask")
-        question = clean_text(question, "The question")
+        question, unread = self._texts.read(question, "The question", language)
         language = language or language_of(question)
-        self._check_language(language, question)
         if count < 1:
             raise ConfigError(f"count is {count}; ask for at least 1 answer.")
         start = time.perf_counter()
@@ -171,33 +174,38 @@ class Engine:
             found = self._backend.answer(features, question, language, count)
         best = found[0]
         return Answer(best.text, question, language, best.probability, tuple(found[1:]),
-                      time.perf_counter() - start)
+                      time.perf_counter() - start, unread)
 
     def match(self, picture: Picture, texts: Sequence[str]) -> list[Match]:
         """How well each text fits the picture, in the order given.
 
-        ``similarity`` is nan where the model has no embedding vectors.
+        ``similarity`` is nan where the model has no embedding vectors, and so are both numbers of
+        a text that holds no word that the model knows.
 
         Raises:
             TaskError: the model cannot compare, or not in the language of a text.
-            TextError: a text is empty or too long, or there are too many.
+            TextError: a text is empty or too long, there are too many, or none holds a word that
+                the model knows.
         """
         self._backend.require("match")
         if len(texts) > LIMITS.max_sentences:
             raise TextError(f"There are {len(texts)} sentences; compare at most "
                             f"{LIMITS.max_sentences} at once.")
-        cleaned = self._clean_all(texts)
-        if not cleaned:
+        given = self._texts.some(texts)
+        if not given:
             return []
+        read = [place for place, (_, unread) in enumerate(given) if not unread.nothing]
+        chosen = [given[place][0] for place in read]
+        scores, similarities = np.full((2, len(given)), np.nan)
         with self._lock:
             features = self._features([picture])
-            scores = self._backend.score_pairs(features, cleaned)[0]
-            similarities = np.full(len(cleaned), np.nan)
+            scores[read] = self._backend.score_pairs(features, chosen)[0]
             if "embed" in self.info.tasks:
                 vector = self._backend.embed_pictures(features)[0]
-                similarities = self._backend.embed_texts(cleaned) @ vector
-        return [Match(text, float(score), float(similarity))
-                for text, score, similarity in zip(cleaned, scores, similarities, strict=True)]
+                similarities[read] = self._backend.embed_texts(chosen) @ vector
+        return [Match(text, float(score), float(similarity), unread)
+                for (text, unread), score, similarity in zip(given, scores, similarities,
+                                                             strict=True)]
 
     def match_pictures(self, pictures: Sequence[Picture], texts: Sequence[str]) -> np.ndarray:
         """How well each text fits each picture, by the match head: float32 (P, M), 0..1.
@@ -206,7 +214,7 @@ class Engine:
             TaskError, TextError: see `match`.
         """
         self._backend.require("match")
-        cleaned = self._clean_all(texts)
+        cleaned = self._texts.all(texts)
         rows = [np.zeros((0, len(cleaned)), np.float32)]
         for first in range(0, len(pictures), MATCH_BATCH):
             with self._lock:
@@ -294,8 +302,7 @@ class Engine:
         if isinstance(result, Answer):
             return Request(result.question, result.text, result.language, "ask")
         self._backend.require("match")
-        text = clean_text(result, "The sentence")
-        self._check_language(language_of(text), text)
+        text, _ = self._texts.read(result, "The sentence")
         return Request("", text, language_of(text), "match")
 
     @property
@@ -318,10 +325,11 @@ class Engine:
         """Unit vectors of texts: float32 (M, E), comparable with those of pictures.
 
         Raises:
-            TextError: a text is empty, too long or holds control characters.
+            TextError: a text is empty, too long, holds control characters, or no word that the
+                model knows.
         """
         self._backend.require("embed")
-        cleaned = self._clean_all(texts)
+        cleaned = self._texts.all(texts)
         rows = [np.zeros((0, self.info.dimension), np.float32)]
         for first in range(0, len(cleaned), TEXT_BATCH):
             with self._lock:
@@ -359,24 +367,14 @@ class Engine:
         features = [found[picture.digest] for picture in pictures]
         return [one for one in features if one is not None]
 
-    def _clean_all(self, texts: Sequence[str]) -> list[str]:
-        names = ["The text"] if len(texts) == 1 else [f"Text {n + 1}" for n in range(len(texts))]
-        cleaned = [clean_text(text, name) for text, name in zip(texts, names, strict=True)]
-        for text in cleaned:
-            self._check_language(language_of(text), text)
-        return cleaned
-
-    def _check_language(self, language: str, text: str) -> None:
-        can = ", ".join(LANGUAGES.get(code, code) for code in self.info.languages)
-        if language not in self.info.languages:
-            raise TaskError(f"{self.info.name} does not know the language "
-                            f"{LANGUAGES.get(language, repr(language))}; it knows {can}.")
-        if is_chinese(text) and "zh" not in self.info.languages:
-            raise TaskError(f"{self.info.name} does not read Chinese; write in {can}.")
+    def unread(self, text: str) -> Unread:
+        """What of a text the model does not read; "" is a text with nothing to read."""
+        return self._backend.unread(clean_text(text, "The text", may_be_empty=True))
 
 
-def _caption(step: Step, language: str, instruction: str, seconds: float) -> Caption:
+def _caption(step: Step, language: str, instruction: str, seconds: float,
+             unread: Unread) -> Caption:
     text = tidy(step.text, language)
     if not step.final:  # the full stop comes with the end
         text = text.rstrip(".。")
-    return Caption(text, step.text, language, instruction, step.log_probability, seconds)
+    return Caption(text, step.text, language, instruction, step.log_probability, seconds, unread)

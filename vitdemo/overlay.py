@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vitdemo.records import Explanation
+from vitdemo.records import UNREAD, Explanation
 
 # Nine even steps of matplotlib's cividis (CC0), dark to bright; it reads alike for all eyes.
 CIVIDIS = ((0, 34, 77), (26, 56, 111), (67, 78, 107), (97, 100, 111), (124, 123, 120),
@@ -42,6 +42,13 @@ class Summary:
             start = f"strongest {self.place}"
         return (f"{start}; {percent(self.share)} of the attention in {percent(self.area)} of the "
                 "picture")
+
+
+def where(explanation: Explanation, word: int, weights: np.ndarray) -> tuple[Summary, str]:
+    """A word's map (K,) summed up, and in a sentence; a word that was not read has none."""
+    summary = summarise(weights, explanation.boxes, explanation.picture_size)
+    why = explanation.unread[word] if explanation.unread else ""
+    return summary, f"not read: {UNREAD[why]}" if why else summary.sentence()
 
 
 def percent(value: float) -> str:

@@ -21,6 +21,24 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """What a model did not read of a text.
+
+    ``unknown`` are the characters that it does not know, as they were typed: whole words, parts of
+    words or signs. ``cut`` is the code point at which a text that is too long was cut, None where
+    it was read to its end. ``nothing`` says that no word was read at all.
+    """
+
+    unknown: tuple[Word, ...] = ()
+    cut: int | None = None
+    nothing: bool = False
+
+
+# Why a word was not read, and what a person is told of it.
+UNREAD = {"unknown": "the model does not know this word", "cut": "the text was cut before it"}
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A possible answer and the model's probability for it, 0..1."""
 
@@ -34,7 +52,8 @@ class Caption:
 
     ``text`` is as shown to a person (capital letter, full stop); ``raw_text`` is what the model
     wrote, the form that `explain` and the metrics take; ``log_probability`` is the sum over its
-    tokens, in nats; ``seconds`` is the time from picture to last word.
+    tokens, in nats; ``seconds`` is the time from picture to last word; ``unread`` is about the
+    instruction.
     """
 
     text: str
@@ -43,11 +62,13 @@ class Caption:
     instruction: str
     log_probability: float
     seconds: float
+    unread: Unread = Unread()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a question, its probability 0..1, and the next best ones, best first."""
+    """The answer to a question, its probability 0..1, and the next best ones, best first.
+    ``unread`` is about the question."""
 
     text: str
     question: str
@@ -55,16 +76,18 @@ class Answer:
     probability: float
     runners_up: tuple[Candidate, ...]
     seconds: float
+    unread: Unread = Unread()
 
 
 @dataclass(frozen=True)
 class Match:
     """How well a text fits a picture: ``score`` 0..1 (match head), ``similarity`` (cosine) -1..1,
-    nan where the model has no vectors."""
+    nan where the model has no vectors. Both are nan where nothing of the text was read."""
 
     text: str
     score: float
     similarity: float
+    unread: Unread = Unread()
 
 
 @dataclass(frozen=True)
@@ -98,6 +121,8 @@ class Explanation:
     ``word_probabilities`` has Q values 0..1, the model's probability of each word given those
     before it (the product over its tokens), and is empty for a text the model did not write.
     ``note`` says in plain words how the map was made where that is not the plain cross-attention.
+    ``unread`` has Q values, "" for a word that was read, else one of `UNREAD`, and is empty where
+    all were; the map of such a word is empty.
     """
 
     text: str
@@ -112,6 +137,7 @@ class Explanation:
     gates: tuple[float, ...] = ()
     word_probabilities: tuple[float, ...] = ()
     note: str = ""
+    unread: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         layers, _, queries, regions = self.weights.shape
@@ -198,7 +224,8 @@ class PictureShare:
     share of each word's attention that fell on the picture, 0..1; ``probability`` each word's
     probability, ``blank`` the same with a picture that is one grey; ``anyway`` marks words that
     the model would have said anyway. ``unseen`` is what a model that weighs answers would have
-    answered to the grey picture; "" where there is no such answer.
+    answered to the grey picture; "" where there is no such answer. ``unread`` is as in
+    `Explanation`.
     """
 
     source: str
@@ -208,6 +235,7 @@ class PictureShare:
     blank: tuple[float, ...]
     anyway: tuple[bool, ...]
     unseen: str = ""
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,10 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
     engine = load()
     gallery = engine.gallery(options.store)
     try:
-        hits = gallery.search(query.vector(engine), max(options.limit, options.best),
+        vector = query.vector(engine)
+        for note in (missed := query.missed(engine)):
+            print(note, file=sys.stderr)
+        hits = gallery.search(vector, max(options.limit, options.best),
                               filters.conditions())
         empty = not hits and not gallery.count()
     finally:
@@ -56,7 +59,7 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
         print(f"saved {options.save}", file=sys.stderr)
     if options.json:
         print_json({"store": options.store, "query": _given(options),
-                    "understood": query.understood(),
+                    "understood": query.understood(), "unread": missed,
                     "filters": {name: value for name, value in asdict(filters).items() if value},
                     "hits": [{**_plain(hit), **({"parts": parts[hit.id]} if hit.id in parts else {})
                               } for hit in hits]})

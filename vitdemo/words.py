@@ -2,21 +2,27 @@
 
 import functools
 import logging
+import math
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 
 from vitdemo.config import LIMITS
 from vitdemo.errors import TextError
-from vitdemo.records import Word
+from vitdemo.records import UNREAD, Unread, Word
 
 _CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _PIECES = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
                      r"|(?:[^\W_][\u0300-\u036f]*)+(?:['’_-](?:[^\W_][\u0300-\u036f]*)+)*")
 _MARKS_BEFORE = re.compile(r"\s+([.,!?;:，。！？；：、%)]|['’](?:s|m|d|t|re|ve|ll)\b)")
 _CHINESE_GAP = re.compile(r"(?<=[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef])\s+"
                           r"|\s+(?=[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef])")
+
+_NAMED, _CUTS, _SHOWN = 8, 3, 20  # words and cut texts that a note names; characters of a cut
 
 
 def is_chinese(text: str) -> bool:
@@ -27,6 +33,12 @@ def is_chinese(text: str) -> bool:
 def language_of(text: str) -> str:
     """"zh" where a text holds Chinese characters, else "en"."""
     return "zh" if is_chinese(text) else "en"
+
+
+def mainly_chinese(text: str) -> bool:
+    """Whether a text has more Chinese characters than words of other letters: "穿 Nike 鞋的男孩"
+    is Chinese, "a sign that says 停" is not."""
+    return len(_CHINESE.findall(text)) > len(_LETTERS.findall(_CHINESE.sub(" ", text)))
 
 
 @functools.cache
@@ -57,6 +69,55 @@ def split_words(text: str) -> tuple[Word, ...]:
             found.append(Word(piece, start, start + len(piece)))
             start += len(piece)
     return tuple(found)
+
+
+def unread_words(words: Sequence[Word], unread: Unread) -> tuple[str, ...]:
+    """For each word of a text "", or why nothing of it was read (`UNREAD`); () where all were."""
+    unknown, cut = UNREAD
+    end = math.inf if unread.cut is None else unread.cut
+    lost = {place for one in unread.unknown for place in range(one.start, one.end)}
+    found = tuple(cut if word.start >= end else
+                  unknown if lost.issuperset(range(word.start, word.end)) else ""
+                  for word in words)
+    return found if any(found) else ()
+
+
+def unread_note(text: str, unread: Unread) -> str:
+    """What was not read of a text, in a sentence or two for a person; "" where all was."""
+    said = []
+    if unread.unknown:
+        said.append(f"The model does not know {_listed([one.text for one in unread.unknown])}.")
+    if unread.cut is not None:
+        before, after = text[:unread.cut][-_SHOWN:].lstrip(), text[unread.cut:][:_SHOWN].rstrip()
+        said.append(f"The text is longer than the model reads. It was cut after "
+                    f"“… {before.rstrip()}”; from “{after} …” on it was not read.")
+    return " ".join(said)
+
+
+def unread_notes(texts: Sequence[str], unread: Sequence[Unread]) -> list[str]:
+    """`unread_note` for several texts together, in a few sentences, those without a word last."""
+    if len(texts) == 1:
+        return [note] if (note := unread_note(texts[0], unread[0])) else []
+    words = tuple(word for one in unread for word in one.unknown)
+    said = [unread_note("", Unread(words))] if words else []
+    said += [unread_note(text, replace(one, unknown=())) for text, one
+             in zip(texts, unread, strict=True) if one.cut is not None][:_CUTS]
+    lost = [text for text, one in zip(texts, unread, strict=True) if one.nothing]
+    if lost:
+        said.append(f"There is no score for {_listed(lost)}, of which no word was read.")
+    return said
+
+
+def _listed(texts: Sequence[str]) -> str:
+    """“a”, “b” and 3 more."""
+    names = list(dict.fromkeys(f"“{_short(text)}”" for text in texts))
+    more = len(names) - _NAMED
+    names = names[:_NAMED] + ([f"{more} more"] if more > 0 else [])
+    return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 2 * _SHOWN else f"{text[:2 * _SHOWN]}…"
 
 
 def tidy(text: str, language: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitdemo.attention.sanity import rank_correlation
-from vitdemo.records import VERDICTS, Evidence, Explanation, PictureShare
+from vitdemo.records import UNREAD, VERDICTS, Evidence, Explanation, PictureShare
 
 STEPS = (0.0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # shares of the regions that are blurred
 ORDERS = 10  # random orders that a map is held against
@@ -98,6 +98,8 @@ def said_anyway(probability: float, blank: float) -> bool:
 
 def share_sentence(share: PictureShare, word: int) -> str:
     """How much the picture counted for one word (counted from 0), for a person."""
+    if share.unread and share.unread[word]:
+        return f"Not read: {UNREAD[share.unread[word]]}."
     before, after = (_percent(values[word]) for values in (share.probability, share.blank))
     numbers = f"{before} with the picture, {after} with a grey one"
     if share.source == "text":

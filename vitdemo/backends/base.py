@@ -13,7 +13,7 @@ from PIL import Image
 
 from vitdemo.config import Decoding
 from vitdemo.errors import TaskError
-from vitdemo.records import Candidate, Explanation, ModelInfo
+from vitdemo.records import Candidate, Explanation, ModelInfo, Unread
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Backend(ABC):
         if task not in self.info.tasks:
             reason = self.info.missing.get(task, "this model was not made for it")
             raise TaskError(f"{self.info.name} cannot do '{task}': {reason}.")
+
+    def unread(self, text: str) -> Unread:
+        """What of a text the model does not read: what it does not know, and what is cut off.
+        Safe to call from several threads."""
+        return Unread()
 
     @abstractmethod
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:

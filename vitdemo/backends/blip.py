@@ -30,7 +30,7 @@ from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError, TaskError, TextError
 from vitdemo.instructions import PRESETS
 from vitdemo.preprocess import grid_boxes, to_pixels, to_square
-from vitdemo.records import Candidate, Explanation, ModelInfo
+from vitdemo.records import Candidate, Explanation, ModelInfo, Unread
 from vitdemo.words import normalise_answer
 
 TASKS = {"captioning": ("caption",), "VQA": ("ask",), "retrieval": ("match", "embed")}
@@ -163,6 +163,14 @@ class BlipBackend(Backend):
         return shares
 
     # Words
+
+    def unread(self, text: str) -> Unread:
+        """By the first checkpoint: all have BERT's vocabulary.
+
+        Raises:
+            TextError: the text is too long.
+        """
+        return next(iter(self._checkpoints.values())).unread(text)
 
     def generate(self, features: PictureFeatures, instruction: str, language: str,
                  decoding: Decoding) -> Iterator[Step]:

@@ -1,5 +1,6 @@
 """Reads one BLIP checkpoint of transformers, from a folder or from the Hugging Face hub."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from vitdemo.characters import Characters, unread_of
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError, TextError
+from vitdemo.records import Unread
 
 # kind -> the class that holds such a checkpoint; `architectures` of its config names the class
 KINDS: dict[str, Any] = {
@@ -64,20 +67,33 @@ class BlipCheckpoint:
         count = self.pixel_format.side // self.model.config.vision_config.patch_size
         return count, count
 
+    @functools.cached_property
+    def characters(self) -> Characters:
+        """Those of the vocabulary."""
+        return Characters(self.tokenizer.get_vocab())
+
+    def unread(self, text: str) -> Unread:
+        """What of a text is not read; errors as in `ids`."""
+        ids, spans = self.ids(text)
+        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
+                                if number == self.tokenizer.unk_token_id])
+
     def ids(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of a text without special tokens, and each one's (start, end) in the text.
 
         Raises:
             TextError: the text has more tokens than the model has positions.
         """
-        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True,
+        folded, places = self.characters.fold(text)
+        encoding = self.tokenizer(folded, add_special_tokens=False, return_offsets_mapping=True,
                                   verbose=False)
         ids = list(encoding["input_ids"])
         limit = self.model.config.text_config.max_position_embeddings - 2
         if len(ids) > limit:
             raise TextError(f"The text has {len(ids)} tokens; {self.name} reads at most {limit}. "
                             "Shorten it.")
-        return ids, [(int(start), int(end)) for start, end in encoding["offset_mapping"]]
+        return ids, [(places[start], places[end - 1] + 1)
+                     for start, end in encoding["offset_mapping"]]
 
     def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """For a text encoder: [CLS] text [SEP] of each text, padded: ids and mask (M, T).

@@ -37,7 +37,7 @@ from vitdemo.models.folding import folded
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes, normalisation, to_pixels
-from vitdemo.records import LANGUAGES, Candidate, Explanation, ModelInfo
+from vitdemo.records import LANGUAGES, Candidate, Explanation, ModelInfo, Unread
 from vitdemo.streams import side_by_side
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import split_words
@@ -102,6 +102,10 @@ class NativeBackend(Backend):
         """That of the model's configuration."""
         return self.model.config.picture_size
 
+    def unread(self, text: str) -> Unread:
+        """By the tokenizer."""
+        return self.tokenizer.unread(text)
+
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
         """Features (1, N, C) of each picture, a few at a time; on a CPU, one on each core."""
         on_cpu = self.device.type == "cpu"
@@ -164,7 +168,7 @@ class NativeBackend(Backend):
         found = write_all(self.model.decoder, memory, self._vocabulary([language]), decoding)[0]
         chances = answer_chances(found, self.tokenizer.decode)
         if self.info.weighs_answers and len(chances) > 1:
-            said = claims(question, chances)
+            said = claims(self.tokenizer.plain(question), chances)
             evidence = self._match_logits([features], list(said.values()), claimed=True)[0]
             chances = weighed(chances, dict(zip(said, evidence.tolist(), strict=True)))
         ordered = sorted(chances.items(), key=lambda item: item[1], reverse=True)
@@ -342,8 +346,7 @@ class NativeBackend(Backend):
         return kept[1]
 
     def _vocabulary(self, languages: Sequence[str]) -> Vocabulary:
-        starts = [self.tokenizer.language_start[language] for language in languages]
-        return Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
+        return Vocabulary.of(self.tokenizer, languages)
 
     def _step(self, text: Hypothesis, final: bool) -> Step:
         return Step(self.tokenizer.decode(text.ids), text.log_probability, final)

@@ -92,7 +92,8 @@ def save_checkpoint(folder: Path, model: VLM, tokenizer: TextTokenizer, meta: di
             parts[1].write_bytes(data)
             tokenizer.save(parts[2])
             sums = {name: _digest(part) for name, part in zip(FILES, parts, strict=False)}
-            whole = {"format_version": FORMAT_VERSION, **meta, "weights": weights, "sha256": sums}
+            whole = {"format_version": FORMAT_VERSION, **meta, "weights": weights, "sha256": sums,
+                     "latin": tokenizer.latin}
             _write(parts[3], json.dumps(whole, indent=2, ensure_ascii=False))
     except DiskError as error:
         raise CheckpointError(f"the checkpoint was not saved: {error}") from error
@@ -138,6 +139,8 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
     if tokenizer.size != config.vocabulary:
         raise CheckpointError(f"the tokenizer of {folder} has {tokenizer.size} tokens, its model "
                               f"{config.vocabulary}; copy the whole folder again.")
+    latin = meta.get("latin")
+    tokenizer.admit(str(token) for token in (latin if isinstance(latin, list) else []))
     return Checkpoint(model.eval().to(device), tokenizer, meta, folder)
 
 

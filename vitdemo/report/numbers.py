@@ -57,8 +57,9 @@ def to_json(explanations: Sequence[Explanation], info: ModelInfo | None = None, 
 
 
 def _explanation(one: Explanation) -> dict[str, Any]:
-    chances = one.word_probabilities
-    words = [{**asdict(word), "probability": chances[number] if chances else None}
+    chances, unread = one.word_probabilities, one.unread
+    words = [{**asdict(word), "probability": chances[number] if chances else None,
+              "unread": unread[number] or None if unread else None}
              for number, word in enumerate(one.words)]
     return {"source": one.source, "text": one.text, "method": one.method,
             "label": METHODS.get(one.method, one.method), "note": one.note,

@@ -17,7 +17,7 @@ from pathlib import Path
 from vitdemo import __version__, viewer
 from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
 from vitdemo.attention.methods import METHODS
-from vitdemo.overlay import draw, percent, summarise
+from vitdemo.overlay import draw, percent, where
 from vitdemo.preprocess import Picture
 from vitdemo.records import Candidate, Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report.caveats import CAN, CANNOT
@@ -128,9 +128,11 @@ def _table(report: Report, one: Explanation) -> str:
     share = next((each for each in report.shares if each.source == one.source), None)
     rows = []
     for number, word in enumerate(one.words):
-        where = summarise(means[number], one.boxes, one.picture_size).sentence()
-        says = [where[:1].upper() + where[1:] + "."]
-        if number in found:
+        sentence = where(one, number, means[number])[1]
+        says = [sentence[:1].upper() + sentence[1:] + "."]
+        if one.unread and one.unread[number]:
+            pass  # there is no map to test
+        elif number in found:
             says.append(evidence_sentence(found[number]))
         elif share is not None:
             says.append(share_sentence(share, number))
@@ -139,7 +141,7 @@ def _table(report: Report, one: Explanation) -> str:
         cells = "".join(f"<p>{html.escape(text)}</p>" for text in says)
         rows.append(f'<tr><th scope="row" lang="{language_of(word.text)}">'
                     f'{html.escape(word.text)}</th><td><img src="{maps[number]}" '
-                    f'alt="{html.escape(where)}"></td><td class="vr-sure">{sure}</td>'
+                    f'alt="{html.escape(sentence)}"></td><td class="vr-sure">{sure}</td>'
                     f'<td class="vr-grey">{grey}</td><td>{cells}</td></tr>')
     title = _TITLES.get(one.source, "Text")
     heads = "".join(f'<th scope="col">{name}</th>' for name in (

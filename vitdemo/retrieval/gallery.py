@@ -9,6 +9,7 @@ import numpy as np
 
 from vitdemo.preprocess import Picture
 from vitdemo.records import Hit
+from vitdemo.retrieval import query
 from vitdemo.retrieval.base import Condition, Entry, Index
 from vitdemo.retrieval.metadata import entry_id, metadata_of
 from vitdemo.retrieval.vanished import Vanished
@@ -20,18 +21,12 @@ STORE_EVERY = 256  # pictures; each change of a store has its price
 Progress = Callable[[int, int, str], None]
 
 
-class Embedder(Protocol):
-    """What makes the vectors: the engine."""
+class Embedder(query.Embedder, Protocol):
+    """The same for a gallery."""
 
     @property
     def picture_side(self) -> int:
         """Pixels of the square that every picture is squeezed to; 0 where that is not one size."""
-
-    def embed_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """Unit vectors, float32 (P, E)."""
-
-    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32 (M, E)."""
 
 
 @dataclass(frozen=True)

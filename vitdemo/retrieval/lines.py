@@ -23,7 +23,7 @@ def rank_lines(reader: Reader, picture: Picture, lines: Sequence[str]) -> list[M
     """The lines that fit best, by the match head's score, the best first.
 
     Of more than `LIMITS.max_sentences` lines the vectors choose so many that the match head is
-    asked about; the others are left out.
+    asked about; the others are left out. Those of which no word was read come last.
 
     Raises:
         TextError: there are no lines, too many, or one of them cannot be read.
@@ -35,8 +35,11 @@ def rank_lines(reader: Reader, picture: Picture, lines: Sequence[str]) -> list[M
                         f"{LIMITS.max_lines:,}.")
     chosen = list(lines)
     if len(chosen) > LIMITS.max_sentences:
-        chosen = list(dict.fromkeys(chosen))
+        chosen = [line for line in dict.fromkeys(chosen) if not reader.unread(line).nothing]
+        if not chosen:
+            raise TextError("The model knows no word of these sentences. Say them in other words.")
         near = reader.embed_texts(chosen) @ reader.embed_pictures([picture])[0]  # (M,)
         best = np.argsort(-near, kind="stable")[:LIMITS.max_sentences]
         chosen = [chosen[place] for place in best]
-    return sorted(reader.match(picture, chosen), key=lambda match: match.score, reverse=True)
+    return sorted(reader.match(picture, chosen), key=lambda match: (match.unread.nothing,
+                                                                    -match.score))

@@ -18,7 +18,8 @@ import numpy as np
 
 from vitdemo.errors import TextError
 from vitdemo.preprocess import Picture
-from vitdemo.words import is_chinese
+from vitdemo.records import Unread
+from vitdemo.words import is_chinese, unread_notes
 
 MAX_WEIGHT = 10.0
 MAX_TERMS = 20
@@ -36,6 +37,9 @@ class Embedder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, float32 (M, E)."""
+
+    def unread(self, text: str) -> Unread:
+        """What of a text the model does not read."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,11 @@ class Query:
             sign = "−" if weight < 0 else "+"
             shown += f" {sign} {size}" if shown else (f"− {size}" if weight < 0 else size)
         return shown
+
+    def missed(self, embedder: Embedder) -> list[str]:
+        """Sentences on what the model does not read of the words."""
+        texts = [one.text for one in self.terms]
+        return unread_notes(texts, [embedder.unread(text) for text in texts])
 
     def parts(self, embedder: Embedder) -> np.ndarray:
         """The vectors of terms and picture times their weights, in order: float32 (N, E)."""

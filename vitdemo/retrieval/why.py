@@ -93,6 +93,7 @@ def _without_each(embedder: Embedder, query: Query, parts: np.ndarray
             names.append(Part(word, term.weight, math.nan))
             texts.append(rest)
             owners.append(owner)
+    texts = [text if text and not embedder.unread(text).nothing else "" for text in texts]
     kept = [text for text in texts if text]
     vectors = iter(embedder.embed_texts(kept)) if kept else iter(())
     rows: list[np.ndarray | None] = []

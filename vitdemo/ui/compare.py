@@ -12,7 +12,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import TaskError
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Caption, Explanation
-from vitdemo.ui.desk import Said, dressed
+from vitdemo.ui.desk import Said, dressed, not_read
 from vitdemo.ui.models import Models
 from vitdemo.ui.parts import (
     MODEL,
@@ -164,6 +164,7 @@ def compared(engines: Sequence[Engine], photos: Sequence[Picture],
             raise TaskError(f"{engine.info.name} had nothing to say, so there is nothing to "
                             "compare. Write a sentence of your own.")
         sides.append({**viewer.payload(_dressed(maps, text), photo, engine.info.name),
+                      "unread": not_read(engine, text) if isinstance(text, str) else "",
                       "name": name, "asks": []})  # nothing here is on a desk to be checked
     return {"left": sides[0], "right": sides[1]}
 

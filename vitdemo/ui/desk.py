@@ -14,6 +14,7 @@ from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Answer, Caption, Evidence, Explanation, PictureShare
 from vitdemo.ui.turns import Turns
+from vitdemo.words import clean_text, unread_note
 
 Said = Caption | Answer | str
 
@@ -83,12 +84,16 @@ class Desk(Turns):
         ``shown`` is the payload's part about the picture, ``text`` what the person sees of
         ``said``. ``checking`` says that evidence follows.
         """
+        settings = dict(settings or {})
+        if missed := not_read(engine, said):
+            settings["Not read"] = missed
+            shown = {**shown, "unread": missed}
         if "explain" not in engine.info.tasks:
             return {**shown, "written": text, "reason": engine.info.missing.get("explain", "")}
         maps = tuple(dressed(engine.explain(photo, said), said, text))
         if not maps:  # no word to explain
             return {**shown, "written": text or "The model had nothing to say."}
-        result = Result(uuid.uuid4().hex[:12], photo.digest, said, maps, decoding, settings or {})
+        result = Result(uuid.uuid4().hex[:12], photo.digest, said, maps, decoding, settings)
         if RAW in engine.methods and maps[0].method != RAW:
             add_method(engine, photo, result, RAW)  # its layers and heads cost next to nothing
         wanted = self.wanted
@@ -104,6 +109,15 @@ class Desk(Turns):
             "methods": [[name, METHODS.get(name, name)] for name in engine.methods],
             "settings": {**result.settings, "Model": f"{info.name} ({info.revision})"},
             "texts": viewer.texts(maps, others=list(result.others.values()))}
+
+
+def not_read(engine: Engine, said: Said) -> str:
+    """What the model did not read of an instruction, a question or a sentence; "" where it read
+    all of it."""
+    if isinstance(said, str):
+        text = clean_text(said, "The sentence", may_be_empty=True)
+        return unread_note(text, engine.unread(text))
+    return unread_note(said.question if isinstance(said, Answer) else said.instruction, said.unread)
 
 
 def add_method(engine: Engine, photo: Picture, result: Result, method: str) -> None:

@@ -24,7 +24,8 @@ class Finding:
 
     ``hits`` are in the order of the vectors, as far as they were asked for; ``head`` are the best
     of them in the order of the match head, empty until that is known. ``second`` chooses which
-    order is shown. ``chosen`` is the id of the hit whose maps are on screen.
+    order is shown. ``chosen`` is the id of the hit whose maps are on screen. ``missed`` tells what
+    was not read of the words.
     """
 
     gallery: Gallery | None = None
@@ -38,6 +39,7 @@ class Finding:
     page: int = 1
     size: int = SIZES[0]
     chosen: str = ""
+    missed: list[str] = field(default_factory=list)
 
     def begin(self, gallery: Gallery, query: Query, filters: Filters, size: int, second: bool,
               page: int = 1) -> None:
@@ -49,6 +51,7 @@ class Finding:
         vector = query.vector(gallery.embedder)
         self.gallery, self.query, self.filters, self.vector = gallery, query, filters, vector
         self.hits, self.head, self.whole, self.chosen = [], [], False, ""
+        self.missed = query.missed(gallery.embedder)
         self.size, self.second, self.page = size_of(size), second, 1
         self.turn(page)
 

@@ -22,6 +22,7 @@ from vitdemo.ui.parts import (
     clickable_html,
     drop_refused,
     empty,
+    hints,
     notice,
     picture_input,
     read_picture,
@@ -30,6 +31,7 @@ from vitdemo.ui.parts import (
 )
 from vitdemo.ui.places import Place, copy_button
 from vitdemo.ui.turns import AT_ONCE, Panel, Turn
+from vitdemo.words import unread_notes
 
 START = "How well each sentence fits appears here, the best one first."
 CHOOSE = "Choose a sentence to see where in the picture it fits."
@@ -135,6 +137,7 @@ def match_bars(ranked: Sequence[Match], chosen: int | None = None, given: int = 
     hint = CHOOSE if chosen is not None and len(rows) > 1 else ""
     if given > len(rows):
         hint = f"The {len(rows)} that fit best, of {given:,}. {hint}"
-    hint = f'<p class="vt-hint">{hint}</p>' if hint else ""
-    return ('<h2 class="vt-heading">How likely each sentence fits the picture</h2>' + hint
+    notes = hints([hint, *unread_notes([match.text for match in ranked],
+                                       [match.unread for match in ranked])])
+    return ('<h2 class="vt-heading">How likely each sentence fits the picture</h2>' + notes
             + bars(rows, "Sentences and how likely they fit", best_large=True, chosen=chosen))

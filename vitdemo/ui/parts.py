@@ -3,6 +3,7 @@
 import functools
 import html
 import logging
+import math
 import os
 from abc import ABCMeta
 from collections.abc import Callable, Iterator, Sequence
@@ -244,9 +245,14 @@ def empty(text: str) -> str:
     return f'<p class="vt-empty">{html.escape(text)}</p>'
 
 
+def hints(texts: Sequence[str]) -> str:
+    """Sentences beside a result, one a paragraph, as HTML; those that are empty left out."""
+    return "".join(f'<p class="vt-hint">{html.escape(text)}</p>' for text in texts if text)
+
+
 def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False,
          chosen: int | None = None) -> str:
-    """Texts with a value 0..1 each, as horizontal bars in HTML.
+    """Texts with a value 0..1 each, as horizontal bars in HTML; nan is a value that is not there.
 
     Where ``chosen`` is given, each is a button with its ``data-index``, and that one is pressed.
     """
@@ -261,12 +267,14 @@ def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False
             f'<li><{tag} class="{name}"{more}><span class="vt-what">{html.escape(text)}</span>'
             f'<span class="vt-value">{percent(value)}</span>'
             f'<span class="vt-track" aria-hidden="true"><span class="vt-fill" '
-            f'style="width:{100 * max(0.0, min(1.0, value)):.1f}%"></span></span></{tag}></li>')
+            f'style="width:{100 * min(1.0, max(0.0, value)):.1f}%"></span></span></{tag}></li>')
     return f'<ol class="vt-bars" aria-label="{html.escape(label)}">{"".join(items)}</ol>'
 
 
 def percent(value: float) -> str:
-    """0.1234 -> "12%"; small ones keep a digit."""
+    """0.1234 -> "12%"; small ones keep a digit; nan is a dash."""
+    if math.isnan(value):
+        return "–"
     if 0 < value < 0.0005:
         return "under 0.1%"
     return f"{100 * value:.1f}%" if value < 0.0995 else f"{100 * value:.0f}%"

@@ -15,7 +15,7 @@ from vitdemo.retrieval.rerank import BEST
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.ui.albums import number
 from vitdemo.ui.finding import Finding
-from vitdemo.ui.parts import percent
+from vitdemo.ui.parts import hints, percent
 
 FIRST = 12  # thumbnails that are waited for before anything is shown
 GROUPS_SHOWN = 40
@@ -50,14 +50,14 @@ def page_html(finding: Finding, thumbnails: Thumbnails, why: bool, versus: bool,
     place stands for the others."""
     shown = finding.shown()
     said = [f'<p class="vt-understood">Looked for: {html.escape(finding.query.understood())}'
-            f'{html.escape(_where(finding))}</p>']
+            f'{html.escape(_where(finding))}</p>', hints(finding.missed)]
     if not shown:
         nothing = ("No picture fits these conditions. Loosen them under “Only pictures that …”."
                    if finding.filters else "There are no pictures here yet.")
         return "".join(said) + f'<p class="vt-empty">{nothing}</p>'
     first = (finding.page - 1) * finding.size + 1
-    hints = [_count(finding, first, len(shown)), _order(finding, first), WHY if why else ""]
-    said.append(f'<p class="vt-hint">{" ".join(filter(None, hints))}</p>')
+    told = [_count(finding, first, len(shown)), _order(finding, first), WHY if why else ""]
+    said.append(f'<p class="vt-hint">{" ".join(filter(None, told))}</p>')
     made = thumbnails.many([hit.path for hit in shown[:only or len(shown)]])
     waiting: list[bytes | PictureError | None] = [*made, *[None] * (len(shown) - len(made))]
     items = [_item(hit, image, finding.chosen == hit.id, why, versus and place > 1)

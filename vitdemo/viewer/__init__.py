@@ -5,6 +5,7 @@ The browser gets one JSON object, the payload, and needs nothing more from the s
     {"picture": {"url": data URL, "width", "height"},        pixels of the original
      "model": name, "texts": [text, ...],
      "seen": [x0, y0, x1, y1], "settings": {name: value}, "caveats": [sentence],    may be missing
+     "unread": sentence on what the model did not read,
      "choose": {"source", "word", "method", "layer", "head"}, "methods": [[name, label], ...]}
 
 Each text holds the explanation of one `Explanation`, and what else is known of its words:
@@ -13,7 +14,7 @@ Each text holds the explanation of one `Explanation`, and what else is known of 
      "method", "label", "shape": [L, H, Q, K], "bits": 16 or 8, "scale": float, "weights": base64,
      "layers": [...], "gates": [...], "note",
      "boxes": [x0, y0, x1, y1, ...], "grid": [rows, columns], "width", "height",
-     "probabilities": [...],
+     "probabilities": [...], "unread": [why, ...]              "" for a word that was read
      "others": [{"method", "label", "shape", ...}]             the same words by other methods
      "always_on": {method: [region, ...]}                      regions that are hot for every word
      "evidence": {method: [null or {"verdict", "sentence", "deletion", ...}, ...]}   by word

@@ -13,7 +13,7 @@ import numpy as np
 
 from vitdemo.attention.faithfulness import always_on, evidence_sentence, share_sentence
 from vitdemo.attention.methods import METHODS
-from vitdemo.records import Curve, Evidence, Explanation, PictureShare, WhatIf
+from vitdemo.records import UNREAD, Curve, Evidence, Explanation, PictureShare, WhatIf
 from vitdemo.words import language_of
 
 FINE_VALUES = 500_000  # up to this many weights travel as 16 bits each, more as 8
@@ -95,6 +95,7 @@ def _text(explanation: Explanation) -> dict[str, Any]:
         "width": width,
         "height": height,
         "probabilities": _numbers(explanation.word_probabilities),
+        "unread": [UNREAD.get(why, "") for why in explanation.unread],
         **_look(explanation),
     }
 

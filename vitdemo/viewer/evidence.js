@@ -157,11 +157,13 @@ class VdEvidence {
     if (one && this.numbers.open) {
       this.numbers.replaceChildren(this.numbers.firstChild, ...vdNumbers(one));
     }
-    const missing = word >= 0 ? !one : all.filter(Boolean).length < text.words.length;
+    const unread = Boolean(text.unread[word]);
+    const missing = word >= 0 ? !one && !unread
+      : all.filter(Boolean).length < text.words.length - vdUnreadCount(text);
     this.check.hidden = !missing || !this.viewer.can(word >= 0 ? "check" : "check_all");
     this.check.textContent = word >= 0 ? "Check this map" : "Check every word";
     const matter = text.matters[`${look.method}:${word}`];
-    this.matter.hidden = word < 0 || Boolean(matter) || !this.viewer.can("matter");
+    this.matter.hidden = word < 0 || unread || Boolean(matter) || !this.viewer.can("matter");
     this.result.hidden = !matter;
     if (matter) {
       this.result.replaceChildren(this.result.firstChild,

@@ -30,7 +30,8 @@ function vdUnpack(text) {
 function vdUnpackText(text) {
   const boxes = Float64Array.from(text.boxes); // one array for all methods: maps then glide
   const plain = { ...text, boxes, words: Array.from(text.words, (span) => Array.from(span)),
-    probabilities: Array.from(text.probabilities || []), evidence: { ...text.evidence },
+    probabilities: Array.from(text.probabilities || []), unread: Array.from(text.unread || []),
+    evidence: { ...text.evidence },
     always_on: { ...text.always_on }, others: Array.from(text.others || []), matters: {} };
   plain.looks = {};
   for (const one of [text, ...plain.others]) vdAddLook(plain, one);
@@ -41,9 +42,9 @@ function vdUnpackText(text) {
 /** Add the maps of one method to a text; maps over other words or regions are left out. */
 function vdAddLook(text, one) {
   if (one.shape[2] !== text.words.length || 4 * one.shape[3] !== text.boxes.length) return;
-  const { source, title, language, words, boxes, grid, width, height, probabilities } = text;
+  const { source, title, language, words, boxes, grid, width, height, probabilities, unread } = text;
   text.looks[one.method] = vdUnpack({ source, title, language, text: text.text, words, boxes, grid,
-    width, height, probabilities, method: one.method, label: one.label, shape: one.shape,
+    width, height, probabilities, unread, method: one.method, label: one.label, shape: one.shape,
     bits: one.bits, scale: one.scale, weights: one.weights, layers: Array.from(one.layers),
     gates: Array.from(one.gates || []), note: one.note || "" });
 }
@@ -93,13 +94,19 @@ function vdReduce(text, layer, head, hide = false) {
   return result;
 }
 
+/** How many words of a text were not read. */
+function vdUnreadCount(text) {
+  return (text.unread || []).filter(Boolean).length;
+}
+
 /** The map of one word, or with word -1 the mean over all words: Float32Array (K). */
 function vdMap(text, layer, head, word, hide = false) {
   const { weights } = vdReduce(text, layer, head, hide);
   const regions = text.regionCount;
   if (word >= 0) return weights.slice(word * regions, (word + 1) * regions);
   const mean = new Float32Array(regions);
-  for (let i = 0; i < weights.length; i++) mean[i % regions] += weights[i] / text.wordCount;
+  const read = text.wordCount - vdUnreadCount(text); // what was not read has no map
+  for (let i = 0; i < weights.length; i++) mean[i % regions] += weights[i] / Math.max(1, read);
   return mean;
 }
 

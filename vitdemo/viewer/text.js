@@ -96,6 +96,8 @@ function vdLabel(look) {
 function vdSentences({ text, word, map, hidden = [] }) {
   const whole = VD_WHOLE[text.source] || VD_WHOLE.text;
   const subject = word < 0 ? `For ${whole}` : `For “${vdWord({ text, word })}”`;
+  const unread = (text.unread || [])[word];
+  if (unread) return [`${subject} there is no map: ${unread}.`];
   const { total, share, area, place, even } = vdSummary(map, text.boxes, text.width, text.height,
     hidden);
   if (!(total > 0)) {

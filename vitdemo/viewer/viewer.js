@@ -95,7 +95,7 @@ class VdViewer {
       return;
     }
     this.payload = payload || {};
-    const { hint, message, picture, writing, written, texts, reason } = this.payload;
+    const { hint, message, picture, writing, written, texts, reason, unread } = this.payload;
     this.preview = null;
     this.picture = picture || null;
     this.texts = Array.from(texts || [], vdUnpackText);
@@ -115,6 +115,9 @@ class VdViewer {
     this.looking.clear();
     if (this.texts.length) this.showTexts();
     else this.clear();
+    if (unread) {
+      this.lines.append(vdElement("p", { className: "vd-note vd-missed", role: "status" }, unread));
+    }
     const started = writing !== undefined && this.busy !== true;
     const finished = this.busy === true && writing === undefined;
     this.busy = writing !== undefined;

@@ -55,18 +55,20 @@ function vdSaidAnyway(text) {
   return text.words.map((_, word) => word).filter((word) => (text.share.anyway || [])[word]);
 }
 
-/** Mark the words that the model was unsure of, and those that it would have said anyway. */
+/** Mark the words that the model was unsure of, would have said anyway, or has not read. */
 function vdMarkWords(text) {
   text.words.forEach((_, word) => {
     const button = text.buttons[word + 1];
     const sure = text.probabilities[word];
     const anyway = vdSaidAnyway(text).includes(word);
     const titles = [];
+    if (text.unread[word]) titles.push(`Not read: ${text.unread[word]}`);
     if (sure !== undefined) titles.push(`The model was ${vdPercent(sure)} sure of this word`);
     if (anyway) titles.push("The model would have said it without the picture");
     button.title = titles.join(". ");
     button.classList.toggle("vd-unsure", sure < VD_UNSURE);
     button.classList.toggle("vd-anyway", anyway);
+    button.classList.toggle("vd-unread", Boolean(text.unread[word]));
   });
 }
 
@@ -74,9 +76,11 @@ function vdMarkWords(text) {
 function vdWordHint(texts) {
   const unsure = texts.some((text) => text.probabilities.some((p) => p < VD_UNSURE));
   const anyway = texts.some((text) => vdSaidAnyway(text).length);
+  const unread = texts.some(vdUnreadCount);
   return [
     "Choose a word to see where the model looked for it.",
     vdElement("span", { className: "vd-keys" }, " The arrow keys go from word to word."),
     unsure ? " A dotted line marks a word the model was less than a quarter sure of." : "",
-    anyway ? " A small ring marks a word the model would have said without the picture." : ""];
+    anyway ? " A small ring marks a word the model would have said without the picture." : "",
+    unread ? " A word that is struck out was not read." : ""];
 }
