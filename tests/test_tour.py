@@ -27,7 +27,7 @@ class Learned(PlantedBackend):
         super().__init__(**settings)
         self.stubborn, self.noise = stubborn, noise
 
-    def randomised(self, seed: int) -> "Learned":
+    def randomised(self, seed: int, turn: object) -> "Learned":
         return Learned(self.stubborn, 0 if self.stubborn else seed + 1)
 
     def _explanation(self, *args: Any) -> Explanation:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vitdemo import wanted
 from vitdemo.engine import Engine
-from vitdemo.lock import FairLock
+from vitdemo.lock import DeviceLock
 from vitdemo.preprocess import open_picture
 from vitdemo.wanted import NotWanted
 
@@ -51,7 +51,7 @@ def test_evidence_ends_at_the_next_batch_also_in_another_thread() -> None:
 
 
 def test_what_is_not_wanted_when_its_turn_comes_hands_the_device_on() -> None:
-    lock, still, order, asked = FairLock(), True, [], threading.Event()
+    lock, still, order, asked = DeviceLock(), True, [], threading.Event()
 
     def ask() -> bool:
         asked.set()

@@ -4,6 +4,7 @@ A helper of the engine's, which cleans texts and says what may be asked. K regio
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from vitdemo.attention.occlusion import occlusion
 from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.config import Decoding
 from vitdemo.errors import ConfigError, TextError
-from vitdemo.lock import FairLock
+from vitdemo.lock import DeviceLock
 from vitdemo.preprocess import Picture
 from vitdemo.records import UNREAD, Evidence, Explanation, PictureShare, WhatIf
 from vitdemo.trials import Progress, Request, Trials
@@ -34,7 +35,7 @@ class Checks:
     `encode` holds the lock.
     """
 
-    def __init__(self, backend: Backend, lock: FairLock,
+    def __init__(self, backend: Backend, lock: DeviceLock,
                  encode: Callable[[Picture], PictureFeatures]) -> None:
         self._backend, self._lock, self._encode = backend, lock, encode
         self._trials = Trials(backend, lock)
@@ -49,11 +50,20 @@ class Checks:
     def explain(self, picture: Picture, request: Request, method: str = "",
                 progress: Progress | None = None) -> tuple[Explanation, ...]:
         """See `Engine.explain`."""
+        quick = method in ("", RAW, *self.methods[:1])  # comes with the result itself
+        return self._maps(picture, request, method, self._lock if quick else self._lock.later,
+                          progress)
+
+    def _maps(self, picture: Picture, request: Request, method: str,
+              turn: AbstractContextManager[object],
+              progress: Progress | None = None) -> tuple[Explanation, ...]:
+        """`explain`, with the device taken by ``turn``."""
         method = choose(method, self.methods) if method else ""
         if not split_words(request.text):
             return ()
-        with self._lock:
+        with turn:
             features = self._encode(picture)
+        with turn:
             found = self._backend.explain(features, **request.arguments(),
                                           method="" if method == SLOW else method)
         if method == SLOW:
@@ -75,7 +85,7 @@ class Checks:
                  words: Sequence[int] | None, seed: int,
                  progress: Progress | None) -> tuple[Evidence, ...]:
         """See `Engine.evidence`."""
-        found = self.explain(picture, request, method, progress)
+        found = self._maps(picture, request, method, self._lock.later, progress)
         place = _place_of(found, source)
         if words is not None:
             for word in words:
@@ -108,7 +118,11 @@ class Checks:
         masks[0, list(hidden)] = masks[1, list(random)] = True
         blurred = list(Masker(picture.image, explanation.boxes, LARGE).pictures(masks))
         with self._lock:
-            features = [self._encode(picture), *self._backend.encode_pictures(blurred)]
+            features = [self._encode(picture)]
+        for one in blurred:
+            with self._lock:
+                features += self._backend.encode_pictures([one])
+        with self._lock:
             values = self._backend.word_probabilities(features, **request.arguments())[place]
         if request.task == "match":
             texts = [f"fits {100 * value:.0f}%" for value in values[:, word]]
@@ -122,27 +136,35 @@ class Checks:
 
     def _again(self, features: PictureFeatures, request: Request, decoding: Decoding) -> str:
         """What the model now writes, as shown to a person."""
-        with self._lock:
-            if request.task == "ask":
+        if request.task == "ask":
+            with self._lock:
                 return self._answer(features, request)
-            *_, step = self._backend.generate(features, request.instruction, request.language,
-                                              decoding)
-        return tidy(step.text, request.language)
+        text = ""
+        steps = self._backend.generate(features, request.instruction, request.language, decoding)
+        while True:
+            with self._lock:  # the device is free for others after every word
+                step = next(steps, None)
+            if step is None:
+                return tidy(text, request.language)
+            text = step.text
 
     def _answer(self, features: PictureFeatures, request: Request) -> str:
         return self._backend.answer(features, request.instruction, request.language, 5)[0].text
 
     def picture_share(self, picture: Picture, request: Request) -> tuple[PictureShare, ...]:
         """See `Engine.picture_share`."""
-        found = self.explain(picture, request, RAW if RAW in self.methods else "")
+        found = self._maps(picture, request, RAW if RAW in self.methods else "", self._lock.later)
         if not found:
             return ()
-        with self._lock:
-            features = [self._encode(picture),
-                        *self._backend.encode_pictures([blank_picture(picture.image)])]
+        blank_image = blank_picture(picture.image)
+        with self._lock.later:
+            features = [self._encode(picture), *self._backend.encode_pictures([blank_image])]
+        with self._lock.later:
             values = self._backend.word_probabilities(features, **request.arguments())
-            unseen = self._answer(features[1], request) if request.task == "ask" \
-                and self._backend.info.weighs_answers else ""
+        unseen = ""
+        if request.task == "ask" and self._backend.info.weighs_answers:
+            with self._lock.later:
+                unseen = self._answer(features[1], request)
         changed = unseen not in ("", request.text)
         shares = []
         for one, both in zip(found, values, strict=True):

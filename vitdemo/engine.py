@@ -16,7 +16,7 @@ from vitdemo.checks import Checks, Choice
 from vitdemo.config import LIMITS, Decoding, EngineConfig
 from vitdemo.errors import ConfigError, TextError
 from vitdemo.instructions import default_instruction
-from vitdemo.lock import FairLock
+from vitdemo.lock import DeviceLock
 from vitdemo.preprocess import Picture
 from vitdemo.records import (
     Answer,
@@ -29,6 +29,8 @@ from vitdemo.records import (
     Unread,
     WhatIf,
 )
+from vitdemo.slices import Slices
+from vitdemo.streams import width
 from vitdemo.trials import Progress, Request
 from vitdemo.user_texts import UserTexts
 from vitdemo.words import clean_text, language_of, tidy
@@ -36,25 +38,28 @@ from vitdemo.words import clean_text, language_of, tidy
 if TYPE_CHECKING:
     from vitdemo.retrieval.gallery import Gallery
 
-BATCH = 16  # pictures in one pass of the vision encoder
-MATCH_BATCH = 4  # pictures that are matched before another caller has its turn
-TEXT_BATCH = 64  # texts in one pass of the text encoder
+# At most, in one slice; how many fit is found out.
+BATCH = 16  # pictures
+TEXT_BATCH, MATCH_BATCH = 64, 16  # texts encoded; texts matched with a picture
 
 
 class Engine:
     """Describes pictures, answers questions on them, compares them with texts, and explains.
 
-    Safe to call from several threads: they take the device in the order they came, and a text
-    that is being written gives it back after every word. Reads no files and keeps none.
+    Safe to call from several threads: they take the device in the order they came, what a person
+    waits for before checks (see `DeviceLock`). A text that is being written gives it back after
+    every word, and all that is long after every short slice. Reads no files and keeps none.
     """
 
     def __init__(self, backend: Backend, config: EngineConfig = EngineConfig(),
-                 lock: FairLock | None = None) -> None:
+                 lock: DeviceLock | None = None) -> None:
         self.config = config
         self._backend = backend
-        self._lock = lock or FairLock()
+        self._lock = lock or DeviceLock()
         self._cache: LRU[PictureFeatures] = LRU(config.cached_pictures)
         self._texts = UserTexts(backend)
+        self._picture_slices = Slices(width(), BATCH)
+        self._pair_slices, self._text_slices = Slices(1, MATCH_BATCH), Slices(1, TEXT_BATCH)
         self._checks = Checks(backend, self._lock, lambda one: self._features([one])[0])
 
     @classmethod
@@ -77,8 +82,7 @@ class Engine:
         Raises:
             TaskError: this model cannot be copied with random weights.
         """
-        with self._lock:
-            return Engine(self._backend.randomised(seed), self.config, self._lock)
+        return Engine(self._backend.randomised(seed, self._lock.later), self.config, self._lock)
 
     def explain_randomised(self, picture: Picture, result: Caption | Answer | str,
                            words: Sequence[int] = (), source: str = "", seed: int = 0
@@ -199,10 +203,12 @@ class Engine:
         scores, similarities = np.full((2, len(given)), np.nan)
         with self._lock:
             features = self._features([picture])
-            scores[read] = self._backend.score_pairs(features, chosen)[0]
-            if "embed" in self.info.tasks:
+        scores[read] = np.concatenate([np.zeros(0), *self._pair_slices.each(
+            chosen, lambda some: self._backend.score_pairs(features, some)[0], self._lock)])
+        if chosen and "embed" in self.info.tasks:
+            with self._lock:
                 vector = self._backend.embed_pictures(features)[0]
-                similarities[read] = self._backend.embed_texts(chosen) @ vector
+            similarities[read] = self.embed_texts(chosen) @ vector
         return [Match(text, float(score), float(similarity), unread)
                 for (text, unread), score, similarity in zip(given, scores, similarities,
                                                              strict=True)]
@@ -215,12 +221,9 @@ class Engine:
         """
         self._backend.require("match")
         cleaned = self._texts.all(texts)
-        rows = [np.zeros((0, len(cleaned)), np.float32)]
-        for first in range(0, len(pictures), MATCH_BATCH):
-            with self._lock:
-                features = self._features(pictures[first:first + MATCH_BATCH])
-                rows.append(self._backend.score_pairs(features, cleaned))
-        return np.concatenate(rows)  # (P, M)
+        rows = self._picture_slices.each(pictures, lambda some: self._backend.score_pairs(
+            self._features(some, keep=False), cleaned), self._lock.later)
+        return np.concatenate([np.zeros((0, len(cleaned)), np.float32), *rows])  # (P, M)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -312,14 +315,13 @@ class Engine:
         return self._backend.picture_side
 
     def embed_pictures(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """Unit vectors of pictures: float32 (P, E). Encoded in batches of `BATCH`."""
+        """Unit vectors of pictures: float32 (P, E). One picture is what a person waits for; more
+        are indexed, which lets persons go before."""
         self._backend.require("embed")
-        rows = [np.zeros((0, self.info.dimension), np.float32)]
-        for first in range(0, len(pictures), BATCH):
-            with self._lock:
-                features = self._features(pictures[first:first + BATCH])
-                rows.append(self._backend.embed_pictures(features))
-        return np.concatenate(rows)  # (P, E)
+        alone = len(pictures) == 1
+        rows = self._picture_slices.each(pictures, lambda some: self._backend.embed_pictures(
+            self._features(some, keep=alone)), self._lock if alone else self._lock.later)
+        return np.concatenate([np.zeros((0, self.info.dimension), np.float32), *rows])  # (P, E)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts: float32 (M, E), comparable with those of pictures.
@@ -330,11 +332,10 @@ class Engine:
         """
         self._backend.require("embed")
         cleaned = self._texts.all(texts)
-        rows = [np.zeros((0, self.info.dimension), np.float32)]
-        for first in range(0, len(cleaned), TEXT_BATCH):
-            with self._lock:
-                rows.append(self._backend.embed_texts(cleaned[first:first + TEXT_BATCH]))
-        return np.concatenate(rows)  # (M, E)
+        long = len(cleaned) > TEXT_BATCH  # then those who wait for less go before
+        rows = self._text_slices.each(cleaned, self._backend.embed_texts,
+                                      self._lock.later if long else self._lock)
+        return np.concatenate([np.zeros((0, self.info.dimension), np.float32), *rows])  # (M, E)
 
     def gallery(self, uri: str = "memory://") -> "Gallery":
         """Pictures that can be searched; ``uri`` is a folder, an object store's address, or
@@ -351,21 +352,22 @@ class Engine:
         stamp = Stamp(self.info.name, self.info.revision, self.info.dimension)
         return Gallery(open_index(uri, stamp), self)
 
-    def _features(self, pictures: Sequence[Picture]) -> list[PictureFeatures]:
+    def _features(self, pictures: Sequence[Picture], keep: bool = True) -> list[PictureFeatures]:
         """Features from the cache or the encoder; the caller holds the lock.
 
-        A batch is looked up but not kept: indexing a folder must not push out the picture that
-        somebody is asking about.
+        Those of many pictures are looked up but not kept: indexing a folder must not push out the
+        picture that somebody is asking about.
         """
         found = {picture.digest: self._cache.get(picture.digest) for picture in pictures}
         lacking = {p.digest: p for p in pictures if found[p.digest] is None}
         if lacking:
             encoded = self._backend.encode_pictures([p.image for p in lacking.values()])
             found.update(zip(lacking, encoded, strict=True))
-            if len(pictures) == 1:
-                self._cache.put(pictures[0].digest, encoded[0])
+            if keep:
+                for digest, one in zip(lacking, encoded, strict=True):
+                    self._cache.put(digest, one)
         features = [found[picture.digest] for picture in pictures]
-        return [one for one in features if one is not None]
+        return [value for value in features if value is not None]
 
     def unread(self, text: str) -> Unread:
         """What of a text the model does not read; "" is a text with nothing to read."""

@@ -1,60 +1,105 @@
-"""A lock that is given in the order it was asked for."""
+"""A lock on the device that lets what a person waits for go before checks."""
 
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 
 from vitdemo import wanted
 
+PAUSE = 0.05  # seconds without a user action after which checks begin
+SHARE = 16  # turns of user actions after which one slice of a check has its turn
 
-class FairLock:
-    """Like `threading.Lock`, first come, first served.
 
-    A plain lock may be taken again by the thread that has just let it go; a folder that is being
-    indexed, batch after batch, would then keep a caption waiting. Use it in a `with` statement.
-    Work that nobody waits for any more does not get it: it ends with `wanted.NotWanted`.
+class DeviceLock:
+    """Like `threading.Lock`, with two lines to wait in, each first come, first served.
+
+    ``with lock:`` is for what a person waits for, ``with lock.later:`` for checks: work that is
+    long, is cut into short slices, and goes on while nobody waits for anything else. A word that
+    is being written comes back for the next one a moment after it let the lock go; so a check
+    begins only ``pause`` seconds after the last user action, and the word waits for no slice. That
+    no check waits for ever, one slice has its turn after ``share`` turns of user actions.
+    Work that nobody waits for any more gets no turn: it ends with `wanted.NotWanted`. ``clock``
+    gives seconds.
     """
 
-    def __init__(self) -> None:
-        self._guard = threading.Lock()  # held only for the few lines below
-        self._held = False
-        self._waiting: deque[threading.Lock] = deque()
+    def __init__(self, pause: float = PAUSE, share: int = SHARE,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._pause, self._share, self._clock = pause, share, clock
+        self._changed = threading.Condition(threading.Lock())
+        self._holder: deque[object] | None = None  # the line of whoever has it
+        self._users: deque[object] = deque()
+        self._checks: deque[object] = deque()
+        self._passed = 0  # user turns that went before the check that is first in line
+        self._quiet_since = -pause  # when the last user turn ended
+        self.later = _Later(self)
 
-    def __enter__(self) -> "FairLock":
-        wanted.check()
-        self._take()
-        try:
-            wanted.check()  # it may have waited for long
-        except wanted.NotWanted:
-            self.__exit__(None, None, None)
-            raise
+    def __enter__(self) -> "DeviceLock":
+        self._take(self._users)
         return self
-
-    def _take(self) -> None:
-        with self._guard:
-            if not self._held:
-                self._held = True
-                return
-            turn = threading.Lock()
-            turn.acquire()
-            self._waiting.append(turn)
-        try:
-            turn.acquire()  # until the one before hands over
-        except BaseException:  # Ctrl-C while waiting: leave the queue, or pass the turn on
-            with self._guard:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-                else:
-                    self._hand_over()
-            raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        with self._guard:
-            self._hand_over()
+        self._give_back()
 
-    def _hand_over(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().release()  # stays held, by the next
-        else:
-            self._held = False
+    def waiting(self) -> tuple[int, int]:
+        """How many user actions and how many checks wait."""
+        with self._changed:
+            return len(self._users), len(self._checks)
+
+    def _take(self, line: deque[object]) -> None:
+        wanted.check()
+        self._wait(line)
+        try:
+            wanted.check()  # it may have waited for long
+        except wanted.NotWanted:
+            self._give_back()
+            raise
+
+    def _wait(self, line: deque[object]) -> None:
+        me = object()
+        with self._changed:
+            line.append(me)
+            try:
+                while (seconds := self._seconds_until(me)) != 0:
+                    self._changed.wait(seconds)
+                self._holder = line
+            finally:  # also where Ctrl-C ends the waiting
+                line.remove(me)
+                self._changed.notify_all()
+
+    def _seconds_until(self, me: object) -> float | None:
+        """0: it is this one's turn; None: not before something changes."""
+        urgent = bool(self._checks) and self._passed >= self._share
+        line = self._users if self._users and not urgent else self._checks
+        if self._holder is not None or not line or line[0] is not me:
+            return None
+        if line is self._users or urgent:
+            return 0
+        # For a check: how long nobody must come yet.
+        return max(0.0, self._quiet_since + self._pause - self._clock())
+
+    def _give_back(self) -> None:
+        with self._changed:
+            if self._holder is self._users:
+                self._quiet_since = self._clock()
+                self._passed += bool(self._checks)
+            else:
+                self._passed = 0
+            self._holder = None
+            self._changed.notify_all()
+
+
+class _Later:
+    """The line of checks."""
+
+    def __init__(self, lock: DeviceLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        self._lock._take(self._lock._checks)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._lock._give_back()

@@ -20,6 +20,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def width() -> int:
+    """How many passes `side_by_side` runs at a time."""
+    return min(torch.get_num_threads(), MOST_STREAMS)
+
+
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """``work`` of every item, in order. It must not depend on the thread it runs in, such as on
     `torch.inference_mode` around the call."""

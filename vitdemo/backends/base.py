@@ -5,6 +5,7 @@ P pictures, M texts, E embedding width; layers, heads, words and regions as in `
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,9 +121,10 @@ class Backend(ABC):
         head's score.
         """
 
-    def randomised(self, seed: int) -> "Backend":
+    def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "Backend":
         """A copy that has learned nothing: the same architecture with random weights drawn from
-        ``seed`` (`vitdemo.attention.sanity.randomise`). This one stays as it is.
+        ``seed`` (`vitdemo.attention.sanity.randomise`). This one stays as it is; it is read only
+        within ``turn``, which the caller does not hold.
 
         Raises:
             TaskError: this family cannot make one.

@@ -9,6 +9,7 @@ Legend: P pictures, M texts, N picture tokens (the class token first), D width, 
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,11 +104,12 @@ class BlipBackend(Backend):
             loaded[checkpoint.kind] = checkpoint
         return cls(list(loaded.values()))
 
-    def randomised(self, seed: int) -> "BlipBackend":
+    def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "BlipBackend":
         """The same checkpoints with random weights."""
         copies = []
         for checkpoint in self._checkpoints.values():
-            model = copy.deepcopy(checkpoint.model)
+            with turn:
+                model = copy.deepcopy(checkpoint.model)
             randomise(model, seed)
             copies.append(replace(checkpoint, model=model,
                                   name=f"{checkpoint.name} with random weights",

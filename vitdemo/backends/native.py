@@ -7,6 +7,7 @@ backbone; L, H, Q, K as in `records`.
 import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,10 @@ class NativeBackend(Backend):
         return cls(found.model, found.tokenizer, name=name, revision=found.revision,
                    placement=placement)
 
-    def randomised(self, seed: int) -> "NativeBackend":
+    def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "NativeBackend":
         """The same network with random weights."""
-        model = copy.deepcopy(self.model)
+        with turn:
+            model = copy.deepcopy(self.model)
         randomise(model, seed)
         return NativeBackend(model, self.tokenizer, name=f"{self.info.name} with random weights",
                              revision=f"{self.info.revision}-random-{seed}",
