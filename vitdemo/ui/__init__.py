@@ -8,6 +8,7 @@ from vitdemo.engine import Engine
 from vitdemo.ui.ask import build_ask
 from vitdemo.ui.compare import build_compare
 from vitdemo.ui.describe import build_describe, share_picture
+from vitdemo.ui.line import use_visitor_line
 from vitdemo.ui.parts import QUIET, Context, Settings, drop_refused, readable_examples
 from vitdemo.ui.places import open_links
 from vitdemo.ui.search import build_search
@@ -48,6 +49,7 @@ def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
             for event in here.refusing:
                 drop_refused(event, here.refused, here.picture, there.picture)
         _end_when_left(blocks, sessions)
+    use_visitor_line(blocks)
     return blocks
 
 

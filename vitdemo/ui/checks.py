@@ -17,7 +17,8 @@ from vitdemo.errors import TextError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Evidence
 from vitdemo.ui.desk import Desk, Result, add_method
-from vitdemo.ui.parts import MODEL, Context, read_picture
+from vitdemo.ui.line import CHECKS, LONG
+from vitdemo.ui.parts import Context, read_picture
 from vitdemo.ui.turns import Panel, Turn
 from vitdemo.ui.watch import Tell, watched
 
@@ -26,7 +27,7 @@ Patch = dict[str, Any]
 CHUNK = 4  # words whose evidence is computed before it is shown
 # Evidence that nobody asked for waits in a group of its own, so that it never takes the place of
 # somebody who did ask. The engine's lock lets both have the device in turn.
-BACKGROUND: dict[str, Any] = {"concurrency_id": "checks", "concurrency_limit": 2}
+BACKGROUND: dict[str, Any] = {"concurrency_id": CHECKS, "concurrency_limit": 2}
 UNKNOWN = "This page asked for something that the app does not know. Reload the page."
 
 
@@ -145,7 +146,7 @@ def tie_requests(context: Context, view: gr.HTML, panel: Panel, picture: Any) ->
     def failed(error: Exception, given: tuple[Any, ...]) -> Patch:
         return {"id": given[2]._data.get("id"), "patch_message": str(error), "patch_busy": False}
 
-    panel.join(view.ask, request, [picture], [view], failed, **MODEL)
+    panel.join(view.ask, request, [picture], [view], failed, **LONG)
 
 
 def check_after(context: Context, event: Any, view: gr.HTML, panel: Panel, picture: Any) -> None:

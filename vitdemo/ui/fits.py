@@ -14,6 +14,7 @@ from vitdemo.ui.albums import number
 from vitdemo.ui.checks import check_after, tie_requests
 from vitdemo.ui.desk import Desk
 from vitdemo.ui.keep import build_downloads
+from vitdemo.ui.line import LONG
 from vitdemo.ui.parts import (
     MODEL,
     Context,
@@ -35,7 +36,7 @@ from vitdemo.words import unread_notes
 
 START = "How well each sentence fits appears here, the best one first."
 CHOOSE = "Choose a sentence to see where in the picture it fits."
-BUSY = {"show_progress": "minimal", **MODEL}
+BUSY = {"show_progress": "minimal", **LONG}
 
 
 def build_fits(context: Context) -> Place:

@@ -24,8 +24,8 @@ from vitdemo.wanted import NotWanted
 
 log = logging.getLogger(__name__)
 
-# Every handler that uses the model is in this group. The engine gives the device from one to the
-# next after each word, so that a long job does not hold up a short one.
+# Every handler that a person waits for, and that uses the model, is in this group; what takes long
+# is in `line.LONG`. The engine gives the device from one to the next after each word.
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 4}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 Failed = Callable[[Exception, tuple[Any, ...]], Any]

@@ -16,6 +16,7 @@ from vitdemo.ui.fits import build_fits
 from vitdemo.ui.indexing import Sources, source_fields, tie_sources
 from vitdemo.ui.jobs import Job, followed
 from vitdemo.ui.keep import build_downloads
+from vitdemo.ui.line import LONG
 from vitdemo.ui.parts import (
     MODEL,
     Context,
@@ -151,7 +152,7 @@ class _Search:
             panel.act(fields.second.input, self._switch, [fields.second], screen, kept, **quiet)]
         look = self._second_look(Reranker(self.context.engine))
         for event in (words, linked, given, like, *turned):
-            panel.follow(event, look, [], screen, kept, **MODEL)
+            panel.follow(event, look, [], screen, kept, **LONG)
 
     def _search(self, search: Search, turn: Turn, request: gr.Request, path: str | None,
                 desk: Desk, versus: Turns, text: str, weight: float, chosen: str, *settings: Any

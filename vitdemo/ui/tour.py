@@ -8,8 +8,8 @@ import gradio as gr
 
 from vitdemo import viewer
 from vitdemo.records import LANGUAGES
+from vitdemo.ui.line import LONG
 from vitdemo.ui.parts import (
-    MODEL,
     Context,
     chips,
     clickable_html,
@@ -103,7 +103,7 @@ def _tie(context: Context, panel: Panel, language: gr.Radio, examples: gr.HTML,
                            (examples.click, choose), (chosen.click, another),
                            (language.input, change)):
         panel.act(event, handler, [language], parts, failed, api_visibility="private",
-                  show_progress="hidden", **MODEL).then(None, js=TO_TOP)
+                  show_progress="hidden", **LONG).then(None, js=TO_TOP)
 
 
 def heading(step: int) -> str:
