@@ -17,6 +17,7 @@ from vitdemo.device import Placement, pick
 from vitdemo.errors import ConfigError
 from vitdemo.models.fusion import Memory
 from vitdemo.models.layers import sinusoid
+from vitdemo.models.regions import blend
 from vitdemo.models.vlm import VLM
 
 INSTRUCTION, TEXT, ANSWER = "what is in the picture?", "a red dog runs and a dog sits", "red dogs"
@@ -240,7 +241,7 @@ def test_word_region_is_the_heads_own_map(backend, features):
         maps = []
         for number in ids:
             cosine = head.regions(features.data)[0] @ head.words(torch.tensor(number))
-            blended = head._blend(cosine[None, :, None])[0, :, 0]
+            blended = blend(cosine[None, :, None], head.grid)[0, :, 0]
             maps.append((blended / 0.04).softmax(0).detach().numpy())
         np.testing.assert_allclose(found.weights[0, 0, q], np.mean(maps, 0), atol=1e-5)
     assert len(explain(backend, features, "ask", ANSWER, "word-region")) == 2

@@ -24,6 +24,7 @@ from train.asking import (
     vqa_figures,
     yes_no_figures,
 )
+from train.caption_faults import fault_figures
 from train.data import Row, Split, find_splits, read_split
 from train.figures import finish
 from train.hard_captions import make_pairs, match_figures
@@ -71,10 +72,11 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
     """All figures of one split, in percent; a part is there only where the split has such rows.
 
     "caption" -> language -> "bleu1".."bleu4", "cider", "rouge_l", "meteor" (None without Java),
-    "pictures". "retrieval" -> language -> "text_to_image" and "image_to_text" -> "r1", "r5",
-    "r10", "median_rank" (a rank); "pictures", "texts", and "reranked" -> see `reranked_scores`.
-    "vqa" -> see `vqa_figures`. "choices" -> see `choice_figures`. "yes_no" -> language -> see
-    `yes_no_figures`. "match" -> language -> see `match_figures`.
+    those of `fault_figures`, "pictures". "retrieval" -> language -> "text_to_image" and
+    "image_to_text" -> "r1", "r5", "r10", "median_rank" (a rank); "pictures", "texts", and
+    "reranked" -> see `reranked_scores`. "vqa" -> see `vqa_figures`. "choices" -> see
+    `choice_figures`. "yes_no" -> language -> see `yes_no_figures`. "match" -> language -> see
+    `match_figures`.
     """
     made = {language: make_yes_no(split.rows, language) for language in LANGUAGES} \
         if parts.made else {}
@@ -86,7 +88,9 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
         if not any(caption_words(text) for of_row in references for text in of_row):
             continue
         scores = caption_scores(said.captions[language], references, language)
-        figures.setdefault("caption", {})[language] = {**scores, "pictures": len(places)}
+        everyone = [split.rows[i].captions + split.rows[i].captions_zh for i in places]
+        figures.setdefault("caption", {})[language] = {
+            **scores, **fault_figures(said.captions[language], everyone), "pictures": len(places)}
         if parts.retrieval:
             figures.setdefault("retrieval", {})[language] = _retrieval(
                 predictor, said, places, references, parts.rerank,

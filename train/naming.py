@@ -12,18 +12,18 @@ from train.data import Row
 from train.instructions import THINGS
 
 NAMES = tuple(words[0] for words, _ in THINGS)  # the English name of each of `THINGS`
-_PEOPLE = ("person people someone somebody adult adults couple crowd player players team rider "
+PEOPLE = ("person people someone somebody adult adults couple crowd player players team rider "
            "skier skateboarder surfer climber hiker biker cyclist runner athlete friends family "
            "group individual they worker swimmer dancer musician baby babies toddler teenager "
            "teenagers child children kid kids youth").split()
 # Words that leave open whether a thing is there, beside its own words in `THINGS`.
 _OPEN: dict[str, Sequence[str]] = {
-    "man": [*_PEOPLE, "male", "males", "boy", "boys", "cowboy", "father", "dad", "he", "his"],
-    "woman": [*_PEOPLE, "females", "girl", "girls", "mother", "mom", "bride", "she", "her"],
-    "boy": [*_PEOPLE, "male", "males", "man", "men", "son", "brothers", "he", "his"],
-    "girl": [*_PEOPLE, "female", "females", "woman", "women", "lady", "daughter", "sisters", "she",
+    "man": [*PEOPLE, "male", "males", "boy", "boys", "cowboy", "father", "dad", "he", "his"],
+    "woman": [*PEOPLE, "females", "girl", "girls", "mother", "mom", "bride", "she", "her"],
+    "boy": [*PEOPLE, "male", "males", "man", "men", "son", "brothers", "he", "his"],
+    "girl": [*PEOPLE, "female", "females", "woman", "women", "lady", "daughter", "sisters", "she",
              "her"],
-    "child": [*_PEOPLE, "babies", "toddlers", "infant", "son", "daughter", "teen", "student"],
+    "child": [*PEOPLE, "babies", "toddlers", "infant", "son", "daughter", "teen", "student"],
     "dog": "animal animals canine hound greyhound greyhounds poodle retriever collie terrier pup "
            "pups bulldog labrador shepherd dachshund dalmatian pet pets".split(),
     "cat": ["animal", "animals", "pet", "pets"],

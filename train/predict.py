@@ -23,7 +23,8 @@ from vitdemo.models.answering import (
     claims,
     weighed,
 )
-from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write_all
+from vitdemo.models.captioning import Captioner
+from vitdemo.models.decoding import Hypothesis, Vocabulary, write_all
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, open_picture, to_pixels
@@ -93,6 +94,7 @@ class ModelPredictor:
                  batch: int = 32) -> None:
         strategy = "beam" if beams > 1 else "greedy"
         self.model, self.tokenizer, self.batch = model, tokenizer, batch
+        self._captioner = Captioner(model, tokenizer)
         self.device = next(model.parameters()).device
         self.caption_decoding = Decoding(strategy=strategy, beams=beams)
         # As in the app: an answer's length is not weighed.
@@ -184,18 +186,20 @@ class ModelPredictor:
             progress(len(rows))
         return logits
 
+    @torch.inference_mode()
     def captions(self, features: Tensor, places: Sequence[int], language: str) -> list[str]:
         """The model's answer to the default instruction of this language."""
-        instruction = [default_instruction(language)] * len(places)
-        decoding = self.caption_decoding
-        fits = decoding.strategy == "beam" and decoding.fit > 0
-        pictures = self.embed_pictures(features) if fits else None
-        found = self._write(features, places, instruction, [language] * len(places), decoding)
-        cosines: list[list[float]] | list[None] = [None] * len(found)
-        if pictures is not None:
-            cosines = self._cosines(found, pictures[list(places)])
-        return [self.tokenizer.decode(best(of, decoding, fit).ids)
-                for of, fit in zip(found, cosines, strict=True)]
+        tokens = self.model.vision.tokens(features)  # (P, N, D)
+        found: list[Hypothesis] = []
+        for start in range(0, len(places), _ROWS):
+            rows = list(places[start:start + _ROWS])
+            languages = [language] * len(rows)
+            memory = self._memory(tokens[rows], [default_instruction(language)] * len(rows))
+            texts = write_all(self.model.decoder, memory, self._captioner.vocabulary(languages),
+                              self.caption_decoding)
+            found += self._captioner.choose(features[rows], memory, languages,
+                                            self.caption_decoding, texts)
+        return [self.tokenizer.decode(text.ids) for text in found]
 
     def answers(self, features: Tensor, places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:
@@ -256,14 +260,6 @@ class ModelPredictor:
             vocabulary = Vocabulary.of(self.tokenizer, languages[rows])
             found += write_all(self.model.decoder, memory, vocabulary, decoding)
         return found
-
-    def _cosines(self, found: Sequence[Sequence[Hypothesis]],
-                 pictures: np.ndarray) -> list[list[float]]:
-        """Of each picture's texts with its search vector, (P, E)."""
-        texts = [self.tokenizer.decode(text.ids) for of in found for text in of]
-        owner = np.repeat(np.arange(len(found)), [len(of) for of in found])
-        fit = (self.embed_texts(texts) * pictures[owner]).sum(1)
-        return [fit[owner == i].tolist() for i in range(len(found))]
 
 
 class StoredPredictor(ModelPredictor):

@@ -30,6 +30,10 @@ def _captions(parts: dict[str, Any]) -> Iterator[str]:
     keys = ("bleu1", "bleu2", "bleu3", "bleu4", "cider", "rouge_l", "meteor", "pictures")
     for language, of in parts.items():
         yield line(f"  {language}", *(of[key] for key in keys))
+    yield line("what is wrong in them", "twice", "person", "unsaid", "said")
+    for language, of in parts.items():
+        yield line(f"  {language}", *(of[key] for key in (
+            "repeated", "person_unsaid", "things_unsaid", "things_said")))
 
 
 def _retrieval(parts: dict[str, Any]) -> Iterator[str]:

@@ -45,6 +45,7 @@ class ModelConfig:
     max_text_tokens: int = 256  # the longest text the encoder reads
     regions: bool = False  # a head that says which regions match a word; older files have none
     querybank: int = 0  # pictures, and texts of each language, that a match is measured against
+    names: bool = False  # a head that names everyday things; older files have none
     evidence: bool = False  # each word's own evidence counts in a match; older files have none
 
     def __post_init__(self) -> None:

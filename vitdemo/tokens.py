@@ -73,6 +73,11 @@ class TextTokenizer:
         """Number of tokens."""
         return int(self._tokenizer.get_vocab_size())
 
+    def all_pieces(self) -> list[str]:
+        """The text of every token, in the order of the ids; a piece inside a word begins with ##.
+        """
+        return [str(self._tokenizer.id_to_token(i)) for i in range(self.size)]
+
     def plain(self, text: str) -> str:
         """The text as it is read: see `Characters.fold`."""
         return self._characters.fold(text)[0]

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
@@ -22,6 +23,20 @@ _MARKS_BEFORE = re.compile(r"\s+([.,!?;:，。！？；：、%)]|['’](?:s|m|d|
 _CHINESE_GAP = re.compile(r"(?<=[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef])\s+"
                           r"|\s+(?=[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef])")
 
+_FUNCTION_WORDS = frozenset("""a an the this that these those some any each every all both another
+other others one and or but nor so of in on at by to from into onto with without for over under
+above below up down off out through across along around behind before after between beside besides
+near next against about toward towards inside outside while as than then there here is are was were
+be been being am has have had having do does did it its they them their he him his she her i my you
+your we us our who whom whose which what when where not no very just also too it's as's""".split())
+# Measure words, positions and auxiliaries; a number with its measure word is one, too.
+_FUNCTION_WORDS_ZH = frozenset("""的 地 得 了 着 过 在 和 与 及 跟 同 或 而 并 并且 但 是 有 被 把
+给 为 对 向 往 朝 从 到 由 以 用 让 于 上 下 里 中 内 外 前 后 左 右 旁 边 间 之间 旁边 前面 后面
+上面 下面 里面 外面 左边 右边 前 后 前方 后方 身上 身边 身后 手里 手中 正 正在 正要 也 都 还 又 就
+很 最 不 没 没有 这 那 这个 那个 这里 那里 他 她 它 他们 她们 它们 自己 其他 其中 另 另外 另一
+另一个 另一只 个 只 条 名 位 群 辆 件 张 匹 头 架 艘 座 棵 朵 块 片 些 种 双 对 副 顶 把 根 等 时
+时候 去 来 起 起来 出 进 过去 过来 下来 上去 一起 一边 地上 地面""".split())
+_NUMBER_ZH = re.compile(r"[一二两三四五六七八九十几多数半]+.?")
 _NAMED, _CUTS, _SHOWN = 8, 3, 20  # words and cut texts that a note names; characters of a cut
 
 
@@ -69,6 +84,25 @@ def split_words(text: str) -> tuple[Word, ...]:
             found.append(Word(piece, start, start + len(piece)))
             start += len(piece)
     return tuple(found)
+
+
+def is_function_word(word: str) -> bool:
+    """Whether a word, in lower case, only holds a sentence together: articles, prepositions,
+    pronouns, forms of to be; in Chinese also positions and numbers with their measure words."""
+    return word in _FUNCTION_WORDS or word in _FUNCTION_WORDS_ZH or (
+        is_chinese(word) and _NUMBER_ZH.fullmatch(word) is not None)
+
+
+def content_words(text: str) -> list[str]:
+    """The words of a text that say something, in lower case, as often as they stand there."""
+    return [word for found in split_words(text)
+            if not is_function_word(word := found.text.lower()) and (len(word) > 1
+                                                                     or is_chinese(word))]
+
+
+def repeated_words(text: str) -> list[str]:
+    """The content words that stand in a text more than once, each once."""
+    return [word for word, count in Counter(content_words(text)).items() if count > 1]
 
 
 def unread_words(words: Sequence[Word], unread: Unread) -> tuple[str, ...]:

@@ -32,8 +32,9 @@ from vitdemo.models.answering import (
     claims,
     weighed,
 )
+from vitdemo.models.captioning import Captioner
 from vitdemo.models.checkpoint import load_checkpoint
-from vitdemo.models.decoding import Hypothesis, Vocabulary, best, write, write_all
+from vitdemo.models.decoding import Hypothesis, Vocabulary, write, write_all
 from vitdemo.models.folding import folded
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
@@ -63,6 +64,7 @@ class NativeBackend(Backend):
             placement.device, placement.dtype)
         self.model = model.to(placement.device, placement.dtype)
         self.tokenizer = tokenizer
+        self._captioner = Captioner(self.model, tokenizer)
         self.device, self.dtype = placement.device, placement.dtype
         self._memories: LRU[tuple[Tensor, Memory]] = LRU(_MEMORIES)
         tasks = {"caption", "ask", "match", "embed", "explain"}
@@ -135,7 +137,8 @@ class NativeBackend(Backend):
                   decoding: Decoding) -> Iterator[Step]:
         with torch.inference_mode():
             memory = self._memory(features.data, instruction)
-            states = write(self.model.decoder, memory, self._vocabulary([language]), decoding)
+            states = write(self.model.decoder, memory, self._captioner.vocabulary([language]),
+                           decoding)
         found: list[Hypothesis] = []
         while True:
             with torch.inference_mode():  # entered anew each time: a generator must not leak it
@@ -146,17 +149,8 @@ class NativeBackend(Backend):
                 yield self._step(found[0], final=False)
             found = state[0]
         assert found  # max_tokens is at least 1
-        yield self._step(self._best(features, found, decoding), final=True)
-
-    @torch.inference_mode()
-    def _best(self, features: PictureFeatures, found: Sequence[Hypothesis],
-              decoding: Decoding) -> Hypothesis:
-        """Of several finished texts the one that also fits the picture; else the likeliest."""
-        if decoding.strategy != "beam" or not decoding.fit or len(found) < 2:
-            return found[0]
-        vectors = self.embed_texts([self.tokenizer.decode(text.ids) for text in found])
-        cosines = vectors @ self.embed_pictures([features])[0]  # (K,)
-        return best(found, decoding, cosines.tolist())
+        chosen, = self._captioner.choose(features.data, memory, [language], decoding, [found])
+        yield self._step(chosen, final=True)
 
     @torch.inference_mode()
     def answer(self, features: PictureFeatures, question: str, language: str,

@@ -5,6 +5,7 @@ Shapes: B memories, K beams per memory, R = B * K rows, V vocabulary.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from vitdemo.config import Decoding
 from vitdemo.models.decoder import Decoder
 from vitdemo.models.fusion import Memory
+from vitdemo.models.wording import Wording
 from vitdemo.tokens import TextTokenizer
 
 
@@ -31,26 +33,28 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What decoding must know of the tokens: start per row, the end, those never written, and for
-    each memory those that are not of its language (none given: there are none)."""
+    """What decoding must know of the tokens: start per row, the end, those never written, for each
+    memory those that are not of its language (none given: there are none), and where there are such
+    rules those that may not follow what stands there."""
 
     starts: Sequence[int]  # one for each memory
     end: int
     banned: Sequence[int]
     foreign: Sequence[Sequence[int]] = ()  # one for each memory
+    wording: Wording | None = None
 
     @classmethod
-    def of(cls, tokenizer: TextTokenizer, languages: Sequence[str]) -> "Vocabulary":
+    def of(cls, tokenizer: TextTokenizer, languages: Sequence[str],
+           wording: Wording | None = None) -> "Vocabulary":
         """To write in these languages, one for each memory."""
         return cls([tokenizer.language_start[language] for language in languages], tokenizer.end,
-                   tokenizer.banned, [tokenizer.foreign(language) for language in languages])
+                   tokenizer.banned, [tokenizer.foreign(language) for language in languages],
+                   wording)
 
-    def outside(self, size: int, device: torch.device) -> Tensor:
-        """Which of ``size`` tokens are not of each memory's language: bool (B, V)."""
-        found = torch.zeros(len(self.starts), size, dtype=torch.bool)
-        for row, numbers in zip(found, self.foreign, strict=False):
-            row[list(numbers)] = True
-        return found.to(device)
+    @cached_property
+    def outside(self) -> list[Tensor]:
+        """The ids of the tokens that are not of each memory's language."""
+        return [torch.tensor(list(numbers), dtype=torch.long) for numbers in self.foreign]
 
 
 def write(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
@@ -94,12 +98,15 @@ def best(found: Sequence[Hypothesis], decoding: Decoding,
                      + decoding.fit * cosines[i])]
 
 
-def _logs(logits: Tensor, rows: Sequence[Sequence[int]], step: int, vocabulary: Vocabulary,
-          outside: Tensor, decoding: Decoding) -> Tensor:
-    """Log-probabilities of the next tokens, (R, V): penalise repetition (Keskar et al. 2019,
-    section 4.1), ban, forbid an early end. What is ``outside`` of a row's language, bool (R, V),
-    cannot be written; the others keep the probability that they have beside it, so that no text
-    gets likelier for it."""
+def log_chances(logits: Tensor, rows: Sequence[Sequence[int]], step: int, vocabulary: Vocabulary,
+                decoding: Decoding) -> Tensor:
+    """Log-probabilities (R, V) of what may follow each row's ids, an equal number of rows for each
+    start.
+
+    Bans, penalises repetition (Keskar et al. 2019, section 4.1), forbids an early end. What is of
+    another language and what the wording forbids is taken out afterwards: what is left gains
+    nothing by it, or a text would be the likelier, the more it wanted to say what it may not.
+    """
     logits = logits.float()
     if decoding.repetition_penalty != 1:
         for i, ids in enumerate(rows):
@@ -110,16 +117,23 @@ def _logs(logits: Tensor, rows: Sequence[Sequence[int]], step: int, vocabulary: 
     logits[:, list(vocabulary.banned)] = -torch.inf
     if step < decoding.min_tokens:
         logits[:, vocabulary.end] = -torch.inf
-    return logits.log_softmax(-1).masked_fill(outside, -torch.inf)
+    chances = logits.log_softmax(-1)
+    each = len(rows) // len(vocabulary.starts)
+    for place, ids in enumerate(vocabulary.outside):
+        chances[place * each:(place + 1) * each, ids.to(chances.device)] = -torch.inf
+    if vocabulary.wording is not None:
+        for i, ids in enumerate(rows):
+            chances[i, vocabulary.wording.after(vocabulary.starts[i // each], ids)] = -torch.inf
+    return chances
 
 
-def _draw(logs: Tensor, decoding: Decoding, generator: torch.Generator) -> Tensor:
+def _draw(chances: Tensor, decoding: Decoding, generator: torch.Generator) -> Tensor:
     """One token per row from the smallest set that holds ``top_p`` of the probability: (R,)."""
-    ordered, order = (logs / decoding.temperature).softmax(-1).cpu().sort(-1, descending=True)
+    ordered, order = (chances / decoding.temperature).softmax(-1).cpu().sort(-1, descending=True)
     before = ordered.cumsum(-1) - ordered
     ordered = ordered.masked_fill(before >= decoding.top_p, 0.0)
     drawn = torch.multinomial(ordered, 1, generator=generator)
-    return order.gather(1, drawn).squeeze(1).to(logs.device)
+    return order.gather(1, drawn).squeeze(1).to(chances.device)
 
 
 def _single(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
@@ -127,17 +141,16 @@ def _single(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
     device, count = memory.tokens.device, memory.tokens.shape[0]
     generator = torch.Generator().manual_seed(decoding.seed)
     cache = decoder.start(memory)
-    outside = vocabulary.outside(len(decoder.bias), device)
     token = torch.tensor(list(vocabulary.starts), device=device)
     texts = [Hypothesis((), 0.0, False) for _ in range(count)]
     for step in range(decoding.max_tokens):
         logits = decoder.logits(decoder.hidden(token[:, None], cache, keep=True)[:, -1])
-        logs = _logs(logits, [text.ids for text in texts], step, vocabulary, outside, decoding)
+        chances = log_chances(logits, [text.ids for text in texts], step, vocabulary, decoding)
         if decoding.strategy == "sample":
-            token = _draw(logs, decoding, generator)
+            token = _draw(chances, decoding, generator)
         else:
-            token = logs.argmax(-1)
-        gained = logs.gather(1, token[:, None]).squeeze(1).tolist()
+            token = chances.argmax(-1)
+        gained = chances.gather(1, token[:, None]).squeeze(1).tolist()
         for i, number in enumerate(token.tolist()):
             if not texts[i].ended:
                 ended = number == vocabulary.end
@@ -152,7 +165,6 @@ def _beam(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
           decoding: Decoding) -> Iterator[list[list[Hypothesis]]]:
     device, count, beams = memory.tokens.device, memory.tokens.shape[0], decoding.beams
     cache = decoder.start(memory)
-    outside = vocabulary.outside(len(decoder.bias), device).repeat_interleave(beams, 0)  # (R, V)
     token = torch.tensor(list(vocabulary.starts), device=device).repeat_interleave(beams)
     alive = [[Hypothesis((), 0.0, False)] * beams for _ in range(count)]
     done: list[list[Hypothesis]] = [[] for _ in range(count)]
@@ -161,7 +173,7 @@ def _beam(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
     for step in range(decoding.max_tokens):
         logits = decoder.logits(decoder.hidden(token[:, None], cache, keep=True)[:, -1])
         rows = [text.ids for texts in alive for text in texts]
-        grown = _logs(logits, rows, step, vocabulary, outside, decoding)
+        grown = log_chances(logits, rows, step, vocabulary, decoding)
         size = grown.shape[-1]
         grown = grown.view(count, beams, size) + totals[..., None]  # (B, K, V)
         best, place = grown.view(count, -1).topk(2 * beams)

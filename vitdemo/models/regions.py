@@ -43,16 +43,7 @@ class RegionHead(nn.Module):
         """(P, N, C) to unit vectors (P, N, E)."""
         x = self.project(self.norm(features))
         x = x + self.inner(F.gelu(x))
-        return F.normalize(self._blend(x), dim=-1)
-
-    def _blend(self, x: Tensor) -> Tensor:
-        """Each region with its eight neighbours, weights 1 2 1 each way; at an edge those that
-        there are. (P, N, E) to (P, N, E)."""
-        rows, columns = self.grid
-        down, across = (_neighbours(count, x) for count in (rows, columns))
-        x = x.view(len(x), rows, columns, -1)
-        x = torch.einsum("rs,psce->prce", down, x)
-        return torch.einsum("cd,prde->prce", across, x).flatten(1, 2)
+        return F.normalize(blend(x, self.grid), dim=-1)
 
     def words(self, ids: Tensor) -> Tensor:
         """Token ids of any shape (...) to unit vectors (..., E)."""
@@ -73,7 +64,7 @@ class RegionHead(nn.Module):
         off the thing, the middle of a strong neighbourhood seldom.
         """
         scores = self.scores(features, ids).float()
-        blended = self._blend(scores.transpose(1, 2)).transpose(1, 2)  # (P, W, N)
+        blended = blend(scores.transpose(1, 2), self.grid).transpose(1, 2)  # (P, W, N)
         return (blended / temperature).softmax(-1)
 
     def presence(self, features: Tensor, ids: Tensor) -> Tensor:
@@ -127,6 +118,16 @@ def first_of_its_kind(ids: Tensor) -> Tensor:
     """Which tokens do not stand further to the left already: (B, T) to bool (B, T)."""
     same = ids[:, :, None] == ids[:, None]
     return ~same.tril(-1).any(2)
+
+
+def blend(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Each region with its eight neighbours, weights 1 2 1 each way; at an edge those that there
+    are. (P, N, E) to (P, N, E)."""
+    rows, columns = grid
+    down, across = (_neighbours(count, x) for count in grid)
+    x = x.view(len(x), rows, columns, -1)
+    x = torch.einsum("rs,psce->prce", down, x)
+    return torch.einsum("cd,prde->prce", across, x).flatten(1, 2)
 
 
 def _neighbours(count: int, like: Tensor) -> Tensor:

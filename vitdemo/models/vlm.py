@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vitdemo.config import ModelConfig
 from vitdemo.models.decoder import Decoder
 from vitdemo.models.fusion import Fusion, InstructionHead, Memory, Modulation
+from vitdemo.models.names import NamesHead
 from vitdemo.models.querybank import Querybank
 from vitdemo.models.regions import RegionHead, WordEvidence
 from vitdemo.models.text import TextEncoder, masked_mean
@@ -88,6 +89,7 @@ class VLM(nn.Module):
         self.region_head = RegionHead(config.vocabulary, self.vision.channels, width, embed,
                                       self.vision.grid) if config.regions else None
         self.evidence = WordEvidence(config.vocabulary) if config.evidence else None
+        self.names = NamesHead(self.vision.channels, self.vision.grid) if config.names else None
         self.querybank = Querybank(config.querybank, embed) if config.querybank else None
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

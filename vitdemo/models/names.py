@@ -1,0 +1,129 @@
+"""The names head: which of some hundred everyday things are in a picture, and where.
+
+The vision backbone was once trained to tell the 1,000 classes of ImageNet apart; a linear map reads
+them from its features still. `names.tsv` beside this file says which classes mean which word, in
+English and Chinese, and from which probability on the word is sure.
+
+Shapes: P pictures, N regions, C channels of the backbone, K classes, W names.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import torch
+from torch import Tensor, nn
+
+from vitdemo.models.regions import blend
+
+CLASSES = 1000  # of ImageNet, in the order of its synset ids
+MOST_NAMES = 2  # that a caption must hold
+NEVER = 1.0  # the threshold of a name that is shown by no probability
+
+
+HEADER = "english chinese classes forms forms_zh floor threshold".replace(" ", "\t")
+
+
+@dataclass(frozen=True)
+class Name:
+    """One row of `names.tsv`. ``forms`` are what counts as saying it, by language, the word itself
+    first. ``floor``: the probability that its classes have together in a picture without it;
+    ``threshold``: what must be left above the floor for the name to be sure, 0..1."""
+
+    words: dict[str, str]
+    classes: tuple[int, ...]
+    forms: dict[str, tuple[str, ...]]
+    floor: float
+    threshold: float
+
+
+@functools.cache
+def read_names() -> tuple[Name, ...]:
+    """The names that are known, in the order of the file."""
+    text = resources.files("vitdemo.models").joinpath("names.tsv").read_text(encoding="utf-8")
+    return tuple(parse_name(line) for line in text.splitlines()[1:])
+
+
+def parse_name(line: str) -> Name:
+    """A line of `names.tsv`: English, Chinese, classes ("7 151-268"), English and Chinese forms
+    with | between, floor, threshold."""
+    english, chinese, classes, forms, forms_zh, floor, threshold = line.split("\t")
+    spans = [[int(end) for end in part.split("-")] for part in classes.split()]
+    return Name({"en": english, "zh": chinese},
+                tuple(i for span in spans for i in range(span[0], span[-1] + 1)),
+                {"en": tuple(forms.split("|")), "zh": tuple(forms_zh.split("|"))},
+                float(floor), float(threshold))
+
+
+def name_line(name: Name) -> str:
+    """What `parse_name` reads."""
+    spans: list[list[int]] = []
+    for place in name.classes:
+        if spans and place == spans[-1][1] + 1:
+            spans[-1][1] = place
+        else:
+            spans.append([place, place])
+    classes = " ".join(f"{low}-{high}" if low < high else f"{low}" for low, high in spans)
+    return "\t".join((name.words["en"], name.words["zh"], classes, "|".join(name.forms["en"]),
+                      "|".join(name.forms["zh"]), f"{name.floor:g}", f"{name.threshold:g}"))
+
+
+class NamesHead(nn.Module):
+    """A linear map from features to class logits: of their mean for what is there, of each region
+    for where it is (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization",
+    eq. 2)."""
+
+    def __init__(self, channels: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.grid = grid
+        self.classes = nn.Linear(channels, CLASSES)
+
+    def chances(self, features: Tensor) -> Tensor:
+        """(P, N, C) to the probability of each class: (P, K)."""
+        return self.classes(features.mean(1)).float().softmax(-1)
+
+    def probabilities(self, features: Tensor, names: Sequence[Name]) -> Tensor:
+        """(P, N, C) to the probability of each name above its floor: (P, W), 0..1."""
+        classes = self.chances(features)
+        floors = classes.new_tensor([name.floor for name in names])
+        return (summed(classes, names) - floors).clamp(min=0)
+
+    def sure(self, features: Tensor) -> list[tuple[Name, ...]]:
+        """The names that each picture (P, N, C) surely has, at most `MOST_NAMES`, the likeliest
+        first. Of two that share a class the narrower one counts: a duck is also a bird."""
+        names = read_names()
+        chances = self.probabilities(features, names).tolist()
+        return [pick([(name, chance) for name, chance in zip(names, row, strict=True)
+                      if name.threshold <= chance and name.threshold < NEVER])
+                for row in chances]
+
+    def maps(self, features: Tensor, names: Sequence[Name]) -> Tensor:
+        """Where each name is: (P, N, C) to (P, W, N), adding up to 1 over the regions.
+
+        Of a name with several classes each counts as it does in the whole picture.
+        """
+        each = blend(self.classes(features).float(), self.grid)  # (P, N, K)
+        whole = self.classes(features.mean(1)).float()  # (P, K)
+        found = []
+        for name in names:
+            places = list(name.classes)
+            share = whole[:, places].softmax(-1)
+            found.append((each[:, :, places] * share[:, None]).sum(-1))  # (P, N)
+        return torch.stack(found, 1).softmax(-1)
+
+
+def summed(classes: Tensor, names: Sequence[Name]) -> Tensor:
+    """Probabilities of classes (P, K) to those of names (P, W)."""
+    return torch.stack([classes[:, list(name.classes)].sum(1) for name in names], 1)
+
+
+def pick(sure: Sequence[tuple[Name, float]]) -> tuple[Name, ...]:
+    """At most `MOST_NAMES` of these names, that share no class, the likeliest first."""
+    narrow = [(name, chance) for name, chance in sure if not any(
+        set(other.classes) < set(name.classes) for other, _ in sure)]
+    kept: list[Name] = []
+    for name, _ in sorted(narrow, key=lambda one: one[1], reverse=True):
+        if all(set(name.classes).isdisjoint(other.classes) for other in kept):
+            kept.append(name)
+    return tuple(kept[:MOST_NAMES])
