@@ -44,6 +44,8 @@ def test_a_word_is_held_where_all_its_pieces_stand_and_no_more(tokenizer) -> Non
     assert want.all_held(ids_of(tokenizer, "cat on a dog"))
     dog, red, ball, cat = (ids_of(tokenizer, word)[0] for word in ("dog", "red", "ball", "cat"))
     assert want.begun([], frozenset()) == {dog: 1, red: 1, cat: 1}
+    longer = Wanted(want.words, want.inner, least=2)
+    assert longer.begun([], frozenset()) == {red: 1, cat: 1} and longer.held([dog]) == {0}
     assert want.begun([red], frozenset({1})) == {dog: 1, red: 1, ball: 2}
 
 

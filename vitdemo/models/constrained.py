@@ -24,10 +24,13 @@ Form = tuple[int, ...]  # token ids of one way to say a word
 @dataclass(frozen=True)
 class Wanted:
     """Words that a text must hold: of each, the forms that count as saying it. ``inner`` are the
-    tokens that go on with a word: a form that one of them follows is another word."""
+    tokens that go on with a word: a form that one of them follows is another word. Forms of fewer
+    than ``least`` tokens count but are not aimed at where there are longer ones: a single Chinese
+    character fits into any word, and makes nonsense of it."""
 
     words: Sequence[Sequence[Form]]
     inner: frozenset[int]
+    least: int = 1
 
     def __post_init__(self) -> None:
         assert self.words and all(form for forms in self.words for form in forms)
@@ -52,7 +55,10 @@ class Wanted:
         how many tokens of it would then stand there, at most."""
         found: dict[int, int] = {}
         for place, forms in enumerate(self.words):
+            longest = max(map(len, forms))
             for form in forms if place not in held else ():
+                if len(form) < min(self.least, longest):
+                    continue
                 for done in range(len(form)):
                     if done == 0 or tuple(ids[-done:]) == form[:done]:
                         found[form[done]] = max(found.get(form[done], 0), done + 1)
