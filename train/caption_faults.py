@@ -47,7 +47,7 @@ def fault_figures(captions: Sequence[str],
     people named that were named, in percent, None where people named none.
     """
     said = [categories(text) for text in captions]
-    wanted = [set().union(*map(categories, texts)) for texts in references]
+    wanted = [set[str]().union(*map(categories, texts)) for texts in references]
     people = sum(map(len, wanted))
     wrong = [one - of for one, of in zip(said, wanted, strict=True)]
     right = sum(len(one & of) for one, of in zip(said, wanted, strict=True))

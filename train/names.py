@@ -151,7 +151,8 @@ def chances_of(model: VLM, rows: Sequence[Row]) -> np.ndarray:
     """Class probabilities of each row's picture by the head: (P, K)."""
     assert model.names is not None
     pictures = PictureDataset([row.path for row in rows], View(), model)
-    vision, found = folded(model.vision, model.config.picture_size), []
+    vision = folded(model.vision, model.config.picture_size)
+    found: list[Tensor] = []
     with torch.inference_mode():
         for i in tqdm(range(len(rows)), desc="thresholds", unit="picture"):
             pixels = pictures[i][None].to(memory_format=torch.channels_last)
