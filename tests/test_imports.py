@@ -15,9 +15,10 @@ LAYERS = (
     ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
      "vitdemo.instructions", "vitdemo.words", "vitdemo.characters", "vitdemo.statements",
      "vitdemo.lock", "vitdemo.cache", "vitdemo.scratch", "vitdemo.disk", "vitdemo.file_names",
-     "vitdemo.allocator", "vitdemo.streams", "vitdemo.wanted",
-     "vitdemo.slices"),
-    ("vitdemo.preprocess", "vitdemo.tokens"),
+     "vitdemo.allocator", "vitdemo.streams", "vitdemo.pixel_budget",
+     "vitdemo.wanted", "vitdemo.slices"),
+    ("vitdemo.preprocess", "vitdemo.camera", "vitdemo.colours", "vitdemo.mending",
+     "vitdemo.tokens"),
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),
     ("vitdemo.engine", "vitdemo.checks", "vitdemo.trials", "vitdemo.user_texts"),
@@ -28,7 +29,9 @@ LAYERS = (
 # The viewer is fed with records only, whoever feeds it.
 BELOW_TRAINING = ("vitdemo.records", "vitdemo.errors", "vitdemo.config", "vitdemo.device",
                   "vitdemo.disk", "vitdemo.allocator", "vitdemo.instructions", "vitdemo.words",
-                  "vitdemo.statements", "vitdemo.preprocess", "vitdemo.tokens", "vitdemo.models",
+                  "vitdemo.statements", "vitdemo.preprocess", "vitdemo.pixel_budget",
+                  "vitdemo.camera", "vitdemo.colours", "vitdemo.mending", "vitdemo.tokens",
+                  "vitdemo.models",
                   "vitdemo.attention", "train")
 # Evaluation of maps must explain through the very code that the app uses.
 THROUGH_BACKENDS = ("train.evaluate_grounding",)

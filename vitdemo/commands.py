@@ -47,7 +47,7 @@ def caption(options: argparse.Namespace) -> int:
     errors: list[dict[str, str]] = []
     for name in options.pictures:
         try:
-            picture = open_picture(name)
+            picture = _opened(name)
         except PictureError as error:
             print(f"error: {error}", file=sys.stderr)
             errors.append({"picture": name, "error": str(error)})
@@ -56,7 +56,7 @@ def caption(options: argparse.Namespace) -> int:
         found = engine.caption(picture, options.instruction, options.language, decoding)
         if not results:
             _tell([unread_note(found.instruction, found.unread)])
-        results.append({"picture": name, **asdict(found)})
+        results.append({"picture": name, **asdict(found), **_notes(picture)})
         if not options.json:
             print(f"{name}: {found.text}" if len(options.pictures) > 1 else found.text, flush=True)
     if options.json:
@@ -66,11 +66,11 @@ def caption(options: argparse.Namespace) -> int:
 
 def ask(options: argparse.Namespace) -> int:
     """Answer a question; prints the answers with their probabilities."""
-    picture = open_picture(options.picture)
+    picture = _opened(options.picture)
     found = _engine(options).ask(picture, options.question, options.language, options.count)
     _tell([unread_note(found.question, found.unread)])
     if options.json:
-        _print_json({"picture": options.picture, **asdict(found)})
+        _print_json({"picture": options.picture, **asdict(found), **_notes(picture)})
     else:
         print(found.text)
         rows = [(found.text, percent(found.probability))]
@@ -83,11 +83,12 @@ def ask(options: argparse.Namespace) -> int:
 def match(options: argparse.Namespace) -> int:
     """Score sentences; the table has the best one first, JSON keeps the order given. One of which
     no word was read has no score, and makes the exit code 2."""
-    picture = open_picture(options.picture)
+    picture = _opened(options.picture)
     found = _engine(options).match(picture, options.texts)
     _tell(unread_notes([one.text for one in found], [one.unread for one in found]))
     if options.json:
-        _print_json({"picture": options.picture, "matches": [asdict(one) for one in found]})
+        _print_json({"picture": options.picture, "matches": [asdict(one) for one in found],
+                     **_notes(picture)})
     else:
         best = sorted(found, key=lambda one: math.inf if one.unread.nothing else -one.score)
         _print_table(("fits", "similarity", "sentence"),
@@ -123,7 +124,7 @@ def explain(options: argparse.Namespace) -> int:
     decoding = _decoding_of(options)
     if options.word is not None and not options.png:
         raise ConfigError("--word chooses the map for --png; give --png FILE too.")
-    picture = open_picture(options.picture)
+    picture = _opened(options.picture)
     engine = _engine(options)
     if options.method:
         choose(options.method, engine.methods)  # before the slow part
@@ -151,7 +152,8 @@ def explain(options: argparse.Namespace) -> int:
         plain = {"text": result, "unread": asdict(unread)} if isinstance(
             result, str) else asdict(result)
         width, height = picture.image.size
-        _print_json({"picture": {"path": options.picture, "width": width, "height": height},
+        _print_json({"picture": {"path": options.picture, "width": width, "height": height,
+                                 **_notes(picture)},
                      "model": engine.info.name, "result": plain,
                      "explanations": [explanation_json(one) for one in found],
                      **(_evidence_json(evidence, shares) if options.evidence else {})})
@@ -304,6 +306,19 @@ def serve(arguments: Sequence[str]) -> int:
     sys.path.insert(0, str(file.parent))
     app = importlib.import_module("app")
     return int(app.main(list(arguments)) or 0)
+
+
+def _opened(name: str) -> Picture:
+    """A picture of the command line, with notes on what of it is damaged on stderr."""
+    picture = open_picture(name)
+    for note in picture.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return picture
+
+
+def _notes(picture: Picture) -> dict[str, list[str]]:
+    """The same for JSON; nothing where there are none."""
+    return {"notes": list(picture.notes)} if picture.notes else {}
 
 
 def _engine(options: argparse.Namespace) -> Engine:

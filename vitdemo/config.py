@@ -110,6 +110,7 @@ class Limits:
 
     max_file_megabytes: int = 50  # of one picture file
     max_megapixels: int = 100  # of one picture, width x height
+    max_open_megapixels: int = 400  # of all pictures decoded at once; see pixel_budget
     min_side: int = 8  # of one picture, in pixels
     max_aspect: float = 30.0  # longest side over shortest
     max_text_characters: int = 2000  # of one question, instruction or sentence

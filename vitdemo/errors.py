@@ -9,6 +9,10 @@ class PictureError(VitDemoError):
     """A file is no picture, is broken, or is over a limit."""
 
 
+class BusyError(PictureError):
+    """A picture is not opened now for want of memory; the picture itself is not at fault."""
+
+
 class TextError(VitDemoError):
     """A text is empty or too long for the model."""
 

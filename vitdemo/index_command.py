@@ -108,6 +108,10 @@ def _print_report(report: IndexReport) -> None:
         print(f"{_number(len(report.skipped), 'file')} could not be read:")
         for one in report.skipped:
             print(f"  {one.path}: {one.reason}")
+    if report.noted:
+        print(f"{_number(len(report.noted), 'note')} on what was read:")
+        for one in report.noted:
+            print(f"  {one.path}: {one.reason}")
     for line in passed_over_lines(report.passed_over):
         print(line)
     if report.vanished:

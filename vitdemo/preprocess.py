@@ -10,18 +10,20 @@ import hashlib
 import io
 import os
 import stat
-import struct
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from vitdemo.camera import SIDEWAYS, from_camera, turn_of
+from vitdemo.colours import scaled_transparency, to_rgb
 from vitdemo.config import LIMITS, Limits
-from vitdemo.errors import PictureError
+from vitdemo.errors import BusyError, PictureError
+from vitdemo.mending import Mended, mended
+from vitdemo.pixel_budget import BUDGET, Share
 
 if TYPE_CHECKING:
     import torch
@@ -34,19 +36,50 @@ SYMMETRIC = ((127 / 255,) * 3, (128 / 255,) * 3)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM",
            "ICO")
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1", b"ftypheim")
-_ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: stored lying on a side
-# What Pillow raises on damaged data, by format.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError,
-           OverflowError, MemoryError, RuntimeError, struct.error, zlib.error)
+# Pixels of 4 bytes that one pixel costs at most until it is upright RGB: that is there twice while
+# it is turned, and a WebP is decoded as an animation, with two canvases.
+_COST_OF_MODE = {"1": 2.25, "L": 2.25, "P": 2.25, "RGB": 2.0, "I": 4.0, "F": 4.0}
+_COST_OF_KIND = {"WEBP": 6.0, "JPEG2000": 5.0, "AVIF": 5.0, "HEIF": 5.0}
+SMALL = 1024  # pixels of a side, where a picture is kept for a model of no one size
+
+
+class _Damaged(PictureError):
+    """A file that cannot be decoded as it is."""
+
+
+class Budget(Protocol):
+    """What the memory for decoding is taken from; see `PixelBudget`."""
+
+    def take(self, pixels: int, name: str) -> Share:
+        """Wait for a share of so many pixels."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A decoded picture, upright RGB, and the (width, height) of the upright original.
+
+    ``camera`` is what `from_camera` tells of it, ``notes`` are those of `Picture`.
+    """
+
+    image: Image.Image
+    size: tuple[int, int]
+    camera: dict[str, str | int | float]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An upright RGB picture, the SHA-256 of its pixels and size, and the name it came with."""
+    """An upright RGB picture, the SHA-256 of its pixels and size, and the name it came with.
+
+    ``camera`` tells when and with what it was taken (`vitdemo.camera.from_camera`); ``notes`` are
+    sentences on what of the file is damaged and was passed over.
+    """
 
     image: Image.Image
     digest: str
     name: str = ""
+    camera: Mapping[str, str | int | float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def normalisation(backbone: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -67,7 +100,8 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image
         PictureError: no such file, no picture, broken, or over one of the limits.
     """
     if isinstance(source, Image.Image):
-        return _finish(source, name or "The picture", limits, owned=False)
+        name = name or "The picture"
+        return _finish(_decode(source, name, limits, None), name)
     if isinstance(source, bytes):
         found, data = "The picture", source
     elif isinstance(source, str | os.PathLike):
@@ -80,7 +114,22 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image
     if len(data) > limits.max_file_megabytes * 2**20:
         raise PictureError(f"{name} is over the limit of {limits.max_file_megabytes} MB. "
                            "Save it smaller.")
-    return _finish(_open_data(data, name, limits), name, limits, owned=True)
+    return _finish(_read(data, name, limits, BUDGET), name)
+
+
+def open_pictures(sources: Sequence[str | os.PathLike[str] | bytes]) -> list[Picture]:
+    """Several pictures that are needed at the same time, as `open_picture` gives them. None waits
+    for memory while it holds some: two that do so would wait for each other.
+
+    Raises:
+        PictureError: as `open_picture`, of the first that cannot be used.
+    """
+    with BUDGET.together():
+        return [open_picture(source) for source in sources]
+
+
+def _finish(opened: Opened, name: str) -> Picture:
+    return Picture(opened.image, _digest(opened.image), name, opened.camera, opened.notes)
 
 
 def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
@@ -101,20 +150,21 @@ def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
         raise PictureError(f"{path} cannot be read: {why}.") from error
 
 
-def open_shrunk(data: bytes, side: int, name: str,
-                limits: Limits = LIMITS) -> tuple[Image.Image, tuple[int, int]]:
-    """A picture for the model's square alone: upright RGB, and (width, height) of the upright
-    original. Conversions and limits are those of `open_picture`.
+def open_shrunk(data: bytes, side: int, name: str, limits: Limits = LIMITS,
+                budget: Budget = BUDGET) -> Opened:
+    """A picture for the model's square alone. Conversions and limits are those of `open_picture`.
 
     A JPEG is decoded at a half, a quarter or an eighth of its size where each side keeps twice
-    ``side`` pixels: several times as fast for a photograph of a camera.
+    ``side`` pixels: several times as fast for a photograph of a camera. ``budget`` is what the
+    memory for it is taken from.
 
     Raises:
         PictureError: no picture, broken, or over one of the limits.
+        BusyError: there is no memory for it now.
     """
     if not data:
         raise PictureError(f"{name} is empty (0 bytes). Choose another file.")
-    return _decode(_open_data(data, name, limits), name, limits, owned=True, shrink=2 * side)
+    return _read(data, name, limits, budget, shrink=2 * side)
 
 
 def open_small(path: str | os.PathLike[str], side: int, limits: Limits = LIMITS) -> Image.Image:
@@ -125,14 +175,58 @@ def open_small(path: str | os.PathLike[str], side: int, limits: Limits = LIMITS)
         PictureError: as `open_picture`.
     """
     name, data = _read_file(Path(path), limits)
-    small, _ = open_shrunk(data, (side + 1) // 2, name, limits)
-    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return small
+    return within(open_shrunk(data, (side + 1) // 2, name, limits).image, side)
+
+
+def squeezed(picture: Picture, side: int) -> Picture:
+    """A picture as the model sees it, to be kept where many are or for long: squeezed to side x
+    side; where that is 0, no side over `SMALL` pixels. Its digest is another one."""
+    small = to_square(picture.image, side) if side else within(picture.image, SMALL)
+    return replace(picture, image=small, digest=f"{picture.digest}/{small.width}")
+
+
+def within(image: Image.Image, side: int) -> Image.Image:
+    """A copy no side of which is over ``side`` pixels."""
+    if max(image.size) <= side:
+        return image.copy()
+    width, height = (max(1, round(length * side / max(image.size))) for length in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def picture_of(image: Image.Image, name: str = "") -> Picture:
     """An upright RGB image that was opened already, such as that of `open_small`, as it is."""
     return Picture(image, _digest(image), name)
+
+
+def _read(data: bytes, name: str, limits: Limits, budget: Budget, shrink: int = 0) -> Opened:
+    """Decode a file's bytes, and where they are damaged, what of them every viewer shows."""
+    try:
+        return _decode(_open_data(data, name, limits), name, limits, budget, shrink)
+    except _Damaged as error:
+        told = str(error)  # the error itself would hold what was decoded so far
+    for one in mended(data):
+        with contextlib.suppress(_Damaged):
+            found = _read_mended(one, name, limits, budget, shrink)
+            notes = (f"{name}: {one.note}.",) if one.note else ()
+            return replace(found, notes=notes + found.notes)
+    raise PictureError(told)
+
+
+def _read_mended(one: Mended, name: str, limits: Limits, budget: Budget, shrink: int) -> Opened:
+    """Raises `_Damaged` where it cannot be decoded, or pixels of it would be a guess."""
+    digests = set()
+    found: Opened | None = None
+    for data in (*one.others, one.data):
+        found = None  # only one of them lies in memory
+        image = _open_data(data, name, limits)
+        image.info.update(one.info)
+        found = _decode(image, name, limits, budget, shrink)
+        if one.others:
+            digests.add(_digest(found.image))
+        if len(digests) > 1:
+            raise _Damaged
+    assert found is not None
+    return found
 
 
 def _open_data(data: bytes, name: str, limits: Limits) -> Image.Image:
@@ -147,12 +241,12 @@ def _open_data(data: bytes, name: str, limits: Limits) -> Image.Image:
             raise PictureError(f"{name} is a HEIC photograph, which cannot be read here. "
                                "Save it as JPEG first, or install the package pillow-heif."
                                ) from error
-        raise PictureError(f"{name} is not a picture that can be read here. "
-                           "Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
+        raise _Damaged(f"{name} is not a picture that can be read here. "
+                       "Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise PictureError(f"{name} is far over the limit of {limits.max_megapixels} megapixels. "
                            "Make it smaller first.") from error
-    except _BROKEN as error:
+    except Exception as error:  # Pillow on foreign bytes: of any kind, and never a fault of ours
         raise _broken(name, error) from error
 
 
@@ -168,20 +262,15 @@ def register_heic() -> bool:
 
 
 def _broken(name: str, error: BaseException) -> PictureError:
-    return PictureError(f"{name} is broken or cut off ({error or type(error).__name__}). "
-                        "Try to save or download it again.")
+    if isinstance(error, MemoryError):
+        return BusyError(f"{name} is not opened now: there is not enough memory. Close other "
+                         "programs, or make the picture smaller.")
+    return _Damaged(f"{name} is broken or cut off ({error or type(error).__name__}). "
+                    "Try to save or download it again.")
 
 
-def _finish(image: Image.Image, name: str, limits: Limits, owned: bool) -> Picture:
-    rgb, _ = _decode(image, name, limits, owned)
-    return Picture(rgb, _digest(rgb), name)
-
-
-def _decode(image: Image.Image, name: str, limits: Limits, owned: bool,
-            shrink: int = 0) -> tuple[Image.Image, tuple[int, int]]:
-    """Check the size before anything is decoded, then decode, turn upright and convert. Gives the
-    picture, its sides at least ``shrink`` where that is not 0, and its full upright size."""
-    width, height = image.size
+def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
+    width, height = size
     if width * height > limits.max_megapixels * 1_000_000:
         raise PictureError(f"{name} has {width} x {height} pixels "
                            f"({width * height / 1e6:.0f} megapixels); the limit is "
@@ -192,18 +281,54 @@ def _decode(image: Image.Image, name: str, limits: Limits, owned: bool,
     if max(width, height) > limits.max_aspect * min(width, height):
         raise PictureError(f"{name} is {width} x {height} pixels; a side may be at most "
                            f"{limits.max_aspect:g} times the other. Crop it first.")
+
+
+def _decode(image: Image.Image, name: str, limits: Limits, budget: Budget | None,
+            shrink: int = 0) -> Opened:
+    """Check the size before anything is decoded, take a share of the ``budget``, then decode,
+    convert and turn upright; the sides keep at least ``shrink`` pixels where that is not 0.
+    Without a budget the picture is a caller's own: it is left as it is."""
+    size = image.size
+    _check_size(size, name, limits)
+    share = None
     try:
         if shrink and image.format in ("JPEG", "MPO"):
             image.draft(None, (shrink, shrink))  # type: ignore[arg-type]
+        share = budget.take(peak_pixels(image), name) if budget else None
+        tiles = getattr(image, "tile", None)
+        rawmode = str(tiles[0][3]) if tiles and image.format == "PNG" else ""
         image.load()  # a cut-off file raises here
-    except _BROKEN as error:
+        camera, turn = from_camera(image), turn_of(image)
+        image = image if budget else image.copy()
+        scaled_transparency(image.info, rawmode)
+        profile = image.info.get("icc_profile", b"")
+        usable = profile if isinstance(profile, bytes) else b""
+        rgb, why = to_rgb(image, usable)
+        del image
+        if profile != b"" and not usable:
+            why = "it is damaged"
+        rgb = rgb.transpose(turn) if turn is not None else rgb
+    except BaseException as error:
+        if share is not None:
+            share.keep(0)
+        if isinstance(error, PictureError) or not isinstance(error, Exception):
+            raise
         raise _broken(name, error) from error
-    image = image if owned else image.copy()
-    with contextlib.suppress(*_BROKEN):  # damaged EXIF data in a sound picture: not turned
-        turned = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-        ImageOps.exif_transpose(image, in_place=True)
-        width, height = (height, width) if turned else (width, height)
-    return _to_rgb(image), (width, height)
+    rgb.info = {}  # nothing of it is of the new pixels
+    if share is not None:
+        share.keep(rgb.width * rgb.height, rgb)
+    notes = (f"{name}: its colour profile was passed over, as {why}; its colours may differ a "
+             "little from the right ones.",) if why else ()
+    return Opened(rgb, size[::-1] if turn in SIDEWAYS else size, camera, notes)
+
+
+def peak_pixels(image: Image.Image) -> int:
+    """What decoding a picture, converting it to RGB and turning it takes at most, in pixels of 4
+    bytes."""
+    cost = _COST_OF_MODE.get(image.mode, 3.0) + ("transparency" in image.info)
+    if image.info.get("progressive"):  # all its coefficients are in memory
+        cost += 1.5
+    return round(image.width * image.height * max(cost, _COST_OF_KIND.get(image.format or "", 0)))
 
 
 def _digest(rgb: Image.Image) -> str:
@@ -212,54 +337,6 @@ def _digest(rgb: Image.Image) -> str:
     for top in range(0, rgb.height, 256):
         digest.update(rgb.crop((0, top, rgb.width, min(top + 256, rgb.height))).tobytes())
     return digest.hexdigest()
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _to_grey(image)
-    if image.mode in ("La", "RGBa"):  # alpha multiplied in already
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
-        ground = Image.new("RGB", image.size, (255, 255, 255))
-        ground.paste(image, mask=image)
-        ground.info = {key: image.info[key] for key in ("exif",) if key in image.info}
-        return ground
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _to_grey(image: Image.Image) -> Image.Image:
-    """A picture with one wide number per pixel to 8 bits.
-
-    16 bits: white is 65535 (4095 in a 12-bit TIFF). "I" is 16 bits in disguise where the file
-    says so or its values do. Numbers with a point: 0..1 and 0..255 are taken for black to white.
-    Anything else (depths, counts) is stretched from its least to its greatest number.
-    """
-    values = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        bits = getattr(image, "tag_v2", {}).get(258, (16,))
-        white = 4095 if bits == (12,) else 65535
-        table = np.round(np.arange(65536) * (255 / white)).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(table[values])
-    strips = [slice(top, top + 256) for top in range(0, len(values), 256)]  # to save memory
-    low, high = np.inf, -np.inf
-    for strip in strips:
-        finite = values[strip][np.isfinite(values[strip])].astype(np.float64)
-        low, high = finite.min(initial=low), finite.max(initial=high)
-    if image.mode == "I" and low >= 0 and high <= 65535 and (
-            high > 255 or getattr(image, "format", "") in ("PNG", "PPM")):
-        low, high = 0.0, 65535.0
-    elif image.mode == "F" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= 0 and high <= 255:
-        low, high = 0.0, 255.0
-    grey = np.zeros(values.shape, np.uint8)
-    if high > low:
-        for strip in strips:
-            scaled = (values[strip].astype(np.float64) - low) * (255 / (high - low))
-            grey[strip] = np.nan_to_num(scaled, nan=0.0, posinf=255.0, neginf=0.0
-                                        ).round().clip(0, 255).astype(np.uint8)
-    return Image.fromarray(grey)
 
 
 def to_square(picture: Image.Image, side: int) -> Image.Image:

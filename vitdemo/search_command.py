@@ -11,11 +11,12 @@ from vitdemo.config import LIMITS
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, StoreError
 from vitdemo.overlay import percent
-from vitdemo.preprocess import Picture, open_picture
+from vitdemo.preprocess import Picture, open_picture, squeezed
 from vitdemo.records import Hit
 from vitdemo.retrieval.duplicates import find_duplicates
 from vitdemo.retrieval.export import KINDS, write_hits
 from vitdemo.retrieval.filters import Filters
+from vitdemo.retrieval.metadata import told_day
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.rerank import Reranker
 from vitdemo.retrieval.why import why
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
                           f"{', '.join(f'.{kind}' for kind in KINDS)}.")
     filters = filters_of(options)
     picture = open_picture(options.picture) if options.picture else None
+    for note in picture.notes if picture else ():
+        print(f"note: {note}", file=sys.stderr)
     query = Query.of(options.text or "", picture, options.picture_weight,
                      f"the picture {options.picture}")
     check_store(options.store)
@@ -65,7 +68,7 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
                               } for hit in hits]})
     elif hits:
         print(f"Looked for: {query.understood()}", file=sys.stderr)
-        _print_hits(hits, parts, print_table)
+        _print_hits(hits, parts, print_table, bool(filters.after or filters.before))
     else:
         print("The store is empty." if empty else "No picture fits these conditions.",
               file=sys.stderr)
@@ -82,16 +85,18 @@ def _plain(hit: Hit) -> dict[str, Any]:
 
 
 def _print_hits(hits: list[Hit], parts: dict[str, list[dict[str, Any]]],
-                print_table: Table) -> None:
+                print_table: Table, dated: bool) -> None:
+    """A table, with each one's day where days were asked for (``dated``)."""
     matched = any(hit.match == hit.match for hit in hits)
-    head = ("score", *(("fits",) if matched else ()), "size",
+    head = ("score", *(("fits",) if matched else ()), "size", *(("date",) if dated else ()),
             *(("words",) if parts else ()), "picture")
     rows = []
     for hit in hits:
         fits = (percent(hit.match) if hit.match == hit.match else "-",) if matched else ()
         words = (" ".join(f"{one['text']}:{one['loss']:+.3f}" for one in parts.get(hit.id, [])),
                  ) if parts else ()
-        rows.append((f"{hit.score:.3f}", *fits, f"{hit.width}x{hit.height}", *words, hit.path))
+        rows.append((f"{hit.score:.3f}", *fits, f"{hit.width}x{hit.height}",
+                     *((told_day(hit.metadata),) if dated else ()), *words, hit.path))
     print_table(head, rows)
 
 
@@ -100,7 +105,7 @@ def _parts(engine: Engine, query: Query, hits: list[Hit]) -> dict[str, list[dict
     opened: list[tuple[str, Picture]] = []
     for hit in hits:
         if Path(hit.path).is_file():
-            opened.append((hit.id, open_picture(hit.path)))
+            opened.append((hit.id, squeezed(open_picture(hit.path), engine.picture_side)))
     found = why(engine, query, [picture for _, picture in opened]) if opened else ()
     return {id_: [asdict(part) for part in one.parts]
             for (id_, _), one in zip(opened, found, strict=True)}

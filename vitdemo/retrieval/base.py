@@ -25,6 +25,7 @@ METADATA: dict[str, type] = {
     "content": str,  # SHA-256 of the file, as a file that was moved or copied keeps it
     "taken": str,  # when, from the camera: ISO 8601, local time, "2024-05-31T18:04:11"
     "day": str,  # of the camera's date or else the file's: "2024-05-31"
+    "dated": str,  # which date that is: one of `vitdemo.camera.DATES`
     "camera": str,  # maker and model
     "orientation": str,  # landscape, portrait or square
     "bytes": int,  # of the file

@@ -16,7 +16,7 @@ from vitdemo.errors import ConfigError, PictureError
 from vitdemo.records import Hit
 
 KINDS = ("csv", "json", "zip")
-KEPT = ("day", "taken", "camera", "orientation", "bytes")  # of what the store knows
+KEPT = ("day", "taken", "camera", "orientation", "bytes", "dated")  # of what the store knows
 COLUMNS = ("place", "name", "path", "score", "match", "width", "height", *KEPT)
 LEFT_OUT = "left out.txt"
 _FORMULA = re.compile(r"[=+\-@\t\r]")  # at the start of a cell a spreadsheet would run it

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from vitdemo.preprocess import Picture
+from vitdemo.errors import PictureError
+from vitdemo.preprocess import Picture, open_picture, squeezed
 from vitdemo.records import Hit
 from vitdemo.retrieval import query
 from vitdemo.retrieval.base import Condition, Entry, Index
@@ -62,6 +63,38 @@ class Gallery:
         unique = dict(sources)
         self.index.add(self._entries(list(unique.items())))
         return len(unique)
+
+    def add_files(self, paths: Sequence[str], tell: Callable[[int], None] = lambda done: None
+                  ) -> tuple[list[Skipped], list[str]]:
+        """Add picture files; gives those that cannot be used, and the notes on the others.
+
+        Only one of them is in memory whole at any time. ``tell(done)`` is called before each; what
+        it raises ends the work.
+
+        Raises:
+            StoreError: the store cannot be written, or a name is not valid text.
+        """
+        skipped: list[Skipped] = []
+        notes: list[str] = []
+        for first in range(0, len(paths), BATCH):
+            rows = []
+            for done, path in enumerate(paths[first:first + BATCH], first):
+                tell(done)
+                try:
+                    picture = open_picture(path)
+                except PictureError as error:
+                    skipped.append(Skipped(path, str(error)))
+                    continue
+                notes += picture.notes
+                metadata, size = metadata_of(path, picture), picture.image.size
+                rows.append((path, squeezed(picture, self.embedder.picture_side), size, metadata))
+                del picture  # its memory is free before the next one wants some
+            if rows:
+                vectors = self.embedder.embed_pictures([row[1] for row in rows])  # (P, E)
+                self.index.add([Entry(entry_id(path), path, vector, *size, metadata) for
+                                (path, _, size, metadata), vector in zip(rows, vectors,
+                                                                         strict=True)])
+        return skipped, notes
 
     def add_folder(self, folder: Path, progress: Progress | None = None) -> FolderReport:
         """`index_folders` of one folder. ``progress(done, total, name)`` is called after every

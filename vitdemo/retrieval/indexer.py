@@ -64,7 +64,8 @@ class IndexReport:
     files that are no pictures by their ending, ``passed_over`` by their kind: the ending, or
     "other". ``cancelled``: ``cancelled()`` ended it early. ``parts`` tells of each folder; what
     lies in two of them counts for the first. ``vanished`` are folders whose pictures are gone and
-    were kept in the store."""
+    were kept in the store. ``noted`` are pictures that were read though something of them is
+    damaged, and what."""
 
     folders: tuple[str, ...]
     added: int
@@ -76,6 +77,7 @@ class IndexReport:
     ignored: int
     seconds: float
     cancelled: bool
+    noted: tuple[Skipped, ...] = ()
     parts: tuple[FolderReport, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
     vanished: tuple[Vanished, ...] = ()
@@ -114,7 +116,8 @@ def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
         kinds.update(part.passed_over)
     return IndexReport(tuple(map(str, places)), **run.counts, skipped=tuple(run.tree.skipped),
                        ignored=kinds.total(), seconds=seconds, cancelled=not finished,
-                       parts=parts, passed_over=dict(kinds.most_common()), vanished=run.vanished)
+                       noted=tuple(run.noted), parts=parts,
+                       passed_over=dict(kinds.most_common()), vanished=run.vanished)
 
 
 class _Run:
@@ -125,6 +128,7 @@ class _Run:
         self.counts = dict.fromkeys(("added", "changed", "moved", "deleted", "unchanged"), 0)
         self.tree = Tree()
         self.vanished: tuple[Vanished, ...] = ()
+        self.noted: list[Skipped] = []
         self._index, self._embedder = gallery.index, gallery.embedder
         self._progress, self._cancelled = progress, cancelled
         self._inside, self._prune = inside, prune
@@ -229,6 +233,7 @@ class _Run:
             if self._batch and pixels > 3_000_000 * BATCH_MEGAPIXELS:
                 self._embed()
             self._batch.append((path, reading))
+            self.noted += [Skipped(path, note) for note in reading.notes]
             if len(self._batch) == BATCH:
                 self._embed()
         self._finished(path)

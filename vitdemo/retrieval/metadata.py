@@ -1,17 +1,17 @@
 """What a store keeps of a picture beside its vector."""
 
 import contextlib
-import struct
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from PIL.ExifTags import IFD, Base
-from PIL.Image import Image
-
 from vitdemo.preprocess import Picture
 from vitdemo.retrieval.filters import orientation_of
+
+# How a person is told which of `vitdemo.camera.DATES` a picture is known by.
+DATED = {"original": "taken", "digitized": "digitized", "gps": "by GPS",
+         "modified": "changed by a program", "file": "of the file"}
 
 
 def entry_id(path: str) -> str:
@@ -22,48 +22,34 @@ def entry_id(path: str) -> str:
 def metadata_of(path: str, picture: Picture) -> dict[str, str | int | float]:
     """What a store keeps of a picture that was read in full: see `METADATA`. What is not known, or
     damaged in the file, is left out."""
-    known: dict[str, str | int | float] = {"digest": picture.digest}
+    known: dict[str, str | int | float] = {"digest": picture.digest, **picture.camera}
     place = Path(path)
     if place.is_absolute():
         known["folder"] = str(place.parent)
         try:
             status = place.stat()
             known["bytes"], known["modified"] = status.st_size, status.st_mtime
-        except OSError:
+        except (OSError, ValueError):
             pass  # a name that only looks like a path: nothing to add
-    known.update(from_camera(picture.image))
     return {**known, **derived(*picture.image.size, known)}
 
 
 def derived(width: int, height: int,
             known: Mapping[str, str | int | float]) -> dict[str, str | int | float]:
-    """What follows from the upright size and the rest of the metadata: the day, that of the camera
-    or else of the file, and the orientation."""
+    """What follows from the upright size and the rest of the metadata: the orientation, and the
+    day, that of the camera or else of the file."""
     found: dict[str, str | int | float] = {"orientation": orientation_of(width, height)}
     if "taken" in known:
         found["day"] = str(known["taken"])[:10]
     elif "modified" in known:
         # Some file systems keep times that no calendar has.
         with contextlib.suppress(ValueError, OverflowError, OSError):
-            found["day"] = datetime.fromtimestamp(float(known["modified"])).date().isoformat()
+            day = datetime.fromtimestamp(float(known["modified"])).date()
+            found["day"], found["dated"] = day.isoformat(), "file"
     return found
 
 
-def from_camera(image: Image) -> dict[str, str | int | float]:
-    """When and with what a picture was taken, as far as its EXIF data says."""
-    known: dict[str, str | int | float] = {}
-    try:
-        exif = image.getexif()
-        detail = exif.get_ifd(IFD.Exif)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, struct.error):
-        return known  # damaged EXIF data in a sound picture
-    try:
-        taken = str(detail.get(Base.DateTimeOriginal) or exif.get(Base.DateTime) or "")
-        known["taken"] = datetime.strptime(taken.strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
-    except ValueError:
-        pass  # no date, or not one
-    maker, model = (str(exif.get(tag) or "").strip("\0 ") for tag in (Base.Make, Base.Model))
-    camera = model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
-    if camera.isprintable() and camera:
-        known["camera"] = camera[:200]
-    return known
+def told_day(known: Mapping[str, str | int | float]) -> str:
+    """The day of a picture and which day that is: "2024-05-31 (taken)"; "" where none is known."""
+    day, dated = str(known.get("day", "")), DATED.get(str(known.get("dated", "")), "")
+    return f"{day} ({dated})" if day and dated else day

@@ -109,6 +109,7 @@ class MilvusIndex(Index):
         self._client: Any = client
         self._name = address.collection
         self._level = LEVELS[address.consistency]
+        self._columns = list(FIELDS)  # that the collection has
 
     @classmethod
     def open(cls, uri: str, stamp: Stamp, token: str = "") -> "MilvusIndex":
@@ -148,6 +149,9 @@ class MilvusIndex(Index):
                     raise  # else another process was faster
         about = client.describe_collection(self._name, timeout=TIMEOUT)
         check_stamp(_read_stamp(about.get("description", ""), self.uri), self.stamp, self.uri)
+        # A collection of an older version may lack some: no server adds them to all.
+        known = {one["name"] for one in about.get("fields", [])} or set(FIELDS)
+        self._columns = [name for name in FIELDS if name in known]
         client.load_collection(self._name, timeout=TIMEOUT)
 
     def _create(self, pymilvus: Any) -> None:
@@ -168,7 +172,9 @@ class MilvusIndex(Index):
                                        consistency_level="Bounded", timeout=TIMEOUT)
 
     def add(self, entries: Sequence[Entry]) -> None:
-        rows = [_row(entry) for entry in check_entries(entries, self.stamp.dimension)]
+        lacking = set(FIELDS).difference(self._columns)
+        rows = [{name: value for name, value in _row(entry).items() if name not in lacking}
+                for entry in check_entries(entries, self.stamp.dimension)]
         for first in range(0, len(rows), AT_ONCE):
             self._call("upsert", rows[first:first + AT_ONCE])
 
@@ -185,7 +191,7 @@ class MilvusIndex(Index):
     def search(self, vector: np.ndarray | None, limit: int = 12,
                where: Sequence[Condition] = (), vectors: bool = False) -> list[Found]:
         check_limit(limit)
-        columns = [*FIELDS, "vector"] if vectors else [*FIELDS]
+        columns = [*self._columns, "vector"] if vectors else self._columns
         if vector is None:
             found = [_found(row, 0.0) for some in self._filters(where)
                      for row in self._rows(some, columns, limit)]
@@ -208,7 +214,7 @@ class MilvusIndex(Index):
     def _nearest(self, vector: np.ndarray, limit: int, expression: str,
                  columns: list[str]) -> Iterator[Found]:
         if limit > MOST_HITS:  # more than the server gives: read them all and compare here
-            for row in self._rows(expression, [*FIELDS, "vector"], limit=None):
+            for row in self._rows(expression, [*self._columns, "vector"], limit=None):
                 yield _found(row, float(np.asarray(row["vector"], np.float32) @ vector))
             return
         effort = {"params": {"ef": min(32_768, max(200, 2 * limit))}}
@@ -272,7 +278,8 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _found(row: dict[str, Any], score: float) -> Found:
-    metadata = {name: row[name] for name, kind in METADATA.items() if row[name] != NOTHING[kind]}
+    metadata = {name: row[name] for name, kind in METADATA.items()
+                if row.get(name, NOTHING[kind]) != NOTHING[kind]}
     vector = np.asarray(row["vector"], np.float32) if "vector" in row else None
     return Found(row["id"], row["path"], min(1.0, max(-1.0, score)), row["width"], row["height"],
                  metadata, vector)

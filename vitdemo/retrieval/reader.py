@@ -5,8 +5,9 @@ with one line of JSON and, where that names "pixels", so many bytes. It ends wit
 is also when the process that started it was killed. It does not load the model's libraries.
 
 Request: {"path", "name", "side"}: where the file lies on the disk, and what it is called; side 0
-wants the picture whole, -1 its content's hash alone. Answer: {"content", "width", "height", "size",
-"camera", "pixels"}, or {"error", "broken"}.
+wants no one size, -1 its content's hash alone. Answer: {"content", "width", "height", "size",
+"camera", "notes", "pixels"}, or {"error", "broken"}. Before it decodes it asks for memory with
+{"wants": pixels, "name"}; {"busy"} is answered, "" or why not.
 """
 
 import hashlib
@@ -15,32 +16,48 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from vitdemo.config import LIMITS
-from vitdemo.errors import PictureError
-from vitdemo.preprocess import open_shrunk, to_square
-from vitdemo.retrieval.metadata import from_camera
+from vitdemo.errors import BusyError, PictureError
+from vitdemo.pixel_budget import BUDGET, PixelBudget, Share
+from vitdemo.preprocess import SMALL, Budget, open_shrunk, to_square, within
 from vitdemo.retrieval.walk import why
 
 HASH_ONLY = -1
-WHOLE = 100_000  # a side that no picture reaches twice: nothing is shrunk
 
 
-def read(path: str, side: int, name: str = "") -> tuple[dict[str, Any], bytes]:
+class _Asked:
+    """The memory of the process that asked for a picture: it gives shares, and counts until the
+    answer is there."""
+
+    def __init__(self, ask: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._ask = ask
+
+    def take(self, pixels: int, name: str) -> Share:
+        """See `PixelBudget`."""
+        busy = self._ask({"wants": pixels, "name": name})["busy"]
+        if busy:
+            raise BusyError(busy)
+        return PixelBudget(pixels).take(pixels, name)
+
+
+def read(path: str, side: int, name: str = "", budget: Budget = BUDGET
+         ) -> tuple[dict[str, Any], bytes]:
     """One answer: its head, and the pixels as RGB bytes, row by row. ``name`` is what messages
-    call the file where that is not its path.
+    call the file where that is not its path; ``budget`` gives the memory.
 
     ``broken`` in the head tells a file that was read but is no good from one that could not be
     read for a reason outside of it, which may be different the next time.
     """
     name = name or path
     try:
-        return _read(path, side, name)
+        return _read(path, side, name, budget)
     except PictureError as error:
         if _for_want_of_memory(error):
             return _no_memory(name)
-        return {"error": str(error), "broken": True}, b""
+        return {"error": str(error), "broken": not isinstance(error, BusyError)}, b""
     except MemoryError:
         return _no_memory(name)
     except (OSError, ValueError) as error:
@@ -51,14 +68,15 @@ def read(path: str, side: int, name: str = "") -> tuple[dict[str, Any], bytes]:
                 "broken": False}, b""
 
 
-def _read(path: str, side: int, name: str) -> tuple[dict[str, Any], bytes]:
+def _read(path: str, side: int, name: str, budget: Budget) -> tuple[dict[str, Any], bytes]:
     data = _bytes(path, name)
     head: dict[str, Any] = {"content": hashlib.sha256(data).hexdigest()}
     if side == HASH_ONLY:
         return {**head, "pixels": 0}, b""
-    image, (width, height) = open_shrunk(data, side or WHOLE, os.path.basename(name))
-    head["camera"] = from_camera(image)
-    square = to_square(image, side) if side else image
+    opened = open_shrunk(data, side or SMALL, os.path.basename(name), LIMITS, budget)
+    head |= {"camera": opened.camera, "notes": opened.notes}
+    width, height = opened.size
+    square = to_square(opened.image, side) if side else within(opened.image, SMALL)
     pixels = square.tobytes()
     return {**head, "width": width, "height": height, "size": square.size,
             "pixels": len(pixels)}, pixels
@@ -97,10 +115,17 @@ def _no_memory(name: str) -> tuple[dict[str, Any], bytes]:
 def main() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
-    out = sys.stdout.buffer
-    for line in sys.stdin.buffer:
+    lines, out = sys.stdin.buffer, sys.stdout.buffer
+
+    def ask(question: dict[str, Any]) -> dict[str, Any]:
+        out.write(json.dumps(question).encode() + b"\n")
+        out.flush()
+        answer: dict[str, Any] = json.loads(lines.readline())
+        return answer
+
+    for line in iter(lines.readline, b""):
         request = json.loads(line)
-        head, pixels = read(request["path"], request["side"], request["name"])
+        head, pixels = read(request["path"], request["side"], request["name"], _Asked(ask))
         out.write(json.dumps(head).encode() + b"\n")
         out.write(pixels)
         out.flush()

@@ -18,7 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vitdemo.errors import BusyError
 from vitdemo.file_names import on_disk
+from vitdemo.pixel_budget import BUDGET, Share
 from vitdemo.retrieval.reader import HASH_ONLY
 from vitdemo.retrieval.walk import why
 
@@ -45,6 +47,7 @@ class Reading:
     pixels: bytes = b""
     error: str = ""
     broken: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Readers:
@@ -126,7 +129,7 @@ class _Process:
         if side == HASH_ONLY:
             return Reading(content=head["content"])
         return Reading(head["content"], head["width"], head["height"], tuple(head["size"]),
-                       head["camera"], pixels)
+                       head["camera"], pixels, notes=tuple(head["notes"]))
 
     def _ask(self, asked: dict[str, Any], stuck: threading.Event) -> tuple[dict[str, Any], bytes]:
         """The answer, from a process that is started where there is none."""
@@ -137,15 +140,29 @@ class _Process:
             stuck.set()
             running.kill()
 
+        shares: list[Share] = []  # of the memory that it decodes in
         alarm = threading.Timer(PATIENCE, end)
         alarm.start()
         try:
             running.stdin.write(json.dumps(asked).encode() + b"\n")
             running.stdin.flush()
             head: dict[str, Any] = json.loads(running.stdout.readline())
+            while "wants" in head:
+                while shares:  # of an earlier try with the same file
+                    shares.pop().keep(0)
+                try:
+                    share, busy = BUDGET.take(head["wants"], head["name"]), ""
+                    shares.append(share)
+                except BusyError as error:
+                    busy = str(error)
+                running.stdin.write(json.dumps({"busy": busy}).encode() + b"\n")
+                running.stdin.flush()
+                head = json.loads(running.stdout.readline())
             pixels = running.stdout.read(head["pixels"]) if "pixels" in head else b""
         finally:
             alarm.cancel()
+            for share in shares:
+                share.keep(0)
         if len(pixels) != head.get("pixels", 0):
             raise EOFError
         return head, pixels

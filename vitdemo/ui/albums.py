@@ -11,12 +11,10 @@ from pathlib import Path
 from vitdemo.config import LIMITS
 from vitdemo.engine import Engine
 from vitdemo.errors import PictureError, StoreError
-from vitdemo.preprocess import open_picture
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
 from vitdemo.ui.parts import Context
 
-BATCH = 16  # pictures opened at once
 FOLDERS_SHOWN = 60  # folders in a folder
 
 Tell = Callable[[int, int, str], None]
@@ -29,6 +27,7 @@ class Album:
     gallery: Gallery | None
     title: str
     skipped: list[tuple[str, str]] = field(default_factory=list)  # (file, reason)
+    notes: list[str] = field(default_factory=list)  # on pictures that are damaged and were read
 
     def close(self) -> None:
         """Let go of the pictures; closing twice does nothing."""
@@ -51,7 +50,8 @@ class Album:
         """What is in it and what is not, as HTML."""
         count = self.gallery.count() if self.gallery is not None else 0
         return report_html([f"<strong>{number(count, 'picture')} to search</strong> in "
-                            f"{html.escape(self.title)}."], [reason for _, reason in self.skipped])
+                            f"{html.escape(self.title)}."], [reason for _, reason in self.skipped],
+                           notes=self.notes)
 
 
 class ExampleAlbum:
@@ -168,17 +168,12 @@ def album_of_files(engine: Engine, paths: Sequence[str], title: str,
                            f"{LIMITS.max_uploads}. For more, search a folder.")
     album = Album(engine.gallery(), title)
     try:
-        for first in range(0, len(paths), BATCH):
+        def told(done: int) -> None:
             if tell is not None:
-                tell(first, len(paths), os.path.basename(paths[first]))
-            batch = []
-            for path in paths[first:first + BATCH]:
-                try:
-                    batch.append((path, open_picture(path)))
-                except PictureError as error:
-                    album.skipped.append((path, str(error)))
-            if batch:
-                album.opened().add(batch)
+                tell(done, len(paths), os.path.basename(paths[done]))
+
+        skipped, album.notes = album.opened().add_files(paths, told)
+        album.skipped = [(one.path, one.reason) for one in skipped]
         if not album.opened().count():
             reason = album.skipped[0][1] if album.skipped else "There are no pictures."
             raise PictureError(reason if len(album.skipped) < 2 else
@@ -190,14 +185,18 @@ def album_of_files(engine: Engine, paths: Sequence[str], title: str,
     return album
 
 
-def report_html(sentences: Sequence[str], left_out: Sequence[str], role: str = "status") -> str:
-    """Sentences, as HTML already, and a list of what was left out and why."""
+def report_html(sentences: Sequence[str], left_out: Sequence[str], role: str = "status",
+                notes: Sequence[str] = ()) -> str:
+    """Sentences, as HTML already, a list of what was left out and why, and notes on what was read
+    though it is damaged."""
     lines = [f"<p>{sentence}</p>" for sentence in sentences]
-    if left_out:
-        items = "".join(f"<li>{html.escape(reason)}</li>" for reason in left_out[:50])
-        more = len(left_out) - 50
+    for reasons, what, state in ((left_out, "left out", " open"), (notes, "read with a note", "")):
+        if not reasons:
+            continue
+        items = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons[:50])
+        more = len(reasons) - 50
         items += f"<li>and {more:,} more</li>" if more > 0 else ""
-        lines.append(f"<details open><summary>{len(left_out):,} left out</summary>"
+        lines.append(f"<details{state}><summary>{len(reasons):,} {what}</summary>"
                      f"<ul>{items}</ul></details>")
     return f'<div class="vt-report" role="{role}">{"".join(lines)}</div>'
 

@@ -10,7 +10,7 @@ from vitdemo import viewer
 from vitdemo.attention.methods import METHODS
 from vitdemo.engine import Engine
 from vitdemo.errors import TaskError
-from vitdemo.preprocess import Picture
+from vitdemo.preprocess import Picture, open_pictures
 from vitdemo.records import LANGUAGES, Caption, Explanation
 from vitdemo.ui.desk import Said, dressed, not_read
 from vitdemo.ui.models import Models
@@ -20,8 +20,8 @@ from vitdemo.ui.parts import (
     Context,
     clickable_html,
     picture_input,
-    read_picture,
     thumbnails,
+    uploaded,
 )
 from vitdemo.ui.turns import AT_ONCE, Panel, Turn, Turns
 
@@ -104,9 +104,11 @@ def _tie(context: Context, models: Models | None, parts: tuple[Any, ...],
         context.sessions.keep(request, [first_path, second_path])
         choice = Choice(what, words, sentence, language,
                         (first, second if what == "methods" else first), model)
-        photos = [read_picture(first_path, "Choose the first picture.")]
-        photos.append(read_picture(second_path, "Choose the second picture, too.")
-                      if what == "pictures" else photos[0])
+        paths = [uploaded(first_path, "Choose the first picture.")]
+        if what == "pictures":
+            paths.append(uploaded(second_path, "Choose the second picture, too."))
+        photos = open_pictures(paths)
+        photos = [photos[0], photos[-1]]
         yield {"busy": True, "hint": "Looking …"}
         engines = [context.engine, context.engine]
         if what == "models":

@@ -304,7 +304,8 @@ def indexed_html(report: IndexReport, count: int, lasting: bool) -> str:
         lines.append("They can be searched until the app is closed. Start it with --store FOLDER, "
                      "and they are there the next time, too.")
     return report_html(lines, [f"{os.path.basename(one.path)}: {one.reason}"
-                               for one in report.skipped])
+                               for one in report.skipped],
+                       notes=[one.reason for one in report.noted])
 
 
 def vanished_html(vanished: Sequence[Vanished]) -> str:

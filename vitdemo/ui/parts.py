@@ -17,8 +17,8 @@ from gradio.data_classes import FileData, ImageData, ListFiles
 
 from vitdemo import viewer
 from vitdemo.engine import Engine
-from vitdemo.errors import PictureError, VitDemoError
-from vitdemo.preprocess import Picture, open_picture
+from vitdemo.errors import BusyError, PictureError, VitDemoError
+from vitdemo.preprocess import Picture, open_picture, open_small
 from vitdemo.ui.session import Sessions
 from vitdemo.wanted import NotWanted
 
@@ -177,7 +177,8 @@ def clickable_html(value: str = "", **settings: Any) -> gr.HTML:
 
 def refusal(error: Exception, path: Any) -> str:
     """The path of a picture that cannot be used; empty where the picture was not at fault."""
-    return str(path or "") if isinstance(error, PictureError) else ""
+    at_fault = isinstance(error, PictureError) and not isinstance(error, BusyError)
+    return str(path or "") if at_fault else ""
 
 
 # In the browser: only there is it certain that no better picture was chosen meanwhile.
@@ -196,12 +197,21 @@ def read_picture(path: str | None, missing: str = "Choose a picture first.") -> 
     Raises:
         PictureError: there is none, or it cannot be used.
     """
+    return open_picture(uploaded(path, missing))
+
+
+def uploaded(path: str | None, missing: str = "Choose a picture first.") -> str:
+    """The path of a field's picture.
+
+    Raises:
+        PictureError: there is none, or it is gone.
+    """
     if not path:
         raise PictureError(missing)
     if not os.path.exists(path):
         raise PictureError("This picture is no longer here: it is deleted when the page is closed "
                            "or has lost its connection. Choose it again.")
-    return open_picture(path)
+    return path
 
 
 def guarded(failed: Failed) -> Callable[..., Callable[..., Iterator[Any]]]:
@@ -302,7 +312,7 @@ def thumbnail(path: str, side: int) -> str:
     Raises:
         PictureError: the file cannot be read.
     """
-    return viewer.data_url(open_picture(path).image, side)
+    return viewer.data_url(open_small(path, side), side)
 
 
 def thumbnails(paths: Sequence[Path], label: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from vitdemo.preprocess import open_picture
+from vitdemo.preprocess import Picture, open_picture, squeezed
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.rerank import BEST, Reranker
 from vitdemo.retrieval.thumbnails import Thumbnails
@@ -159,7 +159,7 @@ class _Search:
                 ) -> Iterator[tuple[Any, ...]]:
         yield from self._begin(turn, desk, versus)
         self.context.sessions.keep(request, [path])
-        photo = read_picture(path) if path else None
+        photo = self._kept(read_picture(path)) if path else None
         query = Query.of(text or "", photo, float(weight or 1))
         finding = Finding()
         finding.begin(self.sources.gallery(chosen, search.album), query, filters_of(settings),
@@ -172,6 +172,10 @@ class _Search:
         for other in others:
             other.begin(turn.number)
         yield *[gr.skip()] * 5, *self.views.empty(), ""
+
+    def _kept(self, photo: Picture) -> Picture:
+        """A picture as small as the model sees it: it stays with the search."""
+        return squeezed(photo, self.context.engine.picture_side)
 
     def _by_picture(self, search: Search, turn: Turn, request: gr.Request, path: str | None,
                     *rest: Any) -> Iterator[tuple[Any, ...]]:
@@ -194,7 +198,7 @@ class _Search:
               ) -> Iterator[tuple[Any, ...]]:
         yield from self._begin(turn, desk, versus)
         hit = search.finding.hit(event._data.get("id"))
-        photo = open_picture(hit.path)
+        photo = self._kept(open_picture(hit.path))
         finding = replace(search.finding)
         finding.like(Query.of(picture=photo, picture_label=f"the picture “{photo.name}”"))
         search.show(finding)

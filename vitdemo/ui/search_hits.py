@@ -8,9 +8,10 @@ import os
 import gradio as gr
 
 from vitdemo.config import LIMITS
-from vitdemo.errors import PictureError
+from vitdemo.errors import BusyError, PictureError
 from vitdemo.records import Hit
 from vitdemo.retrieval.duplicates import Groups
+from vitdemo.retrieval.metadata import told_day
 from vitdemo.retrieval.rerank import BEST
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.ui.albums import number
@@ -83,6 +84,7 @@ def _item(hit: Hit, image: bytes | PictureError | None, chosen: bool, why: bool,
                  "</button>")
     return (f'<li><{button} class="vt-hit" data-id="{id_}" data-act="why"{pressed}>'
             f'{_image(image, name)}<span class="vt-name" title="{name}">{name}</span>'
+            f'<span class="vt-small vt-day">{html.escape(told_day(hit.metadata))}</span>'
             f'<span class="vt-score" title="{told}">{score}</span></{button}>'
             f'<div class="vt-acts">{acts}</div></li>')
 
@@ -90,6 +92,8 @@ def _item(hit: Hit, image: bytes | PictureError | None, chosen: bool, why: bool,
 def _image(image: bytes | PictureError | None, name: str) -> str:
     if image is None:
         return '<span class="vt-gone" aria-hidden="true"></span>'
+    if isinstance(image, BusyError):
+        return '<span class="vt-gone">not shown for want of memory: search again</span>'
     if isinstance(image, PictureError):  # deleted or changed since it was indexed
         return '<span class="vt-gone">no longer there</span>'
     return f'<img src="{data_url(image)}" alt="{name}">'

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo import viewer
-from vitdemo.preprocess import Picture, open_picture
+from vitdemo.preprocess import Picture, open_picture, open_pictures
 from vitdemo.records import Hit
 from vitdemo.retrieval.why import Why, WhyNot, why, why_not
 from vitdemo.ui.checks import check_after, tie_requests
@@ -24,8 +24,8 @@ from vitdemo.ui.parts import (
     notice,
     percent,
     picture_input,
-    read_picture,
     refusal,
+    uploaded,
 )
 from vitdemo.ui.turns import Panel, Turn, Turns
 
@@ -107,7 +107,7 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, views: Views,
         finding = held.finding
         other = finding.hit(event._data.get("id"))
         yield gr.update(open=True), {"busy": True, "hint": "Looking …"}, "", ""
-        yield gr.skip(), *beside(context, finding, read_hit(other), other.path), ""
+        yield gr.skip(), *beside(context, finding, other.path), ""
 
     def beside_upload(versus: Turns, turn: Turn, request: gr.Request, other: str | None,
                       held: Search) -> Iterator[tuple[Any, ...]]:
@@ -116,7 +116,7 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, views: Views,
             return
         context.sessions.keep(request, [other])
         yield gr.skip(), {"busy": True, "hint": "Looking …"}, "", ""
-        yield gr.skip(), *beside(context, held.finding, read_picture(other), other), ""
+        yield gr.skip(), *beside(context, held.finding, uploaded(other)), ""
 
     explained = panel.act(hits.why, explain, [search], [hits, views.view, views.parts, path],
                           lambda error, _: (gr.skip(), {"message": str(error)}, "", ""),
@@ -144,18 +144,18 @@ def read_hit(hit: Hit) -> Picture:
     return open_picture(hit.path)
 
 
-def beside(context: Context, finding: Finding, other: Picture, path: str
-           ) -> tuple[dict[str, Any], str]:
-    """The chosen hit, or else the first, beside another picture: the comparing viewer's payload,
-    and the verdict as HTML.
+def beside(context: Context, finding: Finding, path: str) -> tuple[dict[str, Any], str]:
+    """The chosen hit, or else the first, beside another picture file: the comparing viewer's
+    payload, and the verdict as HTML.
 
     Raises:
         StoreError: nothing was searched for yet.
+        PictureError: one of them cannot be used.
     """
     best = finding.hit(finding.chosen) if finding.chosen else finding.hit(
         finding.ranked()[0].id if finding.ranked() else "")
     assert finding.gallery is not None
-    photo = read_hit(best)
+    photo, other = open_pictures([best.path, path])
     found = why_not(finding.gallery, finding.query, finding.filters, photo, other, path)
     said = verdict_html(found, best, os.path.basename(path))
     sentence = finding.query.sentence

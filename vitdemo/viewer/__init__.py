@@ -2,7 +2,8 @@
 
 The browser gets one JSON object, the payload, and needs nothing more from the server:
 
-    {"picture": {"url": data URL, "width", "height"},        pixels of the original
+    {"picture": {"url": data URL, "width", "height",         pixels of the original
+                 "note"},                                    may be missing: what is damaged in it
      "model": name, "texts": [text, ...],
      "seen": [x0, y0, x1, y1], "settings": {name: value}, "caveats": [sentence],    may be missing
      "unread": sentence on what the model did not read,
@@ -74,9 +75,10 @@ def dress(explanation: Explanation, shown: str) -> Explanation:
 
 def display(picture: Picture, side: int = DISPLAY_SIDE) -> dict[str, Any]:
     """A copy of the picture for the browser: a JPEG data URL whose longest side is at most
-    ``side`` pixels, with the width and height of the original."""
+    ``side`` pixels, with the width and height of the original, and its notes where it has some."""
     width, height = picture.image.size
-    return {"url": data_url(picture.image, side), "width": width, "height": height}
+    shown = {"url": data_url(picture.image, side), "width": width, "height": height}
+    return {**shown, "note": " ".join(picture.notes)} if picture.notes else shown
 
 
 def data_url(image: Image.Image, side: int) -> str:

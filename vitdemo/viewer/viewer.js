@@ -51,8 +51,9 @@ class VdViewer {
     this.looking = new VdLooking(this);
     this.evidence = new VdEvidence(this);
     this.parts = [this.looks, this.evidence, this.looking];
-    this.figure = vdElement("figure", { className: "vd-figure" }, this.stage, this.legend,
-      this.summary, this.evidence.element, this.looking.element);
+    this.damage = vdElement("p", { className: "vd-note vd-damage", role: "status", hidden: true });
+    this.figure = vdElement("figure", { className: "vd-figure" }, this.stage, this.damage,
+      this.legend, this.summary, this.evidence.element, this.looking.element);
     this.controls = vdElement("div", { className: "vd-panel" }, this.looks.element);
     if (!this.host) this.buildTools();
     this.root.replaceChildren(this.empty, this.message, this.lines, this.figure, this.controls);
@@ -132,7 +133,9 @@ class VdViewer {
     this.root.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
   }
 
-  showPicture({ url, width, height }) {
+  showPicture({ url, width, height, note }) {
+    this.damage.textContent = note || "";
+    this.damage.hidden = !note;
     if (this.photo.getAttribute("src") !== url) this.photo.src = url;
     this.stage.style.aspectRatio = `${width} / ${height}`;
     this.stage.style.maxWidth = `calc(var(--vd-tall) * ${width / height})`;
