@@ -4,11 +4,15 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitdemo.ui import ServerRules
 
 HERE = Path(__file__).resolve().parent
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -35,8 +39,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--examples", type=Path, default=HERE / "examples",
                         help="a folder of example photographs")
     parser.add_argument("--allow-folder", type=Path, action="append", default=[], metavar="DIR",
-                        help="Search may read pictures in DIR; may be given several times "
-                        "(default: your home folder)")
+                        help="Search may read the pictures in DIR and below, as in --allow-folder "
+                        "~/Pictures; may be given several times (default: no folder)")
+    parser.add_argument("--allow-host", action="append", metavar="NAME",
+                        default=os.environ.get("VITDEMO_ALLOW_HOST", "").split(),
+                        help="answer to this name, too, say that of a proxy in front of it; may be "
+                        "given several times (default: only the names that it listens on, and "
+                        "those in the variable VITDEMO_ALLOW_HOST)")
     parser.add_argument("--evidence", choices=("auto", "always", "asked"), default="auto",
                         help="when to test the maps by blurring the picture: always, only when "
                         "asked to, or always where it is quick, with the demo's own model or a "
@@ -48,9 +57,32 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.allow_folder and not args.alone:
         parser.error("--allow-folder lets every visitor search your files; it works only without "
                      "--share and --host, on your own computer.")
+    args.allow_folder = [folder.expanduser().absolute() for folder in args.allow_folder]
+    for folder in args.allow_folder:
+        if not folder.is_dir():
+            parser.error(f"--allow-folder is {folder}; there is no such folder.")
     if args.port is not None and not 0 < args.port < 65536:
         parser.error(f"--port is {args.port}; it must be from 1 to 65535.")
     return args
+
+
+def server_rules(args: argparse.Namespace) -> "ServerRules":
+    """Which names the server answers to, and who may show it in a frame.
+
+    A name that leads to this computer is not enough: any page can have one (DNS rebinding).
+    """
+    from vitdemo.ui import ServerRules
+
+    hosts = [*LOOPBACK, args.host]
+    if args.space:
+        own = os.environ.get("SPACE_HOST", "").replace(",", " ").split()
+        return ServerRules((*hosts, *own, "*.hf.space"), addresses=True,
+                           proxied=(*args.allow_host, *own),
+                           frames=("https://huggingface.co", "https://*.huggingface.co"))
+    if args.host in ("0.0.0.0", "::"):  # all addresses of this computer
+        name = socket.gethostname()
+        return ServerRules((*hosts, name, f"{name}.local"), True, tuple(args.allow_host))
+    return ServerRules(tuple(hosts), proxied=tuple(args.allow_host))
 
 
 def zero_gpu() -> Callable[..., Any] | None:
@@ -101,7 +133,7 @@ def check_at_once(args: argparse.Namespace, family: str, borrowed: bool) -> bool
 def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | None) -> None:
     """Load the model and serve until the process is ended."""
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
-    from vitdemo.config import LIMITS, EngineConfig
+    from vitdemo.config import EngineConfig
     from vitdemo.engine import Engine
 
     engine = Engine.load(EngineConfig(model=args.model, device=args.device))
@@ -109,18 +141,15 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
 
     if gpu is not None:
         borrow_gpu(engine, gpu)
-    folders = tuple(args.allow_folder or [Path.home()]) if args.alone else ()
-
     def load_model(name: str) -> Engine:
         return Engine.load(EngineConfig(model=name, device=args.device))
 
     blocks = build_ui(engine, Settings(
-        args.examples, folders, args.store, not args.alone,
+        args.examples, tuple(args.allow_folder), args.store, not args.alone,
         check_at_once=check_at_once(args, engine.info.family, gpu is not None),
         load_model=load_model if args.alone else None))
     blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,
-                  prevent_thread_lock=True, max_file_size=LIMITS.max_file_megabytes * 2**20,
-                  **launch_settings())
+                  prevent_thread_lock=True, **launch_settings(server_rules(args)))
     print(f"vitdemo is ready: open {blocks.local_url} in a browser. Ctrl-C ends it.", flush=True)
     if blocks.share_url:
         print(f"Anyone with this link can use it: {blocks.share_url}", flush=True)

@@ -118,8 +118,20 @@ def test_a_shared_app_offers_no_folders_and_ones_own_does(engine: Engine, tree: 
         return [label for label, _ in radio.choices]
 
     assert offered(Settings(shared=True)) == ["My own pictures"]
+    assert offered(Settings(shared=True, store=str(tree / "store"))) == ["My own pictures"]
+    assert offered(Settings()) == ["My own pictures"]
+    assert offered(Settings(store=str(tree / "store")))[-1] == "A folder on this computer"
     assert offered(Settings(folders=(tree / "in",))) == ["My own pictures",
                                                          "A folder on this computer"]
+
+
+def test_the_app_says_how_a_folder_is_named(engine: Engine, tree: Path) -> None:
+    def told(settings: Settings) -> str:
+        return next(str(block.info or "") for block in build_ui(engine, settings).blocks.values()
+                    if getattr(block, "elem_id", "") == "search-source")
+
+    assert "--allow-folder ~/Pictures" in told(Settings())
+    assert told(Settings(folders=(tree / "in",))) == told(Settings(shared=True)) == ""
 
 
 def test_folders_to_choose_from_are_allowed_ones(engine: Engine, tree: Path) -> None:

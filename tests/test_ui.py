@@ -56,10 +56,6 @@ def context(engine: Engine, **settings: object) -> Context:
     return Context(engine, Settings(**settings), Sessions(), ())  # type: ignore[arg-type]
 
 
-def request_of(session: str) -> gr.Request:
-    return gr.Request(session_hash=session)
-
-
 # The page
 
 def functions(blocks: gr.Blocks) -> dict[str, object]:
@@ -279,21 +275,6 @@ def test_uploads_without_one_picture_are_refused(engine: Engine, tmp_path: Path)
 
 # What is left behind
 
-def test_an_upload_goes_with_the_last_page_that_uses_it(tmp_path: Path) -> None:
-    sessions, shared, own = Sessions(), tmp_path / "a.png", tmp_path / "b.png"
-    shared.write_bytes(b"x")
-    own.write_bytes(b"x")
-    closed = []
-    sessions.keep(request_of("one"), [str(shared), str(own), None])
-    sessions.keep(request_of("two"), [str(shared)])
-    sessions.on_leave(request_of("one"), lambda: closed.append("one"))
-    sessions.leave(request_of("one"))
-    assert shared.exists() and not own.exists() and closed == ["one"]
-    sessions.leave(request_of("two"))
-    assert not shared.exists()
-    sessions.leave(request_of("two"))  # nothing left to do
-
-
 def test_the_scratch_folder_goes_and_takes_what_a_killed_process_left(tmp_path: Path) -> None:
     kill = ("import os, signal, sys; from pathlib import Path\n"
             "from vitdemo.scratch import scratch_folder\n"
@@ -323,6 +304,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_alone_by_default_and_open_in_a_space(plain_environment: pytest.MonkeyPatch) -> None:
     args = app.parse([])
     assert (args.host, args.share, args.alone) == ("127.0.0.1", False, True)
+    assert args.allow_folder == []  # and no folder of the computer is read
     assert not app.parse(["--share"]).alone and not app.parse(["--host", "0.0.0.0"]).alone
     plain_environment.setenv("SPACE_ID", "somebody/vitdemo")
     args = app.parse([])
@@ -336,6 +318,20 @@ def test_flags_that_do_not_go_together(argv: list[str], plain_environment: pytes
     with pytest.raises(SystemExit) as ended:
         app.parse(argv)
     assert ended.value.code == 2 and argv[0] in capsys.readouterr().err
+
+
+def test_folders_are_allowed_by_name_alone(plain_environment: pytest.MonkeyPatch, tmp_path: Path,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    plain_environment.setenv("HOME", str(tmp_path))
+    (tmp_path / "Pictures").mkdir()
+    args = app.parse(["--allow-folder", "~/Pictures", "--allow-folder", str(tmp_path)])
+    assert args.allow_folder == [tmp_path / "Pictures", tmp_path]
+    with pytest.raises(SystemExit):
+        app.parse(["--allow-folder", "~/nowhere"])
+    assert "there is no such folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        app.parse(["--help"])
+    assert "--allow-folder ~/Pictures" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_missing_model_ends_with_one_line(tmp_path: Path) -> None:

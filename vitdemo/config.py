@@ -115,6 +115,9 @@ class Limits:
     max_aspect: float = 30.0  # longest side over shortest
     max_text_characters: int = 2000  # of one question, instruction or sentence
     max_uploads: int = 500  # pictures in one upload to Search
+    max_upload_megabytes: int = 4000  # of one upload, all its files together
+    max_uploads_megabytes: int = 20000  # of the uploads of all visitors, as long as they are kept
+    max_request_megabytes: int = 4  # of one request that is not an upload
     max_sentences: int = 100  # that the match head reads for one picture
     max_lines: int = 5000  # lines in one picture-to-text search
     max_hits: int = 2000  # that one search pages through or exports

@@ -6,28 +6,35 @@ import gradio as gr
 
 from vitdemo.engine import Engine
 from vitdemo.ui.ask import build_ask
+from vitdemo.ui.blocks import AppBlocks
 from vitdemo.ui.compare import build_compare
 from vitdemo.ui.describe import build_describe, share_picture
+from vitdemo.ui.launching import launch_settings
 from vitdemo.ui.line import use_visitor_line
-from vitdemo.ui.parts import QUIET, Context, Settings, drop_refused, readable_examples
+from vitdemo.ui.parts import (
+    QUIET,
+    Context,
+    FilesInput,
+    PictureInput,
+    Settings,
+    drop_refused,
+    readable_examples,
+)
 from vitdemo.ui.places import open_links
 from vitdemo.ui.search import build_search
+from vitdemo.ui.server_rules import ServerRules
 from vitdemo.ui.session import Sessions
-from vitdemo.ui.theme import launch_settings
 from vitdemo.ui.tour import build_tour
 from vitdemo.ui.turns import Turns
 
-__all__ = ["Settings", "build_ui", "launch_settings"]
-
-# Uploads are deleted when their page is closed; what no page told of goes after a day.
-CACHE = (600, 86400)  # seconds: look this often, delete what is older
+__all__ = ["ServerRules", "Settings", "build_ui", "launch_settings"]
 
 
 def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
     """The whole app; launch it with `launch_settings`."""
     sessions = Sessions()
     context = Context(engine, settings, sessions, readable_examples(settings.examples))
-    with gr.Blocks(title="vitdemo", analytics_enabled=False, delete_cache=CACHE) as blocks:
+    with AppBlocks(sessions, title="vitdemo", analytics_enabled=False) as blocks:
         gr.HTML(_header(context), apply_default_css=False)
         linked = gr.HTML("", apply_default_css=False, elem_id="linked")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -48,6 +55,7 @@ def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
             share_picture(here, there)  # both tabs are about the same one
             for event in here.refusing:
                 drop_refused(event, here.refused, here.picture, there.picture)
+        _tell_of_uploads(blocks)
         _end_when_left(blocks, sessions)
     use_visitor_line(blocks)
     return blocks
@@ -63,7 +71,15 @@ def _end_when_left(blocks: gr.Blocks, sessions: Sessions) -> None:
             sessions.on_leave(request, panel.end)
 
     blocks.load(opened, states, None, **QUIET)
-    blocks.unload(sessions.leave)
+
+
+def _tell_of_uploads(blocks: gr.Blocks) -> None:
+    """Each upload that a page puts into a field is named to the server at once, so that it goes
+    with the page, whatever is done with it: an event that takes it is enough."""
+    for field in list(blocks.blocks.values()):
+        if isinstance(field, PictureInput | FilesInput):
+            given = field.input if isinstance(field, PictureInput) else field.upload
+            given(lambda _: None, field, None, **QUIET)
 
 
 def _header(context: Context) -> str:

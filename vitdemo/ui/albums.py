@@ -91,7 +91,7 @@ class Library:
         Raises:
             StoreError: it cannot be opened, or the app is not its owner's alone.
         """
-        if not self._context.settings.folders:
+        if not self._context.settings.own_folders:
             raise StoreError("On this app only uploaded pictures can be searched.")
         with self._lock:
             if self._gallery is None:

@@ -74,14 +74,12 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...],
 
     def ask(desk: Desk, turn: Turn, request: gr.Request, path: str | None, question: str
             ) -> Iterator[tuple[dict[str, Any], str, str]]:
-        context.sessions.keep(request, [path])
         for shown, rows in reply(context.engine, read_picture(path), question, desk,
                                  context.settings.check_at_once):
             yield shown, rows, ""
 
     def take(desk: Desk, turn: Turn, request: gr.Request, path: str | None
              ) -> Iterator[tuple[Any, ...]]:
-        context.sessions.keep(request, [path])
         yield turn.number, {"hint": READY if path else HINT}, "", ""
         if path:
             shown = {"picture": viewer.display(read_picture(path)), "hint": READY}

@@ -101,7 +101,6 @@ def _tie(context: Context, models: Models | None, parts: tuple[Any, ...],
     def compare(turns: Turns, turn: Turn, request: gr.Request, first_path: str | None,
                 second_path: str | None, what: str, words: str, sentence: str, language: str,
                 first: str, second: str, model: str) -> Iterator[dict[str, Any]]:
-        context.sessions.keep(request, [first_path, second_path])
         choice = Choice(what, words, sentence, language,
                         (first, second if what == "methods" else first), model)
         paths = [uploaded(first_path, "Choose the first picture.")]

@@ -120,7 +120,6 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> PictureTab:
 
     def take(desk: Desk, turn: Turn, request: gr.Request, path: str | None
              ) -> Iterator[tuple[Any, ...]]:
-        context.sessions.keep(request, [path])
         yield turn.number, {"writing": ""} if path else {"hint": HINT}
 
     def example(desk: Desk, turn: Turn, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
@@ -129,7 +128,6 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> PictureTab:
     def describe(desk: Desk, turn: Turn, request: gr.Request, path: str | None,
                  instruction: str | None, language: str, *controls: Any
                  ) -> Iterator[tuple[dict[str, Any], str]]:
-        context.sessions.keep(request, [path])
         photo = read_picture(path)
         for shown in narrate(context.engine, photo, instruction, language, decoding_of(*controls),
                              desk, context.settings.check_at_once):

@@ -68,7 +68,6 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
 
     def fits(desk: Desk, turn: Turn, request: gr.Request, path: str | None, text: str
              ) -> Iterator[tuple[Any, ...]]:
-        context.sessions.keep(request, [path])
         photo = read_picture(path)
         lines = lines_of(text)
         yield empty(f"Reading {number(len(lines), 'sentence')} …"), {}, (), ""
@@ -84,7 +83,6 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
 
     def take(desk: Desk, turn: Turn, request: gr.Request, path: str | None
              ) -> Iterator[tuple[Any, ...]]:
-        context.sessions.keep(request, [path])
         yield empty(START), {}, (), ""
         if path:
             read_picture(path)

@@ -38,6 +38,8 @@ FOLDER = "A folder on this computer"
 # gives the device from one to the other after every batch.
 INDEXING: dict[str, Any] = {"concurrency_id": "index", "concurrency_limit": 2}
 FOLDERS_TOLD = 5  # folders whose pictures vanished
+NAME_ONE = ("To search a folder of this computer, start the app with --allow-folder and its path: "
+            "python app.py --allow-folder ~/Pictures")
 NO_JOB = "Nothing is being read now."
 
 
@@ -92,8 +94,10 @@ def source_fields(context: Context) -> Sources:
     """Lay out the choice."""
     library = Library(context)
     choices = ([EXAMPLES] if context.examples else []) + [UPLOADS]
-    choices += [FOLDER] if context.settings.folders else []
-    choice = gr.Radio(choices, value=choices[0], label="Where to search", elem_id="search-source")
+    choices += [FOLDER] if context.settings.own_folders else []
+    how = None if context.settings.folders or context.settings.shared else NAME_ONE
+    choice = gr.Radio(choices, value=choices[0], label="Where to search", info=how,
+                      elem_id="search-source")
     files = FilesInput(label="Your pictures, several at once", file_count="multiple",
                        file_types=["image"], visible=choices[0] == UPLOADS, height=160,
                        elem_id="search-files")
@@ -156,7 +160,6 @@ def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State
         running: Job[tuple[int, int, str]] = Job()
         with uploads.writing():
             uploads.job = running
-        context.sessions.keep(request, paths or [])
         context.sessions.on_leave(request, running.stop)
         yield progress_html("Reading your pictures …", 0, len(paths or [])), gr.update(visible=True)
 

@@ -1,10 +1,6 @@
 """To keep: buttons that save what is on screen as a report, or its numbers."""
 
-import hashlib
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +70,7 @@ def _saver(context: Context, kind: str) -> Any:
         photo = read_picture(path)
         result = desk.fitting("", photo)
         name = Path(str(path)).stem
-        file = session_folder(context, request) / f"{file_name(name)}.{kind}"
+        file = context.sessions.folder(request) / f"{file_name(name)}.{kind}"
         write(file, context.engine, photo, result, Path(str(path)).name)
         yield {"url": f"gradio_api/file={quote(str(file))}", "name": file.name}
 
@@ -105,25 +101,3 @@ def file_name(stem: str) -> str:
     """A file name, without its ending, out of a picture's: "vitdemo-cat"."""
     plain = re.sub(r"[^\w-]+", "-", stem).strip("-")[:60]
     return f"vitdemo-{plain}" if plain else "vitdemo"
-
-
-def session_folder(context: Context, request: gr.Request | None) -> Path:
-    """A folder of this page's own among the uploads, deleted when the page is closed.
-
-    The server gives out what lies among the uploads to whoever knows its full name; the page's id
-    in it cannot be guessed.
-
-    Raises:
-        PictureError: there is no room on the disk.
-    """
-    page = str(getattr(request, "session_hash", None) or "")
-    root = Path(os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio")
-    folder = root / f"keep-{hashlib.sha256(page.encode()).hexdigest()[:24]}"
-    if not folder.is_dir():
-        try:
-            folder.mkdir(parents=True, mode=0o700)
-        except OSError as error:
-            raise PictureError(f"The file cannot be written: {error.strerror or error}."
-                               ) from error
-        context.sessions.on_leave(request, lambda: shutil.rmtree(folder, ignore_errors=True))
-    return folder

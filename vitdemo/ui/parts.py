@@ -44,6 +44,12 @@ class Settings:
     check_at_once: bool = True  # compute every map's evidence unasked: where that is quick
     load_model: Callable[[str], Engine] | None = None  # for Compare; None: not offered
 
+    @property
+    def own_folders(self) -> bool:
+        """Whether pictures of this computer's folders are searched: those that were allowed, or
+        those that are in the store already."""
+        return bool(self.folders or self.store) and not self.shared
+
 
 @dataclass(frozen=True)
 class Context:

@@ -158,7 +158,6 @@ class _Search:
                 desk: Desk, versus: Turns, text: str, weight: float, chosen: str, *settings: Any
                 ) -> Iterator[tuple[Any, ...]]:
         yield from self._begin(turn, desk, versus)
-        self.context.sessions.keep(request, [path])
         photo = self._kept(read_picture(path)) if path else None
         query = Query.of(text or "", photo, float(weight or 1))
         finding = Finding()

@@ -67,7 +67,7 @@ def query_fields(context: Context) -> Fields:
 
 
 def _filter_fields(context: Context) -> list[Any]:
-    folder = gr.Textbox(label="… lie in this folder", visible=bool(context.settings.folders),
+    folder = gr.Textbox(label="… lie in this folder", visible=context.settings.own_folders,
                         placeholder="~/Pictures/2024", elem_id="search-in")
     with gr.Row():
         after = gr.Textbox(label="… are from this day on", placeholder="2024-05-31 or 2024",

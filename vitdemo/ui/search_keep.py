@@ -17,7 +17,7 @@ from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.ui.finding import Search
 from vitdemo.ui.indexing import Sources, progress_html
 from vitdemo.ui.jobs import Cancelled, Job, followed
-from vitdemo.ui.keep import SAVE, session_folder
+from vitdemo.ui.keep import SAVE
 from vitdemo.ui.parts import QUIET, Context, guarded, notice
 from vitdemo.ui.search_fields import Fields, filters_of
 from vitdemo.ui.search_hits import groups_html
@@ -57,7 +57,7 @@ def _saver(context: Context, kind: str) -> Any:
             raise PictureError(f"Say how many hits to save, from 1 to {LIMITS.max_hits:,}.")
         yield {"busy": "Writing the file …"}
         hits = finding.first(int(count))
-        file = session_folder(context, request) / f"vitdemo-hits.{kind}"
+        file = context.sessions.folder(request) / f"vitdemo-hits.{kind}"
         job: Job[tuple[int, int]] = Job()
         context.sessions.on_leave(request, job.stop)
         steps = followed(job, lambda: write_hits(
@@ -129,7 +129,7 @@ def build_duplicates(context: Context, sources: Sources, search: gr.State, field
     def table(request: gr.Request, result: Groups | None) -> Iterator[dict[str, str]]:
         if result is None:
             raise PictureError("There is no list yet. Look for them first.")
-        file = session_folder(context, request) / "vitdemo-almost-the-same.csv"
+        file = context.sessions.folder(request) / "vitdemo-almost-the-same.csv"
         write_groups(file, result, paths=not context.settings.shared)
         yield {"url": f"gradio_api/file={quote(str(file))}", "name": file.name,
                "note": NOTES["csv"]}

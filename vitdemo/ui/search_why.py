@@ -114,7 +114,6 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, views: Views,
         if not other:  # emptying the field is an input, too
             yield gr.skip(), {"hint": HINT}, "", ""
             return
-        context.sessions.keep(request, [other])
         yield gr.skip(), {"busy": True, "hint": "Looking …"}, "", ""
         yield gr.skip(), *beside(context, held.finding, uploaded(other)), ""
 

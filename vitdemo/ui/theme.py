@@ -1,7 +1,6 @@
 """How the app looks: the theme, and the CSS of what is not the viewer."""
 
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 from gradio.themes.utils import colors, sizes
@@ -51,9 +50,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-def launch_settings() -> dict[str, Any]:
-    """What `gr.Blocks.launch` needs so that the app looks and behaves as meant."""
-    styles = "\n".join((Path(__file__).parent / name).read_text("utf-8")
-                       for name in ("app.css", "tour.css"))
-    return {"theme": theme(), "css": styles, "footer_links": ["api"], "run_history": False,
-            "show_error": True, "ssr_mode": False, "enable_monitoring": False}
+def styles() -> str:
+    """The CSS of what is not the viewer."""
+    return "\n".join((Path(__file__).parent / name).read_text("utf-8")
+                     for name in ("app.css", "tour.css"))

@@ -1,0 +1,62 @@
+"""How the app is served: what `gr.Blocks.launch` is given, and what runs beside it."""
+
+import asyncio
+import contextlib
+import datetime
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from vitdemo.config import LIMITS
+from vitdemo.ui.server_rules import Gate, ServerRules, forget
+from vitdemo.ui.session import AWAY
+from vitdemo.ui.theme import styles, theme
+from vitdemo.ui.uploads import upload_route
+
+log = logging.getLogger(__name__)
+
+SWEEP = 30.0  # seconds between two looks at what can be let go
+PAGES = 1000  # whose state is kept at once; each takes about a third of a megabyte
+
+
+def launch_settings(rules: ServerRules = ServerRules()) -> dict[str, Any]:
+    """What `gr.Blocks.launch` needs so that the app looks and behaves as meant."""
+    return {"theme": theme(), "css": styles(), "footer_links": ["api"], "run_history": False,
+            "show_error": True, "ssr_mode": False, "enable_monitoring": False,
+            "max_file_size": LIMITS.max_file_megabytes * 2**20, "state_session_capacity": PAGES,
+            "app_kwargs": {"routes": [upload_route()], "lifespan": _serving(rules)}}
+
+
+def _serving(rules: ServerRules) -> Any:
+    @contextlib.asynccontextmanager
+    async def serving(app: Any) -> AsyncIterator[None]:
+        """Put the gate around the server, outside of Gradio's own layers (one of which answers
+        the pages of others), and let go of what nobody uses, as long as it runs."""
+        blocks = app.get_blocks()
+        app.middleware_stack = Gate(app.middleware_stack, rules, blocks)
+        sweeping = asyncio.create_task(_sweep(blocks))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+
+    return serving
+
+
+async def _sweep(blocks: Any) -> None:
+    while True:
+        await asyncio.sleep(SWEEP)
+        try:
+            await asyncio.to_thread(sweep, blocks)
+        except Exception:  # a disk that fails now may work the next time
+            log.exception("what nobody uses could not be let go")
+
+
+def sweep(blocks: Any) -> None:
+    """Let go of uploads and pages that nobody uses any more, and of what Gradio remembers of
+    such pages."""
+    blocks.sessions.sweep()
+    old = datetime.datetime.now() - datetime.timedelta(seconds=AWAY)
+    for page, used in list(blocks.state_holder.time_last_used.items()):
+        if used < old and not blocks.sessions.is_open(page):
+            forget(blocks, page)
