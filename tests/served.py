@@ -53,8 +53,10 @@ class Served:
     def page(self, name: str) -> Iterator[None]:
         """An open page: the connection that says so."""
         with self.client.stream("GET", f"{self.api}/heartbeat/{name}") as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()
+            next(lines)
             yield
+            lines.close()
 
     def kept(self) -> list[Path]:
         """All files below ``root``."""

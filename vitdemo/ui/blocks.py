@@ -11,8 +11,8 @@ from typing import Any
 import gradio as gr
 
 from vitdemo.errors import VitDemoError
+from vitdemo.ui.gate import paths_in
 from vitdemo.ui.parts import SORRY, FilesInput, PictureInput
-from vitdemo.ui.server_rules import paths_in
 from vitdemo.ui.session import Sessions, uploads_root
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class AppBlocks(gr.Blocks):
         try:
             if iterator is None:  # and not the next step of what has begun
                 check_inputs(block_fn.inputs, inputs)
-                check_event(getattr(event_data, "_data", None))
+                if block_fn.collects_event_data:
+                    check_event(getattr(event_data, "_data", None))
                 if session_hash:
                     self.sessions.keep(session_hash, paths_in(inputs))
             return await super().process_api(
@@ -76,13 +77,14 @@ def check_inputs(fields: Sequence[Any], values: Sequence[Any]) -> None:
 
 
 def check_event(data: Any) -> None:
-    """What came with a click or a key must not name files.
+    """What comes with a click says by name what was clicked, and names no files.
 
     Raises:
-        gr.Error: it does.
+        gr.Error: it is something else.
     """
-    if paths_in(data):
-        raise _refusal("A click holds no files.")
+    place = data.get("index", 0) if isinstance(data, dict) else None
+    if paths_in(data) or not isinstance(place, int) or isinstance(place, bool) or place < 0:
+        raise _refusal("This click says nothing that can be understood. Reload the page.")
 
 
 def _refusal(sentence: str) -> gr.Error:

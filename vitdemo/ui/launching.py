@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from vitdemo.config import LIMITS
-from vitdemo.ui.server_rules import Gate, ServerRules, forget
+from vitdemo.ui.gate import Gate, forget
+from vitdemo.ui.server_rules import ServerRules
 from vitdemo.ui.session import AWAY
 from vitdemo.ui.theme import styles, theme
 from vitdemo.ui.uploads import upload_route
@@ -16,7 +17,7 @@ from vitdemo.ui.uploads import upload_route
 log = logging.getLogger(__name__)
 
 SWEEP = 30.0  # seconds between two looks at what can be let go
-PAGES = 1000  # whose state is kept at once; each takes about a third of a megabyte
+PAGES = 400  # whose state is kept at once; each takes from a third of a megabyte to some
 
 
 def launch_settings(rules: ServerRules = ServerRules()) -> dict[str, Any]:
