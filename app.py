@@ -133,7 +133,7 @@ def check_at_once(args: argparse.Namespace, family: str, borrowed: bool) -> bool
 def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | None) -> None:
     """Load the model and serve until the process is ended."""
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
-    from vitdemo.config import EngineConfig
+    from vitdemo.config import LIMITS, EngineConfig
     from vitdemo.engine import Engine
 
     engine = Engine.load(EngineConfig(model=args.model, device=args.device))
@@ -149,7 +149,8 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
         check_at_once=check_at_once(args, engine.info.family, gpu is not None),
         load_model=load_model if args.alone else None))
     blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,
-                  prevent_thread_lock=True, **launch_settings(server_rules(args)))
+                  prevent_thread_lock=True, max_file_size=LIMITS.max_file_megabytes * 2**20,
+                  **launch_settings(server_rules(args)))
     print(f"vitdemo is ready: open {blocks.local_url} in a browser. Ctrl-C ends it.", flush=True)
     if blocks.share_url:
         print(f"Anyone with this link can use it: {blocks.share_url}", flush=True)

@@ -2,6 +2,7 @@
 that speaks as a page does."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 from fake_engine import planted_engine
 
 from vitdemo.ui import ServerRules, Settings, build_ui, launch_settings
+from vitdemo.ui.parts import PictureInput
 
 WAIT = 60.0  # seconds until a test gives up
 
@@ -27,6 +29,15 @@ class Served:
 
     def function(self, name: str) -> Any:
         return next(one for one in self.blocks.fns.values() if one.api_name == name)
+
+    @staticmethod
+    def values(function: Any, picture: Any = None) -> list[Any]:
+        """What a page sends: nothing, but for a picture in the first field for one."""
+        found: list[Any] = [None] * len(function.inputs)
+        if picture is not None:
+            found[next(place for place, field in enumerate(function.inputs)
+                       if isinstance(field, PictureInput))] = picture
+        return found
 
     def upload(self, *files: Path) -> list[str]:
         """The paths on the server."""
@@ -59,8 +70,8 @@ class Served:
             lines.close()
 
     def kept(self) -> list[Path]:
-        """All files below ``root``."""
-        return [path for path in self.root.rglob("*") if path.is_file()]
+        """All files below ``root``; some may go meanwhile."""
+        return [Path(folder) / name for folder, _, names in os.walk(self.root) for name in names]
 
 
 def file_data(path: str, **more: Any) -> dict[str, Any]:

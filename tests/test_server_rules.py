@@ -249,11 +249,12 @@ def test_json_is_read_as_far_as_it_is_json() -> None:
 def test_too_few_or_too_many_values_are_a_sentence(served: Served,
                                                    capfd: pytest.CaptureFixture[str]) -> None:
     ask = served.function("ask")
-    for data in ([], [None], [None] * 4, [1] * 50_000):
+    count = len(ask.inputs)
+    for data in ([], [None], [None] * (count + 1), [1] * 50_000):
         assert served.join(ask, data, "few").status_code == 200
         told = served.ended("few")
         assert not told["success"] and told["output"]["error"] == (
-            f"This takes 3 values, and {len(data)} came.")
+            f"This takes {count} values, and {len(data)} came.")
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -268,7 +269,7 @@ def test_values_by_name_are_checked(served: Served) -> None:
 def test_only_the_page_that_began_something_ends_or_sees_it(
         served: Served, capfd: pytest.CaptureFixture[str]) -> None:
     describe = served.function("describe")
-    started = served.join(describe, [None] * len(describe.inputs), "mine").json()["event_id"]
+    started = served.join(describe, served.values(describe), "mine").json()["event_id"]
     answer = served.client.post(f"{served.api}/cancel", json={
         "session_hash": "theirs", "fn_index": describe._id, "event_id": started})
     gone = started not in served.blocks._queue.event_ids_to_events

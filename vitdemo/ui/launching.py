@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
-from vitdemo.config import LIMITS
 from vitdemo.ui.gate import Gate, forget
 from vitdemo.ui.server_rules import ServerRules
 from vitdemo.ui.session import AWAY
@@ -24,7 +23,7 @@ def launch_settings(rules: ServerRules = ServerRules()) -> dict[str, Any]:
     """What `gr.Blocks.launch` needs so that the app looks and behaves as meant."""
     return {"theme": theme(), "css": styles(), "footer_links": ["api"], "run_history": False,
             "show_error": True, "ssr_mode": False, "enable_monitoring": False,
-            "max_file_size": LIMITS.max_file_megabytes * 2**20, "state_session_capacity": PAGES,
+            "state_session_capacity": PAGES,
             "app_kwargs": {"routes": [upload_route()], "lifespan": _serving(rules)}}
 
 
