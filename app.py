@@ -160,7 +160,11 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the app; gives the process's exit code."""
     args = parse(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    from vitdemo.terminal import PlainFormatter, say
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if threading.current_thread() is threading.main_thread():
         # So that uploads are deleted then, too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -173,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with scratch_folder() as uploads:
             serve(args, uploads, gpu)
     except VitDemoError as error:
-        print(f"vitdemo: {error}", file=sys.stderr)
+        say(f"vitdemo: {error}", sys.stderr)
         return 2
     except OSError as error:
         if "empty port" not in str(error):
@@ -184,5 +188,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def program() -> int:
+    """The same for a process of its own, whose standard streams may be closed."""
+    from vitdemo.terminal import standard_streams
+
+    with standard_streams():
+        return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    from vitdemo.terminal import end_with
+
+    end_with(program)

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from vitdemo.config import Limits
 from vitdemo.errors import ConfigError, DiskError, PictureError
 from vitdemo.records import Hit
 from vitdemo.retrieval import export
-from vitdemo.retrieval.export import LEFT_OUT, write_hits
+from vitdemo.retrieval.duplicates import Group, Groups, Twin
+from vitdemo.retrieval.export import LEFT_OUT, write_hits, zip_name
+from vitdemo.tables import cell
+from vitdemo.ui.search_keep import write_groups
 
 
 @pytest.fixture
@@ -63,6 +67,93 @@ def test_copies_in_their_order_with_the_table(hits: list[Hit], tmp_path: Path) -
         assert archive.testzip() is None
     assert told == [(0, 3), (1, 3), (2, 3)]
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["hits.zip"]
+
+
+@pytest.mark.parametrize(("seconds", "date"), [
+    (0, (1980, 1, 1)), (-10**9, (1980, 1, 1)), (4_500_000_000, (2107, 12, 31)),
+    (99_999_999_999, (2107, 12, 31)), (1_700_000_000, (2023, 11, 14))])
+def test_a_zip_holds_pictures_of_any_year(seconds: int, date: tuple[int, ...],
+                                          tmp_path: Path) -> None:
+    file = tmp_path / "old.png"
+    Image.new("RGB", (9, 9)).save(file)
+    os.utime(file, (seconds, seconds))
+    if abs(file.stat().st_mtime - seconds) > 1:
+        pytest.skip("this file system keeps no such time")
+    assert write_hits(tmp_path / "x.zip", [Hit("1", str(file), 1.0, 9, 9)]) == []
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        info = archive.infolist()[0]
+        assert abs(info.date_time[0] - date[0]) <= 0 and info.external_attr >> 16 & 0o400
+        assert info.date_time[:2] == date[:2]
+        assert archive.read(info) == file.read_bytes()
+
+
+def test_a_time_that_no_calendar_has_ends_nothing(tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "odd.png"
+    Image.new("RGB", (9, 9)).save(file)
+    os.utime(file, (12345, 12345))
+    usual = time.localtime
+
+    def refuse(seconds: float) -> time.struct_time:
+        if seconds == 12345:
+            raise OverflowError("timestamp out of range for platform time_t")
+        return usual(seconds)
+
+    monkeypatch.setattr(export.time, "localtime", refuse)
+    write_hits(tmp_path / "x.zip", [Hit("1", str(file), 1.0, 9, 9)])
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.infolist()[0].date_time[0] == 2107
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".png", "é" * 125 + ".png", "猫" * 83 + ".jpg",
+                                  "🐱" * 62 + ".jpeg", "a" * 254, "." + "b" * 253,
+                                  "c." + "d" * 250, "a\x1b[31m\n\x9b\u202e\udcff.png", "plain.png"])
+@pytest.mark.parametrize("place", [1, 2000])
+def test_no_name_in_a_zip_is_longer_than_a_name_may_be(name: str, place: int) -> None:
+    found = zip_name(f"/photos/{name}", place, 4)
+    assert len(found.encode()) <= 255 and found.startswith(f"{place:04d} ")
+    assert not set(found) & set("\x1b\n\x9b\u202e\udcff/")
+    if len(name.rpartition(".")[2]) < 10:
+        assert found.endswith(name.rpartition(".")[2])
+    assert name != "plain.png" or found == f"{place:04d} plain.png"
+
+
+def test_a_hit_that_became_something_else_is_left_out(hits: list[Hit], tmp_path: Path) -> None:
+    os.remove(hits[0].path)
+    os.mkdir(hits[0].path)
+    if hasattr(os, "mkfifo"):
+        os.remove(hits[1].path)
+        os.mkfifo(hits[1].path)  # would be waited for, for ever
+    missing = write_hits(tmp_path / "hits.zip", hits)
+    assert missing[0].startswith("1: =cmd().png cannot be read: ")
+    assert not hasattr(os, "mkfifo") or missing[1].endswith("it is no longer a plain file.")
+
+
+FORMULAS = ("=1+1", "+1", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "＋1", "－1",
+            "＠x", "\u200b=1")
+
+
+def test_one_rule_for_formulas_in_every_table(tmp_path: Path) -> None:
+    write_hits(tmp_path / "hits.csv", [
+        Hit("1", f"/{text}", 0.5, 9, 9, {"camera": text, "day": text}) for text in FORMULAS])
+    twins = [Twin("1", f"/{text}", 9, 9, 1, text, 0.0, 1.0, 0) for text in FORMULAS]
+    groups = tuple(Group((twin, twin), twin.day) for twin in twins)
+    write_groups(tmp_path / "groups.csv", Groups(groups, 2, 0, False))
+    for name in ("hits.csv", "groups.csv"):
+        with open(tmp_path / name, encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.reader(stream))
+        assert not any(_runs(one) for row in rows for one in row), (name, rows)
+        assert {"'" + text for text in FORMULAS} <= {one for row in rows for one in row}
+    assert all(cell(text) == "'" + text for text in FORMULAS)
+    assert cell(-0.5) == -0.5 and cell("a=b") == "a=b" and cell("") == "" and cell(None) is None
+
+
+def _runs(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text.lstrip(" \u200b")[:1] in (*"=+-@\t\r\n＝＋－＠",)
+    return False
 
 
 def test_names_that_another_system_cannot_write_are_changed(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Filters: what is refused, what an index makes of them, and that both ways agree."""
 
 import os
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.ExifTags import IFD, Base
@@ -82,7 +84,14 @@ def test_reasons_are_in_plain_words() -> None:
 
 @pytest.mark.parametrize(("settings", "named"), [
     ({"after": "31.5.2024"}, "2024-05-31"), ({"before": "2024-02-30"}, "'2024-02-30' is no date"),
-    ({"after": "2024-13"}, "no date"), ({"after": "2025", "before": "2024"}, "after 2025"),
+    ({"after": "2024-13"}, "no date"), ({"after": "2024-00"}, "'2024-00' is no date"),
+    ({"before": "2024-02-00"}, "no date"), ({"after": "2024-00-07"}, "no date"),
+    ({"after": "0000"}, "no date"), ({"before": "20240"}, "no date"), ({"after": 2024}, "a text"),
+    ({"after": "²⁰²⁴"}, "no date"), ({"after": "9" * 5000}, "is no date"),
+    ({"min_width": 10**30}, "at most 1,000,000"), ({"max_width": True}, "max_width is True"),
+    ({"min_width": float("nan")}, "whole number"), ({"camera": "a\0b"}, "camera"),
+    ({"folder": "\udcff"}, "folder"), ({"orientation": ["square"]}, "orientation"),
+    ({"after": "2025", "before": "2024"}, "after 2025"),
     ({"min_width": -1}, "min_width is -1"), ({"min_height": 2.5}, "whole number"),
     ({"min_width": 50, "max_width": 40}, "at least 50 and at most 40"),
     ({"orientation": "wide"}, "landscape, portrait, square")])
@@ -95,9 +104,33 @@ def test_days_months_and_years() -> None:
     assert day("2024-5-1", first=True) == day("2024-05-01", first=False) == "2024-05-01"
     assert (day("2024-02", first=True), day("2024-02", first=False)) == ("2024-02-01", "2024-02-31")
     assert (day("2024", first=True), day("2024", first=False)) == ("2024-01-01", "2024-12-31")
-    assert day("", first=True) == ""
+    assert day("", first=True) == day(" ", first=False) == "" and not Filters(after=" ")
+    for text in ("2024/5/31", "2024.05.31", "2024–05–31", "２０２４－０５－３１", " 2024-05-31 "):
+        assert day(text, first=True) == "2024-05-31"
+    assert day("0099", first=True) == "0099-01-01" and day("0099-2", first=False) == "0099-02-31"
     assert [orientation_of(*size) for size in ((2, 1), (1, 2), (1, 1))] == [
         "landscape", "portrait", "square"]
+
+
+def test_any_date_is_read_exactly_or_refused() -> None:
+    random = np.random.default_rng(0)
+    pieces = ["2024", "1999", "0000", "-", "/", "–", ".", "0", "00", "1", "2", "02", "12", "13",
+              "30", "31", "99", " ", "x", "５", ""]
+    read = 0
+    for _ in range(1000):
+        text = "".join(random.choice(pieces, random.integers(1, 7)))
+        try:
+            first, last = day(text, first=True), day(text, first=False)
+        except StoreError:
+            continue
+        if not text.strip():
+            continue
+        read += 1
+        parts = [int(one) for one in re.split("[-/–.]", text.strip())]
+        assert [int(one) for one in first.split("-")][:len(parts)] == parts, text
+        assert first[:len(last)] <= last and last[:4] == first[:4], text
+        assert len(parts) == 3 or first.endswith("-01"), text
+    assert read > 20
 
 
 def test_links_that_lead_out_of_the_allowed_folders_are_not_read(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ LAYERS = (
      "vitdemo.instructions", "vitdemo.words", "vitdemo.characters", "vitdemo.statements",
      "vitdemo.lock", "vitdemo.cache", "vitdemo.scratch", "vitdemo.disk", "vitdemo.file_names",
      "vitdemo.allocator", "vitdemo.streams", "vitdemo.pixel_budget",
-     "vitdemo.wanted", "vitdemo.slices"),
+     "vitdemo.wanted", "vitdemo.slices", "vitdemo.tables", "vitdemo.terminal"),
     ("vitdemo.preprocess", "vitdemo.camera", "vitdemo.colours", "vitdemo.mending",
      "vitdemo.tokens"),
     ("vitdemo.models", "vitdemo.attention"),

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitdemo.errors import StoreError
+from vitdemo.errors import ConfigError, StoreError
 from vitdemo.retrieval.base import Condition, Entry, Index, Stamp, open_index, pages
 from vitdemo.retrieval.lance import LanceIndex, quote
+from vitdemo.retrieval.lance_faults import guarded
 
 STAMP = Stamp("model", "revision-1", 8)
 
@@ -404,8 +405,53 @@ def test_lance_refuses_what_is_no_store(tmp_path: Path) -> None:
     for part in (tmp_path / "store").rglob("*.lance"):
         if part.is_file():
             part.write_bytes(b"damaged")
-    with pytest.raises(StoreError, match="cannot be used"):
+    with pytest.raises(StoreError, match=r"store cannot be read: .*damaged") as raised:
         open_index(str(tmp_path / "store"), STAMP).search(axis(0), 1)
+    assert ".rs" not in str(raised.value) and "Lance" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("fault", "said"), [
+    (RuntimeError("lance error: LanceError(IO): No space left on device (os error 28), "
+                  "/build/.cargo/registry/src/lance-file-13.0.0/src/writer.rs:258:9"),
+     "The store /a is full: there is no room on its disk."),
+    (RuntimeError("lance error: LanceError(IO): Read-only file system (os error 30) at path "
+                  '"/a/pictures.lance/data/.tmpN7", /build/lance-io-13.0.0/src/store.rs:1:3'),
+     "The store /a cannot be written: Read-only file system."),
+    (OSError(13, "Permission denied", "/a"), "The store /a cannot be written: Permission denied."),
+    (RuntimeError("lance error: LanceError(IO): Generic LocalFileSystem error: failed to fill whole"
+                  " buffer, /rustc/2d8144b/library/core/src/ops/function.rs:250:5"),
+     "The store /a cannot be read: failed to fill whole buffer. It may be damaged"),
+    (RuntimeError(""), "The store /a cannot be read: RuntimeError."),
+    (OSError(20, "Not a directory", "/a"), "The store /a cannot be used: Not a directory.")])
+def test_a_fault_speaks_of_the_store_and_not_of_a_library(fault: Exception, said: str) -> None:
+    def fails() -> None:
+        raise fault
+
+    with pytest.raises(StoreError) as raised:
+        guarded("/a", fails)
+    told = str(raised.value)
+    assert told.startswith(said)
+    assert not any(word in told for word in ("Lance", "lance", ".rs", "cargo", "os error"))
+
+
+def test_a_store_that_was_begun_on_a_full_disk_is_made_later(tmp_path: Path) -> None:
+    (tmp_path / "store" / "pictures.lance").mkdir(parents=True)  # all that is left of the attempt
+    index = open_index(str(tmp_path / "store"), STAMP)
+    index.add([entry("a", axis(0))])
+    assert open_index(str(tmp_path / "store"), STAMP).count() == 1
+    for part in (tmp_path / "store" / "pictures.lance" / "_versions").iterdir():
+        part.unlink()
+    with pytest.raises(StoreError, match="damaged"):  # and not taken for an empty one
+        open_index(str(tmp_path / "store"), STAMP)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "a\udcffb"])
+def test_a_name_that_no_folder_can_have_is_refused(name: str) -> None:
+    with pytest.raises(StoreError) as raised:
+        open_index(name, STAMP)
+    assert len(str(raised.value)) < 400
+    with pytest.raises(ConfigError, match="user that this computer does not know"):
+        open_index("~nobody-of-this-name/x", STAMP)
 
 
 def test_lance_refuses_a_foreign_table_and_a_later_format(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from urllib.parse import parse_qsl
 
+import numpy as np
 import pytest
 from fake_engine import FAKE_METHODS
 
@@ -40,8 +41,9 @@ def test_a_link_is_short_where_nothing_was_changed() -> None:
     ("language=fr", ("language", "fr", "en, zh")),
     ("method=magic", ("method", "magic", "cross-attention, relevancy, grad-cam")),
     ("layer=0", ("layer", "0", "from 1")), ("layer=-3", ("layer", "-3")),
+    ("layer=1" + "0" * 5000, ("layer", "100")), ("layer=000000001" + "9" * 5000, ("layer", "000")),
     ("layer=1e3", ("layer", "1e3")), ("head=" + "9" * 400, ("head", "999")),
-    ("head=²", ("head", "²")), ("seed=-1", ("seed", "-1", "0 or more")),
+    ("head=²", ("head", "²")), ("seed=-1", ("seed", "-1", "from 0")),
     ("seed=9007199254740993", ("seed", "at most")), ("seed=" + "1" * 5000, ("seed", "111")),
     ("beams=3.5", ("beams", "3.5", "a whole number")), ("beams=11", ("beams", "from 1 to 10")),
     ("temperature=nan", ("temperature", "nan", "from 0.05 to 5")),
@@ -76,7 +78,32 @@ def test_what_is_said_of_a_link_is_escaped() -> None:
     assert complaint([]) == ""
 
 
-@pytest.mark.parametrize("stated", ["", None, "[]", "{", '{"layer": "1", "head": -1}',
+def test_any_link_is_read_and_what_is_kept_makes_a_link_again() -> None:
+    random = np.random.default_rng(0)
+    names = ["task", "language", "method", "layer", "head", "text", "in", "size", "order", "camera",
+             "folder", "after", "orientation", "min_width", "max_height", "seed", "beams",
+             "temperature", "fit", "strategy", "__x", "utm_y", "z", "\0", "💥" * 50]
+    values = ["", "1", "0", "-1", "9" * 5000, "0" * 5000 + "1", "1e999", "nan", "inf", "-0", "²",
+              "１２", "a\0b", "\ud800", "<script>", "2024-00", "2024–05", "describe", "find",
+              "fits", "zh", "relevancy", "sample", "x" * 3000, "a\nb" * 50, "[" * 3000, "true",
+              "24", "~nobody-of-this-name", "portrait", "examples", "0.5", " 7 ", "7_7", "+3",
+              "0x1f"]
+    for _ in range(1500):
+        params = {str(random.choice(names)): values[random.integers(len(values))]
+                  for _ in range(random.integers(0, 9))}
+        view, complaints = read_query(params, LANGUAGES, FAKE_METHODS)
+        assert all(0 < len(one) < 400 for one in complaints) and len(complaints) < 25
+        query = query_of(view)
+        again, none = read(query)
+        assert query_of(again) == query and not none, (params, query)
+        Decoding(**view.decoding)
+        chosen_of("".join(random.choice(values, 3)))
+
+
+@pytest.mark.parametrize("stated", ["[" * 200_000, '{"layer": true, "head": false}',
+                                    '{"layer": ' + "9" * 5000 + "}", "null", "7", '{"a": NaN}',
+                                    '{"method": ["a"], "layer": null}',
+                                    "", None, "[]", "{", '{"layer": "1", "head": -1}',
                                     '{"layer": 1e9, "method": 3}'])
 def test_a_viewer_that_shows_nothing_gives_no_choice(stated: str | None) -> None:
     assert chosen_of(stated) == {}

@@ -60,7 +60,8 @@ def test_every_plus_adds(plus: str) -> None:
 
 @pytest.mark.parametrize(("text", "terms"), [
     ("-.5 cat", [("cat", -0.5)]), ("-0,5 cat", [("cat", -0.5)]), ("–０．５ 猫", [("猫", -0.5)]),
-    ("dog −0.25\u00a0cat", [("dog", 1), ("cat", -0.25)]), ("dog -2× cat", [("dog", 1), ("cat", -2)]),
+    ("dog −0.25\u00a0cat", [("dog", 1), ("cat", -0.25)]),
+    ("dog -2× cat", [("dog", 1), ("cat", -2)]),
     ('dog -0.5"red ball"', [("dog", 1), ("red ball", -0.5)]),
     ("+2 -cat", [("2", 1), ("cat", -1)]), ("dog -2, cat", [("dog cat", 1), ("2", -1)]),
     ("-1,000 dogs", [("dogs", -1)]), ("dog +2024 games", [("dog games", 1), ("2024", 1)]),
@@ -79,7 +80,8 @@ def test_every_plus_adds(plus: str) -> None:
     ("dog -‘red ball’ snow", [("dog snow", 1), ("red ball", -1)]),
     ("dog -'red ball' snow", [("dog snow", 1), ("red ball", -1)]),
     ("dog -''red ball'' snow", [("dog snow", 1), ("red ball", -1)]),
-    ("狗 -『红 球』雪", [("狗雪", 1), ("红 球", -1)]), ("狗 -＂红 球＂", [("狗", 1), ("红 球", -1)]),
+    ("狗 -『红 球』雪", [("狗雪", 1), ("红 球", -1)]),
+    ("狗 -＂红 球＂", [("狗", 1), ("红 球", -1)]),
     ("dog -(red ball) snow", [("dog snow", 1), ("red ball", -1)]),
     ("the '90s car, don't stop", [("the '90s car, don't stop", 1)]),
     ("the dog's bowl -'s", [("the dog's bowl", 1), ("'s", -1)]),

@@ -119,7 +119,7 @@ def test_matches_are_measured_against_it_and_older_checkpoints_are_as_they_were(
 
 def test_what_is_no_number_of_vectors_is_refused(data: Path, start: Path, tmp_path: Path,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match="querybank is -1; it must be a whole number, 0 or more"):
+    with pytest.raises(ConfigError, match="querybank is -1; it must be a whole number from 0"):
         ModelConfig(querybank=-1)
     assert main(arguments(data, start, tmp_path / "out", *FAST, "--querybank", "-2")) == 2
     assert "--querybank is -2; it must be 0 or above" in capsys.readouterr().err

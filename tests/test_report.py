@@ -13,7 +13,7 @@ import pytest
 from conftest import make_picture
 
 from vitdemo import report
-from vitdemo.errors import PictureError
+from vitdemo.errors import DiskError
 from vitdemo.preprocess import Picture, grid_boxes, open_picture
 from vitdemo.records import Candidate, Curve, Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report import numbers
@@ -161,10 +161,10 @@ def test_a_map_of_zeros_is_said(photo: Picture) -> None:
 
 def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, photo: Picture) -> None:
     for path in (tmp_path / "none" / "a.html", tmp_path):
-        with pytest.raises(PictureError, match="cannot be written: .* Choose another place"):
+        with pytest.raises(DiskError, match=r"could not be written: .*you may write in it\."):
             report.write_html(path, photo, [explained()], INFO)
     if Path("/dev/full").exists():
-        with pytest.raises(PictureError, match="No space left"):
+        with pytest.raises(DiskError, match="the disk is full"):
             report.write_json("/dev/full", [explained()], INFO)
     report.write_json(tmp_path / "a.json", [explained()], INFO, name="a.jpg")
     report.write_json(tmp_path / "a.json", [explained()], INFO, name="b.jpg")  # replaces it

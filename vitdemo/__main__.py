@@ -1,8 +1,7 @@
 """``python -m vitdemo``: see cli.py."""
 
-import sys
-
 from vitdemo.cli import main
+from vitdemo.terminal import end_with
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

@@ -1,18 +1,18 @@
 """The command line: ``python -m vitdemo COMMAND``. Loads torch only once a command needs it."""
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from vitdemo import __version__
 from vitdemo.config import Decoding, EngineConfig
-from vitdemo.errors import VitDemoError
+from vitdemo.errors import DiskError, VitDemoError, shortened
 from vitdemo.records import LANGUAGES
+from vitdemo.terminal import Stopped, drain, plain, say, say_error, standard_streams
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 EPILOGUE = """examples:
   python -m vitdemo caption photo.jpg
@@ -26,17 +26,36 @@ EPILOGUE = """examples:
   python -m vitdemo serve
 
 python -m vitdemo COMMAND --help says more about one of them. Exit codes: 0 done, 2 something is
-wrong with what was given (one line on stderr says what, and what to do), 130 stopped by Ctrl-C."""
+wrong with what was given (one line on stderr says what, and what to do), 130 stopped by Ctrl-C,
+143 by SIGTERM."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show is no error
-            stream.reconfigure(errors="backslashreplace")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' remarks to programmers
+    with standard_streams() as usable:
+        try:
+            if not usable:
+                raise DiskError("The standard output is closed, so nothing could be shown. Open "
+                                "it, or write >/dev/null to do without.")
+            return _run(arguments)
+        except VitDemoError as error:
+            say_error(error)
+            return 2
+        except Stopped as stop:
+            say("stopped", sys.stderr)
+            return 128 + int(stop.args[0])
+        except KeyboardInterrupt:
+            say("stopped", sys.stderr)
+            return 130
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            drain(sys.stdout)
+            return 0
+
+
+def _run(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["serve"]:
             from vitdemo.commands import serve
@@ -46,22 +65,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vitdemo import commands
 
         code: int = getattr(commands, options.command)(options)
-        sys.stdout.flush()
         return code
-    except VitDemoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    finally:
+        sys.stdout.flush()  # here it can still be told that there is no room for it
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that repeats nothing to a terminal as it is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the options, and end."""
+        super().error(plain(shortened(message, 300)))
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands but ``serve``, which is only named in it."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="python -m vitdemo", epilog=EPILOGUE, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Describe pictures, ask about them, search them, and see where the model "
@@ -180,9 +199,10 @@ def _index(commands: Commands) -> None:
 def _search(commands: Commands) -> None:
     made = _command(commands, "search", "find indexed pictures by words, by a picture or by both",
                     "A minus takes away what it stands before, a plus adds it, a number is a "
-                    "weight, quotes hold\nwords together: \"cat -0.5 indoor +snow\". Scores go "
-                    "from -1 (opposite) to 1 (the same). The best\n50 are looked at again by the "
-                    "match head, which puts them in a new order.")
+                    "weight, quotes hold\nwords together: \"cat -0.5 indoor +snow\". How that was "
+                    "understood is told first. Scores go from -1\n(opposite) to 1 (the same). The "
+                    "best 50 are looked at again by the match head, which puts them in a\nnew "
+                    "order.")
     made.add_argument("text", nargs="?", metavar="TEXT", help="what to look for, in quotes; put "
                                                               "-- before one that begins with -")
     made.add_argument("--picture", metavar="FILE", help="look for pictures like this one")

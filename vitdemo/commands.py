@@ -9,6 +9,7 @@ import argparse
 import importlib
 import json
 import math
+import os
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
 from vitdemo.attention.methods import choose
 from vitdemo.config import Decoding, EngineConfig
+from vitdemo.disk import replacing
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, PictureError, TextError
 from vitdemo.overlay import draw, percent, where
@@ -33,6 +35,7 @@ from vitdemo.records import (
     Explanation,
     PictureShare,
 )
+from vitdemo.terminal import plain, plain_json, say, say_error
 from vitdemo.words import clean_text, unread_note, unread_notes
 
 DIGITS = 6  # of a weight in JSON
@@ -49,7 +52,7 @@ def caption(options: argparse.Namespace) -> int:
         try:
             picture = _opened(name)
         except PictureError as error:
-            print(f"error: {error}", file=sys.stderr)
+            say_error(error)
             errors.append({"picture": name, "error": str(error)})
             continue
         engine = engine or _engine(options)
@@ -58,7 +61,7 @@ def caption(options: argparse.Namespace) -> int:
             _tell([unread_note(found.instruction, found.unread)])
         results.append({"picture": name, **asdict(found), **_notes(picture)})
         if not options.json:
-            print(f"{name}: {found.text}" if len(options.pictures) > 1 else found.text, flush=True)
+            say(f"{name}: {found.text}" if len(options.pictures) > 1 else found.text)
     if options.json:
         _print_json({"results": results, "errors": errors})
     return 2 if errors else 0
@@ -72,7 +75,7 @@ def ask(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({"picture": options.picture, **asdict(found), **_notes(picture)})
     else:
-        print(found.text)
+        say(found.text)
         rows = [(found.text, percent(found.probability))]
         rows += [(one.text, percent(one.probability)) for one in found.runners_up]
         print()
@@ -149,12 +152,12 @@ def explain(options: argparse.Namespace) -> int:
         _save_png(picture.image, found, options.word, options.png)
     _save_report(options, engine, picture, result, found, evidence, shares)
     if options.json:
-        plain = {"text": result, "unread": asdict(unread)} if isinstance(
+        said = {"text": result, "unread": asdict(unread)} if isinstance(
             result, str) else asdict(result)
         width, height = picture.image.size
         _print_json({"picture": {"path": options.picture, "width": width, "height": height,
                                  **_notes(picture)},
-                     "model": engine.info.name, "result": plain,
+                     "model": engine.info.name, "result": said,
                      "explanations": [explanation_json(one) for one in found],
                      **(_evidence_json(evidence, shares) if options.evidence else {})})
     else:
@@ -187,10 +190,10 @@ def _save_report(options: argparse.Namespace, engine: Engine, picture: Picture,
         report.write_html(options.report, picture, found, engine.info, evidence=evidence,
                           shares=shares, settings=settings, name=Path(options.picture).name,
                           answers=result.runners_up if isinstance(result, Answer) else ())
-        print(f"saved {options.report}", file=sys.stderr)
+        say(f"saved {options.report}", sys.stderr)
     if options.csv:
         report.write_csv(options.csv, found)
-        print(f"saved {options.csv}", file=sys.stderr)
+        say(f"saved {options.csv}", sys.stderr)
 
 
 def _evidence_json(evidence: Sequence[Evidence], shares: Sequence[PictureShare]) -> dict[str, Any]:
@@ -261,7 +264,7 @@ def _print_explanations(found: Sequence[Explanation]) -> None:
         print("The description has no words to explain.")
     number = 0
     for explanation in found:
-        print(f"{explanation.source}: {explanation.text}")
+        say(f"{explanation.source}: {explanation.text}")
         rows = []
         for place, weights in enumerate(explanation.mean_map()):
             number += 1
@@ -270,7 +273,7 @@ def _print_explanations(found: Sequence[Explanation]) -> None:
                          sentence))
         _print_table(("", "word", "on picture", "where"), rows)
         if explanation.note:
-            print(explanation.note)
+            say(explanation.note)
         print()
 
 
@@ -288,12 +291,9 @@ def _save_png(image: Any, found: Sequence[Explanation], number: int | None, file
         explanation, weights = maps[number - 1]
         top = float(explanation.mean_map().max())  # one scale for all words of a text
     drawn = draw(image, explanation, weights, top)
-    try:
-        drawn.save(file, "PNG")
-    except OSError as error:
-        raise PictureError(f"{file} cannot be written: {error.strerror or error}. "
-                           "Choose another place.") from error
-    print(f"saved {file}", file=sys.stderr)
+    with replacing([Path(file)]) as (part,):
+        drawn.save(part, "PNG")
+    say(f"saved {file}", sys.stderr)
 
 
 def serve(arguments: Sequence[str]) -> int:
@@ -324,7 +324,7 @@ def _notes(picture: Picture) -> dict[str, list[str]]:
 def _engine(options: argparse.Namespace) -> Engine:
     """The engine that the options ask for; the shipped model is found from any folder."""
     model = options.model or EngineConfig().model
-    if not options.model and not Path(model).is_dir() and (_HOME / model).is_dir():
+    if not options.model and not os.path.isdir(model) and (_HOME / model).is_dir():
         model = str(_HOME / model)
     return Engine.load(EngineConfig(model=model, device=options.device, dtype=options.dtype))
 
@@ -335,8 +335,8 @@ def _decoding_of(options: argparse.Namespace) -> Decoding:
 
 
 def _print_json(value: Any) -> None:
-    plain = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(json.dumps(_no_nan(value), ensure_ascii=not plain, indent=_indent(value)))
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(plain_json(json.dumps(_no_nan(value), ensure_ascii=not utf8, indent=_indent(value))))
 
 
 def _indent(value: Any) -> int | None:
@@ -348,12 +348,13 @@ def _no_nan(value: Any) -> Any:
         return {key: _no_nan(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_no_nan(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(_width(row[n]) for row in (head, *rows)) for n in range(len(head))]
-    for row in (head, *rows):
+    lines = [[plain(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(_width(row[n]) for row in lines) for n in range(len(head))]
+    for row in lines:
         cells = [cell + " " * (width - _width(cell))
                  for cell, width in zip(row, widths, strict=True)]
         print("  ".join(cells).rstrip())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from vitdemo.errors import ConfigError
+from vitdemo.errors import ConfigError, shortened
 
 FUSIONS = ("gated_cross_attention", "cross_attention", "concat", "linear")
 
@@ -20,9 +20,21 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
+MAX_SEED = 2**63 - 1  # the largest that torch takes
+
+# The largest model that is thought of: a number beyond is a damaged file's.
+MOST = {"picture_size": 1024, "vocabulary": 2_000_000, "width": 16_384, "heads": 1024,
+        "text_layers": 128, "text_heads": 1024, "fusion_layers": 128, "decoder_layers": 128,
+        "embedding_width": 16_384, "max_text_tokens": 65_536, "querybank": 10_000_000}
+
+
 def _require(condition: bool, name: str, value: object, want: str) -> None:
     if not condition:
-        raise ConfigError(f"{name} is {value!r}; it must be {want}.")
+        raise ConfigError(f"{name} is {shortened(repr(value))}; it must be {want}.")
+
+
+def _whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 @dataclass(frozen=True)
@@ -49,17 +61,19 @@ class ModelConfig:
     evidence: bool = False  # each word's own evidence counts in a match; older files have none
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            kind, value = one.type, getattr(self, one.name)
+            _require(kind is int or type(value) is kind, one.name, value,
+                     "true or false" if kind is bool else "a text")
         _require(self.size in SIZES, "size", self.size, f"one of {', '.join(SIZES)}")
         _require(self.fusion in FUSIONS, "fusion", self.fusion, f"one of {', '.join(FUSIONS)}")
-        for name in ("picture_size", "vocabulary", "width", "heads", "text_layers", "text_heads",
-                     "fusion_layers", "decoder_layers", "embedding_width", "max_text_tokens"):
-            value = getattr(self, name)
-            _require(isinstance(value, int) and value > 0, name, value, "a whole number above 0")
+        for name, most in MOST.items():
+            least = 0 if name == "querybank" else 1
+            _require(_whole(getattr(self, name), least, most), name, getattr(self, name),
+                     f"a whole number from {least} to {most:,}")
         for name in ("heads", "text_heads"):
             _require(self.width % getattr(self, name) == 0, name, getattr(self, name),
                      f"a divisor of width ({self.width})")
-        _require(isinstance(self.querybank, int) and self.querybank >= 0, "querybank",
-                 self.querybank, "a whole number, 0 or more")
         _require(self.regions or not self.evidence, "evidence", self.evidence,
                  "false where regions is: it is made of what they show")
 
@@ -91,15 +105,14 @@ class Decoding:
     def __post_init__(self) -> None:
         _require(self.strategy in ("greedy", "beam", "sample"), "strategy", self.strategy,
                  "greedy, beam or sample")
-        _require(isinstance(self.seed, int) and self.seed >= 0, "seed", self.seed,
-                 "a whole number, 0 or more")
         ranges = {"beams": (1, 10), "length_penalty": (-2, 2), "temperature": (0.05, 5),
-                  "top_p": (0.01, 1), "max_tokens": (1, 100), "min_tokens": (0, self.max_tokens),
-                  "repetition_penalty": (1, 3), "fit": (0, 20)}
+                  "top_p": (0.01, 1), "seed": (0, MAX_SEED), "max_tokens": (1, 100),
+                  "min_tokens": (0, self.max_tokens), "repetition_penalty": (1, 3), "fit": (0, 20)}
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
-            whole = name in ("beams", "max_tokens", "min_tokens")
-            _require(isinstance(value, int if whole else (int, float)), name, value,
+            whole = name in ("beams", "seed", "max_tokens", "min_tokens")
+            _require(isinstance(value, int if whole else (int, float))
+                     and not isinstance(value, bool), name, value,
                      "a whole number" if whole else "a number")
             _require(low <= value <= high, name, value, f"from {low} to {high}")
 
@@ -137,5 +150,5 @@ class EngineConfig:
     cached_pictures: int = 64  # how many pictures' features are kept
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.cached_pictures, int) and self.cached_pictures >= 1,
-                 "cached_pictures", self.cached_pictures, "a whole number, 1 or more")
+        _require(_whole(self.cached_pictures, 1, 2**31), "cached_pictures", self.cached_pictures,
+                 "a whole number, 1 or more")

@@ -4,24 +4,25 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vitdemo.errors import DiskError
+from vitdemo.errors import ConfigError, DiskError, shortened
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 
 
 def cannot_write(file: Path, error: Exception, needed: int = 0) -> DiskError:
     """The sentences for a file that could not be written; ``needed`` bytes, 0 where unknown."""
     size = f"It needs about {megabytes(needed)}" if needed else "How much it needs is not known"
     free = free_bytes(file.parent)
-    full = getattr(error, "errno", None) in _FULL or (free is not None and needed > free)
+    full = getattr(error, "errno", None) in FULL or (free is not None and needed > free)
     reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
     advice = ("Make room and start the same command again"
               if full else "See that the folder is there and that you may write in it")
     room = "" if free is None else f"; {megabytes(free)} are free"
-    return DiskError(f"{file} could not be written: {reason}. {size}{room}. "
+    return DiskError(f"{shortened(file, 300)} could not be written: {reason}. {size}{room}. "
                      f"What was there before is kept. {advice}.")
 
 
@@ -33,7 +34,7 @@ def megabytes(count: int) -> str:
 def free_bytes(folder: Path) -> int | None:
     """How much a user may still write there, or would if it were made; None where the system does
     not say."""
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     try:
         return shutil.disk_usage(folder).free
@@ -60,24 +61,64 @@ def replacing(files: Sequence[Path], needed: int = 0) -> Iterator[list[Path]]:
     """Paths to write in place of ``files``. After the block all of them are on the disk, and only
     then take the names of the old ones; after an error the old ones are as they were.
 
+    Links are followed, and who may read a file stays as it is. What is no file, such as a pipe or
+    /dev/stdout, is written itself.
+
     Raises:
         DiskError: one cannot be written. ``needed`` bytes are named in its message.
     """
-    parts = [file.with_name(file.name + ".part") for file in files]
+    places = [_real(file) for file in files]
+    parts = [file if place is None else _part(place)
+             for file, place in zip(files, places, strict=True)]
+    made = [(part, place) for part, place in zip(parts, places, strict=True) if place is not None]
     try:
         yield parts
-        for part in parts:
+        for part, place in made:
             sync(part)
-        for part, file in zip(parts, files, strict=True):
-            os.replace(part, file)
-        sync(files[0].parent)
+            with contextlib.suppress(OSError):
+                os.chmod(part, stat.S_IMODE(os.stat(place).st_mode))
+        for part, place in made:
+            os.replace(part, place)
+        if made:
+            sync(made[0][1].parent)
     except OSError as error:
-        drop(parts)
+        drop([part for part, _ in made])
         whole = files[0] if len(files) == 1 else files[0].parent
         raise cannot_write(whole, error, needed) from error
     except BaseException:
-        drop(parts)
+        drop([part for part, _ in made])
         raise
+
+
+def _real(file: Path) -> Path | None:
+    """The file that a path leads to, there or not; None where it is a device, a pipe or a folder,
+    which cannot be replaced."""
+    try:
+        replaceable = stat.S_ISREG(os.stat(file).st_mode)
+    except (OSError, ValueError):
+        replaceable = True
+    if not replaceable or str(file).startswith(("/dev/", "/proc/")):
+        return None
+    return Path(os.path.realpath(file))
+
+
+def _part(file: Path) -> Path:
+    """Where a file is written first; a name that is too long for the ending is cut."""
+    name = os.fsencode(file.name)[:250].decode(errors="ignore")
+    return file.with_name(f"{name}.part")
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folders that ~ and ~NAME stand for.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{shortened(path)} begins with the name of a user that this computer "
+                          "does not know. Write the whole path.") from error
 
 
 def drop(parts: Sequence[Path]) -> None:

@@ -43,3 +43,9 @@ class DiskError(VitDemoError):
 
 class TrainingError(VitDemoError):
     """A training run cannot go on; what it saved before is untouched."""
+
+
+def shortened(value: object, most: int = 200) -> str:
+    """A value as a message repeats it: no more than its first ``most`` characters."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -10,6 +10,7 @@ from typing import Any
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
 from vitdemo.retrieval.walk import absolute, passed_over_lines
+from vitdemo.terminal import plain, say
 
 LIVE_EVERY = 0.1  # seconds between two states of the line on a terminal
 LOG_EVERY = 30.0  # the same where the output is a file
@@ -31,8 +32,8 @@ def run(options: argparse.Namespace, opened: Callable[[], Gallery],
         count = gallery.count()
     except KeyboardInterrupt:
         line.clear()
-        print(f"{_number(line.stored, 'picture')} of this run are in the store {options.store}. "
-              "The same command carries on from there.", file=sys.stderr)
+        say(f"{_number(line.stored, 'picture')} of this run are in the store {options.store}. "
+            "The same command carries on from there.", sys.stderr)
         raise
     finally:
         line.clear()
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace, opened: Callable[[], Gallery],
                     **totals})
     else:
         _print_report(report)
-        print(f"The store {options.store} now holds {_number(count, 'picture')}.")
+        say(f"The store {options.store} now holds {_number(count, 'picture')}.")
     return 0
 
 
@@ -65,7 +66,7 @@ class _Line:
         self._next = time.monotonic() + (LIVE_EVERY if self._live else LOG_EVERY)
         if self._live:
             name = now.name if len(now.name) <= NAME_WIDTH else now.name[:NAME_WIDTH - 3] + "..."
-            print(f"\r\x1b[K{describe(now)}  {name}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{describe(now)}  {plain(name)}", end="", file=sys.stderr, flush=True)
             self._shown = True
         else:
             print(describe(now), file=sys.stderr, flush=True)
@@ -99,7 +100,7 @@ def duration(seconds: float) -> str:
 
 def _print_report(report: IndexReport) -> None:
     for part in report.parts:
-        print(f"{part.folder}: {_number(part.added, 'picture')} read")
+        say(f"{part.folder}: {_number(part.added, 'picture')} read")
     told = [f"{getattr(report, kind):,} {word}" for kind, word in (
         ("added", "new"), ("changed", "changed"), ("moved", "moved"), ("deleted", "gone"),
         ("unchanged", "unchanged"))]
@@ -107,18 +108,18 @@ def _print_report(report: IndexReport) -> None:
     if report.skipped:
         print(f"{_number(len(report.skipped), 'file')} could not be read:")
         for one in report.skipped:
-            print(f"  {one.path}: {one.reason}")
+            say(f"  {one.path}: {one.reason}")
     if report.noted:
         print(f"{_number(len(report.noted), 'note')} on what was read:")
         for one in report.noted:
-            print(f"  {one.path}: {one.reason}")
+            say(f"  {one.path}: {one.reason}")
     for line in passed_over_lines(report.passed_over):
-        print(line)
+        say(line)
     if report.vanished:
         print(f"{_number(sum(one.gone for one in report.vanished), 'picture')} of the store are "
               "not there any more. As so many vanished at once, they were kept:")
         for gone in report.vanished:
-            print(f"  {gone.told()}")
+            say(f"  {gone.told()}")
         print("Where a drive is not mounted, mount it. If they are gone for good, the same command "
               "with --prune\ntakes them out of the store.")
 

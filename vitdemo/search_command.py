@@ -1,6 +1,7 @@
 """What ``python -m vitdemo search`` and ``duplicates`` do."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from vitdemo.config import LIMITS
+from vitdemo.disk import expanded
 from vitdemo.engine import Engine
-from vitdemo.errors import ConfigError, StoreError
+from vitdemo.errors import ConfigError, PictureError, StoreError, shortened
 from vitdemo.overlay import percent
 from vitdemo.preprocess import Picture, open_picture, squeezed
 from vitdemo.records import Hit
@@ -20,6 +22,7 @@ from vitdemo.retrieval.metadata import told_day
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.rerank import Reranker
 from vitdemo.retrieval.why import why
+from vitdemo.terminal import say
 
 FILTERS = tuple(Filters.__dataclass_fields__)
 Table = Callable[[tuple[str, ...], list[tuple[str, ...]]], None]
@@ -29,8 +32,10 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
         print_json: Callable[[Any], None], print_table: Table) -> int:
     """Find pictures in a store by words, by a picture or by both. What is wrong with the question
     is told before the model is loaded."""
-    if not 1 <= options.limit <= LIMITS.max_hits:
-        raise ConfigError(f"--limit is {options.limit}; it must be from 1 to {LIMITS.max_hits}.")
+    for name, least in (("limit", 1), ("best", 0)):
+        if not least <= getattr(options, name) <= LIMITS.max_hits:
+            raise ConfigError(f"--{name} is {getattr(options, name)}; it must be from {least} to "
+                              f"{LIMITS.max_hits}.")
     if options.save and Path(options.save).suffix.lower().lstrip(".") not in KINDS:
         raise ConfigError(f"--save is {options.save}; its name must end in "
                           f"{', '.join(f'.{kind}' for kind in KINDS)}.")
@@ -58,20 +63,20 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
     parts = _parts(engine, query, hits) if options.why else {}
     if options.save:
         for sentence in write_hits(Path(options.save), hits, query.understood()):
-            print(f"left out: {sentence}", file=sys.stderr)
-        print(f"saved {options.save}", file=sys.stderr)
+            say(f"left out: {sentence}", sys.stderr)
+        say(f"saved {options.save}", sys.stderr)
     if options.json:
         print_json({"store": options.store, "query": _given(options),
                     "understood": query.understood(), "unread": missed,
                     "filters": {name: value for name, value in asdict(filters).items() if value},
                     "hits": [{**_plain(hit), **({"parts": parts[hit.id]} if hit.id in parts else {})
                               } for hit in hits]})
-    elif hits:
-        print(f"Looked for: {query.understood()}", file=sys.stderr)
+        return 0
+    say(f"Looked for: {query.understood()}", sys.stderr)
+    if hits:
         _print_hits(hits, parts, print_table, bool(filters.after or filters.before))
     else:
-        print("The store is empty." if empty else "No picture fits these conditions.",
-              file=sys.stderr)
+        say("The store is empty." if empty else "No picture fits these conditions.", sys.stderr)
     return 0
 
 
@@ -101,11 +106,14 @@ def _print_hits(hits: list[Hit], parts: dict[str, list[dict[str, Any]]],
 
 
 def _parts(engine: Engine, query: Query, hits: list[Hit]) -> dict[str, list[dict[str, Any]]]:
-    """Each word's part in the score, by the id of the hit; files that are gone are left out."""
+    """Each word's part in the score, by the id of the hit; files that are gone or broken since they
+    were indexed are named and left out."""
     opened: list[tuple[str, Picture]] = []
     for hit in hits:
-        if Path(hit.path).is_file():
+        try:
             opened.append((hit.id, squeezed(open_picture(hit.path), engine.picture_side)))
+        except PictureError as error:
+            say(f"not known of {hit.path} what each word does: {error}", sys.stderr)
     found = why(engine, query, [picture for _, picture in opened]) if opened else ()
     return {id_: [asdict(part) for part in one.parts]
             for (id_, _), one in zip(opened, found, strict=True)}
@@ -143,9 +151,10 @@ def duplicates(options: argparse.Namespace, load: Callable[[], Engine],
 
 def check_store(store: str) -> None:
     """Raise `StoreError` where there is no store: looking must not make one."""
-    if "://" not in store and not Path(store).expanduser().is_dir():
-        raise StoreError(f"There is no store {store}. Make one first: "
-                         f"python -m vitdemo index DIR --store {store}")
+    if "://" not in store and not os.path.isdir(expanded(store)):
+        shown = shortened(store, 300)
+        raise StoreError(f"There is no store {shown}. Make one first: "
+                         f"python -m vitdemo index DIR --store {shown}")
 
 
 def filters_of(options: argparse.Namespace) -> Filters:

@@ -8,10 +8,10 @@ Legend: P pictures, M texts, N picture tokens (the class token first), D width, 
 """
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class BlipBackend(Backend):
             CheckpointError: one cannot be loaded, or two are of the same kind.
         """
         names = [source]
-        if not Path(source).is_dir():
+        if not os.path.isdir(source):
             names = [name.strip() for name in source.replace(",", "+").split("+") if name.strip()]
         if not names:
             raise CheckpointError("No BLIP checkpoint is named; write blip:NAME_OR_FOLDER.")

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ from transformers import (
 
 from vitdemo.characters import Characters, unread_of
 from vitdemo.device import Placement
-from vitdemo.errors import CheckpointError, TextError
+from vitdemo.disk import expanded
+from vitdemo.errors import CheckpointError, TextError, shortened
 from vitdemo.records import Unread
 
 # kind -> the class that holds such a checkpoint; `architectures` of its config names the class
@@ -149,23 +151,23 @@ def load_checkpoint(source: str, placement: Placement) -> BlipCheckpoint:
                                tuple(images.image_mean), tuple(images.image_std))
     revision = fingerprint(model)
     model = model.to(device=placement.device, dtype=placement.dtype).eval().requires_grad_(False)
-    name = Path(source).resolve().name if Path(source).is_dir() else source.split("/")[-1]
+    name = Path(source).resolve().name if os.path.isdir(source) else source.split("/")[-1]
     return BlipCheckpoint(name, kind, model, processor.tokenizer, pixel_format, revision)
 
 
 def _locate(source: str) -> tuple[str, bool]:
     """Where transformers is to look, and whether it is to leave the network alone: it is for a
     folder and for a model that was downloaded before."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
+    folder = expanded(source)
+    if os.path.isdir(folder):
+        if not os.path.isfile(folder / "config.json"):
             raise CheckpointError(f"The folder {source} holds no config.json, so it is no BLIP "
                                   "checkpoint. Give the folder that save_pretrained or a download "
                                   "made.")
         return str(folder), True
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
-        raise CheckpointError(f"There is no folder {source!r}. Give the folder of a BLIP "
-                              "checkpoint, or its name on the Hugging Face hub, such as "
+        raise CheckpointError(f"There is no folder {shortened(repr(source))}. Give the folder of a "
+                              "BLIP checkpoint, or its name on the Hugging Face hub, such as "
                               "Salesforce/blip-image-captioning-base.")
     try:
         here = [isinstance(try_to_load_from_cache(source, name), str)
@@ -177,8 +179,8 @@ def _locate(source: str) -> tuple[str, bool]:
         raise CheckpointError(f"The Hugging Face hub does not give {source}: "
                               f"{_first_line(error)} Check the name.") from error
     except HFValidationError as error:
-        raise CheckpointError(f"{source!r} is neither a folder nor a name on the Hugging Face "
-                              "hub. Check it.") from error
+        raise CheckpointError(f"{shortened(repr(source))} is neither a folder nor a name on the "
+                              "Hugging Face hub. Check it.") from error
     except (HTTPError, OSError) as error:
         raise CheckpointError(
             f"{source} is not on this machine, and the Hugging Face hub cannot be reached to "
@@ -190,7 +192,7 @@ def _locate(source: str) -> tuple[str, bool]:
 def _read_config(source: str, where: str, offline: bool) -> dict[str, Any]:
     try:
         return dict(BlipConfig.get_config_dict(where, local_files_only=offline)[0])
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"config.json of {source} cannot be read: {_first_line(error)} "
                               "Copy or download the checkpoint again.") from error
 

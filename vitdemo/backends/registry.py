@@ -6,6 +6,7 @@ imported only when it is asked for, so that starting the demo's own model never 
 
 import importlib
 import json
+import os
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from vitdemo.allocator import keep_freed_memory
 from vitdemo.backends.base import Backend
 from vitdemo.config import EngineConfig
 from vitdemo.device import pick
-from vitdemo.errors import CheckpointError
+from vitdemo.errors import CheckpointError, shortened
 
 # family -> "module:Class"
 FAMILIES: dict[str, str] = {
@@ -45,38 +46,39 @@ def resolve(model: str) -> tuple[str, str]:
         CheckpointError: the name leads nowhere; the message says what to write instead.
     """
     folder = Path(model)
-    if model and folder.is_dir():
+    shown = shortened(repr(model))
+    if model and os.path.isdir(folder):
         return _family_of_folder(folder), model
     family, colon, source = model.partition(":")
     if colon and family in FAMILIES:
         if source.strip():
             return family, source.strip()
-        raise CheckpointError(f"{model!r} names no checkpoint; write {family}:FOLDER"
+        raise CheckpointError(f"{shown} names no checkpoint; write {family}:FOLDER"
                               f"{' or blip:HUB_NAME' if family == 'blip' else ''}.")
-    if folder.is_file():
+    if os.path.isfile(folder):
         raise CheckpointError(f"{model} is a file; give the checkpoint folder that it lies in.")
     if colon and len(family) > 1 and "/" not in family:  # one letter is a drive of Windows
-        raise CheckpointError(f"{family!r} is no model family; use {', '.join(FAMILIES)}, or a "
-                              "checkpoint folder.")
+        raise CheckpointError(f"{shortened(repr(family))} is no model family; use "
+                              f"{', '.join(FAMILIES)}, or a checkpoint folder.")
     raise CheckpointError(
-        f"There is no checkpoint folder {model!r}. Give a folder that holds config.json and "
+        f"There is no checkpoint folder {shown}. Give a folder that holds config.json and "
         "model.safetensors, or blip:NAME_OR_FOLDER for a BLIP model of transformers.")
 
 
 def _family_of_folder(folder: Path) -> str:
     """Our own checkpoints have a meta.json; those of transformers say "model_type"."""
     path = folder / "config.json"
-    if (folder / "meta.json").is_file() or not path.is_file():
+    if os.path.isfile(folder / "meta.json") or not os.path.isfile(path):
         return "native"  # its loader says what is missing
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}). Copy the checkpoint again."
-                              ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read ({shortened(error)}). Copy the checkpoint "
+                              "again.") from error
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind in FAMILIES:
-        return cast(str, kind)
+    if isinstance(kind, str) and kind in FAMILIES:
+        return kind
     if kind is not None:
-        raise CheckpointError(f"{folder} holds a {kind!r} model of transformers; "
+        raise CheckpointError(f"{folder} holds a {shortened(repr(kind))} model of transformers; "
                               "only BLIP models of transformers can be used.")
     return "native"

@@ -7,6 +7,7 @@ meta.json holds the SHA-256 of the three other files, so a truncated or changed 
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from vitdemo.config import ModelConfig
 from vitdemo.disk import replacing
-from vitdemo.errors import CheckpointError, ConfigError, DiskError
+from vitdemo.errors import CheckpointError, ConfigError, DiskError, shortened
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
@@ -26,6 +27,7 @@ FORMAT_VERSION = 1
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _SCALE = "::scale"  # suffix of the name of an int8 matrix's scales
 _REST = 1_000_000  # bytes, about, of the three small files
+_LARGEST_JSON = 16 * 2**20  # bytes of config.json or meta.json
 _SMALLEST_INT8 = 4096  # elements; below this int8 saves nothing worth its rounding
 
 
@@ -69,8 +71,9 @@ def unpack(packed: dict[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith(_SCALE):
             continue
         if name + _SCALE in packed:
-            value = value.float() * packed[name + _SCALE][:, None]
-        state[name] = value.float() if value.is_floating_point() else value
+            state[name] = value.float() * packed[name + _SCALE][:, None]
+        else:
+            state[name] = value.float() if value.is_floating_point() else value
     return state
 
 
@@ -91,7 +94,8 @@ def save_checkpoint(folder: Path, model: VLM, tokenizer: TextTokenizer, meta: di
             _write(parts[0], json.dumps(dataclasses.asdict(model.config), indent=2))
             parts[1].write_bytes(data)
             tokenizer.save(parts[2])
-            sums = {name: _digest(part) for name, part in zip(FILES, parts, strict=False)}
+            sums = {name: hashlib.sha256(_read(part)).hexdigest()
+                    for name, part in zip(FILES, parts, strict=False)}
             whole = {"format_version": FORMAT_VERSION, **meta, "weights": weights, "sha256": sums,
                      "latin": tokenizer.latin}
             _write(parts[3], json.dumps(whole, indent=2, ensure_ascii=False))
@@ -110,38 +114,88 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
             changed, or does not fit together.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no checkpoint folder {folder}. "
+    shown = shortened(folder, 300)
+    if not os.path.isdir(folder):
+        raise CheckpointError(f"there is no checkpoint folder {shown}. "
                               "Give the folder that holds config.json and model.safetensors.")
-    missing = [name for name in (*FILES, "meta.json") if not (folder / name).is_file()]
+    missing = [name for name in (*FILES, "meta.json") if not os.path.isfile(folder / name)]
     if missing:
-        raise CheckpointError(f"the checkpoint {folder} lacks {', '.join(missing)}; "
+        raise CheckpointError(f"the checkpoint {shown} lacks {', '.join(missing)}; "
                               "copy the whole folder again.")
     meta = _read_json(folder / "meta.json")
     if meta.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"the checkpoint {folder} has format version {meta.get('format_version')}, this "
-            f"program reads version {FORMAT_VERSION}. Use a checkpoint and a program of one age.")
+            f"the checkpoint {shown} has format version {shortened(meta.get('format_version'))}, "
+            f"this program reads version {FORMAT_VERSION}. Use a checkpoint and a program of one "
+            "age.")
     sums = meta.get("sha256")
+    weights = b""
     for name in FILES:
-        if not isinstance(sums, dict) or sums.get(name) != _digest(folder / name):
+        data = _read(folder / name)
+        if name == "model.safetensors":
+            weights = data  # what was checked is what is loaded, whatever becomes of the file
+        if not isinstance(sums, dict) or sums.get(name) != hashlib.sha256(data).hexdigest():
             raise CheckpointError(f"{folder / name} is truncated or was changed after it was "
                                   "saved (its SHA-256 is not the one in meta.json); "
                                   "copy the whole folder again.")
     try:
         config = ModelConfig(**_read_json(folder / "config.json"))
-        model = VLM(config)
-        model.load_state_dict(unpack(safetensors.torch.load_file(folder / "model.safetensors")))
-    except (TypeError, ConfigError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"the files of the checkpoint {folder} do not fit together: "
-                              f"{str(error)[:300]}.") from error
+        model = _loaded(config, safetensors.torch.load(weights))
+    except (TypeError, ConfigError, RuntimeError, SafetensorError, OSError) as error:
+        raise CheckpointError(f"the files of the checkpoint {shown} do not fit together: "
+                              f"{shortened(error, 300)}.") from error
     tokenizer = TextTokenizer.load(folder / "tokenizer.json", config.max_text_tokens)
     if tokenizer.size != config.vocabulary:
-        raise CheckpointError(f"the tokenizer of {folder} has {tokenizer.size} tokens, its model "
+        raise CheckpointError(f"the tokenizer of {shown} has {tokenizer.size} tokens, its model "
                               f"{config.vocabulary}; copy the whole folder again.")
     latin = meta.get("latin")
     tokenizer.admit(str(token) for token in (latin if isinstance(latin, list) else []))
     return Checkpoint(model.eval().to(device), tokenizer, meta, folder)
+
+
+def _loaded(config: ModelConfig, packed: dict[str, Tensor]) -> VLM:
+    """A model with stored weights. What the configuration asks for is compared with what is there
+    while the model is a skeleton without memory for any number.
+
+    Raises:
+        ConfigError: they differ, or the configuration is of no model.
+    """
+    try:
+        with torch.device("meta"):
+            model = VLM(config)
+    except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as error:
+        raise ConfigError(f"config.json describes a model that cannot be: {error}") from error
+    _check_shapes(model.state_dict(), packed)
+    state = unpack(packed)
+    model.load_state_dict(state, assign=True)
+    if any(buffer.is_meta for buffer in model.buffers()):  # a backbone with constants of its own
+        model = VLM(config)
+        model.load_state_dict(state)
+    return model
+
+
+def _check_shapes(wanted: dict[str, Tensor], packed: dict[str, Tensor]) -> None:
+    scales = {name for name in packed if name.endswith(_SCALE)}
+    for name in sorted(wanted.keys() | packed.keys() - scales):
+        want, have = wanted.get(name), packed.get(name)
+        if (want is None or have is None or want.shape != have.shape
+                or have.is_complex() or want.is_floating_point() != (
+                    have.is_floating_point() or name + _SCALE in scales)):
+            raise ConfigError(f"config.json asks for {_kind(want)} as {name}, where "
+                              f"model.safetensors has {_kind(have)}")
+    for name in sorted(scales):
+        matrix = packed.get(name.removesuffix(_SCALE))
+        if matrix is None or matrix.dim() != 2 or packed[name].shape != matrix.shape[:1]:
+            raise ConfigError(f"model.safetensors has {_kind(packed[name])} as {name} beside "
+                              f"{_kind(matrix)}")
+
+
+def _kind(value: Tensor | None) -> str:
+    """The shape and type of a tensor, for a person."""
+    if value is None:
+        return "nothing"
+    shape = " x ".join(map(str, value.shape)) or "one number"
+    return f"{shape} ({str(value.dtype).removeprefix('torch.')})"
 
 
 def _write(file: Path, text: str) -> None:
@@ -150,17 +204,18 @@ def _write(file: Path, text: str) -> None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
+        if file.stat().st_size > _LARGEST_JSON:
+            raise CheckpointError(f"{file} is over {_LARGEST_JSON // 2**20} MB; no such file is.")
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {error}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON: {shortened(error)}.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{file} does not hold a JSON object.")
     return value
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.") from error

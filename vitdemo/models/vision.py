@@ -90,7 +90,8 @@ class VisionEncoder(nn.Module):
         self.grid, self.channels, self.edges = self._probe(picture_size)
         self.norm = nn.LayerNorm(self.channels)
         self.project = nn.Linear(self.channels, width)
-        self.register_buffer("positions", self._positions(width), persistent=False)
+        with torch.device("cpu"):  # no file holds them, so they are needed in a skeleton, too
+            self.register_buffer("positions", self._positions(width), persistent=False)
 
     @torch.no_grad()
     def _probe(self, side: int) -> tuple[tuple[int, int], int, tuple[list[float], list[float]]]:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdemo.errors import PictureError
+from vitdemo.disk import replacing
+from vitdemo.errors import DiskError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Candidate, Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report.caveats import CAN, CANNOT
@@ -27,7 +28,7 @@ def write_html(path: Path | str, picture: Picture, explanations: Sequence[Explan
     answers, ``name`` the picture file's name. What is there already is replaced.
 
     Raises:
-        PictureError: the file cannot be written.
+        DiskError: the file cannot be written.
     """
     report = Report(picture, tuple(explanations), info, tuple(others), tuple(evidence),
                     tuple(shares), dict(settings or {}), tuple(answers), name)
@@ -39,7 +40,7 @@ def write_json(path: Path | str, explanations: Sequence[Explanation],
     """Write `to_json`, which takes the same arguments.
 
     Raises:
-        PictureError: the file cannot be written.
+        DiskError: the file cannot be written.
     """
     found = to_json(explanations, info, **more)
     write_text(path, json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
@@ -50,20 +51,21 @@ def write_csv(path: Path | str, explanations: Sequence[Explanation],
     """Write `to_csv`, in UTF-8 with a byte order mark, by which Excel knows it.
 
     Raises:
-        PictureError: the file cannot be written.
+        DiskError: the file cannot be written.
     """
     write_text(path, to_csv(explanations, others), encoding="utf-8-sig")
 
 
 def write_text(path: Path | str, text: str, encoding: str = "utf-8") -> None:
-    """Write a file; what is there already is replaced.
+    """Write a file; what is there already is replaced once the new one is whole.
 
     Raises:
-        PictureError: the file cannot be written.
+        DiskError: the file cannot be written; an old one is as it was.
     """
+    file = Path(path)
     try:
-        with open(path, "w", encoding=encoding, newline="") as stream:
-            stream.write(text)
-    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
-        reason = getattr(error, "strerror", None) or error
-        raise PictureError(f"{path} cannot be written: {reason}. Choose another place.") from error
+        with replacing([file]) as (part,):
+            with open(part, "w", encoding=encoding, newline="", errors="backslashreplace") as out:
+                out.write(text)
+    except ValueError as error:  # a name with a null character
+        raise DiskError(f"{file} cannot be the name of a file: {error}. Choose another.") from error

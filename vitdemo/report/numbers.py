@@ -19,12 +19,12 @@ from vitdemo.attention.faithfulness import evidence_sentence
 from vitdemo.attention.methods import METHODS
 from vitdemo.records import Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report.caveats import CANNOT
+from vitdemo.tables import cell
 
 COLUMNS = ("source", "method", "word_index", "word", "layer", "head", "region", "x0", "y0", "x1",
            "y1", "weight")
 MOST_ROWS = 1_000_000  # what a spreadsheet can open; above it, the CSV has the mean maps only
 MEAN = "mean"  # stands for layer and head where a row is the mean over all of them
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_json(explanations: Sequence[Explanation], info: ModelInfo | None = None, *,
@@ -93,7 +93,7 @@ def to_csv(explanations: Sequence[Explanation], others: Sequence[Explanation] = 
     would take for a formula gets an apostrophe in front.
     """
     stream = io.StringIO()
-    writer = csv.writer(stream)
+    writer = csv.writer(stream)  # texts are made cells once and not for every number beside them
     writer.writerow(COLUMNS)
     every = [*explanations, *others]
     whole = sum(one.weights.size for one in every) <= MOST_ROWS
@@ -114,9 +114,3 @@ def _rows(one: Explanation, whole: bool) -> Iterator[tuple[Any, ...]]:
                 place = (*start, number, cell(word.text), layer, head if whole else MEAN)
                 for region, (box, value) in enumerate(zip(boxes, row, strict=True), start=1):
                     yield (*place, region, *box, value)
-
-
-def cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
-

@@ -1,26 +1,32 @@
 """Hits to keep: a table as CSV or JSON, or copies of the pictures as a zip."""
 
-import csv
+import errno
+import io
 import json
 import math
 import os
 import re
+import stat
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vitdemo.config import LIMITS
 from vitdemo.disk import replacing
 from vitdemo.errors import ConfigError, PictureError
 from vitdemo.records import Hit
+from vitdemo.tables import write_table
 
 KINDS = ("csv", "json", "zip")
 KEPT = ("day", "taken", "camera", "orientation", "bytes", "dated")  # of what the store knows
 COLUMNS = ("place", "name", "path", "score", "match", "width", "height", *KEPT)
 LEFT_OUT = "left out.txt"
-_FORMULA = re.compile(r"[=+\-@\t\r]")  # at the start of a cell a spreadsheet would run it
-_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069'
+                     r"\ud800-\udfff]")
+MOST_NAME = 255  # bytes that the name of a file may have
+FIRST, LAST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)  # that a zip can tell
 
 Tell = Callable[[int, int], None]
 
@@ -46,7 +52,8 @@ def write_hits(file: Path, hits: Sequence[Hit], query: str = "", paths: bool = T
     missing: list[str] = []
     with replacing([file]) as (part,):
         if kind == "csv":
-            _write_csv(part, hits, paths)
+            with open(part, "w", encoding="utf-8-sig", newline="") as stream:  # the mark is Excel's
+                _write_csv(stream, hits, paths)
         elif kind == "json":
             part.write_text(json.dumps(to_json(hits, query, paths), ensure_ascii=False, indent=2)
                             + "\n", encoding="utf-8")
@@ -72,20 +79,10 @@ def _row(place: int, hit: Hit, paths: bool) -> dict[str, Any]:
     return row
 
 
-def _write_csv(file: Path, hits: Sequence[Hit], paths: bool) -> None:
+def _write_csv(stream: TextIO, hits: Sequence[Hit], paths: bool) -> None:
     columns = [name for name in COLUMNS if paths or name != "path"]
-    with open(file, "w", encoding="utf-8-sig", newline="") as stream:  # the mark is for Excel
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        for place, hit in enumerate(hits, 1):
-            writer.writerow({name: _cell(value) for name, value in
-                             _row(place, hit, paths).items()})
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, str) and _FORMULA.match(value):
-        return "'" + value
-    return value
+    rows = (_row(place, hit, paths) for place, hit in enumerate(hits, 1))
+    write_table(stream, columns, ([row[name] for name in columns] for row in rows))
 
 
 def _write_zip(file: Path, hits: Sequence[Hit], paths: bool, progress: Tell | None) -> list[str]:
@@ -97,30 +94,55 @@ def _write_zip(file: Path, hits: Sequence[Hit], paths: bool, progress: Tell | No
         for place, hit in enumerate(hits, 1):
             if progress is not None:
                 progress(place - 1, len(hits))
-            name = os.path.basename(hit.path)
             try:
-                size += os.path.getsize(hit.path)
-                if size > limit:
-                    raise PictureError(
-                        f"The first {place} pictures have over {LIMITS.max_zip_megabytes} MB "
-                        "together, the most that is put into one file. Ask for fewer.")
-                archive.write(hit.path, f"{place:0{digits}d} {_UNSAFE.sub('_', name)}")
-                copied += 1
-            except FileNotFoundError:
-                missing.append(f"{place}: {name} is no longer there.")
+                data, changed = _read(hit.path, limit - size)
             except (OSError, ValueError) as error:
-                if getattr(error, "filename", None) != hit.path:
-                    raise  # it is the zip that cannot be written
-                why = getattr(error, "strerror", None) or error
-                missing.append(f"{place}: {name} cannot be read: {why}.")
+                why = ("is no longer there" if isinstance(error, FileNotFoundError) else
+                       f"cannot be read: {getattr(error, 'strerror', None) or error}")
+                missing.append(f"{place}: {os.path.basename(hit.path)} {why}.")
+                continue
+            size += len(data)
+            if size > limit:
+                raise PictureError(
+                    f"The first {place} pictures have over {LIMITS.max_zip_megabytes} MB "
+                    "together, the most that is put into one file. Ask for fewer.")
+            archive.writestr(zipfile.ZipInfo(zip_name(hit.path, place, digits), changed), data)
+            copied += 1
         if not copied:
             raise PictureError("None of these pictures is there any more. Index the folder again.")
-        table = file.with_name(file.name + ".csv")
-        try:
-            _write_csv(table, hits, paths)
-            archive.write(table, "table.csv")
-        finally:
-            table.unlink(missing_ok=True)
+        table = io.StringIO(newline="")
+        _write_csv(table, hits, paths)
+        archive.writestr("table.csv", table.getvalue().encode("utf-8-sig"))
         if missing:
             archive.writestr(LEFT_OUT, "\n".join(missing) + "\n")
     return missing
+
+
+def _read(path: str, room: int) -> tuple[bytes, tuple[int, int, int, int, int, int]]:
+    """A file's bytes, or more than ``room`` of them, and when it was changed, in local time, as far
+    as a zip can say so: from 1980 to 2107.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is a pipe by now, which would block for ever.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(
+            name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no longer a plain file")
+        data = stream.read(max(0, room) + 1)
+    try:
+        changed = time.localtime(status.st_mtime)[:6]
+    except (OverflowError, ValueError, OSError):
+        changed = LAST if status.st_mtime > 0 else FIRST
+    return data, min(max(changed, FIRST), LAST)
+
+
+def zip_name(path: str, place: int, digits: int) -> str:
+    """What a picture is called in a zip: its place and its name, which is shortened before its
+    ending where both together have more bytes than a name may have."""
+    stem, ending = os.path.splitext(_UNSAFE.sub("_", os.path.basename(path)))
+    start = f"{place:0{digits}d} "
+    room = max(0, MOST_NAME - len(f"{start}{ending}".encode()))
+    name = f"{start}{stem.encode()[:room].decode(errors='ignore')}{ending}"
+    return name.encode()[:MOST_NAME].decode(errors="ignore")

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from vitdemo.errors import StoreError
+from vitdemo.disk import expanded
+from vitdemo.errors import StoreError, shortened
 from vitdemo.retrieval.base import Condition
 
 ORIENTATIONS = ("landscape", "portrait", "square")
-_DATE = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
+MOST_PIXELS = 1_000_000  # of a side: no picture has as many
+# The parts of a date may stand apart by any dash, which keyboards exchange, a slash or a dot.
+_DATE = re.compile(r"(\d{4})(?:[-‐‑‒–—−－/.](\d{1,2})(?:[-‐‑‒–—−－/.](\d{1,2}))?)?")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _SIZES = ("min_width", "max_width", "min_height", "max_height")
 
 
@@ -38,17 +42,25 @@ class Filters:
     camera: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("folder", "after", "before", "orientation", "camera"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or _NO_TEXT.search(value):
+                raise StoreError(f"{name} is {shortened(repr(value))}; it must be a text.")
+            object.__setattr__(self, name, value.strip())
+        if self.folder:
+            _below(self.folder)
         first, last = day(self.after, first=True), day(self.before, first=False)
         if first and last and first > last:
             raise StoreError(f"No day is after {self.after} and before {self.before}; "
                              "change one of them.")
         if self.orientation and self.orientation not in ORIENTATIONS:
-            raise StoreError(f"The orientation is {self.orientation!r}; it must be one of "
-                             f"{', '.join(ORIENTATIONS)}.")
+            raise StoreError(f"The orientation is {shortened(repr(self.orientation))}; it must be "
+                             f"one of {', '.join(ORIENTATIONS)}.")
         for name in _SIZES:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise StoreError(f"{name} is {value!r}; it must be a whole number of pixels.")
+            if type(value) is not int or not 0 <= value <= MOST_PIXELS:
+                raise StoreError(f"{name} is {shortened(repr(value))}; it must be a whole number "
+                                 f"of pixels, at most {MOST_PIXELS:,}.")
         for side in ("width", "height"):
             low, high = getattr(self, f"min_{side}"), getattr(self, f"max_{side}")
             if high and low > high:
@@ -112,23 +124,25 @@ def day(text: str, first: bool) -> str:
     Raises:
         StoreError: there is no such date.
     """
+    text = text.strip()
     if not text:
         return ""
-    found = _DATE.fullmatch(text.strip())
+    found = _DATE.fullmatch(text)
     try:
         if found is None:
             raise ValueError(text)
-        year, month, number = (int(part) if part else 0 for part in found.groups())
-        if number:
+        year, month, number = (None if part is None else int(part) for part in found.groups())
+        assert year is not None
+        if number is not None and month is not None:
             return date(year, month, number).isoformat()
-        if month:
-            return f"{date(year, month, 1):%Y-%m}-{'01' if first else '31'}"
-        return f"{date(year, 1, 1):%Y}-{'01-01' if first else '12-31'}"
+        if month is not None:
+            return date(year, month, 1).isoformat()[:8] + ("01" if first else "31")
+        return date(year, 1, 1).isoformat()[:5] + ("01-01" if first else "12-31")
     except ValueError as error:
-        raise StoreError(f"{text!r} is no date. Write it as 2024-05-31, or as 2024-05 or 2024 "
-                         "for a whole month or year.") from error
+        raise StoreError(f"{shortened(repr(text))} is no date. Write it as 2024-05-31, or as "
+                         "2024-05 or 2024 for a whole month or year.") from error
 
 
 def _below(folder: str) -> str:
     """What the paths of all pictures in a folder begin with."""
-    return os.path.join(os.path.abspath(os.path.expanduser(folder)), "")
+    return os.path.join(os.path.abspath(expanded(folder)), "")

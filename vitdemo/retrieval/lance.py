@@ -11,11 +11,12 @@ query and compares the best of them again in full.
 import functools
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lancedb
 import numpy as np
@@ -23,7 +24,9 @@ import pyarrow as pa
 from lancedb.index import IvfSq
 from lancedb.query import ColumnOrdering
 
-from vitdemo.errors import StoreError
+from vitdemo.disk import expanded
+from vitdemo.errors import StoreError, shortened
+from vitdemo.file_names import is_text
 from vitdemo.retrieval.base import (
     FIELDS,
     FORMAT_VERSION,
@@ -38,6 +41,7 @@ from vitdemo.retrieval.base import (
     check_stamp,
     check_vector,
 )
+from vitdemo.retrieval.lance_faults import guarded
 
 TABLE = "pictures"
 EXACT_BELOW = 100_000  # rows
@@ -55,8 +59,6 @@ _INDEX = "vector_of_"
 # would both insert it.
 _PRIMARY = {b"lance-schema:unenforced-primary-key:position": b"1"}
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
-
-Result = TypeVar("Result")
 
 
 class LanceIndex(Index):
@@ -78,22 +80,21 @@ class LanceIndex(Index):
             StoreError: it cannot be opened or made, or belongs to another model.
         """
         if "://" not in uri:
-            uri = str(Path(uri).expanduser())
-            if Path(uri).exists() and not Path(uri).is_dir():
+            uri = str(expanded(uri))
+            if os.path.exists(uri) and not os.path.isdir(uri):
                 raise StoreError(f"The store {uri} is a file; give a folder.")
-        return _guard(uri, lambda: cls._open(uri.removeprefix("lance://"), stamp, exact_below))
+        if "\0" in uri or not is_text(uri):
+            raise StoreError(f"The name of the store, {shortened(repr(uri))}, is no text (UTF-8). "
+                             "Give another folder.")
+        return guarded(uri, lambda: cls._open(uri.removeprefix("lance://"), stamp, exact_below))
 
     @classmethod
     def _open(cls, uri: str, stamp: Stamp, exact_below: int) -> "LanceIndex":
         # Interval 0: a search sees what another process has just added.
         database = lancedb.connect(uri, read_consistency_interval=timedelta(0))
-        if TABLE not in _table_names(database):
-            try:
-                database.create_table(TABLE, schema=_schema(stamp))
-            except (ValueError, OSError, RuntimeError):
-                if TABLE not in _table_names(database):  # else another process was faster
-                    raise
-        table = database.open_table(TABLE)
+        table = _table(database, uri)
+        if table is None:
+            table = _made(database, uri, stamp)
         check_stamp(_read_stamp(table.schema, uri), stamp, uri)
         lacking = [name for name in METADATA if name not in table.schema.names]
         if lacking:
@@ -105,7 +106,7 @@ class LanceIndex(Index):
         if not entries:
             return
         rows = _rows(entries, self._open_table().schema)
-        _guard(self.uri, lambda: self._open_table().merge_insert("id").when_matched_update_all()
+        guarded(self.uri, lambda: self._open_table().merge_insert("id").when_matched_update_all()
                .when_not_matched_insert_all().execute(rows))
         self._changed()
 
@@ -114,7 +115,7 @@ class LanceIndex(Index):
         for first in range(0, len(wanted), DELETE_BATCH):
             names = ", ".join(quote(one) for one in wanted[first:first + DELETE_BATCH])
             work = functools.partial(self._open_table().delete, f"id IN ({names})")
-            gone += int(_guard(self.uri, work).num_deleted_rows)
+            gone += int(guarded(self.uri, work).num_deleted_rows)
         if gone:
             self._changed()
         return gone
@@ -125,9 +126,9 @@ class LanceIndex(Index):
         columns = [*FIELDS, "vector"] if vectors else [*FIELDS]
         sql = " AND ".join(to_sql(one) for one in where)
         if vector is None:
-            return _guard(self.uri, lambda: self._list(limit, sql, columns))
+            return guarded(self.uri, lambda: self._list(limit, sql, columns))
         wanted = check_vector(vector, self.stamp.dimension)
-        return _guard(self.uri, lambda: self._search(wanted, limit, sql, columns))
+        return guarded(self.uri, lambda: self._search(wanted, limit, sql, columns))
 
     def _list(self, limit: int, sql: str, columns: list[str]) -> list[Found]:
         query = self._open_table().search().select(columns).limit(limit)
@@ -164,7 +165,7 @@ class LanceIndex(Index):
         return groups
 
     def count(self) -> int:
-        return int(_guard(self.uri, lambda: self._open_table().count_rows()))
+        return int(guarded(self.uri, lambda: self._open_table().count_rows()))
 
     def close(self) -> None:
         self._table = None
@@ -181,14 +182,14 @@ class LanceIndex(Index):
         table = self._open_table()
         rows, outside = table.count_rows(), 0
         if rows >= self._exact_below:
-            old = [one.name for one in _guard(self.uri, table.list_indices)]
+            old = [one.name for one in guarded(self.uri, table.list_indices)]
             if rows >= REBUILD_AT * max(map(_rows_of, old), default=0):
-                _guard(self.uri, lambda: self._make_index(rows, old))
+                guarded(self.uri, lambda: self._make_index(rows, old))
             elif old:
-                outside = _guard(self.uri, lambda: _outside(table, old[-1]))
+                outside = guarded(self.uri, lambda: _outside(table, old[-1]))
         if (self._changes % TIDY_EVERY == 0
                 or outside > max(rows // UNINDEXED, UNINDEXED_LEAST)):
-            _guard(self.uri, lambda: table.optimize(cleanup_older_than=timedelta(hours=1)))
+            guarded(self.uri, lambda: table.optimize(cleanup_older_than=timedelta(hours=1)))
 
     def _make_index(self, rows: int, old: list[str]) -> None:
         """Its name says how many rows it was made with. Few rounds over few rows find groups that
@@ -286,25 +287,26 @@ def _found(row: dict[str, Any]) -> Found:
     return Found(row["id"], row["path"], score, row["width"], row["height"], metadata, vector)
 
 
-def _table_names(database: Any) -> set[str]:
-    names: set[str] = set()
-    page = None
-    while True:
-        answer = database.list_tables(page_token=page)
-        names.update(answer.tables)
-        page = answer.page_token
-        if not page:
-            return names
-
-
-def _guard(uri: str, work: Callable[[], Result]) -> Result:
-    """Run a call of the library; its faults become a `StoreError` that names the store."""
+def _table(database: Any, uri: str) -> Any:
+    """The table; None where there is none, or only the empty folder that is left of the attempt to
+    make one on a full disk."""
     try:
-        return work()
-    except StoreError:
-        raise
-    except (OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise StoreError(f"The store {uri} cannot be used: {first[0][:300]}. Check that the "
-                         "place is there, that you may write to it, and that it has room."
-                         ) from error
+        return database.open_table(TABLE)
+    except ValueError as error:
+        if "not found" not in str(error):
+            raise
+    if any(Path(uri).glob(f"{TABLE}.lance/data/*")):
+        raise StoreError(f"The store {uri} is damaged: the list of what is in it is missing. Index "
+                         "the pictures again into another folder.")
+    return None
+
+
+def _made(database: Any, uri: str, stamp: Stamp) -> Any:
+    try:
+        database.create_table(TABLE, schema=_schema(stamp))
+    except (ValueError, OSError, RuntimeError):
+        table = _table(database, uri)
+        if table is None:
+            raise
+        return table  # another process was faster
+    return database.open_table(TABLE)

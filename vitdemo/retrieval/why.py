@@ -6,6 +6,7 @@ work together in a text vector, so the parts do not add up to the score, and a w
 part below 0. E embedding width.
 """
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -150,9 +151,10 @@ def why_not(gallery: Gallery, query: Query, filters: Filters, hit: Picture, othe
 def _same(gallery: Gallery, vector: np.ndarray, picture: Picture, path: str) -> Hit | None:
     """The entry of a picture, known by its path, its file's content or its pixels."""
     tries = [Condition("path", "=", path)] if path else []
-    if path:
-        content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        tries.append(Condition("content", "=", content))
+    with contextlib.suppress(OSError, ValueError):  # gone since it was opened, or only a name
+        if path:
+            content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            tries.append(Condition("content", "=", content))
     tries.append(Condition("digest", "=", picture.digest))
     for condition in tries:
         if found := gallery.search(vector, 1, [condition]):

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitdemo.config import LIMITS
+from vitdemo.disk import expanded
 from vitdemo.engine import Engine
-from vitdemo.errors import PictureError, StoreError
+from vitdemo.errors import PictureError, StoreError, shortened
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
 from vitdemo.ui.parts import Context
@@ -125,13 +126,13 @@ def allowed_folder(context: Context, typed: str) -> Path:
         raise PictureError("Type the path of a folder of pictures first.")
     if "\0" in typed:
         raise PictureError("The path holds a character that no path can hold.")
-    folder = Path(os.path.abspath(Path(typed).expanduser()))
+    folder = Path(os.path.abspath(expanded(typed)))
     if not may_read(context, folder):
         roots = ", ".join(map(str, context.settings.folders)) or "none"
         raise PictureError(f"{folder} is outside of the folders that may be searched ({roots}). "
                            f"To allow it, start the app with --allow-folder \"{folder}\".")
-    if not folder.is_dir():
-        raise PictureError(f"{folder} is not a folder. Give a folder of pictures.")
+    if not os.path.isdir(folder):
+        raise PictureError(f"{shortened(folder, 300)} is not a folder. Give a folder of pictures.")
     return folder
 
 

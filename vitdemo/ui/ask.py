@@ -21,6 +21,7 @@ from vitdemo.ui.parts import (
     chips,
     clickable_html,
     picture_input,
+    place_of,
     read_picture,
     refusal,
     thumbnails,
@@ -86,12 +87,12 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...],
             yield turn.number, shown, "", ""
 
     def example(desk: Desk, turn: Turn, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
-        path = str(context.examples[event.index])
+        path = str(context.examples[place_of(event, len(context.examples))])
         yield (turn.number, {"picture": viewer.display(read_picture(path)), "hint": READY}, "", "",
                path)
 
     def sample(desk: Desk, turn: Turn, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
-        yield turn.number, {"writing": ""}, "", "", samples[event.index]
+        yield turn.number, {"writing": ""}, "", "", samples[place_of(event, len(samples))]
 
     def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
         return {"message": str(error)}, "", refusal(error, given[3])

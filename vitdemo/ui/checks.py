@@ -18,7 +18,7 @@ from vitdemo.preprocess import Picture
 from vitdemo.records import Evidence
 from vitdemo.ui.desk import Desk, Result, add_method
 from vitdemo.ui.line import CHECKS, LONG
-from vitdemo.ui.parts import Context, read_picture
+from vitdemo.ui.parts import Context, carried, read_picture
 from vitdemo.ui.turns import Panel, Turn
 from vitdemo.ui.watch import Tell, watched
 
@@ -140,11 +140,11 @@ def tie_requests(context: Context, view: gr.HTML, panel: Panel, picture: Any) ->
     """
 
     def request(desk: Desk, turn: Turn, event: gr.EventData, path: str | None) -> Iterator[Patch]:
-        desk.fitting(event._data.get("id"))  # before the picture: it may be gone, too
-        yield from serve(context.engine, desk, read_picture(path), event._data)
+        desk.fitting(carried(event).get("id"))  # before the picture: it may be gone, too
+        yield from serve(context.engine, desk, read_picture(path), carried(event))
 
     def failed(error: Exception, given: tuple[Any, ...]) -> Patch:
-        return {"id": given[2]._data.get("id"), "patch_message": str(error), "patch_busy": False}
+        return {"id": carried(given[2]).get("id"), "patch_message": str(error), "patch_busy": False}
 
     panel.join(view.ask, request, [picture], [view], failed, **LONG)
 

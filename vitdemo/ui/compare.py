@@ -20,6 +20,7 @@ from vitdemo.ui.parts import (
     Context,
     clickable_html,
     picture_input,
+    place_of,
     thumbnails,
     uploaded,
 )
@@ -121,7 +122,7 @@ def _tie(context: Context, models: Models | None, parts: tuple[Any, ...],
 
     def example(turns: Turns, turn: Turn, event: gr.EventData, first_path: str | None, what: str
                 ) -> Iterator[tuple[Any, ...]]:
-        path = str(context.examples[event.index])
+        path = str(context.examples[place_of(event, len(context.examples))])
         pair = (gr.skip(), path) if first_path and what == "pictures" else (path, gr.skip())
         yield {"hint": HINT}, *pair
 

@@ -10,6 +10,7 @@ import gradio as gr
 from vitdemo import viewer
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine
+from vitdemo.errors import TextError
 from vitdemo.instructions import PRESETS, default_instruction
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Caption
@@ -25,6 +26,7 @@ from vitdemo.ui.parts import (
     chips,
     clickable_html,
     picture_input,
+    place_of,
     read_picture,
     refusal,
     thumbnails,
@@ -123,7 +125,8 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> PictureTab:
         yield turn.number, {"writing": ""} if path else {"hint": HINT}
 
     def example(desk: Desk, turn: Turn, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
-        yield turn.number, {"writing": ""}, str(context.examples[event.index])
+        path = str(context.examples[place_of(event, len(context.examples))])
+        yield turn.number, {"writing": ""}, path
 
     def describe(desk: Desk, turn: Turn, request: gr.Request, path: str | None,
                  instruction: str | None, language: str, *controls: Any
@@ -182,5 +185,9 @@ def _preset_chips(language: str) -> str:
     return chips(list(PRESETS[language].values()), "Ready-made instructions")
 
 
-def _preset(event: gr.EventData, language: str) -> str:
-    return list(PRESETS[language].values())[event.index]
+def _preset(event: gr.EventData, language: str) -> Any:
+    texts = list(PRESETS[language].values())
+    try:
+        return texts[place_of(event, len(texts))]
+    except TextError:  # the page is out of date
+        return gr.skip()

@@ -26,6 +26,7 @@ from vitdemo.ui.parts import (
     hints,
     notice,
     picture_input,
+    place_of,
     read_picture,
     refusal,
     viewer_output,
@@ -89,8 +90,8 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
 
     def choose(desk: Desk, turn: Turn, event: gr.EventData, path: str | None,
                found: Sequence[Match]) -> Iterator[tuple[Any, ...]]:
-        place = event.index
-        if context.can("explain") and isinstance(place, int) and 0 <= place < len(found):
+        place = place_of(event, len(found))
+        if context.can("explain"):
             photo, text = read_picture(path), found[place].text
             shown = {"picture": viewer.display(photo)}
             yield match_bars(found, place), {**shown, "writing": text}

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo.config import LIMITS
-from vitdemo.errors import PictureError, StoreError
+from vitdemo.errors import PictureError, StoreError, TextError
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress
 from vitdemo.retrieval.vanished import Vanished
@@ -27,7 +27,15 @@ from vitdemo.ui.albums import (
 )
 from vitdemo.ui.finding import Search
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
-from vitdemo.ui.parts import QUIET, Context, FilesInput, clickable_html, guarded, notice
+from vitdemo.ui.parts import (
+    QUIET,
+    Context,
+    FilesInput,
+    clickable_html,
+    guarded,
+    notice,
+    place_of,
+)
 from vitdemo.ui.turns import AT_ONCE, Panel, Turn, Turns
 from vitdemo.wanted import NotWanted
 
@@ -141,8 +149,10 @@ def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> No
 def _tie_folders(context: Context, folder: gr.Textbox, nearby: gr.HTML) -> None:
     def pick(event: gr.EventData, typed: str) -> tuple[str, str]:
         choices = folders_in(context, typed or "")
-        place = event.index if isinstance(event.index, int) else -1
-        chosen = choices[place] if 0 <= place < len(choices) else typed
+        try:
+            chosen = choices[place_of(event, len(choices))]
+        except TextError:  # the page is out of date
+            chosen = typed
         return chosen, folder_chips(folders_in(context, chosen))
 
     nearby.click(pick, folder, [folder, nearby], **QUIET)

@@ -8,13 +8,14 @@ app does not know is left out, and a sentence names it.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
 from vitdemo.config import LIMITS, Decoding
-from vitdemo.errors import ConfigError, TextError
+from vitdemo.errors import ConfigError, TextError, shortened
 from vitdemo.ui.controls import FIELDS
 from vitdemo.ui.search_link import read_search
 from vitdemo.words import clean_text
@@ -24,7 +25,9 @@ TASKS = {"describe": ("describe", ""), "ask": ("ask", ""), "find": ("search", "f
          "fits": ("search", "fits"), "compare": ("compare", ""), "tour": ("tour", "")}
 FOREIGN = ("__", "utm_")  # what Gradio and others add to addresses begins with one of these
 MAX_INDEX = 1000  # of a layer or a head: no model has as many
+MAX_STATED = 10_000  # characters of what a viewer says of itself
 MAX_SEED = 2**53 - 1  # the largest whole number that a browser keeps exact
+_INDEX = re.compile("[0-9]{1,4}")
 SHOWN = 40  # characters of a bad value that are repeated to the person
 
 
@@ -94,7 +97,7 @@ class _Reader:
         value = self.params.pop(name, "")
         if not value:
             return None
-        if value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_INDEX:
+        if _INDEX.fullmatch(value) and 1 <= int(value) <= MAX_INDEX:
             return int(value)
         self._complain(name, value, "it must be a whole number from 1")
         return None
@@ -151,17 +154,17 @@ def chosen_of(stated: object) -> dict[str, Any]:
     """What the viewer says it shows ({"method", "layer", "head", ...} as JSON), as far as it
     makes sense."""
     try:
-        found = json.loads(str(stated or "{}"))
-    except ValueError:
+        found = json.loads(str(stated or "{}")[:MAX_STATED])
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}
     choice = {name: found[name] for name in ("layer", "head")
-              if isinstance(found.get(name), int) and 0 <= found[name] < MAX_INDEX}
+              if type(found.get(name)) is int and 0 <= found[name] < MAX_INDEX}
     if isinstance(found.get("method"), str):
         choice["method"] = found["method"]
     return choice
 
 
 def _short(value: str) -> str:
-    return value if len(value) <= SHOWN else value[:SHOWN] + "…"
+    return shortened(value, SHOWN)

@@ -2,8 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
+from vitdemo.disk import expanded
 from vitdemo.engine import Engine
 from vitdemo.errors import CheckpointError
 
@@ -45,4 +45,4 @@ class Models:
 def tidy_name(name: str | None) -> str:
     """A name as typed or pasted, without spaces and quotes around it; "~" is the home folder."""
     name = (name or "").strip().strip("\"'").strip()
-    return str(Path(name).expanduser()) if name.startswith("~") else name
+    return str(expanded(name)) if name.startswith("~") else name

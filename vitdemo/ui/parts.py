@@ -17,7 +17,7 @@ from gradio.data_classes import FileData, ImageData, ListFiles
 
 from vitdemo import viewer
 from vitdemo.engine import Engine
-from vitdemo.errors import BusyError, PictureError, VitDemoError
+from vitdemo.errors import BusyError, PictureError, TextError, VitDemoError
 from vitdemo.preprocess import Picture, open_picture, open_small
 from vitdemo.ui.session import Sessions
 from vitdemo.wanted import NotWanted
@@ -179,6 +179,23 @@ element.addEventListener("click", (event) => {
 def clickable_html(value: str = "", **settings: Any) -> gr.HTML:
     """HTML whose elements with ``data-index`` trigger ``click`` with that index."""
     return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, **settings)
+
+
+def carried(event: gr.EventData) -> dict[str, Any]:
+    """What an event of a page carries; nothing where that is not values by their names."""
+    return event._data if isinstance(event._data, dict) else {}
+
+
+def place_of(event: gr.EventData, count: int) -> int:
+    """Which of ``count`` things was clicked, from 0.
+
+    Raises:
+        TextError: none of them, as where the page is out of date.
+    """
+    place = carried(event).get("index")
+    if type(place) is not int or not 0 <= place < count:
+        raise TextError("What was clicked is no longer there. Reload the page.")
+    return place
 
 
 def refusal(error: Exception, path: Any) -> str:

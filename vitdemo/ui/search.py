@@ -21,6 +21,7 @@ from vitdemo.ui.parts import (
     MODEL,
     Context,
     PageValue,
+    carried,
     drop_refused,
     empty,
     notice,
@@ -196,7 +197,7 @@ class _Search:
     def _like(self, search: Search, turn: Turn, event: gr.EventData, desk: Desk, versus: Turns
               ) -> Iterator[tuple[Any, ...]]:
         yield from self._begin(turn, desk, versus)
-        hit = search.finding.hit(event._data.get("id"))
+        hit = search.finding.hit(carried(event).get("id"))
         photo = self._kept(open_picture(hit.path))
         finding = replace(search.finding)
         finding.like(Query.of(picture=photo, picture_label=f"the picture “{photo.name}”"))

@@ -9,7 +9,7 @@ import gradio as gr
 from vitdemo.retrieval.filters import ORIENTATIONS, Filters
 from vitdemo.ui.finding import SIZES
 from vitdemo.ui.parts import Context, picture_input
-from vitdemo.ui.search_link import PIXELS, SEARCH, TEXTS
+from vitdemo.ui.search_link import PIXELS, SEARCH, TEXTS, pixels
 
 ANY = "any"
 
@@ -97,6 +97,6 @@ def filters_of(values: Sequence[Any]) -> Filters:
     """
     given = dict(zip(SEARCH, values, strict=False))
     wanted: dict[str, Any] = {name: str(given[name] or "").strip() for name in TEXTS}
-    wanted |= {name: int(given[name] or 0) for name in PIXELS}
+    wanted |= {name: pixels(given[name]) for name in PIXELS}
     form = given["orientation"]
     return Filters(**wanted, orientation="" if form in (ANY, None) else str(form))

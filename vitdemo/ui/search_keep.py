@@ -1,6 +1,5 @@
 """Hits as files, and groups of almost the same pictures."""
 
-import csv
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,12 @@ from urllib.parse import quote
 import gradio as gr
 
 from vitdemo.config import LIMITS
+from vitdemo.disk import replacing
 from vitdemo.errors import PictureError
 from vitdemo.retrieval.duplicates import BY, Groups, find_duplicates
 from vitdemo.retrieval.export import write_hits
 from vitdemo.retrieval.thumbnails import Thumbnails
+from vitdemo.tables import write_table
 from vitdemo.ui.finding import Search
 from vitdemo.ui.indexing import Sources, progress_html
 from vitdemo.ui.jobs import Cancelled, Job, followed
@@ -142,16 +143,18 @@ def build_duplicates(context: Context, sources: Sources, search: gr.State, field
 
 
 def write_groups(file: Path, found: Groups, paths: bool = True) -> None:
-    """A table of groups: which picture of which group to keep, and how like it the others are."""
-    with open(file, "w", encoding="utf-8-sig", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["group", "keep", "name", *(["path"] if paths else []), "width", "height",
-                         "bytes", "day", "sharpness", "cosine", "distance", "reason"])
-        for place, group in enumerate(found.groups, 1):
-            for n, one in enumerate(group.pictures):
-                name = os.path.basename(one.path)
-                name = "'" + name if name.startswith(("=", "+", "-", "@")) else name
-                writer.writerow([place, "yes" if n == 0 else "", name,
-                                 *([one.path] if paths else []), one.width, one.height, one.bytes,
-                                 one.day, round(one.sharpness, 2), round(one.cosine, 4),
-                                 one.distance, group.reason if n == 0 else ""])
+    """A table of groups: which picture of which group to keep, and how like it the others are.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    head = ["group", "keep", "name", *(["path"] if paths else []), "width", "height", "bytes",
+            "day", "sharpness", "cosine", "distance", "reason"]
+    rows = ([place, "yes" if n == 0 else "", os.path.basename(one.path),
+             *([one.path] if paths else []), one.width, one.height, one.bytes, one.day,
+             round(one.sharpness, 2), round(one.cosine, 4), one.distance,
+             group.reason if n == 0 else ""]
+            for place, group in enumerate(found.groups, 1) for n, one in enumerate(group.pictures))
+    with replacing([file]) as (part,):
+        with open(part, "w", encoding="utf-8-sig", newline="") as stream:
+            write_table(stream, head, rows)

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo.config import LIMITS
-from vitdemo.errors import StoreError, TextError
+from vitdemo.errors import ConfigError, StoreError, TextError, shortened
 from vitdemo.retrieval.filters import ORIENTATIONS, Filters
 from vitdemo.ui.finding import SIZES
 from vitdemo.words import clean_text
@@ -28,12 +28,19 @@ def search_of(settings: Sequence[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"in": next((name for name, label in PLACES.items()
                                          if label == where), "")}
     found |= {name: str(fields[name] or "").strip() for name in ("folder", "after", "before")}
-    found |= {name: int(fields[name] or 0) or "" for name in PIXELS}
+    found |= {name: pixels(fields[name]) or "" for name in PIXELS}
     found["orientation"] = fields["orientation"] if fields["orientation"] in ORIENTATIONS else ""
     found["camera"] = str(fields["camera"] or "").strip()
     found["size"] = "" if fields["size"] == SIZES[0] else fields["size"]
     found["order"] = "" if fields["second"] else "vectors"
     return {name: value for name, value in found.items() if value != ""}
+
+
+def pixels(value: object) -> int:
+    """What stands in a field for a number of pixels, 0 where that is none; see `Filters`."""
+    if not isinstance(value, int | float) or value != value:
+        return 0
+    return int(min(max(value, -1), 10**9))
 
 
 def read_search(params: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -46,8 +53,8 @@ def read_search(params: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
         return params.pop(name, "")
 
     def complain(name: str, value: str, want: str) -> None:
-        shown = value if len(value) <= SHOWN else value[:SHOWN] + "…"
-        complaints.append(f"“{name}” in the link is “{shown}”; it was left out, as {want}.")
+        complaints.append(f"“{name}” in the link is “{shortened(value, SHOWN)}”; it was left out, "
+                          f"as {shortened(want, 200)}.")
 
     for name, known in (("in", tuple(PLACES)), ("orientation", ORIENTATIONS),
                         ("order", ("vectors",)), ("size", tuple(map(str, SIZES)))):
@@ -69,7 +76,7 @@ def read_search(params: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
                 kept = int(value)
             Filters(**{key: one for key, one in {**found, name: kept}.items()
                        if key in Filters.__dataclass_fields__})
-        except (TextError, StoreError) as error:
+        except (TextError, StoreError, ConfigError) as error:
             complain(name, value, str(error).rstrip("."))
         else:
             found[name] = kept

@@ -20,6 +20,7 @@ from vitdemo.ui.parts import (
     MODEL,
     Context,
     PageValue,
+    carried,
     drop_refused,
     notice,
     percent,
@@ -85,7 +86,7 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, views: Views,
     def explain(desk: Desk, turn: Turn, event: gr.EventData, held: Search
                 ) -> Iterator[tuple[Any, ...]]:
         finding = held.finding
-        hit = finding.hit(event._data.get("id"))
+        hit = finding.hit(carried(event).get("id"))
         finding.chosen = hit.id
         photo = read_hit(hit)
         sentence = finding.query.sentence
@@ -105,7 +106,7 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, views: Views,
     def beside_hit(versus: Turns, turn: Turn, event: gr.EventData, held: Search
                    ) -> Iterator[tuple[Any, ...]]:
         finding = held.finding
-        other = finding.hit(event._data.get("id"))
+        other = finding.hit(carried(event).get("id"))
         yield gr.update(open=True), {"busy": True, "hint": "Looking …"}, "", ""
         yield gr.skip(), *beside(context, finding, other.path), ""
 

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo import viewer
+from vitdemo.config import LIMITS
 from vitdemo.records import LANGUAGES
 from vitdemo.ui.line import LONG
 from vitdemo.ui.parts import (
@@ -14,6 +15,7 @@ from vitdemo.ui.parts import (
     chips,
     clickable_html,
     notice,
+    place_of,
     thumbnails,
 )
 from vitdemo.ui.tour_steps import Found, Tour
@@ -86,18 +88,18 @@ def _tie(context: Context, panel: Panel, language: gr.Radio, examples: gr.HTML,
         yield from run(here, code)
 
     def jump(here: Visit, turn: Turn, event: gr.EventData, code: str) -> Iterator[list[Any]]:
-        here.step = min(LAST, max(0, int(event.index)))
+        here.step = place_of(event, LAST + 1)
         yield from run(here, code)
 
     def choose(here: Visit, turn: Turn, event: gr.EventData, code: str) -> Iterator[list[Any]]:
-        here.picture = min(len(context.examples) - 1, max(0, int(event.index)))
+        here.picture = place_of(event, len(context.examples))
         yield from run(here, code)
 
     def change(here: Visit, turn: Turn, code: str) -> Iterator[list[Any]]:
         yield from run(here, code)
 
     def another(here: Visit, turn: Turn, event: gr.EventData, code: str) -> Iterator[list[Any]]:
-        yield from run(here, code, int(event.index))
+        yield from run(here, code, place_of(event, LIMITS.max_text_characters))
 
     for event, handler in ((back.click, go_back), (forth.click, go_on), (words.click, jump),
                            (examples.click, choose), (chosen.click, another),
