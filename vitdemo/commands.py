@@ -372,7 +372,7 @@ def _cosine(value: float) -> str:
 def _tell(notes: Sequence[str]) -> None:
     """Sentences for a person, beside the result."""
     for note in filter(None, notes):
-        print(note, file=sys.stderr)
+        say(note, sys.stderr)
 
 
 def _number(count: int, what: str) -> str:

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
     try:
         vector = query.vector(engine)
         for note in (missed := query.missed(engine)):
-            print(note, file=sys.stderr)
+            say(note, sys.stderr)
         hits = gallery.search(vector, max(options.limit, options.best),
                               filters.conditions())
         empty = not hits and not gallery.count()
