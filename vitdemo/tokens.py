@@ -122,7 +122,7 @@ class TextTokenizer:
     def latin_in(self, texts: Sequence[str]) -> set[str]:
         """The tokens of Latin letters that at least two of these Chinese texts hold."""
         counts = Counter(number for row in self.batch_pieces(texts) for number in set(row))
-        names = {self._tokenizer.id_to_token(number) for number, count in counts.items()
+        names = {str(self._tokenizer.id_to_token(number)) for number, count in counts.items()
                  if count > 1}
         return {name for name in names if name not in SPECIAL and _is_latin(name)}
 

@@ -119,8 +119,8 @@ def log_chances(logits: Tensor, rows: Sequence[Sequence[int]], step: int, vocabu
         logits[:, vocabulary.end] = -torch.inf
     chances = logits.log_softmax(-1)
     each = len(rows) // len(vocabulary.starts)
-    for place, ids in enumerate(vocabulary.outside):
-        chances[place * each:(place + 1) * each, ids.to(chances.device)] = -torch.inf
+    for place, foreign in enumerate(vocabulary.outside):
+        chances[place * each:(place + 1) * each, foreign.to(chances.device)] = -torch.inf
     if vocabulary.wording is not None:
         for i, ids in enumerate(rows):
             chances[i, vocabulary.wording.after(vocabulary.starts[i // each], ids)] = -torch.inf

@@ -46,9 +46,9 @@ class AppBlocks(gr.Blocks):
                     check_event(getattr(event_data, "_data", None))
                 if session_hash:
                     self.sessions.keep(session_hash, paths_in(inputs))
-            return await super().process_api(
-                block_fn, inputs, *args, iterator=iterator, session_hash=session_hash,
-                event_data=event_data, **settings)
+            settings |= {"iterator": iterator, "session_hash": session_hash,
+                         "event_data": event_data}
+            return await super().process_api(block_fn, inputs, *args, **settings)
         except gr.Error as error:
             error.print_exception = False
             raise
