@@ -16,7 +16,7 @@ from small_run import arguments, losses_of
 
 import train.run
 from train.batches import StepBatch, to_device
-from train.clouds import cloud_losses
+from train.clouds import fading_losses
 from train.data import read_split
 from train.features import VIEWS, open_features
 from train.finetune import main
@@ -80,7 +80,7 @@ def test_an_infinite_loss_counts_too(data: Path, tmp_path: Path) -> None:
     assert str(error).startswith("step 9 has a loss that is not finite: match (inf), on")
 
 
-def test_a_cloud_loss_that_is_no_number_is_named_with_its_pictures(
+def test_a_fading_loss_that_is_no_number_is_named_with_its_pictures(
         data: Path, tokenizer: TextTokenizer, tiny_model: VLM, tmp_path: Path) -> None:
     rows = list(read_split(data / "train").rows)
     store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
@@ -92,12 +92,11 @@ def test_a_cloud_loss_that_is_no_number_is_named_with_its_pictures(
         (batch.clouds.texts.features if whole else batch.clouds.clouded)[1] = float("nan")
         broken = int(batch.clouds.texts.rows[1])
         content = torch.ones_like(mixture.content)
-        loss = float(cloud_losses(tiny_model, batch.clouds, content)[0])
+        loss = float(fading_losses(tiny_model, batch.clouds, content)[0])
         assert broken_rows(batch) == [broken] and broken in batch.rows
-        # Under a cloud alone, only a likely word can tell; the tiny model has none.
-        assert math.isnan(loss) or not whole
-        said = str(stop(3, {"cloud": math.nan, "loss": math.nan}, batch, rows, tmp_path, 0))
-        assert "not finite: cloud (nan)" in said
+        assert math.isnan(loss)
+        said = str(stop(3, {"hide": math.nan, "loss": math.nan}, batch, rows, tmp_path, 0))
+        assert "not finite: hide (nan)" in said
         assert f"the features of {rows[broken].path} are not finite" in said
 
 

@@ -124,23 +124,11 @@ class PairBatch:
 
 
 @dataclass
-class ReadBatch:
-    """Instructions without pictures, to be read as the start reads them: ids and mask (M, T);
-    ``texts`` and ``tokens``: how many there are of both in all processes."""
-
-    ids: Tensor
-    mask: Tensor
-    texts: int
-    tokens: int
-
-
-@dataclass
 class StepBatch:
     """One step: captions to write, questions to answer, pairs to tell apart, pictures shown whole
-    and clouded, captions to be judged, instructions to read, claims to tell apart. A part is None
-    where the data has nothing of the kind. ``stage``: that of the backbone which goes on from the
-    features, where they are of the stages before it; ``lighting``: how far light, contrast and
-    colour of pixels are to vary (see `losses.lit`)."""
+    and clouded, captions to be judged, claims to tell apart. A part is None where the data has
+    nothing of the kind. ``stage``: that of the backbone which goes on from the features, where they
+    are of the stages before it."""
 
     captions: TextBatch | None
     questions: TextBatch | None
@@ -148,9 +136,7 @@ class StepBatch:
     words: WordBatch | None = None
     clouds: CloudBatch | None = None
     rewards: RewardBatch | None = None
-    reads: ReadBatch | None = None
     stage: int = 0
-    lighting: float = 0.0
     claims: ClaimBatch | None = None
 
     def pictures(self) -> list[tuple[Tensor, Tensor]]:
@@ -179,7 +165,7 @@ def _moved(part: Any, device: torch.device) -> Any:
     if isinstance(part, Tensor):
         return part.to(device)
     if not isinstance(part, TextBatch | CloudBatch | RewardBatch | WordBatch | PairBatch |
-                      ReadBatch | ClaimBatch | StepBatch):
+                      ClaimBatch | StepBatch):
         return part
     return type(part)(**{field.name: _moved(getattr(part, field.name), device)
                          for field in dataclasses.fields(part)})

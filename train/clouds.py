@@ -1,15 +1,11 @@
-"""Words and attention that agree about what covering a part of the picture costs.
+"""Words that fade as their map is covered.
 
 Where deletion and insertion only measure, this trains. The picture is shown whole and under a cloud
-(`features.View.clouded`), and two losses bring together what a word's map says of the cloud and
-what the cloud does to the word:
+(`features.View.clouded`):
 
-- `cloud`: of the attention of a word as large a share should lie under the cloud as the word loses
-  by it. After FastSHAP (Jethani et al. 2022, arXiv:2107.07436), which trains maps by random masks,
-  with attention in the place of its explainer.
-- `hide`: the other way round: under the cloud a word should keep as much of its probability as its
-  map has outside of the cloud, and where all of it is covered, what it has with no picture at all.
-  So the model learns to say what it sees where it looks, and not to guess it from the surroundings.
+- `hide`: under the cloud a word should keep as much of its probability as its map has outside of
+  the cloud, and where all of it is covered, what it has with no picture at all. So the model learns
+  to say what it sees where it looks, and not to guess it from the surroundings.
 - `hold`: with the whole picture it says what it said before. The model that a run starts with, the
   teacher, holds what it is to say both ways, so that nothing drifts (Hinton, Vinyals, Dean 2015).
 
@@ -28,11 +24,9 @@ from torch import Tensor
 from train.batches import CloudBatch, TextBatch
 from train.features import LEAST_HIDDEN, scaled_pixels
 from train.own_words import memory_of
-from train.team import Team
 from vitdemo.attention.capture import capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
 
-LEAST = 0.05  # of probability: less likely words are left out, what they lose is noise
 SHARPEN = 2.0  # power of a map before its shares are taken: its strongest regions carry the word
 TOP_SHARE = 0.7  # of clouds along a word's map: those over its most important regions
 TOP_HIDDEN = 0.55  # share of the regions that those cover at most; nothing of the map is left then
@@ -56,43 +50,21 @@ class Seen:
     attention: Tensor
 
 
-def cloud_losses(model: VLM, batch: CloudBatch, content: Tensor, attends: bool = True,
-                 hides: bool = True, team: Team | None = None,
-                 teacher: VLM | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """(cloud, hide, hold), 0 where not asked for by ``attends``, ``hides`` and a ``teacher``.
+def fading_losses(model: VLM, batch: CloudBatch, content: Tensor,
+                  teacher: VLM | None = None) -> tuple[Tensor, Tensor]:
+    """(hide, hold), the second 0 without a ``teacher``.
 
     ``content`` (vocabulary,): the tokens that can be seen at a place. With several processes each
     is this one's share: its sum, divided by what all have.
     """
-    seen, maps, hidden = look(model, batch, content, attends, hides, teacher)
+    seen, maps, hidden = look(model, batch, content, teacher)
     targets, total = batch.texts.targets[:, 1:], batch.texts.totals.tokens
     hidden = hidden[seen.text // (len(targets) // len(hidden))]  # (tokens, N)
-    nothing = seen.attention.new_zeros(())
-    return (cloud_loss(seen, targets, hidden, content, team or Team()) if attends else nothing,
-            hide_loss(seen, maps, hidden, content[targets[seen.text, seen.place]], total)
-            if hides else nothing,
-            F.kl_div(seen.whole, seen.taught.exp(), reduction="sum") / total
-            if teacher else nothing)
-
-
-def cloud_loss(seen: Seen, targets: Tensor, hidden: Tensor, content: Tensor,
-               team: Team) -> Tensor:
-    """The cross entropy of the share of a word's attention that lies under the cloud, and of what
-    the cloud takes of its probability, 1 - p(word | clouded) / p(word | whole), at least 0.
-
-    ``targets`` (texts, T); ``hidden`` bool (tokens, N). How many words count in all processes, only
-    the probabilities tell.
-    """
-    token = targets[seen.text, seen.place]
-    whole, clouded = (chances.detach().gather(1, token[:, None]).squeeze(1).exp()
-                      for chances in (seen.whole, seen.clouded))
-    sure = content[token] & ~(whole < LEAST)  # what is no number counts, so that it is noticed
-    total = team.sum(sure.sum().float())
-    if not bool(sure.any()):
-        return whole.new_zeros(())
-    lost = (1 - clouded[sure] / whole[sure]).clamp(0, 1)
-    share = (seen.attention * hidden)[sure].sum(1).clamp(1e-4, 1 - 1e-4)
-    return -(lost * share.log() + (1 - lost) * (1 - share).log()).sum() / total
+    visible = content[targets[seen.text, seen.place]]
+    hold = seen.attention.new_zeros(())
+    if teacher is not None:
+        hold = F.kl_div(seen.whole, seen.taught.exp(), reduction="sum") / total
+    return hide_loss(seen, maps, hidden, visible, total), hold
 
 
 def hide_loss(seen: Seen, maps: Tensor, hidden: Tensor, visible: Tensor, total: int) -> Tensor:
@@ -113,26 +85,24 @@ def hide_loss(seen: Seen, maps: Tensor, hidden: Tensor, visible: Tensor, total: 
     return F.kl_div(seen.clouded, wanted, reduction="sum") / total
 
 
-def look(model: VLM, batch: CloudBatch, content: Tensor, attends: bool, hides: bool,
-         teacher: VLM | None = None) -> tuple[Seen, Tensor, Tensor]:
+def look(model: VLM, batch: CloudBatch, content: Tensor, teacher: VLM | None = None,
+         ) -> tuple[Seen, Tensor, Tensor]:
     """The passes over the whole, the clouded and no picture; each token's map (tokens, N); and
     what the clouds cover (P, N)."""
     texts = batch.texts
     real = texts.target_mask[:, 1:]
     text, place = real.nonzero(as_tuple=True)
     crossings = [block.cross for block in model.decoder.blocks]
-    with capture_cross_attention(crossings, own_weights, keep_graph=True) as record, \
-            torch.set_grad_enabled(attends or teacher is not None):
+    with capture_cross_attention(crossings, own_weights) as record, \
+            torch.set_grad_enabled(teacher is not None):
         whole = _chances(model, texts.features, texts, real, learns=teacher is not None)
     knows = teacher or model
     with torch.no_grad():
         taught = whole.detach() if teacher is None else \
             _chances(teacher, texts.features, texts, real, learns=False)
-        blank = taught
-        if hides or len(batch.pixels):  # nothing else asks for it
-            side = model.config.picture_size
-            grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
-            blank = _chances(knows, grey.expand_as(texts.features), texts, real, learns=False)
+        side = model.config.picture_size
+        grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
+        blank = _chances(knows, grey.expand_as(texts.features), texts, real, learns=False)
     places = batch.hidden.shape[1]
     mean = torch.stack([calls[0][..., :places].mean(1) for calls in record.calls]).mean(0)
     attention = mean[text, place].float()  # (tokens, N)
@@ -145,8 +115,7 @@ def look(model: VLM, batch: CloudBatch, content: Tensor, attends: bool, hides: b
         covered = _features(model, cover(model, batch.pixels, by_word))
         clouded = torch.cat([covered, clouded[len(covered):]])
         hidden = torch.cat([by_word, hidden[len(by_word):]])
-    with torch.set_grad_enabled(hides):
-        seen.clouded = _chances(model, clouded, texts, real, learns=hides)
+    seen.clouded = _chances(model, clouded, texts, real, learns=True)
     return seen, maps, hidden
 
 

@@ -2,7 +2,6 @@
 match head that weighs words, gates that are open from the start."""
 
 import dataclasses
-import math
 
 import torch
 
@@ -50,14 +49,3 @@ def grow(start: Checkpoint, picture_size: int = 0, region_head: bool = False,
             head.word_embedding.weight.copy_(model.text.token_embedding.weight)
             torch.nn.init.constant_(head.rarity.weight, -6.0)
     return dataclasses.replace(start, model=model.eval())
-
-
-@torch.no_grad()
-def open_gates(model: VLM, least: float) -> None:
-    """Open the fusion's gates so that |tanh(gate)| is at least ``least`` (0..1); signs stay."""
-    if not 0 <= least < 1:
-        raise ConfigError(f"open_gates is {least}; it must be from 0 to below 1.")
-    for name, parameter in model.named_parameters():
-        if name.endswith("_gate") and least > 0:
-            size = parameter.abs().clamp(min=math.atanh(least))
-            parameter.copy_(torch.where(parameter < 0, -size, size))

@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.batches import PairBatch, ReadBatch, StepBatch, TextBatch, WordBatch
+from train.batches import PairBatch, StepBatch, TextBatch, WordBatch
 from train.claims import claim_loss
-from train.clouds import cloud_losses
+from train.clouds import fading_losses
 from train.cross_entropy import linear_cross_entropy
 from train.features import scaled_pixels
-from train.memory import PairMemory, without_own
 from train.own_words import with_own_words
 from train.reward import Judge, reward_loss
 from train.team import Team
@@ -45,13 +44,10 @@ class LossConfig:
     match_pairs: int = 32  # pictures of the pair batch that go through the match head
     region: float = 0.5  # weight of which words a picture's regions add up to
     look: float = 0.3  # weight of cross-attention that looks where the region head points
-    cloud: float = 0.5  # weight of cross-attention that looks where a cloud would hurt
     hide: float = 0.0  # weight of words that fade as a cloud covers where they look
     reward: float = 0.0  # weight of describing as the judge rewards it (see reward.py)
     reward_bleu: float = 0.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
     hold: float = 0.0  # weight of saying of the same pictures, whole, what the start says of them
-    keep: float = 0.0  # weight of reading instructions as the start reads them
-    remembered: int = 0  # pairs of steps before that are wrong ones for the contrastive loss, too
 
 
 def kept_places(noise: Tensor, share: float) -> Tensor:
@@ -187,10 +183,9 @@ def read_by_length(model: VLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     return torch.cat(words)[back], torch.cat(z)[back]
 
 
-def pair_losses(model: VLM, batch: PairBatch, config: LossConfig, team: Team,
-                past: PairMemory | None = None) -> tuple[Tensor, Tensor]:
-    """(contrastive loss, match loss), both against the pictures and texts of all processes; the
-    first also against those in ``past``, which then keeps this step's.
+def pair_losses(model: VLM, batch: PairBatch, config: LossConfig,
+                team: Team) -> tuple[Tensor, Tensor]:
+    """(contrastive loss, match loss), both against the pictures and texts of all processes.
 
     The match head sees each right pair, and for each a wrong text and a wrong picture, drawn from
     the step by how alike they are (Li et al. 2021, ALBEF, section 3.2).
@@ -208,13 +203,7 @@ def pair_losses(model: VLM, batch: PairBatch, config: LossConfig, team: Team,
         all_z, all_pictures = team.gather(total, z, pictures)
     own = team.own(total, z.device)
     forth, back = pictures @ all_z.T, z @ all_pictures.T  # (P, A)
-    wide, wide_back = forth, back  # (P, A + M)
-    if past is not None:
-        kept = past.get(batch.language, z)
-        wide = torch.cat((forth, without_own(pictures @ kept.texts.T, batch.rows, kept.rows)), 1)
-        wide_back = torch.cat((back, without_own(z @ kept.pictures.T, batch.rows, kept.rows)), 1)
-        past.add(batch.language, team.join(batch.rows, total), all_pictures, all_z)
-    find = contrastive_loss(wide, config.temperature, wide_back, own) * (len(own) / total)
+    find = contrastive_loss(forth, config.temperature, back, own) * (len(own) / total)
     if not config.match:
         return find, find.new_zeros(())
     count = min(config.match_pairs, total)
@@ -240,63 +229,27 @@ def pair_losses(model: VLM, batch: PairBatch, config: LossConfig, team: Team,
     return find, loss / (3 * count)
 
 
-def keep_loss(model: VLM, batch: ReadBatch, teacher: VLM) -> Tensor:
-    """How far instructions are read from how the ``teacher`` reads them (Hinton, Vinyals, Dean
-    2015): of the words |w - w_t|^2 / |w_t|^2, meaned, and of the vectors |z - z_t|^2, meaned.
-
-    All else of the model hears of an instruction only through these, so while they stay, captions
-    and answers do, and the text encoder may learn to find pictures."""
-    words, z = read_by_length(model, batch.ids, batch.mask)
-    with torch.no_grad():
-        wanted, wanted_z = read_by_length(teacher, batch.ids, batch.mask)
-    words, wanted = words[batch.mask].float(), wanted[batch.mask].float()  # (tokens, D)
-    away = ((words - wanted) ** 2).sum(1) / (wanted ** 2).sum(1)
-    turned = ((z - wanted_z).float() ** 2).sum(1)
-    return away.sum() / batch.tokens + turned.sum() / batch.texts
-
-
-def see_with(model: VLM, given: Tensor, stage: int, noise: Tensor | None = None,
-             lighting: float = 0.0) -> Tensor:
-    """Features of pixels, which are `lit` by their ``noise`` first, or of what the stages before
-    ``stage`` made of them: (P, N, C)."""
+def see_with(model: VLM, given: Tensor, stage: int) -> Tensor:
+    """Features of pixels, or of what the stages before ``stage`` made of them: (P, N, C)."""
     if stage:
         made = given.float().contiguous(memory_format=torch.channels_last)
         return model.vision.late(made, stage).float()
     pixels = scaled_pixels(model, given)
-    if noise is not None:
-        pixels = lit(pixels, noise, lighting)
     return model.vision.features(pixels.contiguous(memory_format=torch.channels_last)).float()
-
-
-def lit(pixels: Tensor, noise: Tensor, most: float) -> Tensor:
-    """Pictures as another camera might have taken them: (P, 3, side, side), by the last three of
-    each one's ``noise`` (P, N), 0..1.
-
-    Colours and contrast are up to ``most`` of themselves stronger or weaker, and all is up to half
-    of ``most`` lighter or darker, in the backbone's scale, which has about 1 as standard deviation.
-    """
-    if not most:
-        return pixels
-    ways = most * (2 * noise[:, -3:, None, None, None] - 1)  # (P, 3, 1, 1, 1)
-    grey = pixels.mean(1, keepdim=True)  # (P, 1, side, side)
-    middle = grey.mean((2, 3), keepdim=True)
-    coloured = grey + (1 + ways[:, 0]) * (pixels - grey)
-    return middle + (1 + ways[:, 1]) * (coloured - middle) + ways[:, 2] / 2
 
 
 def with_features(model: VLM, batch: StepBatch) -> StepBatch:
     """The batch with features in place of pixels, or of what the first stages of the backbone made
     of them, where it learns, too."""
-    def seen(part: Any, lighting: float = batch.lighting) -> Any:
+    def seen(part: Any) -> Any:
         if part is None or part.features.dim() == 3:
             return part
-        features = see_with(model, part.features, batch.stage, part.noise, lighting)
-        return dataclasses.replace(part, features=features)
+        return dataclasses.replace(part, features=see_with(model, part.features, batch.stage))
     clouds = batch.clouds
     if clouds is not None and clouds.clouded.dim() != 3:
         with torch.no_grad():  # they say what a cloud costs, and learn nothing
             clouded = see_with(model, clouds.clouded, batch.stage)
-        clouds = dataclasses.replace(clouds, texts=seen(clouds.texts, 0.0), clouded=clouded)
+        clouds = dataclasses.replace(clouds, texts=seen(clouds.texts), clouded=clouded)
     rewards = batch.rewards
     if rewards is not None:
         rewards = dataclasses.replace(rewards, texts=seen(rewards.texts))
@@ -307,11 +260,10 @@ def with_features(model: VLM, batch: StepBatch) -> StepBatch:
 
 def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
                 team: Team | None = None, teacher: VLM | None = None,
-                judge: Judge | None = None,
-                memory: PairMemory | None = None) -> dict[str, Tensor]:
+                judge: Judge | None = None) -> dict[str, Tensor]:
     """Each loss of a step by name, unweighted, and their weighted sum as "loss". ``teacher`` is
     what the run starts with, where it is to be held to that; ``judge`` says how good its own
-    captions are, where it is to learn from that; ``memory`` keeps pairs of the steps before."""
+    captions are, where it is to learn from that."""
     team = team or Team()
     losses: dict[str, Tensor] = {}
     batch = with_features(model, batch)
@@ -324,8 +276,7 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
         losses["question"], look = text_losses(model, batch.questions, config, content, True)
         looks.append(look)
     if batch.pairs is not None and config.contrastive:
-        losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config, team,
-                                                              memory)
+        losses["contrastive"], losses["match"] = pair_losses(model, batch.pairs, config, team)
     if batch.claims is not None and config.claim:
         places = kept_places(batch.claims.noise, config.kept_tokens)
         tokens = take(model.vision.tokens(batch.claims.features), places)
@@ -338,22 +289,18 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
                 sum(part.totals.pictures for part in parts))
         if config.look and looks:
             losses["look"] = sum(looks, start=torch.zeros_like(looks[0]))
-    if batch.clouds is not None and batch.words is not None and (config.cloud or config.hide):
+    if batch.clouds is not None and batch.words is not None and config.hide:
         shown = with_own_words(model, batch.clouds, team)
-        found = cloud_losses(model, shown, batch.words.content, config.cloud > 0,
-                             config.hide > 0, team, teacher if config.hold else None)
-        wanted = (config.cloud, config.hide, config.hold if teacher else 0)
-        losses.update({name: value for name, value, weight in
-                       zip(("cloud", "hide", "hold"), found, wanted, strict=True) if weight})
+        losses["hide"], hold = fading_losses(model, shown, batch.words.content,
+                                             teacher if config.hold else None)
+        if teacher is not None and config.hold:
+            losses["hold"] = hold
     if batch.rewards is not None and judge is not None and config.reward:
         losses["reward"] = reward_loss(model, batch.rewards, judge)
-    if batch.reads is not None and teacher is not None and config.keep:
-        losses["keep"] = keep_loss(model, batch.reads, teacher)
     weights = {"caption": config.caption, "question": config.question,
                "contrastive": config.contrastive, "match": config.match, "claim": config.claim,
-               "look": config.look, "cloud": config.cloud, "hide": config.hide, "hold": config.hold,
-               "reward": config.reward, "keep": config.keep,
-               "region": config.region / _WORDS_A_PICTURE}
+               "look": config.look, "hide": config.hide, "hold": config.hold,
+               "reward": config.reward, "region": config.region / _WORDS_A_PICTURE}
     losses["loss"] = sum((weights[name] * value for name, value in losses.items()),
                          start=torch.zeros(()).to(next(iter(losses.values()))))
     return losses

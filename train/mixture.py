@@ -14,7 +14,6 @@ from torch import Tensor
 from train.batches import (
     CloudBatch,
     PairBatch,
-    ReadBatch,
     RewardBatch,
     StepBatch,
     TextBatch,
@@ -66,8 +65,6 @@ class MixtureConfig:
     own_words: float = 0.0  # share of those whose captions the model writes itself (own_words.py)
     reward_pictures: int = 0  # pictures that the model describes itself, to be judged (reward.py)
     reward_texts: int = 5  # captions that it writes of each
-    kept_instructions: int = 0  # instructions to be read as the start reads them (loss_keep)
-    lighting: float = 0.0  # how far the light and colour of pictures vary, 0..1 (losses.lit)
     claims: int = 0  # questions whose answers the match head learns to tell (see claims.py)
     restored_share: float = 0.0  # of English descriptions and pairs, by captions of restored.py
 
@@ -75,8 +72,6 @@ class MixtureConfig:
         if not 0 <= self.restored_share < 1:
             raise ConfigError(f"restored_share is {self.restored_share}; it must be at least 0 and "
                               "below 1.")
-        if not 0 <= self.lighting < 1:
-            raise ConfigError(f"lighting is {self.lighting}; it must be at least 0 and below 1.")
         if self.reward_texts < 2:
             raise ConfigError(f"reward_texts is {self.reward_texts}; it must be 2 or above, as a "
                               "caption is compared with the picture's others.")
@@ -144,8 +139,7 @@ class Mixture:
             clear = [part.clear for part in (captions, questions) if part is not None]
             words.weight *= torch.cat(clear)[:, None]
         return StepBatch(captions, questions, pairs, words, self._draw_clouds(share),
-                         self._draw_rewards(share), self._draw_reads(share), self.store.stage,
-                         self.config.lighting, self._draw_claims(share))
+                         self._draw_rewards(share), self.store.stage, self._draw_claims(share))
 
     def draw_words(self, maker: random.Random, pictures: int) -> tuple[Tensor, WordBatch]:
         """Features (P, N, C) of some pictures, none of them clouded, and their words."""
@@ -241,26 +235,6 @@ class Mixture:
                       for (place, _, _, language), view in zip(items, views, strict=True)]
         return RewardBatch(texts, draws[own], self._vocabulary(items[own]), references[own],
                            [item[3] for item in items][own])
-
-    def _draw_reads(self, share: Share) -> ReadBatch | None:
-        """Questions that people asked, questions made from captions, and ways to ask for a
-        caption, a third each."""
-        if not self.config.kept_instructions:
-            return None
-        made = [example for found in self.made.values() for example in found]
-        kinds = [found for found in (self.human, made) if found]
-        texts: list[str] = []
-        for i in range(self.config.kept_instructions):
-            if i % 3 < len(kinds):
-                texts.append(share.maker.choice(kinds[i % 3]).instruction)
-            else:
-                asked = share.maker.choice((DESCRIBE, SHORT))
-                texts.append(share.maker.choice(asked[share.maker.choice(sorted(asked))]))
-        if not texts:
-            return None
-        ids, mask = self.tokenizer.encode(texts)
-        own = share.own
-        return ReadBatch(ids[own], mask[own], len(texts), int(mask.sum()))
 
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
         """Pictures to describe, the languages in turn."""

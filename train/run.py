@@ -22,11 +22,9 @@ from train.compare import OWN, Comparison, Held
 from train.data import Row
 from train.evidence import learn_evidence
 from train.features import VIEWS, Store, open_features, view_file
-from train.grow import open_gates
 from train.guard import stop
 from train.log import RunLog
 from train.losses import step_losses
-from train.memory import PairMemory
 from train.mixture import Mixture
 from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
 from train.precision import depthwise_in_float32
@@ -58,20 +56,18 @@ class Run:
         self.team = Team(self.accelerator.process_index, self.accelerator.num_processes)
         self.chief = self.accelerator.is_main_process
         self.model = start.model.to(self.accelerator.device)
-        open_gates(self.model, self.config.open_gates)
         prepare(self.model, self.config)
         if self.config.mixed_precision == "bf16" and self.accelerator.device.type == "cpu":
             depthwise_in_float32(self.model)
         self.model.decoder.dropout = self.config.dropout
         self.model.picture_head.dropout = self.config.picture_dropout
         self.teacher = None
-        if settings.losses.hold or settings.losses.keep:
+        if settings.losses.hold:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         start.tokenizer.admit(start.tokenizer.latin_in(
             [text for row in train for text in row.captions_zh]))
         self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu) \
             if settings.losses.reward else None
-        self.memory = PairMemory(settings.losses.remembered)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.stage = self.config.backbone_stage
         self.live = self.config.train == "full"  # features change with every step
@@ -161,7 +157,6 @@ class Run:
 
     def begin(self) -> None:
         """Measure the model that the run starts with."""
-        self.memory = PairMemory(self.settings.losses.remembered)  # without the forecast's
         self.team.share(self.trained)
         self.model.eval()
         self.comparison.before(self.model, self.start.tokenizer, self.compared)
@@ -174,7 +169,7 @@ class Run:
 
     def resume(self, state: Path) -> None:
         """Go on from a saved state."""
-        progress = load_state(state, self.model, self.optimizer, self.average, self.memory)
+        progress = load_state(state, self.model, self.optimizer, self.average)
         self.step, self.since = progress["step"], progress["since"]
         self.best = -math.inf if progress["best"] is None else progress["best"]
         self.saved = self.step
@@ -255,7 +250,7 @@ class Run:
             batch = to_device(drawn, self.accelerator.device)
             with self.accelerator.autocast():
                 losses = step_losses(self.model, batch, self.settings.losses, self.team,
-                                     self.teacher, self.judge, self.memory)
+                                     self.teacher, self.judge)
             found = self.team.sum(torch.stack([value.detach().float() for value in
                                                losses.values()]))
             values = dict(zip(losses, found.tolist(), strict=True))
@@ -322,7 +317,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         if self.chief:
             best = None if math.isinf(self.best) else self.best
-            save_state(self.out, self.model, self.optimizer, self.average, self.memory,
+            save_state(self.out, self.model, self.optimizer, self.average,
                        {"step": self.step, "best": best, "since": self.since,
                         "finished": finished, **self.kept})
         self.accelerator.wait_for_everyone()

@@ -32,7 +32,6 @@ class FinetuneConfig:
     lora_rank: int = 8  # width of the additions, with --train lora
     region_steps: int = 300  # steps for a new region head alone, before the others
     evidence_steps: int = 800  # steps for the weights of words alone, with --word-evidence
-    open_gates: float = 0.0  # open the gates at least so far before the first step, 0..1
     weight_decay: float = 0.05  # of matrices (Loshchilov, Hutter 2019)
     warmup: float = 0.05  # share of the steps in which the rate rises
     dropout: float = 0.1  # in the decoder

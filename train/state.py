@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.memory import PairMemory
 from train.rows import Digest, changes
 from vitdemo.disk import cannot_write, sync
 from vitdemo.errors import CheckpointError, TrainingError
@@ -59,7 +58,7 @@ class Average:
             model.train(training)
 
 
-def save_state(out: Path, model: VLM, optimizer: Any, average: Average, memory: PairMemory,
+def save_state(out: Path, model: VLM, optimizer: Any, average: Average,
                progress: dict[str, Any]) -> None:
     """Write a new state under ``out``, whole or not at all, then drop the older ones.
 
@@ -77,8 +76,7 @@ def save_state(out: Path, model: VLM, optimizer: Any, average: Average, memory: 
         part.mkdir(parents=True)
         with (part / WEIGHTS).open("wb") as stream:
             torch.save({"model": trained, "optimizer": optimizer.state_dict(),
-                        "average": average.values, "updates": average.updates,
-                        "memory": memory.state()}, stream)
+                        "average": average.values, "updates": average.updates}, stream)
         (part / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
         for name in (WEIGHTS, PROGRESS):
             sync(part / name)
@@ -142,8 +140,7 @@ def check(folder: Path, settings: dict[str, Any], data: Digest, accept: bool) ->
     return said
 
 
-def load_state(folder: Path, model: VLM, optimizer: Any, average: Average,
-               memory: PairMemory) -> dict[str, Any]:
+def load_state(folder: Path, model: VLM, optimizer: Any, average: Average) -> dict[str, Any]:
     """Put a saved state back; returns what was saved with it as ``progress``.
 
     Raises:
@@ -161,5 +158,4 @@ def load_state(folder: Path, model: VLM, optimizer: Any, average: Average,
             ours.copy_(value)
     average.updates = kept["updates"]
     optimizer.load_state_dict(kept["optimizer"])
-    memory.restore(kept.get("memory", {}))  # a state of an older version has none
     return progress
