@@ -265,6 +265,6 @@ def test_clouds_may_fall_on_the_models_own_words(model: VLM, rows: list[Row],
         assert tokenizer.end not in written[1:-1]
     shares = [mixture.draw(0, rank, 2).clouds for rank in range(2)]
     assert torch.equal(torch.stack([part.own for part in shares if part], 1).flatten(), given.own)
-    losses = step_losses(model, mixture.draw(0), LossConfig(cloud=0, hide=1))
+    losses = step_losses(model, mixture.draw(0), LossConfig(hide=1))
     losses["hide"].backward()
     assert float(losses["hide"].detach()) > 0
