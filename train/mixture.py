@@ -36,6 +36,7 @@ from train.instructions import (
 )
 from train.restored import restored_captions
 from train.share import Share, numbers
+from train.steered import KINDS, steered
 from train.word_bags import word_bags
 from vitdemo.errors import ConfigError
 from vitdemo.models.decoding import Vocabulary
@@ -43,7 +44,8 @@ from vitdemo.tokens import TextTokenizer
 
 _Item = tuple[int, str, list[str], str]  # row, instruction, texts, language
 _OF_A_KIND = 2  # questions of a kind that are made of a picture's captions
-_SHARES = {"yes_no": 3.0, "match": 2.0}  # how often a kind of made question is drawn; others: 1
+# How often a kind of made question is drawn; others: 1.
+_SHARES = {"yes_no": 3.0, "match": 2.0, **dict.fromkeys(KINDS, 2.0)}
 _UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
 
 
@@ -117,6 +119,7 @@ class Mixture:
         for i, row in enumerate(self.rows):
             made += [Example(i, *found, "en", "yes_no")
                      for found in yes_no_questions(row, things, maker)]
+            made += steered(i, row, maker)
         kinds: dict[str, list[Example]] = {}
         for example in made:
             kinds.setdefault(example.kind, []).append(example)
