@@ -19,7 +19,7 @@ from train.losses import LossConfig, step_losses
 from train.metrics import caption_words
 from train.mixture import Mixture, MixtureConfig
 from train.own_words import draw_captions, memory_of, with_own_words
-from train.reward import TEMPERATURE, Judge, reward_loss, sentence_bleu
+from train.reward import TEMPERATURE, Judge, faults, reward_loss, sentence_bleu
 from train.team import Team
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
@@ -114,6 +114,36 @@ def test_the_judge_adds_its_share_of_bleu(rows: list[Row], model: VLM, tokenizer
     plain = Judge(rows, tokenizer).judge_all(drawn, ended, same)
     more = Judge(rows, tokenizer, 2.0).judge_all(drawn, ended, same)
     assert torch.allclose(more - plain, torch.full((4, 1), 2.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("said, people, count", [
+    ("a cat on a chair", ("a cat sits", "an old chair"), 0),
+    ("a man with a cat", ("a cat sits", "an old chair"), 1),  # nobody named the man
+    ("a woman with a cat", ("a man holds a cat",), 0),  # a person is a person
+    ("a dog and a ball", ("a cat sits",), 2),
+    ("a red dog and a red dog", ("a dog",), 2),  # both words stand there twice
+    ("the cat is in the box", ("the cat",), 0),  # "the" may stand twice
+    ("一个男人和一只猫", ("猫在椅子上",), 1),
+    ("一只猫在一张椅子上", ("猫在椅子上",), 0),
+])
+def test_what_nobody_named_and_what_is_said_twice_are_faults(
+        said: str, people: tuple[str, ...], count: int) -> None:
+    assert faults(said, people) == count
+
+
+def test_the_judge_takes_off_what_faults_cost(rows: list[Row], tokenizer: TextTokenizer,
+                                              batch: RewardBatch) -> None:
+    people = ["a dog runs"]
+    said = ["a dog runs", "a dog and a man"]
+    ids, real = tokenizer.encode_targets(said, ["en"] * 2)
+    drawn = ids[:, 1:].masked_fill(~real[:, 1:], tokenizer.end)
+    same = dataclasses.replace(batch, references=[people], languages=["en"])
+    ended = torch.ones(2, dtype=torch.bool)
+    plain = Judge(rows, tokenizer).judge_all(drawn, ended, same)
+    less = Judge(rows, tokenizer, fault=0.5).judge_all(drawn, ended, same)
+    decoded = [tokenizer.decode(row) for row in ids[:, 1:-1].tolist()]
+    expected = [0.5 * faults(text, tuple(people)) for text in decoded]
+    assert (plain - less).flatten().tolist() == pytest.approx(expected)
 
 
 def test_a_caption_that_stops_in_the_middle_is_worth_less(tokenizer: TextTokenizer) -> None:

@@ -47,6 +47,7 @@ class LossConfig:
     hide: float = 0.0  # weight of words that fade as a cloud covers where they look
     reward: float = 0.0  # weight of describing as the judge rewards it (see reward.py)
     reward_bleu: float = 0.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
+    reward_fault: float = 0.0  # what a thing that nobody named, or a word said twice, takes off it
     hold: float = 0.0  # weight of saying of the same pictures, whole, what the start says of them
 
 

@@ -12,6 +12,10 @@ Captions are drawn from the model at a temperature below 1, which is also where 
 likely: a caption drawn at 1 goes wrong somewhere, the sooner the longer it is, and so what would be
 learnt is to be short.
 
+What is liked must also be right: each of COCO's categories that a caption names and nobody else
+named of the picture costs (CHAIR: Rohrbach et al. 2018, arXiv:1809.02156), a person among them, and
+each content word that stands in it twice.
+
 Shapes as in `batches`; K captions drawn of each picture, S tokens of each at most.
 """
 
@@ -26,11 +30,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.batches import RewardBatch
+from train.caption_faults import categories
 from train.data import Row
 from train.metrics import caption_words
 from train.own_words import draw_captions, memory_of, until_end
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
+from vitdemo.words import repeated_words
 
 _LONGEST = 4  # words of the phrases that are compared
 _SIGMA = 6.0  # how fast a caption of another length is worth less
@@ -53,10 +59,11 @@ class Phrases:
 
 class Judge:
     """CIDEr-D with the captions of ``rows`` as the corpus, each language its own, and ``bleu``
-    times BLEU-4."""
+    times BLEU-4; less ``fault`` for each fault of a caption."""
 
-    def __init__(self, rows: Sequence[Row], tokenizer: TextTokenizer, bleu: float = 0.0) -> None:
-        self.tokenizer, self.bleu = tokenizer, bleu
+    def __init__(self, rows: Sequence[Row], tokenizer: TextTokenizer, bleu: float = 0.0,
+                 fault: float = 0.0) -> None:
+        self.tokenizer, self.bleu, self.fault = tokenizer, bleu, fault
         self.pictures: Counter[str] = Counter()
         self.found: dict[str, Counter[Ngram]] = {"en": Counter(), "zh": Counter()}
         for row in rows:
@@ -78,11 +85,14 @@ class Judge:
         scores = []
         for i, (row, over) in enumerate(zip(ids.tolist(), ended.tolist(), strict=True)):
             stop = row.index(self.tokenizer.end) if over else len(row)
-            words = caption_words(self.tokenizer.decode(row[:stop]))
+            text = self.tokenizer.decode(row[:stop])
+            words = caption_words(text)
             people = batch.references[i // each]
             score = self.judge(words + [_END] * over, people, batch.languages[i // each])
             if self.bleu:
                 score += self.bleu * sentence_bleu(words, tuple(map(_cut, people)))
+            if self.fault:
+                score -= self.fault * faults(text, tuple(people))
             scores.append(score)
         return torch.tensor(scores).view(-1, each)
 
@@ -140,6 +150,17 @@ def sentence_bleu(words: Sequence[str], references: tuple[tuple[str, ...], ...])
     length = sum(map(len, references)) / len(references)
     brevity = min(0.0, 1 - length / len(words))
     return math.exp(brevity + sum(map(math.log, precisions)) / _LONGEST)
+
+
+def faults(text: str, references: tuple[str, ...]) -> int:
+    """How many of COCO's categories a caption names that no reference names, and how many of its
+    content words stand in it more than once."""
+    return len(categories(text) - _named(references)) + len(repeated_words(text))
+
+
+@lru_cache(maxsize=64)
+def _named(references: tuple[str, ...]) -> set[str]:
+    return set().union(*map(categories, references))
 
 
 def ngrams(words: Sequence[str]) -> Counter[Ngram]:

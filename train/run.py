@@ -66,8 +66,8 @@ class Run:
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
         start.tokenizer.admit(start.tokenizer.latin_in(
             [text for row in train for text in row.captions_zh]))
-        self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu) \
-            if settings.losses.reward else None
+        self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu,
+                           settings.losses.reward_fault) if settings.losses.reward else None
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.stage = self.config.backbone_stage
         self.live = self.config.train == "full"  # features change with every step

@@ -16,7 +16,7 @@ from importlib import resources
 from train.coco_words import mentions
 from train.data import Row
 from train.instructions import COLOURED, COLOURS, THINGS, Example
-from train.naming import _PEOPLE, english_words
+from train.naming import PEOPLE, english_words
 from train.restored import SOURCE, restored_captions
 
 KINDS = ("things", "people", "place", "colours")
@@ -141,7 +141,7 @@ def _people(captions: Sequence[str], english: Sequence[str], row: Row,
                        for text in captions or (english if language == "en" else ()))
     if found:
         return found
-    spoken = english_words(row.captions) & {*_PEOPLE, *_PERSON.split("|"), "he", "she", "his",
+    spoken = english_words(row.captions) & {*PEOPLE, *_PERSON.split("|"), "he", "she", "his",
                                             "her", "someone", "male", "female", "hand", "hands"}
     if len(row.captions) >= _LEAST_CAPTIONS and not spoken and not any(
             mention.categories[0] == "person" for text in row.captions
