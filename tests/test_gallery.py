@@ -6,6 +6,7 @@ import socket
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -167,18 +168,25 @@ def test_no_folder_is_refused(tmp_path: Path, gallery: Gallery) -> None:
 
 
 def test_batches_are_of_16_pictures_or_100_megapixels(tmp_path: Path, gallery: Gallery,
-                                                       backend: Planted,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    embed = Engine.embed_pictures
+
+    def counted(engine: Engine, pictures: Any) -> Any:
+        batches.append(len(pictures))
+        return embed(engine, pictures)
+
+    monkeypatch.setattr(Engine, "embed_pictures", counted)
     for number in range(35):
         save(tmp_path / "small" / f"{number:02}.png", size=(12, 9 + number))
     gallery.add_folder(tmp_path / "small")
-    assert backend.batches == [16, 16, 3]
-    backend.batches.clear()
+    assert batches == [16, 16, 3]
+    batches.clear()
     monkeypatch.setattr("vitdemo.retrieval.indexer.BATCH_MEGAPIXELS", 0.002)
     for number in range(5):
         save(tmp_path / "large" / f"{number}.png", size=(30, 30 + number))
     gallery.add_folder(tmp_path / "large")
-    assert backend.batches == [2, 2, 1]
+    assert batches == [2, 2, 1]
 
 
 def test_what_was_read_before_an_interruption_is_kept(tmp_path: Path, backend: Planted) -> None:

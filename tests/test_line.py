@@ -41,7 +41,8 @@ class Hall:
         return ""
 
     def messages(self, who: str) -> list[Any]:
-        return list(self.line.pending_messages_per_session[who]._queue)  # type: ignore[attr-defined]
+        waiting: Any = self.line.pending_messages_per_session[who]
+        return list(waiting._queue)
 
     def places(self, group: str = "model") -> list[str]:
         """Who stands in line, the first one first."""

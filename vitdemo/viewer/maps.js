@@ -42,7 +42,8 @@ function vdUnpackText(text) {
 /** Add the maps of one method to a text; maps over other words or regions are left out. */
 function vdAddLook(text, one) {
   if (one.shape[2] !== text.words.length || 4 * one.shape[3] !== text.boxes.length) return;
-  const { source, title, language, words, boxes, grid, width, height, probabilities, unread } = text;
+  const { source, title, language, words, boxes, grid, width, height, probabilities,
+    unread } = text;
   text.looks[one.method] = vdUnpack({ source, title, language, text: text.text, words, boxes, grid,
     width, height, probabilities, unread, method: one.method, label: one.label, shape: one.shape,
     bits: one.bits, scale: one.scale, weights: one.weights, layers: Array.from(one.layers),
