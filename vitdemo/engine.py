@@ -208,7 +208,7 @@ class Engine:
         if chosen and "embed" in self.info.tasks:
             with self._lock:
                 vector = self._backend.embed_pictures(features)[0]
-            similarities[read] = self.embed_texts(chosen) @ vector
+            similarities[read] = self._vectors(chosen) @ vector
         return [Match(text, float(score), float(similarity), unread)
                 for (text, unread), score, similarity in zip(given, scores, similarities,
                                                              strict=True)]
@@ -331,11 +331,14 @@ class Engine:
                 model knows.
         """
         self._backend.require("embed")
-        cleaned = self._texts.all(texts)
+        return self._vectors(self._texts.all(texts))
+
+    def _vectors(self, cleaned: Sequence[str]) -> np.ndarray:
+        """`embed_texts` of texts that are clean already: (M, E)."""
         long = len(cleaned) > TEXT_BATCH  # then those who wait for less go before
         rows = self._text_slices.each(cleaned, self._backend.embed_texts,
                                       self._lock.later if long else self._lock)
-        return np.concatenate([np.zeros((0, self.info.dimension), np.float32), *rows])  # (M, E)
+        return np.concatenate([np.zeros((0, self.info.dimension), np.float32), *rows])
 
     def gallery(self, uri: str = "memory://") -> "Gallery":
         """Pictures that can be searched; ``uri`` is a folder, an object store's address, or
