@@ -18,12 +18,18 @@ _NO_CATEGORY = "-"  # of words that hold the name of one and mean something else
 
 
 @functools.cache
+def chinese_rows() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The rows of `coco_words_zh.tsv`: a category and its Chinese names, the commonest first."""
+    text = resources.files("train").joinpath("coco_words_zh.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in text.splitlines())
+    return tuple((category, tuple(names.split("|"))) for category, names in rows)
+
+
+@functools.cache
 def chinese_names() -> tuple[re.Pattern[str], dict[str, str]]:
     """What finds the Chinese names of COCO's categories, the longest at each place, and the
     category of each, by `coco_words_zh.tsv`."""
-    text = resources.files("train").joinpath("coco_words_zh.tsv").read_text(encoding="utf-8")
-    found = {name: category for category, of in (line.split("\t") for line in text.splitlines())
-             for name in of.split("|")}
+    found = {name: category for category, own in chinese_rows() for name in own}
     return re.compile("|".join(sorted(found, key=len, reverse=True))), found
 
 

@@ -11,8 +11,8 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from importlib import resources
 
+from train.caption_faults import chinese_rows
 from train.coco_words import mentions
 from train.data import Row
 from train.instructions import COLOURED, COLOURS, THINGS, Example
@@ -77,9 +77,7 @@ _COLOUR_ASKED = re.compile(r"what is the color of the ([a-z]+) ?\??")
 @functools.cache
 def _chinese() -> dict[str, str]:
     """The Chinese name of each of COCO's categories."""
-    text = resources.files("train").joinpath("coco_words_zh.tsv").read_text(encoding="utf-8")
-    rows = (line.split("\t") for line in text.splitlines())
-    return {category: found.split("|")[0] for category, found in rows}
+    return {category: names[0] for category, names in chinese_rows()}
 
 
 def parts(row: Row, language: str) -> dict[str, list[str]]:
