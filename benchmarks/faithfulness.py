@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import machine, table, write_json
-from train.data import find_splits, read_split
+from train.data.reading import find_splits, read_split
 from vitdemo.attention.faithfulness import ORDERS
 from vitdemo.attention.methods import choose
 from vitdemo.checks import SLOW

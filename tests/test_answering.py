@@ -8,7 +8,7 @@ import torch
 from conftest import make_model
 from PIL import Image
 
-from train.predict import ModelPredictor
+from train.evaluation.predict import ModelPredictor
 from vitdemo.backends.native import NativeBackend
 from vitdemo.config import Decoding
 from vitdemo.device import Placement

@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.caption_faults import categories, fault_figures
+from train.evaluation.caption_faults import categories, fault_figures
 
 
 @pytest.mark.parametrize("text, found", [

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from train.caption_questions import answered_things, caption_questions, yes_no_questions
-from train.data import Question, Row
+from train.data.caption_questions import answered_things, caption_questions, yes_no_questions
+from train.data.reading import Question, Row
 
 
 def made(*captions: str, most: int = 9) -> set[tuple[str, str]]:

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from conftest import make_model
 
-from train.claims import ClaimMaker, claim_loss
-from train.data import Question, Row
-from train.features import VIEWS
-from train.instructions import Example
-from train.losses import LossConfig, step_losses, take
-from train.mixture import Mixture, MixtureConfig
-from train.pixels import NoiseStore
+from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.features import VIEWS
+from train.data.instructions import Example
+from train.data.pixels import NoiseStore
+from train.data.reading import Question, Row
+from train.objectives.claim_matching import ClaimMaker, claim_loss
+from train.objectives.losses import LossConfig, step_losses, take
 from vitdemo.tokens import TextTokenizer
 
 COLOURS = ("red", "red", "red", "red", "blue", "green", "black", "white", "brown", "pink")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data import METADATA, Question, Row, find_splits, read_split
+from train.data.reading import METADATA, Question, Row, find_splits, read_split
+from train.data.run_data import reader_of
 from train.finetune import main
-from train.rows import reader_of
 from vitdemo.errors import DataError
 from vitdemo.tokens import TextTokenizer
 

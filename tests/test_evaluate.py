@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from train import metrics
-from train.data import METADATA, Row, read_split
+from train.data.reading import METADATA, Row, read_split
+from train.data.yes_no import ANSWERS
 from train.evaluate import Parts, evaluate_split, main
-from train.predict import ModelPredictor
-from train.tables import table
-from train.yes_no import ANSWERS
+from train.evaluation import metrics
+from train.evaluation.predict import ModelPredictor
+from train.evaluation.tables import table
 from vitdemo.config import ModelConfig
 from vitdemo.models.checkpoint import save_checkpoint
 from vitdemo.models.vlm import VLM
@@ -211,7 +211,7 @@ def test_answer_scores_are_the_models_own(tmp_path: Path, parts: tuple[VLM, Text
     predictor = ModelPredictor(model, tokenizer, batch=3)
     [features] = [found for _, found in predictor.batches([row.path for row in split.rows])]
     answers = ["a dog", "two old men on a bench", "狗"]
-    monkeypatch.setattr("train.predict._ROWS", 2)
+    monkeypatch.setattr("train.evaluation.predict._ROWS", 2)
     together = predictor.answer_scores(features, [2, 0, 1], ["what is it ?"] * 3, answers)
     instruction = tokenizer.encode(["what is it ?"])
     for place, answer, score in zip([2, 0, 1], answers, together, strict=True):
@@ -328,7 +328,7 @@ def test_batches_change_nothing(tmp_path: Path, parts: tuple[VLM, TextTokenizer]
 
 def test_texts_come_back_in_their_order(
         parts: tuple[VLM, TextTokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.predict._TEXTS", 2)
+    monkeypatch.setattr("train.evaluation.predict._TEXTS", 2)
     predictor = ModelPredictor(*parts)
     texts = ["a dog runs over the long grass", "dog", *CAPTIONS_ZH, *CAPTIONS]
     heard: list[int] = []
@@ -414,7 +414,7 @@ def test_match_logits_are_the_models_own(tmp_path: Path, parts: tuple[VLM, TextT
     kept = [picture for found in features for picture in predictor.keep(found)]
     texts = [*CAPTIONS, *CAPTIONS_ZH]
     pairs = np.array([(i % 5, (3 * i) % 8) for i in range(20)])
-    monkeypatch.setattr("train.predict._PAIRS_CPU", 3)
+    monkeypatch.setattr("train.evaluation.predict._PAIRS_CPU", 3)
     heard: list[int] = []
     together = predictor.match_logits(kept, texts, pairs, heard.append)
     everything = torch.cat(features)

@@ -10,10 +10,11 @@ import torch
 from conftest import make_model, make_picture
 from PIL import Image
 
-from train import experiments, metrics
+from train import experiments
+from train.data.features import VIEWS, open_features
+from train.evaluation import metrics
+from train.evaluation.predict import ModelPredictor, StoredPredictor
 from train.experiments import headline, main, markdown
-from train.features import VIEWS, open_features
-from train.predict import ModelPredictor, StoredPredictor
 from train.variants import COMPARISONS, GRID, VITS, save_start
 from vitdemo.config import SIZES
 from vitdemo.errors import ConfigError

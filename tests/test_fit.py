@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_picture
 
-from train.predict import ModelPredictor
+from train.evaluation.predict import ModelPredictor
 from vitdemo.backends.native import NativeBackend
 from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from conftest import make_picture
 
-from train import hub
-from train.data import find_splits, read_split
-from train.rows import changes, digest, read_rows
+from train.data import hub
+from train.data.reading import find_splits, read_split
+from train.data.run_data import changes, digest, read_rows
 from vitdemo.errors import DataError
 
 datasets = pytest.importorskip("datasets")

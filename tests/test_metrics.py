@@ -6,8 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from train import metrics
-from train.metrics import (
+from train.evaluation import metrics
+from train.evaluation.metrics import (
     caption_scores,
     caption_words,
     exact_match,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import make_model, make_picture
 
-from train.data import Row
+from train.data.reading import Row
 from train.names import refit, said_by_people, with_names
 from vitdemo.backends.native import NativeBackend
 from vitdemo.config import Decoding

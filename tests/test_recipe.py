@@ -10,7 +10,7 @@ from conftest import make_model
 from small_run import arguments
 
 from train.finetune import main, parse, settings_of
-from train.mean import mean_of
+from train.weight_average import mean_of
 from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.tokens import TextTokenizer

@@ -7,12 +7,12 @@ import pytest
 import torch
 from conftest import make_picture
 
-from train.batches import StepBatch
-from train.data import Question, Row
-from train.features import VIEWS
-from train.mixture import Mixture, MixtureConfig
-from train.pixels import NoiseStore
-from train.restored import restored_caption, restored_captions
+from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.batches import StepBatch
+from train.data.cocoqa_captions import restored_caption, restored_captions
+from train.data.features import VIEWS
+from train.data.pixels import NoiseStore
+from train.data.reading import Question, Row
 from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer

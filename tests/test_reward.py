@@ -11,16 +11,16 @@ from conftest import make_model
 from small_run import CAPTIONS, arguments
 from torch import Tensor
 
-from train.batches import RewardBatch
-from train.data import Row, read_split
-from train.features import VIEWS, open_features
+from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.batches import RewardBatch
+from train.data.features import VIEWS, open_features
+from train.data.reading import Row, read_split
+from train.distributed import Team
+from train.evaluation.metrics import caption_words
 from train.finetune import main
-from train.losses import LossConfig, step_losses
-from train.metrics import caption_words
-from train.mixture import Mixture, MixtureConfig
-from train.own_words import draw_captions, memory_of, with_own_words
-from train.reward import TEMPERATURE, Judge, faults, reward_loss, sentence_bleu
-from train.team import Team
+from train.objectives.losses import LossConfig, step_losses
+from train.objectives.sampling import draw_captions, memory_of, with_own_words
+from train.objectives.self_critical import TEMPERATURE, Judge, faults, reward_loss, sentence_bleu
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer

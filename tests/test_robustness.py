@@ -10,8 +10,9 @@ import pytest
 from conftest import make_picture
 from PIL import Image
 
-from train import metrics, panels
-from train.damage import GREY, STRENGTHS, damage, write_damaged
+from train import plots as panels
+from train.evaluation import metrics
+from train.evaluation.corruptions import GREY, STRENGTHS, damage, write_damaged
 from train.robustness import LEVELS, headline, main, table
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from small_run import arguments
 
-from train.data import Row
+from train.data.reading import Row
 from train.finetune import main, parse, settings_of
-from train.scale import FEW, said, scaled
 from train.settings import FinetuneConfig, Settings
+from train.small_data_defaults import FEW, said, scaled
 from vitdemo.models.checkpoint import load_checkpoint
 
 SENTENCES = tuple(f"sentence {i}" for i in range(5))

@@ -7,14 +7,14 @@ import torch
 from conftest import make_model
 from small_run import arguments, interrupted, losses_of
 
-from train.batches import StepBatch
-from train.data import read_split
-from train.features import VIEWS, fingerprint, open_features
+from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.batches import StepBatch
+from train.data.features import VIEWS, fingerprint, open_features
+from train.data.pixels import LateStore, LiveStore, NoiseStore, PixelStore
+from train.data.reading import read_split
 from train.finetune import main
-from train.losses import LossConfig, step_losses
-from train.mean import mean_of
-from train.mixture import Mixture, MixtureConfig
-from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
+from train.objectives.losses import LossConfig, step_losses
+from train.weight_average import mean_of
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.models.vision import VisionEncoder
 from vitdemo.models.vlm import VLM

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from train.data import Question, Row
-from train.steered import ASKED, KINDS, parts, steered
+from train.data.reading import Question, Row
+from train.data.steered import ASKED, KINDS, parts, steered
 
 DOG = Row(Path("a.jpg"), (
     "A man in a red shirt throws a ball on the beach .",

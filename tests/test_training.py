@@ -15,20 +15,9 @@ import torch
 from conftest import make_model, make_picture
 from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
-from train import clouds
-from train.batches import StepBatch
-from train.clouds import (
-    Seen,
-    cover,
-    fading_losses,
-    hide_loss,
-    look,
-    word_clouds,
-    word_maps,
-)
-from train.cross_entropy import linear_cross_entropy
-from train.data import Question, Row, read_split
-from train.features import (
+from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.batches import StepBatch
+from train.data.features import (
     VIEWS,
     PictureDataset,
     View,
@@ -37,16 +26,27 @@ from train.features import (
     open_features,
     scaled_pixels,
 )
-from train.finetune import FinetuneConfig, main, rate_at, read_rows
-from train.instructions import (
+from train.data.instructions import (
     human_questions,
     is_short,
     made_questions,
     mirrored,
     thing_counts,
 )
-from train.losses import LossConfig, contrastive_loss, read_by_length, step_losses
-from train.mixture import Mixture, MixtureConfig
+from train.data.reading import Question, Row, read_split
+from train.finetune import FinetuneConfig, main, rate_at, read_rows
+from train.objectives import fade as clouds
+from train.objectives.cross_entropy import linear_cross_entropy
+from train.objectives.fade import (
+    Seen,
+    cover,
+    fading_losses,
+    hide_loss,
+    look,
+    word_clouds,
+    word_maps,
+)
+from train.objectives.losses import LossConfig, contrastive_loss, read_by_length, step_losses
 from vitdemo.attention.masking import Masker
 from vitdemo.attention.methods import matched
 from vitdemo.errors import ConfigError
@@ -109,7 +109,7 @@ def test_contrastive_loss_is_the_formula() -> None:
 
 def test_texts_read_by_length_are_the_texts(tiny_model: VLM, tokenizer: TextTokenizer,
                                             monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.losses._TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr("train.objectives.losses._TEXTS_AT_ONCE", 2)
     texts = ["a dog runs in the grass near a red ball", "a cat", "两只狗在草地上奔跑",
              "two dogs run", "grass"]
     ids, mask = tokenizer.encode(texts)

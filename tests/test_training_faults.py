@@ -15,14 +15,14 @@ from conftest import make_model, make_picture
 from small_run import arguments, losses_of
 
 import train.run
-from train.batches import StepBatch, to_device
-from train.clouds import fading_losses
-from train.data import read_split
-from train.features import VIEWS, open_features
+from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.batches import StepBatch, to_device
+from train.data.features import VIEWS, open_features
+from train.data.reading import read_split
+from train.data.run_data import changes, digest
 from train.finetune import main
-from train.guard import broken_rows, stop
-from train.mixture import Mixture, MixtureConfig
-from train.rows import changes, digest
+from train.nonfinite import broken_rows, stop
+from train.objectives.fade import fading_losses
 from train.state import latest_state, read_progress
 from vitdemo.errors import CheckpointError, DiskError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint

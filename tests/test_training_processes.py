@@ -15,13 +15,13 @@ import torch
 from small_run import arguments
 
 from train import finetune
-from train.clouds import fading_losses
-from train.data import Row, read_split
-from train.features import VIEWS, open_features
+from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.features import VIEWS, open_features
+from train.data.pixels import NoiseStore
+from train.data.reading import Row, read_split
 from train.finetune import main
-from train.losses import draw_wrong
-from train.mixture import Mixture, MixtureConfig
-from train.pixels import NoiseStore
+from train.objectives.fade import fading_losses
+from train.objectives.losses import draw_wrong
 from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer

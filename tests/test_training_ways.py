@@ -16,13 +16,13 @@ from small_run import arguments, losses_of
 
 import train.run
 from train.adapt import parameter_groups, prepare
-from train.compare import worse
-from train.data import read_split
-from train.features import VIEWS, scaled_pixels
+from train.data.features import VIEWS, scaled_pixels
+from train.data.pixels import LiveStore, PixelStore
+from train.data.reading import read_split
+from train.evaluation.before_after import worse
+from train.evaluation.validation import validate
 from train.finetune import main
-from train.pixels import LiveStore, PixelStore
 from train.settings import FinetuneConfig
-from train.validation import validate
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.models.checkpoint import load_checkpoint, pack, save_checkpoint, unpack

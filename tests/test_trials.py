@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.asking import shuffled, wrong_pictures, yes_no_figures
-from train.data import Row
-from train.hard_captions import make_pairs
-from train.metrics import retrieval_scores
-from train.naming import NAMES, things_absent
-from train.rerank import WEIGHTS, reranked_scores
-from train.yes_no import YesNo, make_yes_no
+from train.data.mentions import NAMES, things_absent
+from train.data.reading import Row
+from train.data.yes_no import YesNo, make_yes_no
+from train.evaluation.hard_negatives import make_pairs
+from train.evaluation.metrics import retrieval_scores
+from train.evaluation.rerank import WEIGHTS, reranked_scores
+from train.evaluation.vqa_metrics import shuffled, wrong_pictures, yes_no_figures
 
 
 def row(*captions: str, zh: tuple[str, ...] = (), name: str = "a.jpg") -> Row:

@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from conftest import make_model, make_picture
 from small_run import arguments, interrupted, losses_of
 
-import train.evidence
+import train.objectives.learn_word_evidence
 import train.run
-from train.data import read_split
-from train.evidence import learn_evidence
-from train.features import VIEWS, open_features
+from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.features import VIEWS, open_features
+from train.data.pixels import PixelStore
+from train.data.reading import read_split
+from train.evaluation.predict import ModelPredictor
 from train.finetune import main
-from train.grow import grow
-from train.mixture import Mixture, MixtureConfig
-from train.pixels import PixelStore
-from train.predict import ModelPredictor
+from train.objectives.learn_word_evidence import learn_evidence
+from train.upgrade import grow
 from vitdemo.backends.native import NativeBackend
 from vitdemo.backends.native_words import match_scores
 from vitdemo.config import ModelConfig
@@ -132,10 +132,11 @@ def test_what_tells_pictures_apart_weighs_more(data: Path, tokenizer: TextTokeni
         {token for ids in tokenizer.batch_pieces(["dog red"]) for token in ids})
     noise = torch.Generator().manual_seed(0)
     named = {place: [[place % 2 == 0, True]] for place in mixture.captioned["en"]}
-    monkeypatch.setattr(train.evidence, "_named", lambda *_: {
+    monkeypatch.setattr(train.objectives.learn_word_evidence, "_named", lambda *_: {
         place: [[i for i, there in enumerate(found[0]) if there]]
         for place, found in named.items()})
-    monkeypatch.setattr(train.evidence, "_presence", lambda _m, _x, places, *_: F.logsigmoid(
+    monkeypatch.setattr(
+        train.objectives.learn_word_evidence, "_presence", lambda _m, _x, places, *_: F.logsigmoid(
         torch.stack([torch.tensor([4.0 if named[place][0][0] else -4.0,
                                    float(torch.randn((), generator=noise)) * 4])
                      for place in places])))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from train.features import early_names
+from train.data.features import early_names
 from train.settings import FinetuneConfig
 from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM

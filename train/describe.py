@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from train.predict import ModelPredictor
+from train.evaluation.predict import ModelPredictor
 from vitdemo.config import Decoding
 from vitdemo.device import pick
 from vitdemo.disk import writing

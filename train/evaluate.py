@@ -16,7 +16,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.asking import (
+from train.data.cocoqa_captions import restored_captions
+from train.data.reading import Row, Split, find_splits, read_split
+from train.data.yes_no import YesNo, make_yes_no
+from train.evaluation.caption_faults import fault_figures
+from train.evaluation.cost import cost
+from train.evaluation.hard_negatives import make_pairs, match_figures
+from train.evaluation.metrics import caption_scores, caption_words, retrieval_scores
+from train.evaluation.predict import ModelPredictor, Predictor
+from train.evaluation.report_cli import finish
+from train.evaluation.rerank import reranked_scores
+from train.evaluation.tables import table
+from train.evaluation.vqa_metrics import (
     answers_about_wrong_pictures,
     choice_figures,
     choice_scores,
@@ -24,17 +35,6 @@ from train.asking import (
     vqa_figures,
     yes_no_figures,
 )
-from train.caption_faults import fault_figures
-from train.data import Row, Split, find_splits, read_split
-from train.figures import finish
-from train.hard_captions import make_pairs, match_figures
-from train.metrics import caption_scores, caption_words, retrieval_scores
-from train.predict import ModelPredictor, Predictor
-from train.rerank import reranked_scores
-from train.restored import restored_captions
-from train.speed import cost
-from train.tables import table
-from train.yes_no import YesNo, make_yes_no
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.config import Decoding
 from vitdemo.device import pick

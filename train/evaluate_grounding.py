@@ -6,10 +6,10 @@
 
 The files are COCO's own. Captions that people wrote are explained teacher-forced, as if the model
 had written them (lower-cased, with the default instruction), by the very code that the app uses.
-A word counts where it names one of the categories (`train.coco_words`: plurals and plain synonyms
-too) and that category has boxes in the picture, those of crowds among them. A word that stands in
-several captions of a picture, or twice in one, counts each time. A name of two words that neither
-gives alone ("teddy bear") is one name, with the mean of its words' maps; so is the map of
+A word counts where it names one of the categories (`train.grounding.coco_words`: plurals and plain
+synonyms too) and that category has boxes in the picture, those of crowds among them. A word that
+stands in several captions of a picture, or twice in one, counts each time. A name of two words
+that neither gives alone ("teddy bear") is one name, with the mean of its words' maps; so is the map of
 "cross-attention" the mean over its layers and heads.
 
 The figures, each a mean over the n names, for each method:
@@ -42,9 +42,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from train.coco import GroundedPicture, read_grounding
-from train.figures import finish
-from train.grounding import (
+from train.evaluation.report_cli import finish
+from train.grounding.coco import GroundedPicture, read_grounding
+from train.grounding.pointing import (
     Scorer,
     Target,
     baselines,

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from train import finetune
-from train.data import find_splits
+from train.data.features import VIEWS, open_features
+from train.data.reading import find_splits
 from train.evaluate import Parts, check, evaluate_split, read_splits, rounded
-from train.features import VIEWS, open_features
-from train.panels import draw_bars
-from train.predict import ModelPredictor, StoredPredictor
+from train.evaluation.predict import ModelPredictor, StoredPredictor
+from train.plots import draw_bars
 from train.settings import FinetuneConfig
 from train.state import latest_state
 from train.variants import COMPARISONS, GRID, Variant, reshaped, save_start

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from train import recipe
-from train.data import SPLITS, Row
-from train.grow import grow
-from train.mean import mean_of
+from train.data.reading import SPLITS, Row
+from train.data.run_data import digest, read_also, read_rows, reader_of
+from train.distributed import processes
 from train.precision import settled
-from train.rows import digest, read_also, read_rows, reader_of
 from train.run import Run
-from train.scale import said, scaled
 from train.settings import PARTS, FinetuneConfig, Settings, rate_at
+from train.small_data_defaults import said, scaled
 from train.state import check, latest_state, read_progress
-from train.team import processes
+from train.upgrade import grow
+from train.weight_average import mean_of
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.disk import writing
 from vitdemo.errors import ConfigError, VitDemoError

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from train.data import Row, find_splits, read_split
-from train.features import PictureDataset, View
+from train.data.features import PictureDataset, View
+from train.data.reading import Row, find_splits, read_split
 from train.sources import load_efficientnet
 from vitdemo.errors import CheckpointError, VitDemoError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -16,8 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from train.damage import STRENGTHS, write_damaged
-from train.data import Split
+from train.data.reading import Split
 from train.evaluate import (
     Parts,
     about,
@@ -28,10 +27,11 @@ from train.evaluate import (
     read_splits,
     rounded,
 )
-from train.figures import finish
-from train.panels import Panel, draw_panels
-from train.predict import Predictor
-from train.tables import line
+from train.evaluation.corruptions import STRENGTHS, write_damaged
+from train.evaluation.predict import Predictor
+from train.evaluation.report_cli import finish
+from train.evaluation.tables import line
+from train.plots import Panel, draw_panels
 from vitdemo.errors import DataError
 
 LEVELS = ("mild", "middle", "strong")

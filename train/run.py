@@ -16,25 +16,25 @@ from tqdm import tqdm
 
 from train import forecast
 from train.adapt import parameter_groups, plain, prepare
-from train.ahead import drawn_ahead
-from train.batches import StepBatch, to_device
-from train.compare import OWN, Comparison, Held
-from train.data import Row
-from train.evidence import learn_evidence
-from train.features import VIEWS, Store, open_features, view_file
-from train.guard import stop
+from train.data.batch_sampler import Mixture
+from train.data.batches import StepBatch, to_device
+from train.data.features import VIEWS, Store, open_features, view_file
+from train.data.pixels import LateStore, LiveStore, NoiseStore, PixelStore
+from train.data.prefetch import drawn_ahead
+from train.data.reading import Row
+from train.distributed import Team
+from train.evaluation.before_after import OWN, Comparison, Held
+from train.evaluation.validation import validate
 from train.log import RunLog
-from train.losses import step_losses
-from train.mixture import Mixture
-from train.pixels import LateStore, LiveStore, NoiseStore, PixelStore
+from train.nonfinite import stop
+from train.objectives.fill_querybank import fill_querybank
+from train.objectives.learn_word_evidence import learn_evidence
+from train.objectives.losses import step_losses
+from train.objectives.self_critical import Judge
+from train.objectives.warm_up_regions import warm_up
 from train.precision import depthwise_in_float32
-from train.querybank import fill_querybank
-from train.regions import warm_up
-from train.reward import Judge
 from train.settings import Settings, rate_at
 from train.state import Average, load_state, save_state
-from train.team import Team
-from train.validation import validate
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 _SAMPLE = 4  # pictures and questions that the forecast measures validation with

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from train.features import VIEWS
-from train.losses import LossConfig
-from train.mixture import MixtureConfig
+from train.data.batch_sampler import MixtureConfig
+from train.data.features import VIEWS
+from train.objectives.losses import LossConfig
 from vitdemo.errors import ConfigError
 
 TRAINED = ("frozen", "lora", "full")

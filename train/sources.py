@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
-from train.data import Row, find_splits, read_split
+from train.data.reading import Row, find_splits, read_split
 from vitdemo.config import ModelConfig
 from vitdemo.errors import CheckpointError, VitDemoError
 from vitdemo.instructions import PRESETS

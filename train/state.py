@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.rows import Digest, changes
+from train.data.run_data import Digest, changes
 from vitdemo.disk import cannot_write, sync
 from vitdemo.errors import CheckpointError, TrainingError
 from vitdemo.models.vlm import VLM

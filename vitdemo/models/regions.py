@@ -3,7 +3,8 @@
 Picture tokens that are not mixed with each other keep their place, so a score between one region
 and one word says something about that region. The head is trained without boxes: from a picture's
 captions it learns which words its regions must add up to (multiple-instance learning), and the
-decoder's and the fusion's cross-attention learn to look where it points (see `train.losses`).
+decoder's and the fusion's cross-attention learn to look where it points
+(`train.objectives.losses`).
 
 Shapes: P pictures, N = gh * gw regions, C backbone channels, M texts, T tokens, E embedding width,
 W different words.

@@ -2,7 +2,8 @@
 
 Vectors are quick but are made of the words alone and of the picture alone. The match head sees both
 at once, and is asked about the best `BEST` hits only. They are then in the order of
-cosine + weight * match logit, as `train/rerank.py` measures it; what was found behind them stays.
+cosine + weight * match logit, as `train/evaluation/rerank.py` measures it; what was found behind
+them stays.
 """
 
 import math

@@ -1,0 +1,1 @@
+"""What a step is drawn from: rows, features, pixels, and what is asked of them."""

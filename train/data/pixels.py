@@ -1,0 +1,120 @@
+"""Pictures that are not kept as features: read anew for every step, or made up for a forecast."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from train.data.features import (
+    FeatureStore,
+    PictureDataset,
+    View,
+    hidden_places,
+    in_threads,
+    region_shares,
+    scaled_pixels,
+    stage_shape,
+)
+from vitdemo.models.vlm import VLM
+
+
+class PixelStore:
+    """Pixels of pictures, cropped anew for every step: for a backbone that learns."""
+
+    stage = 0
+
+    def __init__(self, model: VLM, paths: Sequence[Path], views: Sequence[View]) -> None:
+        self.place = {path: i for i, path in enumerate(paths)}
+        self.tokens = model.vision.grid[0] * model.vision.grid[1]
+        self.sets = [PictureDataset(paths, view, model) for view in views]
+        self.boxes = region_shares(model)
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """uint8 (B, 3, side, side); the same for the same ``draw``."""
+        return in_threads(lambda path, view: self.sets[view].raw(self.place[path], draw),
+                          paths, views)
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N), of the clouds that `get` shows for the same ``draw``."""
+        return hidden_places(self.boxes, paths, view, draw)
+
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        """uint8 (B, 2, 3, side, side); see `features.Store`."""
+        return in_threads(self.sets[0].sharp_and_blurred, paths)
+
+
+def _seen(model: VLM, given: Tensor, see: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``see`` makes of pictures by the model in evaluation mode, few at a time: see
+    `open_features`."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    found = torch.cat([see(part.to(device)) for part in given.split(4)])
+    model.train(training)
+    return found
+
+
+class LiveStore(PixelStore):
+    """Features by the model as it is at that moment."""
+
+    def __init__(self, model: VLM, paths: Sequence[Path]) -> None:
+        super().__init__(model, paths, [View()])
+        self.model = model
+
+    @torch.no_grad()
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float32 (B, N, C)."""
+        return _seen(self.model, super().get(paths, views, draw),
+                     lambda part: self.model.vision.features(scaled_pixels(self.model, part)))
+
+
+class LateStore:
+    """Features by the model as it is at that moment, from those of a stage that are kept."""
+
+    stage = 0
+
+    def __init__(self, model: VLM, kept: FeatureStore) -> None:
+        self.model, self.kept = model, kept
+        self.tokens = model.vision.grid[0] * model.vision.grid[1]
+
+    @torch.no_grad()
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float32 (B, N, C)."""
+        late = functools.partial(self.model.vision.late, stage=self.kept.stage)
+        return _seen(self.model, self.kept.get(paths, views).float(), late)
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N); see `features.Store`."""
+        return self.kept.hidden(paths, view, draw)
+
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        """uint8 (B, 2, 3, side, side); see `features.Store`."""
+        return self.kept.sharp_and_blurred(paths)
+
+
+class NoiseStore:
+    """Random numbers of the right shape, for measuring before anything is read."""
+
+    def __init__(self, model: VLM, pixels: bool, stage: int = 0) -> None:
+        self.side = side = model.config.picture_size
+        self.stage = stage
+        self.tokens = model.vision.grid[0] * model.vision.grid[1]
+        self.shape: tuple[int, ...] = (self.tokens, model.vision.channels)
+        if stage:
+            self.shape = stage_shape(model, stage)
+        elif pixels:
+            self.shape = (3, side, side)
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float32 (B, N, C), (B, 3, side, side), or of a stage (B, C, h, w)."""
+        return torch.randn(len(paths), *self.shape)
+
+    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
+        """bool (B, N)."""
+        return torch.rand(len(paths), self.tokens) < 0.5
+
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        """float32 (B, 2, 3, side, side)."""
+        return torch.randn(len(paths), 2, 3, self.side, self.side)

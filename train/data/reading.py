@@ -1,0 +1,333 @@
+"""Reads pictures with captions and questions, in the Hugging Face `imagefolder` layout.
+
+A split is a folder of pictures and a `metadata.jsonl` with one JSON object a line:
+`file_name` (relative to the folder), and any of `captions` (English sentences), `captions_zh`
+(Chinese sentences) and `qa` (objects with `question`, `answer`, and where known `answers`,
+`choices`, `type` and `source`). Other keys are ignored. A data set is a folder of splits: train,
+validation, test. A text in the wrong language, with a control character, or without any word that
+the model knows would be learnt from as it is: such a row is bad.
+"""
+
+import json
+import logging
+import os
+import unicodedata
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from train.data.hub import as_folder, is_hub
+from vitdemo.config import LIMITS
+from vitdemo.errors import DataError, PictureError
+from vitdemo.preprocess import open_picture
+from vitdemo.records import Unread
+from vitdemo.words import mainly_chinese
+
+METADATA = "metadata.jsonl"
+SPLITS = ("train", "validation", "test")
+
+_CONTENT = ("captions", "captions_zh", "qa")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its one agreed answer; ``answers`` are those of several people (10 in
+    VQA v2), else empty. ``type`` and ``source`` are empty where the row does not say; ``choices``
+    are what may be answered, the right answer among them, where only some texts may."""
+
+    question: str
+    answer: str
+    answers: tuple[str, ...]
+    type: str
+    source: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture and what is known about it; at least one of the three is not empty."""
+
+    path: Path
+    captions: tuple[str, ...]
+    captions_zh: tuple[str, ...]
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that was left out: the metadata file, its line (from 1), and what is wrong."""
+
+    file: Path
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The good rows of one folder, in the file's order, and the bad ones that were left out."""
+
+    name: str
+    folder: Path
+    rows: tuple[Row, ...]
+    skipped: tuple[BadRow, ...]
+
+
+class _Wrong(Exception):
+    """Inside this file: what is wrong with one row."""
+
+
+def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = True,
+               unread: Callable[[str], Unread] | None = None) -> Split:
+    """Read one split and check every row, every picture included.
+
+    ``check_pictures`` False only looks whether the files are there; it does not decode them.
+    ``unread`` tells what a model does not read of a text; with it a text without any word that
+    the model knows is bad.
+
+    Raises:
+        DataError: there is no `metadata.jsonl`, it has no row, or a row is bad: a missing or
+            unreadable picture, an empty or wrongly typed text, one in the other language or with
+            control characters, broken JSON, a path out of the folder, a picture named twice, no
+            content. With ``skip_bad`` bad rows go to
+            ``skipped`` instead, and it is an error only if no good row is left.
+    """
+    folder = Path(folder)
+    file = folder / METADATA
+    try:
+        lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}). A data folder holds pictures "
+                        f"and a {METADATA} with one row a picture.") from error
+    good: dict[int, Row] = {}
+    bad: dict[int, str] = {}
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            good[number] = _parse_row(line, folder, number, first_line)
+            if unread is not None:
+                _check_words(good[number], unread)
+        except _Wrong as wrong:
+            bad[number] = str(wrong)
+            good.pop(number, None)
+    if check_pictures:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            reasons = pool.map(_picture_fault, [row.path for row in good.values()])
+            bad.update({n: reason for n, reason in zip(list(good), reasons, strict=True)
+                        if reason})
+    if not good and not bad:
+        raise DataError(f"{file} is empty; it should hold one row a picture.")
+    skipped = tuple(BadRow(file, number, bad[number]) for number in sorted(bad))
+    if skipped and not skip_bad:
+        raise DataError(_complaint(skipped))
+    rows = tuple(row for number, row in good.items() if number not in bad)
+    if not rows:
+        raise DataError(f"{file} has no good row left: all {len(skipped)} were skipped. "
+                        f"The first one: {skipped[0]}.")
+    return Split(data_set_name(folder), folder, rows, skipped)
+
+
+def find_splits(path: Path, split: str) -> list[tuple[str, Path]]:
+    """What a `--data` argument means: (data set name, folder with a `metadata.jsonl`) pairs.
+
+    ``path`` may be such a folder itself (``split`` then plays no part), a data set with splits
+    inside, a data set of the `datasets` library (see `hub`), or a folder of data sets, of which
+    those without this split are left out with a warning in the log and anything else in it is
+    passed over.
+
+    Raises:
+        DataError: nothing was found.
+    """
+    path = Path(path)
+    if (path / METADATA).is_file():
+        return [(data_set_name(path), path)]
+    inside = _splits_inside(path)
+    if not inside and is_hub(path):
+        return [as_folder(path, split, METADATA)]
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder. Give one with a {METADATA}, or a data set with "
+                        f"{', '.join(f'{name}/' for name in SPLITS)} inside.")
+    if split in inside:
+        return [(_name(path), path / split)]
+    if inside:
+        raise DataError(f"{path} has no {split} split, only {', '.join(inside)}. "
+                        f"Choose one of them, or add {path / split / METADATA}.")
+    found = []
+    for child in sorted(p for p in path.iterdir() if p.is_dir()):
+        child_splits = _splits_inside(child)
+        if (child / METADATA).is_file():
+            found.append((data_set_name(child), child))
+        elif split in child_splits:
+            found.append((_name(child), child / split))
+        elif child_splits:
+            _log.warning("%s has no %s split (only %s); it is left out.", child, split,
+                         ", ".join(child_splits))
+    if not found:
+        raise DataError(f"{path} holds no data for the {split} split: no {METADATA} in it, in "
+                        f"{split}/, or in a data set inside. See train/README.md for the layout.")
+    return found
+
+
+def data_set_name(folder: Path) -> str:
+    """The name of a data set by the folder of one of its splits: "a/flickr8k/test" is flickr8k."""
+    name = _name(folder)
+    return _name(Path(os.path.abspath(folder)).parent) if name in SPLITS else name
+
+
+def _name(folder: Path) -> str:
+    return Path(os.path.abspath(folder)).name or "data"
+
+
+def _splits_inside(folder: Path) -> list[str]:
+    return [name for name in SPLITS if (folder / name / METADATA).is_file()]
+
+
+def _complaint(bad: Sequence[BadRow]) -> str:
+    others = ", ".join(str(row.line) for row in bad[1:11]) + (", ..." if len(bad) > 11 else "")
+    more = f" {len(bad) - 1} more bad row(s), line {others}." if len(bad) > 1 else ""
+    return f"{bad[0]}.{more} Correct it, or leave bad rows out with --skip-bad."
+
+
+def _parse_row(line: bytes, folder: Path, number: int, first_line: dict[str, int]) -> Row:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise _Wrong("the row is not UTF-8 text") from error
+    except json.JSONDecodeError as error:
+        raise _Wrong(f"broken JSON ({error.msg} at column {error.colno})") from error
+    except (RecursionError, ValueError) as error:  # nested too deep, or a number too long
+        raise _Wrong(f"broken JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise _Wrong(f"a row must be a JSON object, and this is {_kind(row)}")
+    path = _picture_path(row, folder)
+    name = path.relative_to(folder).as_posix()
+    if name in first_line:
+        raise _Wrong(f"picture {name} was named before, in line {first_line[name]}")
+    questions = _list(row, "qa")
+    parsed = Row(path, _captions(row, "captions"), _captions(row, "captions_zh"),
+                 tuple(_question(q, f"qa[{i}]") for i, q in enumerate(questions)))
+    if not (parsed.captions or parsed.captions_zh or parsed.questions):
+        raise _Wrong(f"there is nothing about the picture: none of {', '.join(_CONTENT)} has "
+                     f"content (the row has {', '.join(map(str, row))})")
+    if not os.path.isfile(path):  # False, not an error, for a name too long
+        raise _Wrong(f"picture {name} is missing")
+    first_line[name] = number
+    return parsed
+
+
+def _captions(row: dict[str, Any], key: str) -> tuple[str, ...]:
+    """Texts that must be in the key's own language."""
+    found = _texts(row, key)
+    for i, text in enumerate(found):
+        if mainly_chinese(text) != (key == "captions_zh"):
+            other, language = (("captions_zh", "Chinese") if key == "captions" else
+                               ("captions", "not Chinese"))
+            raise _Wrong(f"{key}[{i}] is {language} ({_start(text)}); it belongs under {other}")
+    return found
+
+
+def _check_words(row: Row, unread: Callable[[str], Unread]) -> None:
+    """Raise where the model knows no word of a text: it would learn to write a sign for it."""
+    texts = {f"{key}[{i}]": text for key in ("captions", "captions_zh")
+             for i, text in enumerate(getattr(row, key))}
+    for i, one in enumerate(row.questions):
+        texts |= {f"qa[{i}].question": one.question, f"qa[{i}].answer": one.answer}
+    for where, text in texts.items():
+        if unread(text).nothing:
+            raise _Wrong(f"{where} holds no word that the model knows ({_start(text)})")
+
+
+def _start(text: str) -> str:
+    return f"“{text[:30]}{'…' if len(text) > 30 else ''}”"
+
+
+def _picture_path(row: dict[str, Any], folder: Path) -> Path:
+    if "file_name" not in row:
+        raise _Wrong(f"there is no file_name (the row has {', '.join(row) or 'nothing'})")
+    name = _text(row["file_name"], "file_name", keep_spaces=True)
+    inside = os.path.normpath(name)
+    if "\0" in name or os.path.isabs(inside) or inside.split(os.sep)[0] in (".", ".."):
+        raise _Wrong(f"file_name {name!r} must be a path inside the folder")
+    return folder / inside
+
+
+def _question(value: Any, where: str) -> Question:
+    if not isinstance(value, dict):
+        raise _Wrong(f"{where} must be an object with question and answer, not {_kind(value)}")
+    for key in ("question", "answer"):
+        if key not in value:
+            raise _Wrong(f"{where} has no {key}")
+    kind, source = (_text(value[key], f"{where}.{key}", may_be_empty=True)
+                    if value.get(key) is not None else "" for key in ("type", "source"))
+    answer = _text(value["answer"], f"{where}.answer")
+    choices = _texts(value, "choices", f"{where}.")
+    if choices and answer not in choices:
+        raise _Wrong(f"{where}.answer is none of its choices")
+    return Question(_text(value["question"], f"{where}.question"), answer,
+                    _texts(value, "answers", f"{where}."), kind, source, choices)
+
+
+def _list(row: dict[str, Any], key: str, where: str = "") -> list[Any]:
+    value = row.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _Wrong(f"{where}{key} must be a list, not {_kind(value)}")
+    return value
+
+
+def _texts(row: dict[str, Any], key: str, where: str = "") -> tuple[str, ...]:
+    return tuple(_text(text, f"{where}{key}[{i}]")
+                 for i, text in enumerate(_list(row, key, where)))
+
+
+def _text(value: Any, where: str, *, keep_spaces: bool = False, may_be_empty: bool = False) -> str:
+    """The text with single spaces; a file name keeps its own."""
+    if not isinstance(value, str):
+        raise _Wrong(f"{where} must be text, not {_kind(value)}")
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
+        raise _Wrong(f"{where} holds half of a character (a lone surrogate)")
+    text = " ".join(value.split())
+    strange = next((c for c in text if unicodedata.category(c) == "Cc"), "")
+    if strange and not keep_spaces:
+        raise _Wrong(f"{where} holds a control character (U+{ord(strange):04X})")
+    if not text and not may_be_empty:
+        raise _Wrong(f"{where} is empty")
+    return value if keep_spaces else text
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
+    return names.get(type(value), "null")
+
+
+def _picture_fault(path: Path) -> str:
+    """What is wrong with a picture file, or "". The whole file is read: a cut-off one shows."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if (image.format == "JPEG" and path.stat().st_size <= LIMITS.max_file_megabytes * 2**20
+                    and width * height <= LIMITS.max_megapixels * 1_000_000
+                    and min(width, height) >= LIMITS.min_side
+                    and max(width, height) <= LIMITS.max_aspect * min(width, height)):
+                image.draft("L", (1, 1))  # an eighth of the size: several times faster
+                ImageOps.exif_transpose(image)  # loads the picture
+                return ""
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        pass  # the full reader says what is wrong, in words for a person
+    try:
+        open_picture(path)
+    except PictureError as error:
+        return f"picture {path.name}: {str(error).rstrip('.')}"
+    return ""

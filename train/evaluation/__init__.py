@@ -1,0 +1,1 @@
+"""How good a checkpoint is: the measures, and what they are taken of."""

@@ -1,0 +1,153 @@
+"""Questions and their figures: with the right picture, and with what should not do as well.
+
+Conditions: a blank picture, a wrong picture (that of the row half the split further on), and the
+right picture with the question's words shuffled. What is lost by each is what the model gets from
+looking, from looking at this picture, and from reading.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from train.data.reading import Question, Row
+from train.data.yes_no import ANSWERS, YesNo
+from train.evaluation.metrics import exact_match, vqa_score
+from train.evaluation.predict import Predictor
+from vitdemo.words import is_chinese, segment_chinese
+
+CONDITIONS = ("blank", "wrong_picture", "shuffled")
+_PEOPLE = 10  # answers to a question that the official VQA score needs
+
+
+def shuffled(question: str) -> str:
+    """The question's words in another order, fixed by the question; the mark at its end stays."""
+    text = question.rstrip(" ?？")
+    mark, between = question[len(text):], "" if is_chinese(text) else " "
+    words = text.split() if between else segment_chinese(text)
+    mixed, maker = list(words), random.Random(question)
+    for _ in range(10):  # of two words, every other draw is the order they have
+        maker.shuffle(mixed)
+        if mixed != words:
+            break
+    return between.join(mixed) + mark
+
+
+def wrong_pictures(rows: Sequence[Row]) -> list[Row]:
+    """For each row the one whose picture its questions are asked about instead: half the rows
+    further on, since neighbours are often of one scene."""
+    return [rows[(i + len(rows) // 2) % len(rows)] for i in range(len(rows))]
+
+
+def answers_about_wrong_pictures(predictor: Predictor[Any], rows: Sequence[Row],
+                                 progress: Callable[[int], object]) -> list[str]:
+    """Answers to all questions of these rows, in order, each about another row's picture; empty
+    where there is no other."""
+    asked = [row for row in rows if row.questions]
+    if len(asked) < 2:
+        return []
+    answers: list[str] = []
+    for places, features in predictor.batches([row.path for row in wrong_pictures(asked)]):
+        questions = [(i, q.question) for i, place in enumerate(places)
+                     for q in asked[place].questions]
+        answers += predictor.answers(features, [i for i, _ in questions],
+                                     [text for _, text in questions])
+        progress(len(places))
+    return answers
+
+
+def choice_scores(predictor: Predictor[Any], features: Any, places: Sequence[int],
+                  questions: Sequence[Question]) -> list[list[float]]:
+    """The scores of each question's choices, in their order, about the picture at its place."""
+    flat = [(place, question.question, choice)
+            for place, question in zip(places, questions, strict=True)
+            for choice in question.choices]
+    if not flat:
+        return []
+    about, asked, answers = zip(*flat, strict=True)
+    found = iter(predictor.answer_scores(features, about, asked, answers).tolist())
+    return [[next(found) for _ in question.choices] for question in questions]
+
+
+def choice_figures(questions: Sequence[Question],
+                   scores: dict[str, list[list[float]]]) -> dict[str, Any]:
+    """"accuracy" in percent, "chance", "n" and the accuracy of each type of question; "blank" where
+    they were also asked about a blank picture. A tie is the share of its answers that are right."""
+    def right(question: Question, of: list[float]) -> float:
+        best = [choice for choice, score in zip(question.choices, of, strict=True)
+                if score == max(of)]
+        return best.count(question.answer) / len(best)
+
+    figures: dict[str, Any] = {
+        name: 100 * float(np.mean([right(*each) for each in zip(questions, of, strict=True)]))
+        for name, of in scores.items()}
+    figures["accuracy"] = figures.pop("right")
+    figures["chance"] = 100 * float(np.mean([1 / len(q.choices) for q in questions]))
+    kinds = sorted({question.type for question in questions})
+    figures["by_type"] = {kind: 100 * float(np.mean(
+        [right(*each) for each in zip(questions, scores["right"], strict=True)
+         if each[0].type == kind])) for kind in kinds}
+    return {**figures, "n": len(questions)}
+
+
+def vqa_figures(questions: Sequence[Question], answers: dict[str, list[str]],
+                name: str) -> dict[str, Any]:
+    """Over all questions, and by source (``name`` where a question does not say) and type.
+
+    ``answers`` has those about the right picture as "right", and of each of `CONDITIONS` that was
+    tried; an empty list is none.
+    """
+    figures = _accuracy(questions, answers, range(len(questions)))
+    keys: tuple[tuple[str, Callable[[Question], str]], ...] = (
+        ("by_source", lambda q: q.source or name), ("by_type", lambda q: q.type))
+    for part, key in keys:
+        groups: dict[str, list[int]] = {}
+        for i, question in enumerate(questions):
+            if key(question):
+                groups.setdefault(key(question), []).append(i)
+        figures[part] = {k: _accuracy(questions, answers, groups[k]) for k in sorted(groups)}
+    return figures
+
+
+def _accuracy(questions: Sequence[Question], answers: dict[str, list[str]],
+              places: Sequence[int]) -> dict[str, Any]:
+    """"accuracy" and "n", "vqa_score" and "vqa_score_n" where ten people answered; each condition
+    has the same scores and how much lower they are, "difference" and "vqa_score_difference"."""
+    figures: dict[str, Any] = {**_scores(questions, answers["right"], places), "n": len(places)}
+    by_people = _asked_of_people(questions, places)
+    if by_people:
+        figures["vqa_score_n"] = len(by_people)
+    for condition in CONDITIONS:
+        if answers.get(condition):
+            found = _scores(questions, answers[condition], places)
+            found["difference"] = figures["accuracy"] - found["accuracy"]
+            if by_people:
+                found["vqa_score_difference"] = figures["vqa_score"] - found["vqa_score"]
+            figures[condition] = found
+    return figures
+
+
+def _asked_of_people(questions: Sequence[Question], places: Sequence[int]) -> list[int]:
+    return [i for i in places if len(questions[i].answers) == _PEOPLE]
+
+
+def _scores(questions: Sequence[Question], answers: Sequence[str],
+            places: Sequence[int]) -> dict[str, float]:
+    right = [exact_match(answers[i], questions[i].answer) for i in places]
+    scores = {"accuracy": 100 * float(np.mean(right))}
+    people = [vqa_score(answers[i], questions[i].answers)
+              for i in _asked_of_people(questions, places)]
+    return {**scores, "vqa_score": 100 * float(np.mean(people))} if people else scores
+
+
+def yes_no_figures(questions: Sequence[YesNo], answers: Sequence[str],
+                   language: str) -> dict[str, float]:
+    """"accuracy", "n", "said_yes" and "neither" (nor no), in percent."""
+    yes, no = ANSWERS[language]
+    said_yes = np.array([exact_match(answer, yes) for answer in answers])
+    said_no = np.array([exact_match(answer, no) for answer in answers])
+    there = np.array([question.there for question in questions])
+    return {"accuracy": 100 * float(np.where(there, said_yes, said_no).mean()),
+            "said_yes": 100 * float(said_yes.mean()),
+            "neither": 100 * float((~said_yes & ~said_no).mean()), "n": len(questions)}

@@ -1,0 +1,1 @@
+"""Maps against boxes that people drew."""

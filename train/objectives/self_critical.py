@@ -1,0 +1,207 @@
+"""Captions that the model writes itself, and learns from how well they are judged.
+
+Self-critical sequence training (Rennie et al. 2017, arXiv:1612.00563): several captions of a
+picture are drawn, each is judged against people's, and those that are better than the others of
+that picture become more likely (the mean of the others as the baseline: Luo 2020,
+arXiv:2003.09971). The judge is CIDEr-D (Vedantam, Zitnick, Parikh 2015, arXiv:1411.5726, section 4
+and its appendix), with the rows that are trained on as its corpus, and a share of BLEU-4 (Papineni
+et al. 2002), whose brevity penalty keeps captions from becoming short. The end of a caption counts
+as a word of CIDEr-D, or captions learn to stop in the middle of a phrase.
+
+Captions are drawn from the model at a temperature below 1, which is also where they become more
+likely: a caption drawn at 1 goes wrong somewhere, the sooner the longer it is, and so what would be
+learnt is to be short.
+
+What is liked must also be right: each of COCO's categories that a caption names and nobody else
+named of the picture costs (CHAIR: Rohrbach et al. 2018, arXiv:1809.02156), a person among them, and
+each content word that stands in it twice.
+
+Shapes as in `batches`; K captions drawn of each picture, S tokens of each at most.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from train.data.batches import RewardBatch
+from train.data.reading import Row
+from train.evaluation.caption_faults import categories
+from train.evaluation.metrics import caption_words
+from train.objectives.sampling import draw_captions, memory_of, until_end
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+from vitdemo.words import repeated_words
+
+_LONGEST = 4  # words of the phrases that are compared
+_SIGMA = 6.0  # how fast a caption of another length is worth less
+_SCALE = 10.0
+TEMPERATURE = 0.6  # of captions that are drawn and rewarded
+_END = "\n"  # no word has it
+
+Ngram = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """A caption as CIDEr-D compares it: for each length of 1 to 4 words its phrases with their
+    tf-idf weights, and the root of the sum of their squares; and how many words it has."""
+
+    weights: tuple[dict[Ngram, float], ...]
+    norms: tuple[float, ...]
+    words: int
+
+
+class Judge:
+    """CIDEr-D with the captions of ``rows`` as the corpus, each language its own, and ``bleu``
+    times BLEU-4; less ``fault`` for each fault of a caption."""
+
+    def __init__(self, rows: Sequence[Row], tokenizer: TextTokenizer, bleu: float = 0.0,
+                 fault: float = 0.0) -> None:
+        self.tokenizer, self.bleu, self.fault = tokenizer, bleu, fault
+        self.pictures: Counter[str] = Counter()
+        self.found: dict[str, Counter[Ngram]] = {"en": Counter(), "zh": Counter()}
+        for row in rows:
+            for language, texts in (("en", row.captions), ("zh", row.captions_zh)):
+                self.pictures[language] += bool(texts)
+                self.found[language].update(
+                    {ngram for text in texts for ngram in ngrams(_words(text))})
+        self._reference = lru_cache(maxsize=100_000)(self._phrases)
+
+    def judge(self, words: Sequence[str], references: Sequence[str], language: str) -> float:
+        """CIDEr-D of a caption, in the library's unit: 0 to 10, and most are below 2."""
+        said = self._weigh(words, language)
+        found = [similarity(said, self._reference(text, language)) for text in references]
+        return _SCALE * sum(found) / len(found)
+
+    def judge_all(self, ids: Tensor, ended: Tensor, batch: RewardBatch) -> Tensor:
+        """The reward of drawn captions, ids (P * K, S) with padding after the end: (P, K)."""
+        each = len(ids) // len(batch.references)
+        scores = []
+        for i, (row, over) in enumerate(zip(ids.tolist(), ended.tolist(), strict=True)):
+            stop = row.index(self.tokenizer.end) if over else len(row)
+            text = self.tokenizer.decode(row[:stop])
+            words = caption_words(text)
+            people = batch.references[i // each]
+            score = self.judge(words + [_END] * over, people, batch.languages[i // each])
+            if self.bleu:
+                score += self.bleu * sentence_bleu(words, tuple(map(_cut, people)))
+            if self.fault:
+                score -= self.fault * faults(text, tuple(people))
+            scores.append(score)
+        return torch.tensor(scores).view(-1, each)
+
+    def _phrases(self, text: str, language: str) -> Phrases:
+        return self._weigh(_words(text), language)
+
+    def _weigh(self, words: Sequence[str], language: str) -> Phrases:
+        weights: list[dict[Ngram, float]] = [{} for _ in range(_LONGEST)]
+        pictures = math.log(max(1, self.pictures[language]))
+        for ngram, count in ngrams(words).items():
+            rarity = pictures - math.log(max(1, self.found[language][ngram]))
+            weights[len(ngram) - 1][ngram] = count * rarity
+        norms = tuple(math.sqrt(sum(value * value for value in part.values()))
+                      for part in weights)
+        return Phrases(tuple(weights), norms, len(words))
+
+
+@lru_cache(maxsize=100_000)
+def _cut(text: str) -> tuple[str, ...]:
+    return tuple(caption_words(text))
+
+
+def _words(text: str) -> list[str]:
+    return [*_cut(text), _END]
+
+
+@lru_cache(maxsize=64)
+def _most(references: tuple[tuple[str, ...], ...]) -> Counter[Ngram]:
+    """How often each phrase is in the reference that has it most: the same for all captions that
+    are drawn of a picture, which come one after the other."""
+    most: Counter[Ngram] = Counter()
+    for reference in references:
+        most |= ngrams(reference)
+    return most
+
+
+def sentence_bleu(words: Sequence[str], references: tuple[tuple[str, ...], ...]) -> float:
+    """BLEU-4 of one caption, 0 to 1, with the brevity penalty against the references' mean length:
+    against the closest one, as a whole corpus is measured, the shortest is learnt from each.
+
+    One is added to both counts of a precision, but for single words: else a caption without a
+    common phrase of four words is worth nothing (Lin, Och 2004, "ORANGE", section 4).
+    """
+    if not words:
+        return 0.0
+    most = _most(references)
+    found, said = [0] * _LONGEST, [0] * _LONGEST
+    for ngram, count in ngrams(words).items():
+        found[len(ngram) - 1] += min(count, most[ngram])
+        said[len(ngram) - 1] += count
+    if not found[0]:
+        return 0.0
+    precisions = [found[0] / said[0],
+                  *((hit + 1) / (all_ + 1) for hit, all_ in zip(found[1:], said[1:], strict=True))]
+    length = sum(map(len, references)) / len(references)
+    brevity = min(0.0, 1 - length / len(words))
+    return math.exp(brevity + sum(map(math.log, precisions)) / _LONGEST)
+
+
+def faults(text: str, references: tuple[str, ...]) -> int:
+    """How many of COCO's categories a caption names that no reference names, and how many of its
+    content words stand in it more than once."""
+    return len(categories(text) - _named(references)) + len(repeated_words(text))
+
+
+@lru_cache(maxsize=64)
+def _named(references: tuple[str, ...]) -> set[str]:
+    return set().union(*map(categories, references))
+
+
+def ngrams(words: Sequence[str]) -> Counter[Ngram]:
+    """How often each phrase of 1 to 4 words is in the caption."""
+    return Counter(tuple(words[start:start + length]) for length in range(1, _LONGEST + 1)
+                   for start in range(len(words) - length + 1))
+
+
+def similarity(said: Phrases, reference: Phrases) -> float:
+    """Mean over the lengths of the cosine of the two, with what is said too often cut to the
+    reference's count, times exp(-(difference in words)^2 / 72): 0 to 1."""
+    total = 0.0
+    for ours, theirs, norm, other in zip(said.weights, reference.weights, said.norms,
+                                         reference.norms, strict=True):
+        if norm and other:
+            total += sum(min(value, theirs[ngram]) * theirs[ngram]
+                         for ngram, value in ours.items() if ngram in theirs) / (norm * other)
+    return total / _LONGEST * math.exp(-(said.words - reference.words) ** 2 / (2 * _SIGMA ** 2))
+
+
+def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
+    """The policy gradient, as a loss whose value is minus the mean reward of what was drawn: the
+    gradient is that of -mean (r - b) log p(caption), b the mean reward of the picture's other
+    captions, p at the temperature they are drawn at. With several processes it is this one's share.
+    """
+    memory = memory_of(model, batch.texts, batch.texts.features)
+    with torch.no_grad():
+        ids, ended = draw_captions(model, memory, batch.vocabulary, batch.draws, TEMPERATURE)
+        rewards = judge.judge_all(ids, ended, batch).to(ids.device)  # (P, K)
+        each = rewards.shape[1]
+        others = (rewards.sum(1, keepdim=True) - rewards) / (each - 1)
+        gain = (rewards - others).flatten()  # (P * K,)
+    real = until_end(ids, batch.vocabulary.end)
+    start = batch.texts.targets[:, :1].repeat_interleave(each, 0)
+    decoder = model.decoder
+    hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1), decoder.start(memory))
+    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
+    logits[:, list(batch.vocabulary.banned)] = -torch.inf
+    every = (logits / TEMPERATURE).log_softmax(-1)
+    chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
+    gains = gain[:, None].expand_as(ids)[real]
+    count = batch.texts.totals.pictures * each
+    surrogate = -(gains * chances).sum() / count
+    return surrogate - surrogate.detach() - rewards.sum() / count
