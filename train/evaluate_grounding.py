@@ -9,8 +9,8 @@ had written them (lower-cased, with the default instruction), by the very code t
 A word counts where it names one of the categories (`train.grounding.coco_words`: plurals and plain
 synonyms too) and that category has boxes in the picture, those of crowds among them. A word that
 stands in several captions of a picture, or twice in one, counts each time. A name of two words
-that neither gives alone ("teddy bear") is one name, with the mean of its words' maps; so is the map of
-"cross-attention" the mean over its layers and heads.
+that neither gives alone ("teddy bear") is one name, with the mean of its words' maps; so is
+the map of "cross-attention" the mean over its layers and heads.
 
 The figures, each a mean over the n names, for each method:
 
