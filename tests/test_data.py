@@ -47,7 +47,7 @@ def test_every_field_comes_back(tmp_path: Path) -> None:
     split = read_split(folder)
     assert split.rows == (Row(folder / "sub" / "a.png", ("A dog runs .",), ("一只狗。",), (
         Question("what is it ?", "dog", ("dog",) * 10, "object", "vqa_v2"),
-        Question("how many ?", "1", (), "", ""))),)
+        Question("how many ?", "1", (), "", "")), "flowers/train"),)
     assert (split.name, split.folder, split.skipped) == ("flowers", folder, ())
 
 

@@ -50,12 +50,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Row:
-    """One picture and what is known about it; at least one of the three is not empty."""
+    """One picture and what is known about it; at least one of the three is not empty. ``source``
+    names the split that it is of: "flickr8k/train"."""
 
     path: Path
     captions: tuple[str, ...]
     captions_zh: tuple[str, ...]
     questions: tuple[Question, ...]
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,12 @@ def data_set_name(folder: Path) -> str:
     return _name(Path(os.path.abspath(folder)).parent) if name in SPLITS else name
 
 
+def split_name(folder: Path) -> str:
+    """The name of a split's folder with its data set's: "a/flickr8k/test" is flickr8k/test."""
+    name, data_set = _name(folder), data_set_name(folder)
+    return f"{data_set}/{name}" if name in SPLITS else name
+
+
 def _name(folder: Path) -> str:
     return Path(os.path.abspath(folder)).name or "data"
 
@@ -214,7 +222,8 @@ def _parse_row(line: bytes, folder: Path, number: int, first_line: dict[str, int
         raise _Wrong(f"picture {name} was named before, in line {first_line[name]}")
     questions = _list(row, "qa")
     parsed = Row(path, _captions(row, "captions"), _captions(row, "captions_zh"),
-                 tuple(_question(q, f"qa[{i}]") for i, q in enumerate(questions)))
+                 tuple(_question(q, f"qa[{i}]") for i, q in enumerate(questions)),
+                 split_name(folder))
     if not (parsed.captions or parsed.captions_zh or parsed.questions):
         raise _Wrong(f"there is nothing about the picture: none of {', '.join(_CONTENT)} has "
                      f"content (the row has {', '.join(map(str, row))})")
