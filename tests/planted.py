@@ -10,7 +10,7 @@ from PIL import Image
 
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.config import Decoding
-from vitdemo.instructions import PRESETS
+from vitdemo.instructions import is_preset
 from vitdemo.preprocess import Picture, grid_boxes, open_picture
 from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo
 from vitdemo.words import split_words
@@ -64,7 +64,7 @@ class Planted(Backend):
     def generate(self, features: PictureFeatures, instruction: str, language: str,
                  decoding: Decoding) -> Iterator[Step]:
         name = list(COLOURS)[int(features.data.mean((0, 1)).argmax())]
-        free = "" if instruction in PRESETS[language].values() else instruction
+        free = "" if is_preset(instruction) else instruction
         words = ["a", name, "picture", *free.split(), "."]
         if decoding.strategy == "sample":
             words.insert(1, "very" if decoding.seed else "rather")

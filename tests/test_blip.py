@@ -25,7 +25,7 @@ from vitdemo.backends.registry import load_backend, resolve
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.device import pick
 from vitdemo.errors import CheckpointError, TaskError, TextError
-from vitdemo.instructions import PRESETS
+from vitdemo.instructions import default_instruction
 from vitdemo.preprocess import to_pixels
 from vitdemo.words import normalise_answer
 
@@ -119,7 +119,7 @@ def test_presets_of_our_own_model_are_no_prefix(backends, picture):
     features = features_of(backend, picture)
     decoding = Decoding(strategy="greedy", max_tokens=5)
     *_, plain = backend.generate(features, "", "en", decoding)
-    *_, preset = backend.generate(features, PRESETS["en"]["describe"], "en", decoding)
+    *_, preset = backend.generate(features, default_instruction("en"), "en", decoding)
     *_, begun = backend.generate(features, "two birds", "en", decoding)
     assert preset == plain
     assert begun.text.startswith("two birds")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from train.data.reading import Question, Row
-from train.data.steered import ASKED, KINDS, parts, steered
+from train.data.steered import KINDS, parts, steered
+from vitdemo.instructions import taught
 
 DOG = Row(Path("a.jpg"), (
     "A man in a red shirt throws a ball on the beach .",
@@ -58,8 +59,8 @@ def test_questions_that_were_made_of_captions_serve_too() -> None:
 def test_every_kind_is_asked_in_its_language() -> None:
     examples = [one for seed in range(30) for one in steered(7, DOG, random.Random(seed))]
     assert {(one.kind, one.language) for one in examples} == {
-        (kind, language) for kind in KINDS for language in ASKED}
-    assert all(one.row == 7 and one.instruction in ASKED[one.language][one.kind]
+        (kind, language) for kind in KINDS for language in taught()}
+    assert all(one.row == 7 and one.instruction in taught()[one.language][one.kind]
                for one in examples)
     assert {one.target for one in examples if (one.kind, one.language) == ("things", "en")} == {
         "ball, beach, dog"}

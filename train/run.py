@@ -35,6 +35,7 @@ from train.objectives.warm_up_regions import warm_up
 from train.precision import depthwise_in_float32
 from train.settings import Settings, rate_at
 from train.state import Average, load_state, save_state
+from vitdemo.instructions import known
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 _SAMPLE = 4  # pictures and questions that the forecast measures validation with
@@ -292,6 +293,7 @@ class Run:
         if self.chief:
             meta = {"name": self.out.name, "step": self.step, "git": git_revision(),
                     "sources": self.start.meta.get("sources", []),
+                    "instructions": known(self.start.meta.get("instructions")),
                     "started_from": self.start.meta.get("name", self.start.folder.name),
                     "validation": scores, "settings": dataclasses.asdict(self.config)}
             save_checkpoint(self.out, plain(self.model), self.start.tokenizer, meta,

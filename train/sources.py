@@ -20,7 +20,7 @@ from torch import Tensor
 from train.data.reading import Row, find_splits, read_split
 from vitdemo.config import ModelConfig
 from vitdemo.errors import CheckpointError, VitDemoError
-from vitdemo.instructions import PRESETS
+from vitdemo.instructions import taught
 from vitdemo.models.checkpoint import save_checkpoint
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import SPECIAL, TextTokenizer
@@ -80,7 +80,8 @@ def build_tokenizer(minilm: Path, rows: Sequence[Row], max_tokens: int,
     old.no_padding()
     old.no_truncation()
     english, chinese = texts_of(rows)
-    own = [TEMPLATE_TEXT, *(text for preset in PRESETS.values() for text in preset.values())]
+    own = [TEMPLATE_TEXT, *(text for keys in taught().values() for texts in keys.values()
+                              for text in texts)]
     used = collections.Counter(token for encoding in old.encode_batch(english + own)
                                for token in encoding.tokens)
     order = sorted(old.get_vocab().items(), key=lambda item: item[1])

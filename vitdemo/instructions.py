@@ -1,14 +1,45 @@
-"""The instructions that the model was trained on and that the app offers, in both languages."""
+"""The instructions that the model is taught and that the app offers, in both languages.
 
-# language -> name -> what is said to the model
-PRESETS: dict[str, dict[str, str]] = {
-    "en": {"describe": "Describe the picture.",
-           "short": "Describe the picture in a few words."},
-    "zh": {"describe": "描述这张图片。",
-           "short": "用几个字描述这张图片。"},
-}
+`instructions.tsv` beside this file is the one place for them: a key (describe, short, things,
+people, place, colours), a language, and phrasings with | between, of which the first is offered.
+"""
+
+import functools
+from collections.abc import Container
+from importlib import resources
+
+OLDEST = ("describe", "short")  # what a checkpoint knows whose meta.json does not say
+
+
+@functools.cache
+def taught() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Language to key to phrasings, in the order of the file."""
+    text = resources.files("vitdemo").joinpath("instructions.tsv").read_text(encoding="utf-8")
+    rows: dict[str, dict[str, tuple[str, ...]]] = {}
+    for line in text.splitlines()[1:]:
+        key, language, phrasings = line.split("\t")
+        rows.setdefault(language, {})[key] = tuple(phrasings.split("|"))
+    return rows
+
+
+def known(listed: object) -> tuple[str, ...]:
+    """The keys that a checkpoint knows, by what its meta.json lists under "instructions"; every
+    checkpoint knows how to describe."""
+    keys = listed if isinstance(listed, list) else OLDEST
+    return tuple(key for key in taught()["en"] if key == "describe" or key in keys)
+
+
+def presets(language: str, keys: Container[str] = OLDEST) -> dict[str, str]:
+    """The instructions with these keys as they are offered: key to text."""
+    return {key: phrasings[0] for key, phrasings in taught()[language].items() if key in keys}
 
 
 def default_instruction(language: str) -> str:
     """What the model is told where the user gives no instruction."""
-    return PRESETS[language]["describe"]
+    return taught()[language]["describe"][0]
+
+
+def is_preset(text: str) -> bool:
+    """Whether a text is, in any language, an instruction that may be offered."""
+    return any(text.strip() == phrasings[0] for keys in taught().values()
+               for phrasings in keys.values())

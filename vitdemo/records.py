@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vitdemo.instructions import OLDEST
+
 
 @dataclass(frozen=True)
 class Word:
@@ -246,7 +248,8 @@ class ModelInfo:
     (`vitdemo.attention.methods.METHODS`), the default one first; empty where it cannot explain.
     ``match_weight`` is that of a match logit beside a cosine, where search puts its best hits in a
     new order (docs/decisions.md). ``weighs_answers``: an answer is chosen also by how well what it
-    claims fits the picture, which its maps know nothing of."""
+    claims fits the picture, which its maps know nothing of. ``instructions`` are the keys of those
+    that it was taught (`vitdemo.instructions`)."""
 
     name: str
     family: str
@@ -258,6 +261,7 @@ class ModelInfo:
     methods: tuple[str, ...] = ()
     match_weight: float = 0.03
     weighs_answers: bool = False
+    instructions: tuple[str, ...] = OLDEST
 
 
 ALL_TASKS = ("caption", "ask", "match", "embed", "explain")

@@ -24,8 +24,6 @@ from train.data.caption_questions import answered_things, caption_questions, yes
 from train.data.cocoqa_captions import restored_captions
 from train.data.features import Store, View
 from train.data.instructions import (
-    DESCRIBE,
-    SHORT,
     Example,
     human_questions,
     is_short,
@@ -39,6 +37,7 @@ from train.data.word_bags import word_bags
 from train.objectives.claim_matching import ClaimBatch, ClaimMaker
 from train.shares import Share, numbers
 from vitdemo.errors import ConfigError
+from vitdemo.instructions import taught
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.tokens import TextTokenizer
 
@@ -227,7 +226,7 @@ class Mixture:
         for i in range(count):
             language = self.languages[i % len(self.languages)]
             place = share.maker.choice(self.captioned[language])
-            items.append((place, share.maker.choice(DESCRIBE[language]),
+            items.append((place, share.maker.choice(taught()[language]["describe"]),
                           [_texts(self.rows[place], language)[0]], language))
         views = [share.maker.choice(self.clear_views) for _ in items]
         texts = self._texts_batch(items, share, "reward_pictures", views)
@@ -256,7 +255,7 @@ class Mixture:
             each = self.config.texts_per_picture
             chosen = maker.sample(chosen, each) if len(chosen) >= each else \
                 [maker.choice(chosen) for _ in range(each)]
-            asked = maker.choice((SHORT if short else DESCRIBE)[language])
+            asked = maker.choice(taught()[language]["short" if short else "describe"])
             items.append((place, asked, chosen, language))
         return items
 

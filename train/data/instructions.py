@@ -10,19 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from train.data.reading import Row
-from vitdemo.instructions import PRESETS
 
-DESCRIBE = {
-    "en": (PRESETS["en"]["describe"], "Describe this photo.", "What is in the picture?",
-           "What do you see?", "Write a caption.", "What is happening here?",
-           "Caption this image."),
-    "zh": (PRESETS["zh"]["describe"], "图片里有什么？", "你看到了什么？", "说说这张照片。",
-           "这张图片里发生了什么？", "给这张图片写一句话。"),
-}
-SHORT = {
-    "en": (PRESETS["en"]["short"], "Describe it briefly.", "A short caption, please."),
-    "zh": (PRESETS["zh"]["short"], "简单描述一下。", "短一点的描述。"),
-}
 MATCH = {"en": ('Does this fit the picture: "{}"?', 'Is this true: "{}"?'),
          "zh": ("这句话符合图片吗：“{}”？", "这句话说得对吗：“{}”？")}
 SHORT_LIMIT = {"en": 8, "zh": 7}  # words, characters

@@ -18,21 +18,9 @@ from train.data.mentions import PEOPLE, english_words
 from train.data.reading import Row
 from train.evaluation.caption_faults import chinese_rows
 from train.grounding.coco_words import mentions
+from vitdemo.instructions import taught
 
 KINDS = ("things", "people", "place", "colours")
-# The first of each is the one to be offered in the app, by weights that have learnt them.
-ASKED: dict[str, dict[str, tuple[str, ...]]] = {
-    "en": {"things": ("List the things in the picture.", "What things are there?",
-                      "Name what you see."),
-           "people": ("Who are the people in the picture?", "Who is in the picture?",
-                      "Describe the people."),
-           "place": ("Where was this picture taken?", "Where is this?", "Describe the place."),
-           "colours": ("Which colours do the things have?", "What colors are there?",
-                       "Name the colours.")},
-    "zh": {"things": ("列出图中的东西。", "图片里有哪些东西？", "说出你看到的东西。"),
-           "people": ("图中有什么人？", "图片里有谁？", "描述图中的人。"),
-           "place": ("这张照片是在哪里拍的？", "这是哪里？", "描述这个地方。"),
-           "colours": ("图中的东西是什么颜色的？", "有哪些颜色？", "说说图中的颜色。")}}
 NOBODY = {"en": "nobody", "zh": "没有人"}
 _BETWEEN = {"en": ", ", "zh": "，"}
 _MOST = 5  # things or colours in one answer
@@ -97,12 +85,12 @@ def parts(row: Row, language: str) -> dict[str, list[str]]:
 def steered(row: int, data: Row, generator: random.Random) -> list[Example]:
     """One example of each kind and language that the row's captions and questions allow."""
     made = []
-    for language, kinds in ASKED.items():
+    for language, asked in taught().items():
         for kind, found in parts(data, language).items():
             listed = kind in ("things", "colours")
             answer = _BETWEEN[language].join(found[:_MOST]) if listed else \
                 generator.choice(found[:2])
-            made.append(Example(row, generator.choice(kinds[kind]), answer, language, kind))
+            made.append(Example(row, generator.choice(asked[kind]), answer, language, kind))
     return made
 
 

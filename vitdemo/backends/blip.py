@@ -29,7 +29,7 @@ from vitdemo.backends.blip_vision import encode_pixels, patch_shares
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError, TaskError, TextError
-from vitdemo.instructions import PRESETS
+from vitdemo.instructions import is_preset
 from vitdemo.preprocess import grid_boxes, to_pixels, to_square
 from vitdemo.records import Candidate, Explanation, ModelInfo, Unread
 from vitdemo.words import normalise_answer
@@ -206,8 +206,7 @@ class BlipBackend(Backend):
     @staticmethod
     def prefix(instruction: str) -> str:
         """The beginning of a caption that an instruction stands for."""
-        presets = {text for named in PRESETS.values() for text in named.values()}
-        return "" if instruction.strip() in presets else instruction.strip()
+        return "" if is_preset(instruction) else instruction.strip()
 
     def answer(self, features: PictureFeatures, question: str, language: str,
                count: int = 5) -> tuple[Candidate, ...]:

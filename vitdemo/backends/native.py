@@ -25,6 +25,7 @@ from vitdemo.backends.native_words import match_scores, written_probabilities
 from vitdemo.cache import LRU
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
+from vitdemo.instructions import OLDEST, known
 from vitdemo.models.answering import (
     ANSWER_TOKENS,
     answer_beams,
@@ -59,7 +60,7 @@ class NativeBackend(Backend):
     """A `VLM` with its tokenizer. The model must be in evaluation mode and stay as it is."""
 
     def __init__(self, model: VLM, tokenizer: TextTokenizer, *, name: str, revision: str,
-                 placement: Placement) -> None:
+                 placement: Placement, instructions: tuple[str, ...] = OLDEST) -> None:
         self._vision = folded(model.vision, model.config.picture_size).to(
             placement.device, placement.dtype)
         self.model = model.to(placement.device, placement.dtype)
@@ -78,7 +79,8 @@ class NativeBackend(Backend):
                               methods=native_methods.methods(model) if "explain" in tasks else (),
                               match_weight=ModelInfo.match_weight if model.querybank is None
                               else _MATCH_WEIGHT,
-                              weighs_answers=model.querybank is not None)
+                              weighs_answers=model.querybank is not None,
+                              instructions=instructions)
 
     @classmethod
     def load(cls, folder: Path | str, placement: Placement) -> "NativeBackend":
@@ -90,7 +92,7 @@ class NativeBackend(Backend):
         found = load_checkpoint(folder)
         name = str(found.meta.get("name") or found.folder.name)
         return cls(found.model, found.tokenizer, name=name, revision=found.revision,
-                   placement=placement)
+                   placement=placement, instructions=known(found.meta.get("instructions")))
 
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "NativeBackend":
         """The same network with random weights."""
@@ -99,7 +101,8 @@ class NativeBackend(Backend):
         randomise(model, seed)
         return NativeBackend(model, self.tokenizer, name=f"{self.info.name} with random weights",
                              revision=f"{self.info.revision}-random-{seed}",
-                             placement=Placement(self.device, self.dtype, "as the trained model"))
+                             placement=Placement(self.device, self.dtype, "as the trained model"),
+                             instructions=self.info.instructions)
 
     @property
     def picture_side(self) -> int:

@@ -1,7 +1,7 @@
 """The tab Describe: a picture becomes a sentence, and each word of it a map."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from vitdemo import viewer
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine
 from vitdemo.errors import TextError
-from vitdemo.instructions import PRESETS, default_instruction
+from vitdemo.instructions import default_instruction, presets
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Caption
 from vitdemo.ui.checks import check_after, tie_requests
@@ -47,7 +47,7 @@ OTHER_LANGUAGE = """(language, instruction) => {
     }
   }
   return instruction || presets[language].describe;
-}""".replace("PRESETS", json.dumps(PRESETS))
+}"""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ def share_picture(here: PictureTab, there: PictureTab) -> None:
 
 def build_describe(context: Context) -> PictureTab:
     """Lay out the tab and tie its handlers."""
-    languages = context.engine.info.languages
+    info = context.engine.info
+    languages = info.languages
+    offered = {code: presets(code, info.instructions) for code in languages}
     panel = Panel.of(Desk())
     with gr.Row(elem_classes="vt-columns"):
         with gr.Column(scale=5, min_width=300):
@@ -97,7 +99,8 @@ def build_describe(context: Context) -> PictureTab:
             instruction = gr.Textbox(
                 default_instruction(languages[0]), lines=1, max_lines=4,
                 label="Instruction: what should it tell you?", elem_id="describe-instruction")
-            presets = clickable_html(_preset_chips(languages[0]), elem_id="describe-presets")
+            chosen = clickable_html(_preset_chips(offered[languages[0]]),
+                                    elem_id="describe-presets")
             run = gr.Button("Describe", variant="primary", elem_id="describe-run")
             controls = decoding_controls()
         with gr.Column(scale=7, min_width=300):
@@ -107,10 +110,18 @@ def build_describe(context: Context) -> PictureTab:
             copy_button(place)
             build_downloads(context, panel.state, picture, "describe")
 
-    presets.click(_preset, language, instruction, **QUIET)
+    def choose(event: gr.EventData, language: str) -> Any:
+        texts = list(offered[language].values())
+        try:
+            return texts[place_of(event, len(texts))]
+        except TextError:  # the page is out of date
+            return gr.skip()
+
+    chosen.click(choose, language, instruction, **QUIET)
     # A link sets language and instruction together; then the instruction stays as it is.
-    language.change(_preset_chips, language, presets, **QUIET)
-    language.input(None, [language, instruction], instruction, js=OTHER_LANGUAGE)
+    language.change(lambda code: _preset_chips(offered[code]), language, chosen, **QUIET)
+    language.input(None, [language, instruction], instruction,
+                   js=OTHER_LANGUAGE.replace("PRESETS", json.dumps(offered)))
     return _tie(context, place, (picture, run, examples, view))
 
 
@@ -181,13 +192,5 @@ def narrate(engine: Engine, photo: Picture, instruction: str | None, language: s
                                   settings=settings, decoding=decoding, checking=checking)
 
 
-def _preset_chips(language: str) -> str:
-    return chips(list(PRESETS[language].values()), "Ready-made instructions")
-
-
-def _preset(event: gr.EventData, language: str) -> Any:
-    texts = list(PRESETS[language].values())
-    try:
-        return texts[place_of(event, len(texts))]
-    except TextError:  # the page is out of date
-        return gr.skip()
+def _preset_chips(offered: Mapping[str, str]) -> str:
+    return chips(list(offered.values()), "Ready-made instructions")
