@@ -1,6 +1,7 @@
 """Evaluation end to end on data made on the spot: layout of the JSON, options, errors, and a
 planted perfect model that must get 100."""
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from train.data.reading import METADATA, Row, read_split
 from train.data.yes_no import ANSWERS
 from train.evaluate import Parts, evaluate_split, main
 from train.evaluation import metrics
+from train.evaluation.ablation import ablations
+from train.evaluation.name_search import names_said
 from train.evaluation.predict import ModelPredictor
 from train.evaluation.tables import table
 from vitdemo.config import ModelConfig
 from vitdemo.models.checkpoint import save_checkpoint
+from vitdemo.models.names import read_names
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import SPECIAL, TextTokenizer
 
@@ -85,6 +89,13 @@ def checkpoint(parts: tuple[VLM, TextTokenizer],
     return folder
 
 
+def holds(row: Row, word: str) -> bool:
+    """Whether the row's captions hold the name that is written so."""
+    return any(any(names_said(texts, [name], language))
+               for language, texts in (("en", row.captions), ("zh", row.captions_zh))
+               for name in read_names() if name.words[language] == word)
+
+
 class Planted:
     """Knows the right caption, vectors and answers of every picture, unless it is blind."""
 
@@ -108,7 +119,10 @@ class Planted:
                     progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
         owner = {text: i for i, row in enumerate(self.rows.values())
                  for text in row.captions + row.captions_zh}
-        return np.eye(len(self.rows), dtype=np.float32)[[owner[text] for text in texts]]
+        places = [owner[text] if text in owner else
+                  next(i for i, row in enumerate(self.rows.values()) if holds(row, text))
+                  for text in texts]
+        return np.eye(len(self.rows), dtype=np.float32)[places]
 
     def captions(self, features: list[Row | None], places: Sequence[int],
                  language: str) -> list[str]:
@@ -146,7 +160,8 @@ class Planted:
                      pairs: np.ndarray,
                      progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
         def fits(row: Row | None, text: str) -> bool:
-            return row is not None and text in row.captions + row.captions_zh
+            return row is not None and (text in row.captions + row.captions_zh
+                                        or holds(row, text))
 
         progress(len(pairs))
         return np.array([fits(pictures[i], texts[j]) for i, j in pairs], np.float32)
@@ -162,7 +177,11 @@ def test_a_perfect_model_gets_100_and_a_blank_picture_shows_what_it_guesses(
         assert scores["rouge_l"] == pytest.approx(100) and scores["meteor"] is None
         for way in ("text_to_image", "image_to_text"):
             assert figures["retrieval"][language][way] == {
-                "r1": 100, "r5": 100, "r10": 100, "median_rank": 1}
+                "r1": 100, "r5": 100, "r10": 100, "median_rank": 1,
+                "ci": {"r1": [100, 100], "r5": [100, 100], "r10": [100, 100]}}
+        named = figures["retrieval"][language]["names"]
+        assert named["names"] >= 3 and named["mrr"] == 100
+        assert named["reranked"]["mrr"] == 100 and named["ci"] == {"mrr": [100, 100]}
     vqa = figures["vqa"]
     assert (vqa["accuracy"], vqa["vqa_score"], vqa["n"], vqa["vqa_score_n"]) == (100, 100, 6, 2)
     assert vqa["blank"] == pytest.approx({"accuracy": 100 / 3, "difference": 200 / 3,
@@ -200,7 +219,7 @@ def test_the_best_of_given_choices(tmp_path: Path) -> None:
     split = read_split(with_choices(tmp_path / "data"))
     choices = evaluate_split(Planted(split.rows), split, ALL, quiet=True)["choices"]
     assert choices == {"accuracy": 100, "blank": 25, "chance": 25, "by_type": {"where": 100},
-                       "n": 2}  # without a picture all four score alike
+                       "n": 2, "ci": {"accuracy": [100, 100]}}  # blank: all four score alike
 
 
 def test_answer_scores_are_the_models_own(tmp_path: Path, parts: tuple[VLM, TextTokenizer],
@@ -258,7 +277,7 @@ def test_the_json_has_the_promised_layout(
         assert set(BLEU_KEYS) < set(figures["photos"]["caption"][language])
         for way in ("text_to_image", "image_to_text"):
             assert set(figures["photos"]["retrieval"][language][way]) == {
-                "r1", "r5", "r10", "median_rank"}
+                "r1", "r5", "r10", "median_rank", "ci"}
         reranked = figures["photos"]["retrieval"][language]["reranked"]
         assert set(reranked) == {"text_to_image", "image_to_text", "match_alone", "weights",
                                  "candidates"}
@@ -268,7 +287,8 @@ def test_the_json_has_the_promised_layout(
         assert set(match) == {"accuracy", "blank", "n", "by_kind"}
         assert all(set(of) == {"accuracy", "blank", "n"} for of in match["by_kind"].values())
     vqa = figures["asked"]["vqa"]
-    assert set(vqa) == {"accuracy", "n", "vqa_score", "vqa_score_n", "blank", "wrong_picture",
+    assert set(vqa["ci"]) == {"accuracy", "vqa_score"}
+    assert set(vqa) == {"accuracy", "n", "vqa_score", "vqa_score_n", "ci", "blank", "wrong_picture",
                         "shuffled", "by_source", "by_type"}
     assert all(set(vqa[key]) == {"accuracy", "difference", "vqa_score", "vqa_score_difference"}
                for key in ("blank", "wrong_picture", "shuffled"))
@@ -302,6 +322,47 @@ def test_several_data_sets_splits_and_limit(tmp_path: Path, checkpoint: Path) ->
     assert not {"yes_no", "match"} & set(figures["one"])
     assert not {"blank", "wrong_picture", "shuffled"} & set(figures["one"]["vqa"])
     assert (figures["_meta"]["split"], figures["_meta"]["limit"]) == ("test", 3)
+
+
+def test_switched_off_parts_change_answers_and_come_back(
+        tmp_path: Path, parts: tuple[VLM, TextTokenizer]) -> None:
+    """Off is what gates of 0 and a modulation that changes nothing give."""
+    model, tokenizer = copy.deepcopy(parts[0]), parts[1]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    split = read_split(make_data(tmp_path / "data", 6, captions=False))
+    figures = evaluate_split(ModelPredictor(model, tokenizer), split, Parts(ablate=True),
+                             quiet=True)["vqa"]
+    assert {"no_fusion", "no_modulation"} <= set(figures)
+    assert set(figures["no_fusion"]) == {"accuracy", "difference", "vqa_score",
+                                         "vqa_score_difference"}
+    predictor = ModelPredictor(model, tokenizer)
+    [(_, features)] = predictor.batches([row.path for row in split.rows])
+    answers = ["yes", "no", "2", "a dog", "red", "3"]
+
+    def scores() -> np.ndarray:
+        return predictor.answer_scores(features, range(6), ["what is it ?"] * 6, answers)
+
+    whole, off = scores(), predictor.ablations()
+    with off["no_fusion"]():
+        no_fusion = scores()
+    with off["no_modulation"]():
+        no_modulation = scores()
+    np.testing.assert_array_equal(scores(), whole)
+    kept, model.modulation = model.modulation, None
+    np.testing.assert_allclose(no_modulation, scores(), atol=1e-6)
+    model.modulation = kept
+    with torch.no_grad():
+        for block in model.fusion.blocks:
+            block.cross_gate.zero_()
+    np.testing.assert_allclose(no_fusion, scores(), atol=1e-6)
+    assert abs(no_fusion - whole).max() > 1e-3 and abs(no_modulation - whole).max() > 1e-3
+
+
+def test_a_model_without_fusion_has_nothing_to_switch_off() -> None:
+    config = ModelConfig.from_size("tiny", vocabulary=99, fusion="concat", modulation=False)
+    assert ablations(VLM(config)) == {}
 
 
 def test_batches_change_nothing(tmp_path: Path, parts: tuple[VLM, TextTokenizer]) -> None:

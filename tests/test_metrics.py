@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from train.evaluation import metrics
+from train.evaluation.bootstrap import mean_interval
 from train.evaluation.metrics import (
     caption_scores,
     caption_words,
@@ -72,6 +73,7 @@ def test_perfect_captions_get_the_top_and_shuffled_ones_do_not(
     shuffled = caption_scores(texts[1:] + texts[:1], [[text, "x"] for text in texts], language)
     assert (shuffled["bleu4"] or 0) < 70 and (shuffled["cider"] or 0) < 250
     blank = caption_scores([""] * len(texts), [[text] for text in texts], language)
+    assert blank.pop("ci") == {"bleu4": [0, 0], "cider": [0, 0]}
     assert all(value == pytest.approx(0, abs=1e-6) for value in blank.values()
                if value is not None)
 
@@ -123,6 +125,9 @@ def test_retrieval_by_hand() -> None:
     pictures = np.eye(3, dtype=np.float32)
     texts = unit(np.array([[0.9, 0.3, 0.0], [0.2, 0.5, 0.8], [0.3, 0.9, 0.1]]))
     scores = retrieval_scores(pictures, texts, np.array([0, 1, 2]))
+    for way in scores.values():
+        low, high = way.pop("ci")["r1"]
+        assert low == 0 and high > 60  # one of three pictures, drawn 200 times
     assert scores["text_to_image"] == pytest.approx(
         {"r1": 100 / 3, "r5": 100, "r10": 100, "median_rank": 2})
     assert scores["image_to_text"] == pytest.approx(
@@ -136,6 +141,7 @@ def test_perfect_vectors_find_everything_and_random_ones_score_chance(chunk: int
     picture_of = np.repeat(np.arange(200), 5)
     perfect = retrieval_scores(pictures, pictures[picture_of], picture_of, chunk)
     for way in perfect.values():
+        assert way.pop("ci") == {"r1": [100, 100], "r5": [100, 100], "r10": [100, 100]}
         assert way == {"r1": 100, "r5": 100, "r10": 100, "median_rank": 1}
     blind = retrieval_scores(pictures, unit(random.standard_normal((1000, 16))), picture_of, chunk)
     assert blind["text_to_image"]["r10"] == pytest.approx(5, abs=2.5)
@@ -146,6 +152,8 @@ def test_perfect_vectors_find_everything_and_random_ones_score_chance(chunk: int
 def test_a_constant_model_scores_exactly_chance() -> None:
     same = unit(np.ones((80, 8)))
     scores = retrieval_scores(same[:40], same, np.repeat(np.arange(40), 2))
+    for way in scores.values():
+        del way["ci"]
     assert scores["text_to_image"] == pytest.approx(
         {"r1": 100 / 40, "r5": 500 / 40, "r10": 1000 / 40, "median_rank": 20.5})
     # two own texts of 80: none in the first k with chance C(80 - k, 2) / C(80, 2)
@@ -187,3 +195,30 @@ def test_vqa_score_by_hand() -> None:
         [0, 0.3, 0.6, 0.9, 1, 1])
     assert vqa_score("two", ["2"] * 10) == 1
     assert vqa_score("", people(3)) == 0
+
+
+def test_intervals_draw_pictures_and_not_rows() -> None:
+    """One picture with a hundred rows is one draw: the interval is as wide as that of few."""
+    values = np.array([1.0] * 100 + [0.0] * 3)
+    picture = np.array([0] * 100 + [1, 2, 3])
+    wide, narrow = mean_interval(values, picture), mean_interval(values, np.arange(103))
+    assert wide is not None and wide[0] == 0 and wide[1] > 99
+    assert narrow is not None and narrow[0] > 90
+    assert mean_interval(values, picture) == wide  # seeded
+    assert mean_interval(np.ones(5), np.arange(5)) == [100, 100]
+
+
+def test_bleu_from_sums_is_the_librarys() -> None:
+    random = np.random.default_rng(0)
+    words = "a dog runs on the grass near two men".split()
+    said = {i: [" ".join(random.choice(words, 8))] for i in range(12)}
+    wanted = {i: [" ".join(random.choice(words, n)) for n in (7, 10)] + [said[i][0][:-4]]
+              for i in range(12)}
+    counts = metrics.bleu_counts(said, wanted)
+    whole = metrics.bleu([texts[0] for texts in said.values()], list(wanted.values()))
+    assert 100 * metrics.bleu4_of(counts.sum(0, keepdims=True))[0] == pytest.approx(whole["bleu4"])
+    scores = metrics.caption_scores([texts[0] for texts in said.values()], list(wanted.values()),
+                                    "zh")
+    for key in ("bleu4", "cider"):
+        low, high = scores["ci"][key]
+        assert low < scores[key] < high

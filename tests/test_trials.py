@@ -12,8 +12,10 @@ from train.data.reading import Row
 from train.data.yes_no import YesNo, make_yes_no
 from train.evaluation.hard_negatives import make_pairs
 from train.evaluation.metrics import retrieval_scores
+from train.evaluation.name_search import name_search, names_said
 from train.evaluation.rerank import WEIGHTS, reranked_scores
 from train.evaluation.vqa_metrics import shuffled, wrong_pictures, yes_no_figures
+from vitdemo.models.names import parse_name
 
 
 def row(*captions: str, zh: tuple[str, ...] = (), name: str = "a.jpg") -> Row:
@@ -175,6 +177,7 @@ def test_a_match_head_that_knows_nothing_is_given_no_weight() -> None:
     after = reranked_scores(pictures, texts, owner, lambda p: maker.normal(size=len(p)) * 50, 10)
     for way in ("text_to_image", "image_to_text"):
         assert after["weights"][way] == [0, 0]
+        assert after[way].pop("ci") == before[way].pop("ci")
         assert after[way] == pytest.approx(before[way])
         assert after["match_alone"][way]["r1"] < before[way]["r1"] / 2
 
@@ -205,3 +208,33 @@ def test_one_picture_alone_is_ranked() -> None:
     one = np.ones((1, 1), np.float32)
     after = reranked_scores(one, one, np.zeros(1, int), lambda p: np.zeros(len(p)), 50)
     assert after["text_to_image"]["r1"] == 100 and after["weights"]["text_to_image"] == [0, 0]
+
+
+def test_names_are_found_in_captions_as_whole_words() -> None:
+    names = [parse_name(line) for line in (
+        "cat\t猫\t1\tcat|cats\t猫\t0\t1", "polar bear\t北极熊\t2\tpolar bear\t北极熊\t0\t1")]
+    assert names_said(["Two cats, asleep .", "A dog"], names, "en") == [True, False]
+    assert names_said(["A catalogue of polar things", "bear"], names, "en") == [False, False]
+    assert names_said(["A polar-bear ."], names, "en") == [False, True]
+    assert names_said(["一只小猫"], names, "zh") == [True, False]
+
+
+def test_search_by_names_by_hand_and_reranked() -> None:
+    """First right ranks 1, 2, 2 and 3, of 4 pictures; the match head knows better."""
+    pictures = np.eye(4, dtype=np.float32)
+    queries = unit(np.array([[4, 3, 2, 1]] * 4, np.float32))
+    said = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 1, 0]], bool)
+    asked: list[tuple[int, int]] = []
+
+    def match(pairs: np.ndarray) -> np.ndarray:
+        asked.extend(map(tuple, pairs.tolist()))
+        return np.array([100.0 * said[name, picture] for picture, name in pairs])
+
+    figures = name_search(queries, pictures, said, match, 0)
+    assert figures["mrr"] == pytest.approx(100 * (1 + 1 / 2 + 1 / 2 + 1 / 3) / 4) and not asked
+    assert figures["names"] == 4 and figures["ci"]["mrr"][0] < figures["mrr"]
+    assert "reranked" not in figures
+    again = name_search(queries, pictures, said, match, 2)["reranked"]
+    assert set(asked) == {(picture, name) for picture in (0, 1) for name in range(4)}
+    assert again["mrr"] == pytest.approx(100 * (1 + 1 + 1 + 1 / 3) / 4)  # the last is out of reach
+    assert again["candidates"] == 2 and min(again["weights"]) > 0

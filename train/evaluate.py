@@ -8,7 +8,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from train.evaluation.caption_faults import fault_figures
 from train.evaluation.cost import cost
 from train.evaluation.hard_negatives import make_pairs, match_figures
 from train.evaluation.metrics import caption_scores, caption_words, retrieval_scores
+from train.evaluation.name_search import name_search, names_said
 from train.evaluation.predict import ModelPredictor, Predictor
 from train.evaluation.report_cli import finish
 from train.evaluation.rerank import reranked_scores
@@ -40,6 +43,7 @@ from vitdemo.config import Decoding
 from vitdemo.device import pick
 from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint
+from vitdemo.models.names import read_names
 
 LANGUAGES = ("en", "zh")
 
@@ -53,7 +57,8 @@ class Parts:
     shuffled: bool = False  # every question with its words in another order too
     rerank: int = 0  # so many candidates are ranked anew by the match head; 0: none
     made: bool = False  # yes/no questions and pairs of captions made from captions
-    retrieval: bool = True  # vectors of all sentences, and what they find
+    retrieval: bool = True  # vectors of all sentences and names, and what they find
+    ablate: bool = False  # every question with parts of the model switched off too
 
 
 @dataclass
@@ -73,10 +78,10 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
 
     "caption" -> language -> "bleu1".."bleu4", "cider", "rouge_l", "meteor" (None without Java),
     those of `fault_figures`, "pictures". "retrieval" -> language -> "text_to_image" and
-    "image_to_text" -> "r1", "r5", "r10", "median_rank" (a rank); "pictures", "texts", and
-    "reranked" -> see `reranked_scores`. "vqa" -> see `vqa_figures`. "choices" -> see
-    `choice_figures`. "yes_no" -> language -> see `yes_no_figures`. "match" -> language -> see
-    `match_figures`.
+    "image_to_text" -> "r1", "r5", "r10", "median_rank" (a rank); "pictures", "texts", "names" ->
+    see `name_search`, and "reranked" -> see `reranked_scores`. "vqa" -> see `vqa_figures`.
+    "choices" -> see `choice_figures`. "yes_no" -> language -> see `yes_no_figures`. "match" ->
+    language -> see `match_figures`. "ci" beside figures has their 95% intervals (`bootstrap`).
     """
     made = {language: make_yes_no(split.rows, language) for language in LANGUAGES} \
         if parts.made else {}
@@ -93,13 +98,14 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
             **scores, **fault_figures(said.captions[language], everyone), "pictures": len(places)}
         if parts.retrieval:
             figures.setdefault("retrieval", {})[language] = _retrieval(
-                predictor, said, places, references, parts.rerank,
+                predictor, said, places, references, language, parts.rerank,
                 f"{split.name}: %s ({language})", quiet)
-    questions = [question for row in split.rows for question in row.questions]
+    questions = [(i, question) for i, row in enumerate(split.rows) for question in row.questions]
     if questions:
         figures["vqa"] = vqa_figures(questions, said.answers, split.name)
     if said.choices:
-        figures["choices"] = choice_figures([q for q in questions if q.choices], said.choices)
+        figures["choices"] = choice_figures([each for each in questions if each[1].choices],
+                                            said.choices)
     for language, asked in made.items():
         if asked:
             figures.setdefault("yes_no", {})[language] = yes_no_figures(
@@ -121,6 +127,8 @@ def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
     asks = _asks(split.rows, parts, made)
     vectors: list[np.ndarray] = []
     without_content = predictor.blank() if parts.blank else None
+    switched_off = predictor.ablations() if parts.ablate else {}
+    asks.update(dict.fromkeys(switched_off, asks["right"]))
     with tqdm(total=len(split.rows), desc=f"{split.name}: pictures", unit="picture",
               disable=quiet) as bar:
         for places, features in predictor.batches([row.path for row in split.rows]):
@@ -137,8 +145,9 @@ def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
                 if asked:
                     seen = without_content if name == "blank" else features
                     about = [0 if name == "blank" else i for i, _ in asked]
-                    said.answers.setdefault(name, []).extend(
-                        predictor.answers(seen, about, [text for _, text in asked]))
+                    with switched_off.get(name, nullcontext)():
+                        said.answers.setdefault(name, []).extend(
+                            predictor.answers(seen, about, [text for _, text in asked]))
             _choose(predictor, split.rows, places, features, without_content, said.choices)
             bar.update(len(places))
     said.vectors = np.concatenate(vectors)
@@ -181,7 +190,7 @@ def _asks(rows: Sequence[Row], parts: Parts, made: dict[str, list[YesNo]],
 
 
 def _retrieval(predictor: Predictor[Any], said: _Said, places: Sequence[int],
-               references: Sequence[Sequence[str]], count: int, title: str,
+               references: Sequence[Sequence[str]], language: str, count: int, title: str,
                quiet: bool) -> dict[str, Any]:
     flat = [text for of_row in references for text in of_row]
     picture_of = np.repeat(np.arange(len(places)), [len(of_row) for of_row in references])
@@ -190,15 +199,22 @@ def _retrieval(predictor: Predictor[Any], said: _Said, places: Sequence[int],
     pictures = said.vectors[places]
     figures: dict[str, Any] = {**retrieval_scores(pictures, vectors, picture_of),
                                "pictures": len(places), "texts": len(flat)}
+    kept = [said.kept[i] for i in places] if count else []
+
+    def match(texts: Sequence[str], pairs: np.ndarray) -> np.ndarray:
+        with tqdm(total=len(pairs), desc=title % "matching", unit="pair", disable=quiet) as bar:
+            return predictor.match_logits(kept, texts, pairs, bar.update)
+
     if count:
-        kept = [said.kept[i] for i in places]
-
-        def match(pairs: np.ndarray) -> np.ndarray:
-            with tqdm(total=len(pairs), desc=title % "matching", unit="pair",
-                      disable=quiet) as bar:
-                return predictor.match_logits(kept, flat, pairs, bar.update)
-
-        figures["reranked"] = reranked_scores(pictures, vectors, picture_of, match, count)
+        figures["reranked"] = reranked_scores(pictures, vectors, picture_of,
+                                              partial(match, flat), count)
+    by_name = np.array([names_said(of_row, read_names(), language) for of_row in references]).T
+    known = by_name.any(axis=1)  # of names (W,)
+    if known.any():
+        words = [name.words[language] for name, is_known in zip(read_names(), known, strict=True)
+                 if is_known]
+        figures["names"] = name_search(predictor.embed_texts(words), pictures, by_name[known],
+                                       partial(match, words), count)
     return figures
 
 
@@ -212,7 +228,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     keep_freed_memory()  # as the app does: it is timed, too
     checkpoint, predictor = open_predictor(arguments)
     parts = Parts(arguments.blank, arguments.wrong_picture, arguments.shuffled, arguments.rerank,
-                  arguments.made)
+                  arguments.made, ablate=arguments.ablate)
     started = time.time()
     figures: dict[str, Any] = {}
     timed: tuple[Row, ...] = ()
@@ -318,8 +334,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(prog="python -m train.evaluate", description=(
         "Figures of a checkpoint on pictures with captions or questions: BLEU, CIDEr, ROUGE-L "
-        "(METEOR where Java is), recall@1/5/10 before and after re-ranking, VQA accuracy, trials "
-        "made from captions, size and speed."))
+        "(METEOR where Java is), recall@1/5/10 and search by everyday names before and after "
+        "re-ranking, VQA accuracy, each with its 95% interval, trials made from captions, size "
+        "and speed."))
     add_common(result, beams=Decoding.beams)
     add = result.add_argument
     add("--blank", action=argparse.BooleanOptionalAction, default=True, help=(
@@ -334,6 +351,8 @@ def parser() -> argparse.ArgumentParser:
         help="yes/no questions and hard pairs of captions, made from the captions")
     add("--restored", action=argparse.BooleanOptionalAction, default=True, help=(
         "describe and find pictures without captions, too, whose questions were made of some"))
+    add("--ablate", action="store_true", help=(
+        "ask every question with the fusion, and with the modulation, switched off too"))
     return result
 
 

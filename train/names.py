@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from train.data.features import PictureDataset, View
 from train.data.reading import Row, find_splits, read_split
+from train.evaluation.name_search import names_said
 from train.sources import load_efficientnet
 from vitdemo.errors import CheckpointError, VitDemoError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -115,10 +116,9 @@ def features_of_both(model: VLM, original: VisionEncoder,
 
 def said_by_people(row: Row, names: Sequence[Name]) -> list[bool]:
     """Of each name whether some caption of a row holds a form of it."""
-    letters = "".join(x if x.isalnum() else " " for x in " . ".join(row.captions).lower())
-    english, chinese = f" {' '.join(letters.split())} ", " ".join(row.captions_zh)
-    return [any(f" {form} " in english for form in name.forms["en"])
-            or any(form in chinese for form in name.forms["zh"]) for name in names]
+    return [english or chinese for english, chinese in zip(
+        names_said(row.captions, names, "en"), names_said(row.captions_zh, names, "zh"),
+        strict=True)]
 
 
 def choose_thresholds(chances: np.ndarray, said: np.ndarray,

@@ -17,9 +17,11 @@ import tempfile
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from train.evaluation.bootstrap import draw, interval, mean_interval
 from vitdemo.words import is_chinese, normalise_answer, segment_chinese
 
 RECALLS = (1, 5, 10)
@@ -51,22 +53,28 @@ def caption_words(text: str) -> list[str]:
 
 
 def caption_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]],
-                   language: str) -> dict[str, float | None]:
+                   language: str) -> dict[str, Any]:
     """Corpus scores of one caption per picture against that picture's human captions.
 
     Returns "bleu1".."bleu4" (with brevity penalty against the closest reference), "cider" (100
     times the library's figure, as usual: it may exceed 100), "rouge_l" and "meteor", which is
-    None in Chinese and where Java is missing. A reference without any word is left out.
+    None in Chinese and where Java is missing. A reference without any word is left out. "ci" has
+    the 95% intervals of "bleu4" and "cider"; that of CIDEr is of the mean of the pictures' own,
+    with what the whole split says of how rare a word is.
     """
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
     said, wanted = _cut(hypotheses, references)
-    scores: dict[str, float | None] = {**_bleu(said, wanted)}
-    scores["cider"] = 100 * float(Cider().compute_score(wanted, said)[0])
+    scores: dict[str, Any] = {**_bleu(said, wanted)}
+    cider, of_pictures = Cider().compute_score(wanted, said)
+    scores["cider"] = 100 * float(cider)
     scores["rouge_l"] = 100 * float(Rouge().compute_score(wanted, said)[0])
     hypothesis_lines = [texts[0] for texts in said.values()]
     scores["meteor"] = meteor(hypothesis_lines, list(wanted.values())) if language == "en" else None
+    sums = draw(len(said)) @ bleu_counts(said, wanted)
+    scores["ci"] = {"bleu4": interval(100 * bleu4_of(sums)),
+                    "cider": mean_interval(of_pictures, np.arange(len(said)))}
     return scores
 
 
@@ -94,6 +102,24 @@ def _bleu(said: dict[int, list[str]], wanted: dict[int, list[str]]) -> dict[str,
 
     found, _ = Bleu(4).compute_score(wanted, said, verbose=0)
     return {f"bleu{n}": 100 * float(value) for n, value in enumerate(found, 1)}
+
+
+def bleu_counts(said: dict[int, list[str]], wanted: dict[int, list[str]]) -> np.ndarray:
+    """What BLEU adds up over pictures: (P, 10), of 1 to 4 words in a row how many are right and
+    how many there are, then the words said and those of the reference nearest to that in length."""
+    from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
+
+    cooked = [cook_test(said[i][0], cook_refs(wanted[i]), eff="closest") for i in said]
+    return np.array([[*of["correct"], *of["guess"], of["testlen"], of["reflen"]]
+                     for of in cooked], np.float64)
+
+
+def bleu4_of(sums: np.ndarray) -> np.ndarray:
+    """BLEU-4, 0..1, of sums (S, 10) of `bleu_counts`: (S,), with the library's small numbers."""
+    right, there, (words, wanted) = sums[:, :4], sums[:, 4:8], sums[:, 8:].T
+    precision = ((right + 1e-15) / (there + 1e-9)).prod(1) ** 0.25
+    ratio = (words + 1e-15) / (wanted + 1e-9)
+    return precision * np.exp(np.minimum(0, 1 - 1 / ratio))
 
 
 def meteor(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float | None:
@@ -126,8 +152,8 @@ def meteor(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> fl
 
 
 def retrieval_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.ndarray,
-                     chunk: int = 512) -> dict[str, dict[str, float]]:
-    """Recall@1/5/10 in percent and median rank (from 1), both ways.
+                     chunk: int = 512) -> dict[str, dict[str, Any]]:
+    """Recall@1/5/10 in percent with 95% intervals, and median rank (from 1), both ways.
 
     ``pictures`` float32 (P, E) and ``texts`` float32 (M, E) are unit vectors, ``picture_of`` int
     (M,) is each text's picture. Text to image ranks all P pictures for each text; image to text
@@ -136,18 +162,17 @@ def retrieval_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.nda
     exactly chance.
     """
     texts = np.asarray(texts, np.float32)
-    by_text, by_picture = [], []
+    by_text, by_picture, judged = [], [], np.unique(picture_of)
     for start in range(0, len(texts), chunk):
         rows = slice(start, start + chunk)
         own = picture_of[rows, None] == np.arange(len(pictures))  # (chunk, P)
         by_text.append(best_places(texts[rows] @ pictures.T, own))
-    for start in range(0, len(pictures), chunk):
-        some = np.arange(start, min(start + chunk, len(pictures)))
+    for start in range(0, len(judged), chunk):
+        some = judged[start:start + chunk]  # a picture with no text cannot be judged
         own = some[:, None] == picture_of  # (chunk, M)
-        known = own.any(axis=1)  # a picture with no text cannot be judged
-        by_picture.append(best_places(pictures[some[known]] @ texts.T, own[known]))
-    return {"text_to_image": recalls(np.concatenate(by_text)),
-            "image_to_text": recalls(np.concatenate(by_picture))}
+        by_picture.append(best_places(pictures[some] @ texts.T, own))
+    return {"text_to_image": recalls(np.concatenate(by_text), picture_of),
+            "image_to_text": recalls(np.concatenate(by_picture), judged)}
 
 
 def best_places(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -159,13 +184,25 @@ def best_places(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.stack([(similarity > best).sum(1), tied.sum(1), (tied & own).sum(1)], axis=1)
 
 
-def recalls(places: np.ndarray) -> dict[str, float]:
-    found = {k: np.mean([_hit(before, tied, own, k) for before, tied, own in places.tolist()])
-             for k in RECALLS}
+def hits(places: np.ndarray) -> dict[str, np.ndarray]:
+    """"r1", "r5" and "r10" of each row of `best_places`, the chance 0..1 that one of its own is
+    among the first so many: (rows,) each."""
+    return {f"r{k}": np.array([_hit(*place, k) for place in places.tolist()]) for k in RECALLS}
+
+
+def ranks(places: np.ndarray) -> np.ndarray:
+    """The expected rank from 1 of the first own item, for each row of `best_places`: (rows,)."""
     before, tied, own = places.T
-    ranks = before + (tied + 1) / (own + 1)  # the expected smallest of `own` out of `tied`
-    return {**{f"r{k}": 100 * float(v) for k, v in found.items()},
-            "median_rank": float(np.median(ranks))}
+    return np.asarray(before + (tied + 1) / (own + 1))  # the smallest of `own` out of `tied`
+
+
+def recalls(places: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
+    """Means in percent of `hits`, the median of `ranks`, and 95% intervals of the former, by draws
+    of the pictures that the queries (rows,) belong to; what is searched through stays."""
+    found = hits(places)
+    return {**{key: 100 * float(of.mean()) for key, of in found.items()},
+            "median_rank": float(np.median(ranks(places))),
+            "ci": {key: mean_interval(of, picture) for key, of in found.items()}}
 
 
 def _hit(before: int, tied: int, own: int, k: int) -> float:

@@ -6,6 +6,7 @@ Shapes: P pictures of a batch, N picture tokens, C backbone channels, M texts, E
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from train.data.features import FeatureStore
+from train.evaluation.ablation import ablations
 from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction
 from vitdemo.models.answering import (
@@ -86,6 +88,10 @@ class Predictor(Protocol[Features]):
         """
         ...
 
+    def ablations(self) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
+        """What switches parts of the model off, by name; see `train.evaluation.ablation`."""
+        ...
+
 
 class ModelPredictor:
     """Our own model as a `Predictor`. ``features`` are the backbone's, (P, N, C)."""
@@ -101,6 +107,10 @@ class ModelPredictor:
         self.answer_decoding = Decoding(
             strategy=strategy, beams=answer_beams(beams) if beams > 1 else 1, length_penalty=0,
             max_tokens=ANSWER_TOKENS, fit=0)
+
+    def ablations(self) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
+        """Of the fusion and of the modulation, as far as the model has them."""
+        return ablations(self.model)
 
     @torch.inference_mode()
     def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from train.evaluation.metrics import best_places, recalls
+from train.evaluation.metrics import best_places, hits, recalls
 
 # Of a match logit beside a cosine.
 WEIGHTS = (0.0, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -23,7 +23,7 @@ _CHUNK = 512
 
 
 @dataclass
-class _Candidates:
+class Candidates:
     """One way of searching: items int (Q, K), their cosines, which are right bool (Q, K), and how
     many items are before the best right one where no candidate is right (Q,)."""
 
@@ -42,40 +42,45 @@ def reranked_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.ndar
     way the weight used for even and for odd pictures (0 where the other half is empty).
     """
     owner = np.arange(len(pictures))
-    ways = {"text_to_image": _find(texts, pictures, picture_of, owner, count),
-            "image_to_text": _find(pictures, texts, owner, picture_of, count)}
+    ways = {"text_to_image": find(texts, pictures, lambda rows: picture_of[rows, None] == owner,
+                                  count),
+            "image_to_text": find(pictures, texts, lambda rows: owner[rows, None] == picture_of,
+                                  count)}
     logits = _match_both(ways, match, len(texts))
-    halves = {"text_to_image": picture_of % 2, "image_to_text": owner % 2}
+    belongs = {"text_to_image": picture_of, "image_to_text": owner}
     known = {"text_to_image": np.ones(len(texts), bool),
              "image_to_text": np.isin(owner, picture_of)}
     figures: dict[str, Any] = {"match_alone": {}, "weights": {}, "candidates": count}
     for way in WAYS:
-        places, weights = _cross_fitted(ways[way], logits[way], halves[way], known[way])
-        figures[way], figures["weights"][way] = recalls(places), weights
+        picture = belongs[way][known[way]]
+        places, weights = cross_fitted(ways[way], logits[way], belongs[way] % 2, known[way],
+                                       _sum_of_recalls)
+        figures[way], figures["weights"][way] = recalls(places, picture), weights
         alone = _places(ways[way], logits[way])
-        figures["match_alone"][way] = recalls(alone[known[way]])
+        figures["match_alone"][way] = recalls(alone[known[way]], picture)
     return figures
 
 
-def _find(queries: np.ndarray, items: np.ndarray, owner: np.ndarray, owner_of_item: np.ndarray,
-          count: int) -> _Candidates:
-    """The best ``count`` items of each query by cosine; equal ones in a fixed random order."""
+def find(queries: np.ndarray, items: np.ndarray, right: Callable[[slice], np.ndarray],
+         count: int) -> Candidates:
+    """The best ``count`` items of each query by cosine; equal ones in a fixed random order.
+    ``right`` says of some queries which items are right, bool (q, I)."""
     count = min(count, len(items))
     shuffled = np.random.default_rng(0).permutation(len(items))
     parts: list[tuple[np.ndarray, ...]] = []
     for start in range(0, len(queries), _CHUNK):
-        cosines = queries[start:start + _CHUNK] @ items.T  # (chunk, I)
-        mine = owner[start:start + _CHUNK, None] == owner_of_item
+        rows = slice(start, start + _CHUNK)
+        cosines, mine = queries[rows] @ items.T, right(rows)  # (chunk, I)
         order = np.argsort(-cosines[:, shuffled].round(6), axis=1, kind="stable")[:, :count]
         best = shuffled[order]  # (chunk, K)
         own = np.where(mine, cosines.round(6), -np.inf).max(1, keepdims=True)
         before = np.maximum((cosines.round(6) > own).sum(1), count)
         parts.append((best, np.take_along_axis(cosines, best, 1),
                       np.take_along_axis(mine, best, 1), before))
-    return _Candidates(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    return Candidates(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _match_both(ways: dict[str, _Candidates], match: Callable[[np.ndarray], np.ndarray],
+def _match_both(ways: dict[str, Candidates], match: Callable[[np.ndarray], np.ndarray],
                 texts: int) -> dict[str, np.ndarray]:
     """The logit (Q, K) of every candidate of both ways; a pair that both want is asked for once."""
     codes = []
@@ -92,7 +97,7 @@ def _match_both(ways: dict[str, _Candidates], match: Callable[[np.ndarray], np.n
             zip(WAYS, (logits[:cut], logits[cut:]), codes, strict=True)}
 
 
-def _places(found: _Candidates, scores: np.ndarray) -> np.ndarray:
+def _places(found: Candidates, scores: np.ndarray) -> np.ndarray:
     """As `best_places`, with the candidates in the order of these scores (Q, K)."""
     places = np.stack((found.before, np.ones_like(found.before), np.ones_like(found.before)), 1)
     inside = found.right.any(1)
@@ -100,20 +105,20 @@ def _places(found: _Candidates, scores: np.ndarray) -> np.ndarray:
     return places
 
 
-def _cross_fitted(found: _Candidates, logits: np.ndarray, half: np.ndarray,
-                  known: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """Places (Q', 3) of the known queries, each half with the other half's best weight."""
+def cross_fitted(found: Candidates, logits: np.ndarray, half: np.ndarray, known: np.ndarray,
+                 score: Callable[[np.ndarray], float]) -> tuple[np.ndarray, list[float]]:
+    """Places (Q', 3) of the known queries, each half with the other half's best weight by
+    ``score`` of its places."""
     by_weight = [_places(found, found.cosines + weight * logits) for weight in WEIGHTS]
-    weights, parts = [], []
+    weights, chosen = [], by_weight[0].copy()
     for own in (0, 1):
         other = known & (half != own)
-        sums = [_sum_of_recalls(places[other]) for places in by_weight] if other.any() else [0.0]
-        best = int(np.argmax(sums))
+        scores = [score(places[other]) for places in by_weight] if other.any() else [0.0]
+        best = int(np.argmax(scores))
         weights.append(WEIGHTS[best])
-        parts.append(by_weight[best][known & (half == own)])
-    return np.concatenate(parts), weights
+        chosen[half == own] = by_weight[best][half == own]
+    return chosen[known], weights
 
 
 def _sum_of_recalls(places: np.ndarray) -> float:
-    found = recalls(places)
-    return sum(found[key] for key in ("r1", "r5", "r10"))
+    return sum(float(of.mean()) for of in hits(places).values())

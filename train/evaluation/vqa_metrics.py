@@ -1,8 +1,9 @@
 """Questions and their figures: with the right picture, and with what should not do as well.
 
-Conditions: a blank picture, a wrong picture (that of the row half the split further on), and the
-right picture with the question's words shuffled. What is lost by each is what the model gets from
-looking, from looking at this picture, and from reading.
+Conditions: a blank picture, a wrong picture (that of the row half the split further on), the right
+picture with the question's words shuffled, and with parts of the model switched off (`ablations`).
+What is lost by each is what the model gets from looking, from looking at this picture, from reading
+and from these parts.
 """
 
 import random
@@ -13,11 +14,12 @@ import numpy as np
 
 from train.data.reading import Question, Row
 from train.data.yes_no import ANSWERS, YesNo
+from train.evaluation.bootstrap import mean_interval
 from train.evaluation.metrics import exact_match, vqa_score
 from train.evaluation.predict import Predictor
 from vitdemo.words import is_chinese, segment_chinese
 
-CONDITIONS = ("blank", "wrong_picture", "shuffled")
+CONDITIONS = ("blank", "wrong_picture", "shuffled", "no_fusion", "no_modulation")
 _PEOPLE = 10  # answers to a question that the official VQA score needs
 
 
@@ -70,75 +72,85 @@ def choice_scores(predictor: Predictor[Any], features: Any, places: Sequence[int
     return [[next(found) for _ in question.choices] for question in questions]
 
 
-def choice_figures(questions: Sequence[Question],
+def choice_figures(asked: Sequence[tuple[int, Question]],
                    scores: dict[str, list[list[float]]]) -> dict[str, Any]:
     """"accuracy" in percent, "chance", "n" and the accuracy of each type of question; "blank" where
-    they were also asked about a blank picture. A tie is the share of its answers that are right."""
+    they were also asked about a blank picture. A tie is the share of its answers that are right.
+    ``asked`` are questions with the numbers of their pictures, which "ci" draws."""
+    questions = [question for _, question in asked]
+
     def right(question: Question, of: list[float]) -> float:
         best = [choice for choice, score in zip(question.choices, of, strict=True)
                 if score == max(of)]
         return best.count(question.answer) / len(best)
 
-    figures: dict[str, Any] = {
-        name: 100 * float(np.mean([right(*each) for each in zip(questions, of, strict=True)]))
-        for name, of in scores.items()}
+    found = {name: np.array([right(*each) for each in zip(questions, of, strict=True)])
+             for name, of in scores.items()}
+    figures: dict[str, Any] = {name: 100 * float(of.mean()) for name, of in found.items()}
     figures["accuracy"] = figures.pop("right")
+    figures["ci"] = {"accuracy": mean_interval(found["right"], np.array([i for i, _ in asked]))}
     figures["chance"] = 100 * float(np.mean([1 / len(q.choices) for q in questions]))
     kinds = sorted({question.type for question in questions})
-    figures["by_type"] = {kind: 100 * float(np.mean(
-        [right(*each) for each in zip(questions, scores["right"], strict=True)
-         if each[0].type == kind])) for kind in kinds}
+    types = np.array([question.type for question in questions])
+    figures["by_type"] = {kind: 100 * float(found["right"][types == kind].mean())
+                          for kind in kinds}
     return {**figures, "n": len(questions)}
 
 
-def vqa_figures(questions: Sequence[Question], answers: dict[str, list[str]],
+def vqa_figures(asked: Sequence[tuple[int, Question]], answers: dict[str, list[str]],
                 name: str) -> dict[str, Any]:
     """Over all questions, and by source (``name`` where a question does not say) and type.
 
-    ``answers`` has those about the right picture as "right", and of each of `CONDITIONS` that was
-    tried; an empty list is none.
+    ``asked`` are questions with the numbers of their pictures, which "ci" draws. ``answers`` has
+    those about the right picture as "right", and of each of `CONDITIONS` that was tried; an empty
+    list is none.
     """
-    figures = _accuracy(questions, answers, range(len(questions)))
+    figures = _accuracy(asked, answers, range(len(asked)))
     keys: tuple[tuple[str, Callable[[Question], str]], ...] = (
         ("by_source", lambda q: q.source or name), ("by_type", lambda q: q.type))
     for part, key in keys:
         groups: dict[str, list[int]] = {}
-        for i, question in enumerate(questions):
+        for i, (_, question) in enumerate(asked):
             if key(question):
                 groups.setdefault(key(question), []).append(i)
-        figures[part] = {k: _accuracy(questions, answers, groups[k]) for k in sorted(groups)}
+        figures[part] = {k: _accuracy(asked, answers, groups[k]) for k in sorted(groups)}
     return figures
 
 
-def _accuracy(questions: Sequence[Question], answers: dict[str, list[str]],
+def _accuracy(asked: Sequence[tuple[int, Question]], answers: dict[str, list[str]],
               places: Sequence[int]) -> dict[str, Any]:
-    """"accuracy" and "n", "vqa_score" and "vqa_score_n" where ten people answered; each condition
-    has the same scores and how much lower they are, "difference" and "vqa_score_difference"."""
-    figures: dict[str, Any] = {**_scores(questions, answers["right"], places), "n": len(places)}
-    by_people = _asked_of_people(questions, places)
-    if by_people:
-        figures["vqa_score_n"] = len(by_people)
+    """"accuracy" and "n", "vqa_score" and "vqa_score_n" where ten people answered, with intervals
+    in "ci"; each condition has the same scores and how much lower they are, "difference" and
+    "vqa_score_difference"."""
+    some = [asked[i] for i in places]
+    found = {name: _right(some, [of[i] for i in places]) for name, of in answers.items() if of}
+    scores = {name: {key: 100 * float(values.mean()) for key, (values, _) in of.items()}
+              for name, of in found.items()}
+    right = scores["right"]
+    figures: dict[str, Any] = {**right, "n": len(some), "ci": {
+        key: mean_interval(*of) for key, of in found["right"].items()}}
+    if "vqa_score" in right:
+        figures["vqa_score_n"] = len(found["right"]["vqa_score"][0])
     for condition in CONDITIONS:
-        if answers.get(condition):
-            found = _scores(questions, answers[condition], places)
-            found["difference"] = figures["accuracy"] - found["accuracy"]
-            if by_people:
-                found["vqa_score_difference"] = figures["vqa_score"] - found["vqa_score"]
-            figures[condition] = found
+        if condition in scores:
+            of = scores[condition]
+            names = {"accuracy": "difference", "vqa_score": "vqa_score_difference"}
+            figures[condition] = {**of, **{names[key]: right[key] - of[key] for key in of}}
     return figures
 
 
-def _asked_of_people(questions: Sequence[Question], places: Sequence[int]) -> list[int]:
-    return [i for i in places if len(questions[i].answers) == _PEOPLE]
-
-
-def _scores(questions: Sequence[Question], answers: Sequence[str],
-            places: Sequence[int]) -> dict[str, float]:
-    right = [exact_match(answers[i], questions[i].answer) for i in places]
-    scores = {"accuracy": 100 * float(np.mean(right))}
-    people = [vqa_score(answers[i], questions[i].answers)
-              for i in _asked_of_people(questions, places)]
-    return {**scores, "vqa_score": 100 * float(np.mean(people))} if people else scores
+def _right(asked: Sequence[tuple[int, Question]],
+           answers: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """How right each answer is, 0..1 (R,), with its picture's number (R,), by each score."""
+    pictures = np.array([picture for picture, _ in asked])
+    found = {"accuracy": (np.array([float(exact_match(answer, question.answer)) for answer,
+                                    (_, question) in zip(answers, asked, strict=True)]), pictures)}
+    people = [(vqa_score(answer, question.answers), picture) for answer, (picture, question)
+              in zip(answers, asked, strict=True) if len(question.answers) == _PEOPLE]
+    if people:
+        scores, of = zip(*people, strict=True)
+        found["vqa_score"] = np.array(scores), np.array(of)
+    return found
 
 
 def yes_no_figures(questions: Sequence[YesNo], answers: Sequence[str],
