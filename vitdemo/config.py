@@ -58,6 +58,7 @@ class ModelConfig:
     regions: bool = False  # a head that says which regions match a word; older files have none
     querybank: int = 0  # pictures, and texts of each language, that a match is measured against
     names: bool = False  # a head that names everyday things; older files have none
+    pointer: bool = False  # the decoder may copy what the names head sees; older files have none
     evidence: bool = False  # each word's own evidence counts in a match; older files have none
 
     def __post_init__(self) -> None:
@@ -74,6 +75,8 @@ class ModelConfig:
         for name in ("heads", "text_heads"):
             _require(self.width % getattr(self, name) == 0, name, getattr(self, name),
                      f"a divisor of width ({self.width})")
+        _require(self.names or not self.pointer, "pointer", self.pointer,
+                 "false where names is: it copies them")
         _require(self.regions or not self.evidence, "evidence", self.evidence,
                  "false where regions is: it is made of what they show")
 

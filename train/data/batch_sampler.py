@@ -90,6 +90,8 @@ class Mixture:
         self.clouded_views = [i for i, view in enumerate(views) if view.clouded]
         self.captioned = {language: [i for i, row in enumerate(self.rows) if _texts(row, language)]
                           for language in ("en", "zh")}
+        self.folders = {language: by_folder([self.rows[i].path.parent for i in places], places)
+                        for language, places in self.captioned.items()}
         everyone = sorted({i for places in self.captioned.values() for i in places})
         self.restored = {i: texts for i, row in enumerate(self.rows)
                          if not row.captions and (texts := restored_captions(row))}
@@ -225,7 +227,7 @@ class Mixture:
         items: list[_Item] = []
         for i in range(count):
             language = self.languages[i % len(self.languages)]
-            place = share.maker.choice(self.captioned[language])
+            place = self._draw_place(share.maker, language)
             items.append((place, share.maker.choice(taught()[language]["describe"]),
                           [_texts(self.rows[place], language)[0]], language))
         views = [share.maker.choice(self.clear_views) for _ in items]
@@ -247,7 +249,7 @@ class Mixture:
             if language == "en" and restores and maker.random() < self.config.restored_share:
                 place = maker.choice(self.restored_places)
             else:
-                place = maker.choice(self.captioned[language])
+                place = self._draw_place(maker, language)
             texts = self._fitting(self._texts(place, language))
             briefs = [text for text in texts if is_short(text, language)]
             short = bool(briefs) and maker.random() < self.config.short_share
@@ -258,6 +260,10 @@ class Mixture:
             asked = maker.choice(taught()[language]["short" if short else "describe"])
             items.append((place, asked, chosen, language))
         return items
+
+    def _draw_place(self, maker: random.Random, language: str) -> int:
+        folders, weights = self.folders[language]
+        return maker.choice(maker.choices(folders, weights)[0])
 
     def _restores(self) -> bool:
         return self.config.restored_share > 0 and bool(self.restored)
@@ -364,6 +370,14 @@ class Mixture:
                          ids[own].flatten(0, 1), real[own].flatten(0, 1),
                          torch.tensor([item[0] for item in items])[own], clear[own], noise[own],
                          totals)
+
+
+def by_folder(folders: Sequence[object], places: Sequence[int]) -> tuple[list[list[int]], list[float]]:
+    """Places by folder, and how often each is drawn: by the square root of its size."""
+    found: dict[object, list[int]] = {}
+    for folder, place in zip(folders, places, strict=True):
+        found.setdefault(folder, []).append(place)
+    return list(found.values()), [len(group) ** 0.5 for group in found.values()]
 
 
 def _texts(row: Row, language: str) -> tuple[str, ...]:

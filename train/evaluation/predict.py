@@ -28,6 +28,7 @@ from vitdemo.models.answering import (
 from vitdemo.models.captioning import Captioner
 from vitdemo.models.decoding import Hypothesis, Vocabulary, write_all
 from vitdemo.models.fusion import Memory
+from vitdemo.models.pointer import Names
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, open_picture, to_pixels
 from vitdemo.tokens import TextTokenizer
@@ -204,7 +205,8 @@ class ModelPredictor:
         for start in range(0, len(places), _ROWS):
             rows = list(places[start:start + _ROWS])
             languages = [language] * len(rows)
-            memory = self._memory(tokens[rows], [default_instruction(language)] * len(rows))
+            memory = self._memory(tokens[rows], [default_instruction(language)] * len(rows),
+                                  self.model.nameable(features[rows]))
             texts = write_all(self.model.decoder, memory, self._captioner.vocabulary(languages),
                               self.caption_decoding)
             found += self._captioner.choose(features[rows], memory, languages,
@@ -229,7 +231,8 @@ class ModelPredictor:
         scores: list[float] = []
         for start in range(0, len(places), _ROWS):
             rows = slice(start, start + _ROWS)
-            memory = self._memory(tokens[list(places[rows])], questions[rows])
+            memory = self._memory(tokens[list(places[rows])], questions[rows],
+                                  self._nameable(features, places[rows]))
             ids, real = (x.to(self.device) for x in self.tokenizer.encode_targets(
                 answers[rows], [language_of(text) for text in questions[rows]]))  # (R, S)
             logs = self.model.decoder(ids[:, :-1], memory).float().log_softmax(-1)
@@ -237,11 +240,16 @@ class ModelPredictor:
             scores += (of_tokens.sum(1) / real[:, 1:].sum(1)).tolist()
         return np.array(scores, np.float32)
 
-    def _memory(self, tokens: Tensor, instructions: Sequence[str]) -> Memory:
+    def _nameable(self, features: Tensor, places: Sequence[int]) -> Names | None:
+        names = self.model.nameable(features)
+        return names and names.select(torch.tensor(list(places), device=features.device))
+
+    def _memory(self, tokens: Tensor, instructions: Sequence[str],
+                names: Names | None = None) -> Memory:
         """Each instruction fused with its picture's tokens (B, N, D)."""
         ids, mask = (x.to(self.device) for x in self.tokenizer.encode(instructions))
         words, z = self.model.encode_text(ids, mask)
-        return self.model.fuse(tokens, words, mask, z)
+        return self.model.fuse(tokens, words, mask, z, names)
 
     @torch.inference_mode()
     def _weigh(self, features: Tensor, places: Sequence[int],
@@ -266,7 +274,8 @@ class ModelPredictor:
         found: list[list[Hypothesis]] = []
         for start in range(0, len(places), _ROWS):
             rows = slice(start, start + _ROWS)
-            memory = self._memory(tokens[list(places[rows])], instructions[rows])
+            memory = self._memory(tokens[list(places[rows])], instructions[rows],
+                                  self._nameable(features, places[rows]))
             vocabulary = Vocabulary.of(self.tokenizer, languages[rows])
             found += write_all(self.model.decoder, memory, vocabulary, decoding)
         return found

@@ -25,6 +25,7 @@ from train.data.batches import CloudBatch, TextBatch
 from train.data.features import LEAST_HIDDEN, scaled_pixels
 from train.objectives.sampling import memory_of
 from vitdemo.attention.capture import capture_cross_attention, own_weights
+from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 
 SHARPEN = 2.0  # power of a map before its shares are taken: its strongest regions carry the word
@@ -191,8 +192,11 @@ def _chances(model: VLM, features: Tensor, texts: TextBatch, real: Tensor,
              learns: bool) -> Tensor:
     """Log-probabilities of what follows at each real place: (tokens, V)."""
     decoder = model.decoder
-    hidden = decoder.hidden(texts.targets[:, :-1],
-                            decoder.start(memory_of(model, texts, features)))
+    prefix, cache = texts.targets[:, :-1], decoder.start(memory_of(model, texts, features))
+    hidden = decoder.hidden(prefix, cache)
+    copy = decoder.copies(hidden, prefix, cache)
     with torch.set_grad_enabled(learns):
-        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
-        return logits.log_softmax(-1)
+        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
+        if copy is not None:
+            return mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
+        return logits.float().log_softmax(-1)

@@ -20,6 +20,7 @@ from train.objectives.claim_matching import claim_loss
 from train.objectives.cross_entropy import linear_cross_entropy
 from train.objectives.fade import fading_losses
 from train.objectives.sampling import with_own_words
+from train.objectives.swapped_names import swap_names
 from train.objectives.self_critical import Judge, reward_loss
 from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
@@ -40,6 +41,7 @@ class LossConfig:
     claim: float = 0.0  # weight of telling whether what an answer claims is true (see claims.py)
     smoothing: float = 0.1  # label smoothing of written words (Szegedy et al. 2016, section 7)
     temperature: float = 0.05  # T of the contrastive loss
+    swapped: float = 0.25  # share of described pictures with a name replaced by another
     kept_tokens: float = 0.6  # share of picture tokens kept while describing and answering
     match_pairs: int = 32  # pictures of the pair batch that go through the match head
     region: float = 0.5  # weight of which words a picture's regions add up to
@@ -63,7 +65,7 @@ def take(tokens: Tensor, places: Tensor) -> Tensor:
 
 
 def text_losses(model: VLM, batch: TextBatch, config: LossConfig,
-                content: Tensor | None, read: bool) -> tuple[Tensor, Tensor]:
+                content: Tensor | None, read: bool, swap: bool = False) -> tuple[Tensor, Tensor]:
     """(writing, looking): the mean negative log-likelihood of the next token,
     -log p(w_t | w_<t, picture, instruction), and `look_loss` of the words that are written and,
     where ``read``, of the instruction's, on pictures that no cloud covers."""
@@ -75,14 +77,20 @@ def text_losses(model: VLM, batch: TextBatch, config: LossConfig,
     looks = content is not None and config.look > 0
     with _capture(model.decoder.blocks, looks) as written, \
             _capture(model.fusion.blocks, looks and read) as asked:
-        memory = model.fuse(tokens, words[which], batch.instruction_mask[which], z[which])
-        hidden = decoder.hidden(batch.targets[:, :-1], decoder.start(memory))
+        names = model.nameable(batch.features)
+        if names is not None and config.swapped and swap and model.training:
+            batch, names = swap_names(batch, names, model.names, config.swapped)
+        memory = model.fuse(tokens, words[which], batch.instruction_mask[which], z[which], names)
+        cache = decoder.start(memory)
+        hidden = decoder.hidden(batch.targets[:, :-1], cache)
     real = batch.target_mask[:, 1:]
     states = F.dropout(hidden[real], decoder.dropout, decoder.training)  # (tokens, D)
     smoothing = config.smoothing if model.training else 0.0
     targets = batch.targets[:, 1:]
+    copy = decoder.copies(hidden, batch.targets[:, :-1], cache)
+    copy = copy and copy.at(*real.nonzero(as_tuple=True))
     loss = linear_cross_entropy(states, decoder.embedding.weight, decoder.bias, targets[real],
-                                smoothing) * (len(states) / batch.totals.tokens)
+                                smoothing, copy) * (len(states) / batch.totals.tokens)
     look = loss.new_zeros(())
     if written.calls and content is not None:
         clear = batch.clear.repeat_interleave(len(targets) // len(batch.clear))[:, None]
@@ -271,7 +279,7 @@ def step_losses(model: VLM, batch: StepBatch, config: LossConfig,
     content = batch.words.content if batch.words and model.region_head is not None else None
     looks = []
     if batch.captions is not None and config.caption:
-        losses["caption"], look = text_losses(model, batch.captions, config, content, False)
+        losses["caption"], look = text_losses(model, batch.captions, config, content, False, True)
         looks.append(look)
     if batch.questions is not None and config.question:
         losses["question"], look = text_losses(model, batch.questions, config, content, True)

@@ -20,7 +20,7 @@ def memory_of(model: VLM, texts: TextBatch, features: Tensor) -> Memory:
     words, z = model.encode_text(texts.instruction, texts.instruction_mask)
     which = texts.instruction_of
     return model.fuse(model.vision.tokens(features), words[which],
-                      texts.instruction_mask[which], z[which])
+                      texts.instruction_mask[which], z[which], model.nameable(features))
 
 
 @torch.no_grad()
@@ -40,8 +40,7 @@ def draw_captions(model: VLM, memory: Memory, vocabulary: Vocabulary,
     ended = torch.zeros(len(token), dtype=torch.bool, device=token.device)
     written = []
     for step in range(draws.shape[1]):
-        hidden = model.decoder.hidden(token[:, None], cache, keep=True)[:, -1]
-        logits = model.decoder.logits(hidden).float()
+        logits = model.decoder.next(token, cache).float()
         logits[:, list(vocabulary.banned)] = -torch.inf
         reached = (logits / temperature).softmax(-1).cumsum(1)
         wanted = draws[:, step, None] * reached[:, -1:]

@@ -34,6 +34,7 @@ from train.data.reading import Row
 from train.evaluation.caption_faults import categories
 from train.evaluation.metrics import caption_words
 from train.objectives.sampling import draw_captions, memory_of, until_end
+from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import repeated_words
@@ -196,8 +197,11 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     real = until_end(ids, batch.vocabulary.end)
     start = batch.texts.targets[:, :1].repeat_interleave(each, 0)
     decoder = model.decoder
-    hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1), decoder.start(memory))
-    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
+    prefix, cache = torch.cat([start, ids[:, :-1]], 1), decoder.start(memory)
+    hidden = decoder.hidden(prefix, cache)
+    copy = decoder.copies(hidden, prefix, cache)
+    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
+    logits = (logits if copy is None else mixed(logits, copy.at(*real.nonzero(as_tuple=True)))).float()
     logits[:, list(batch.vocabulary.banned)] = -torch.inf
     every = (logits / TEMPERATURE).log_softmax(-1)
     chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)

@@ -332,7 +332,10 @@ class NativeBackend(Backend):
         ids, mask = self._encode(texts)
         words, z = self.model.encode_text(ids, mask)
         tokens = self.model.vision.tokens(features).expand(len(texts), -1, -1)
-        return self.model.fuse(tokens, words, mask, z), mask, z
+        names = self.model.nameable(features)
+        if names is not None:
+            names = names.select(torch.zeros(len(texts), dtype=torch.long))
+        return self.model.fuse(tokens, words, mask, z, names), mask, z
 
     def _memory(self, features: Tensor, text: str) -> Memory:
         """The memory of one picture with a text. It is kept: a caption is explained right after it

@@ -109,7 +109,10 @@ class Task:
         """The memory of R rows, picture tokens (R, N, D), that all read ``words`` (1, I, D)."""
         rows = len(tokens)
         words, z, mask = (one.expand(rows, *one.shape[1:]) for one in (words, z, self.read_mask))
-        return self.model.fuse(tokens, words, mask, z)
+        names = self.model.nameable(self.features)
+        if names is not None:
+            names = names.select(torch.zeros(rows, dtype=torch.long))
+        return self.model.fuse(tokens, words, mask, z, names)
 
     def row_weights(self) -> int:
         """About how many attention weights one row has in a pass."""
@@ -241,12 +244,14 @@ def _word_logs(task: Task, memory: Memory, spans: Sequence[Sequence[int]]) -> Te
     device = task.features.device
     inputs = torch.tensor([[task.start, *task.written_ids[:length - 1]]], device=device)
     decoder = task.model.decoder
-    hidden = decoder.hidden(inputs.expand(len(spans), -1), decoder.start(memory))  # (R, T, D)
+    inputs, cache = inputs.expand(len(spans), -1), decoder.start(memory)
+    hidden = decoder.hidden(inputs, cache)  # (R, T, D)
+    copy = decoder.copies(hidden, inputs, cache)
     row = torch.tensor([r for r, tokens in enumerate(spans) for _ in tokens], device=device)
     place = torch.tensor([token for tokens in spans for token in tokens], device=device)
     wanted = torch.tensor(task.written_ids, device=device)[place]
     # Logits only where a word stands: those of all places would be (R, T, V).
-    logs = decoder.logits(hidden[row, place]).float().log_softmax(-1)
+    logs = decoder.logits(hidden[row, place], copy and copy.at(row, place)).float().log_softmax(-1)
     logs = logs.gather(1, wanted[:, None]).squeeze(1)
     return logs.new_zeros(len(spans)).index_add(0, row, logs)
 

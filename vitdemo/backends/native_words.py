@@ -28,7 +28,8 @@ def read_pictures(model: VLM, features: Tensor, ids: Tensor,
     count = len(features)
     words, z, mask = (one.expand(count, *one.shape[1:]) for one in (words, z, mask))
     tokens = model.vision.tokens(features)
-    return model.fuse(tokens, words, mask, z), mask, z, model.picture_head(features)
+    memory = model.fuse(tokens, words, mask, z, model.nameable(features))
+    return memory, mask, z, model.picture_head(features)
 
 
 @torch.inference_mode()

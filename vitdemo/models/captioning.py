@@ -98,4 +98,5 @@ class Captioner:
 def _one(memory: Memory, place: int) -> Memory:
     """The memory of one picture."""
     return replace(memory, tokens=memory.tokens[place:place + 1],
-                   mask=memory.mask[place:place + 1], text=memory.text[place:place + 1])
+                   mask=memory.mask[place:place + 1], text=memory.text[place:place + 1],
+                   names=memory.names and memory.names.select(torch.tensor([place])))

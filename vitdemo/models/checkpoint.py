@@ -150,6 +150,8 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
                               f"{config.vocabulary}; copy the whole folder again.")
     latin = meta.get("latin")
     tokenizer.admit(str(token) for token in (latin if isinstance(latin, list) else []))
+    if model.names is not None:
+        model.names.learn_forms(tokenizer)
     return Checkpoint(model.eval().to(device), tokenizer, meta, folder)
 
 

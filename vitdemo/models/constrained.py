@@ -86,7 +86,7 @@ def write_with(decoder: Decoder, memory: Memory, vocabulary: Vocabulary, decodin
     token = torch.tensor(list(vocabulary.starts), device=device)
     done: list[Hypothesis] = []
     for step in range(decoding.max_tokens):
-        logits = decoder.logits(decoder.hidden(token[:, None], cache, keep=True)[:, -1])
+        logits = decoder.next(token, cache)
         chances = log_chances(logits, [beam.text.ids for beam in alive], step, vocabulary,
                               decoding)
         grown = [one for row, beam in enumerate(alive)

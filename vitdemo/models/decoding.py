@@ -144,7 +144,7 @@ def _single(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
     token = torch.tensor(list(vocabulary.starts), device=device)
     texts = [Hypothesis((), 0.0, False) for _ in range(count)]
     for step in range(decoding.max_tokens):
-        logits = decoder.logits(decoder.hidden(token[:, None], cache, keep=True)[:, -1])
+        logits = decoder.next(token, cache)
         chances = log_chances(logits, [text.ids for text in texts], step, vocabulary, decoding)
         if decoding.strategy == "sample":
             token = _draw(chances, decoding, generator)
@@ -171,7 +171,7 @@ def _beam(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
     totals = torch.full((count, beams), -torch.inf, device=device)
     totals[:, 0] = 0.0  # all beams start alike; only the first may grow
     for step in range(decoding.max_tokens):
-        logits = decoder.logits(decoder.hidden(token[:, None], cache, keep=True)[:, -1])
+        logits = decoder.next(token, cache)
         rows = [text.ids for texts in alive for text in texts]
         grown = log_chances(logits, rows, step, vocabulary, decoding)
         size = grown.shape[-1]

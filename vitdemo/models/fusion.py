@@ -12,18 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from vitdemo.models.layers import CrossAttention, FeedForward
+from vitdemo.models.pointer import Names
 from vitdemo.models.text import masked_mean
 
 
 @dataclass
 class Memory:
     """What the decoder reads: tokens (B, M, D), bool mask (B, M), how many are picture tokens, and
-    the instruction after fusion (B, T, D)."""
+    the instruction after fusion (B, T, D); what may be copied, where there are such names."""
 
     tokens: Tensor
     mask: Tensor
     picture_tokens: int
     text: Tensor
+    names: Names | None = None
 
 
 class FusionBlock(nn.Module):

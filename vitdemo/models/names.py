@@ -15,10 +15,13 @@ from importlib import resources
 import torch
 from torch import Tensor, nn
 
+from vitdemo.models.pointer import ENTRIES, LEAST, Names
 from vitdemo.models.regions import blend
+from vitdemo.tokens import TextTokenizer
 
 CLASSES = 1000  # of ImageNet, in the order of its synset ids
 MOST_NAMES = 2  # that a caption must hold
+LONGEST = 4  # pieces of a name that can be copied
 NEVER = 1.0  # the threshold of a name that is shown by no probability
 
 
@@ -78,6 +81,43 @@ class NamesHead(nn.Module):
         super().__init__()
         self.grid = grid
         self.classes = nn.Linear(channels, CLASSES)
+        self.forms: Tensor | None = None  # (2, W, 2, L) token ids, by language; see `learn_forms`
+        self.starts: Tensor | None = None  # (2,)
+        self._vowels: set[int] = set()  # tokens that English names with a vowel begin with
+
+    def learn_forms(self, tokenizer: TextTokenizer) -> None:
+        """Keep how the names are written, in English also the plural: what a tokenizer does not
+        know, or takes more than `LONGEST` pieces for, cannot be copied."""
+        rows: list[list[int]] = []
+        for language in ("en", "zh"):
+            texts = [_forms_of(name, language) for name in read_names()]
+            flat = [text for pair in texts for text in pair]
+            ids = tokenizer.batch_pieces(flat)
+            self._vowels |= {row[0] for row, text in zip(ids, flat, strict=True)
+                             if text[:1] in tuple("aeiou")}
+            rows += [[] if tokenizer.unknown in row or len(row) > LONGEST else list(row)
+                     for row in ids]
+        padded = torch.full((len(rows), LONGEST), -1)
+        for i, row in enumerate(rows):
+            padded[i, :len(row)] = torch.tensor(row, dtype=torch.long)
+        self.forms = padded.view(2, len(read_names()), 2, LONGEST)
+        self.starts = torch.tensor([tokenizer.language_start[x] for x in ("en", "zh")])
+
+    def vowel(self, form: Sequence[int]) -> bool:
+        """Whether a written form begins with a vowel."""
+        return form[0] in self._vowels
+
+    @torch.no_grad()
+    def nameable(self, features: Tensor) -> Names | None:
+        """What a decoder may copy of each picture (P, N, C): its likeliest names."""
+        if self.forms is None or self.starts is None:
+            return None
+        chances = self.probabilities(features, read_names())  # (P, W)
+        best, place = chances.topk(ENTRIES // 2)
+        best = best * (best >= LEAST)
+        device = features.device
+        ids = self.forms.to(device)[:, place].transpose(0, 1).flatten(2, 3)  # (P, 2, E, L)
+        return Names(ids, best.repeat_interleave(2, 1), self.starts.to(device))
 
     def chances(self, features: Tensor) -> Tensor:
         """(P, N, C) to the probability of each class: (P, K)."""
@@ -111,6 +151,14 @@ class NamesHead(nn.Module):
             share = whole[:, places].softmax(-1)
             found.append((each[:, :, places] * share[:, None]).sum(-1))  # (P, N)
         return torch.stack(found, 1).softmax(-1)
+
+
+def _forms_of(name: Name, language: str) -> tuple[str, str]:
+    """A name's word and, in English, its plural; "" where there is none."""
+    word = name.forms[language][0]
+    plurals = [form for form in name.forms[language][1:]
+               if form.endswith("s") and form[:3] == word[:3]] if language == "en" else []
+    return word, plurals[0] if plurals else ""
 
 
 def summed(classes: Tensor, names: Sequence[Name]) -> Tensor:

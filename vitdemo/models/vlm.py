@@ -4,6 +4,7 @@ Shapes: P pictures, B pairs of a picture and an instruction, C texts per pair, R
 N picture tokens, T text tokens, S decoder tokens, V vocabulary, E embedding width, D width.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from vitdemo.config import ModelConfig
 from vitdemo.models.decoder import Decoder
 from vitdemo.models.fusion import Fusion, InstructionHead, Memory, Modulation
 from vitdemo.models.names import NamesHead
+from vitdemo.models.pointer import Names
 from vitdemo.models.querybank import Querybank
 from vitdemo.models.regions import RegionHead, WordEvidence
 from vitdemo.models.text import TextEncoder, masked_mean
@@ -83,7 +85,8 @@ class VLM(nn.Module):
         self.instruction_head = InstructionHead(width, embed)
         self.modulation = Modulation(embed, width) if config.modulation else None
         self.fusion = Fusion(config.fusion, width, config.heads, config.fusion_layers)
-        self.decoder = Decoder(config.vocabulary, width, config.heads, config.decoder_layers)
+        self.decoder = Decoder(config.vocabulary, width, config.heads, config.decoder_layers,
+                               config.pointer)
         self.picture_head = PictureHead(self.vision.channels, embed)
         self.match_head = MatchHead(width, embed)
         self.region_head = RegionHead(config.vocabulary, self.vision.channels, width, embed,
@@ -97,11 +100,21 @@ class VLM(nn.Module):
         words = self.text(ids, mask)
         return words, F.normalize(self.instruction_head(words, mask), dim=-1)
 
-    def fuse(self, tokens: Tensor, words: Tensor, mask: Tensor, z: Tensor) -> Memory:
-        """Picture tokens (B, N, D) and an instruction's words (B, T, D) to the memory."""
+    def nameable(self, features: Tensor, picture_of: Tensor | None = None) -> Names | None:
+        """What may be copied of pictures (P, N, C), for a memory of each, or of these (B,)."""
+        if self.names is None or self.decoder.pointer is None:
+            return None
+        names = self.names.nameable(features)
+        return names if picture_of is None else names.select(picture_of)
+
+    def fuse(self, tokens: Tensor, words: Tensor, mask: Tensor, z: Tensor,
+             names: Names | None = None) -> Memory:
+        """Picture tokens (B, N, D) and an instruction's words (B, T, D) to the memory, with what
+        `nameable` found."""
         if self.modulation is not None:
             tokens = self.modulation(tokens, z)
-        return self.fusion(tokens, words, mask)
+        memory: Memory = self.fusion(tokens, words, mask)
+        return dataclasses.replace(memory, names=names)
 
     def match(self, memory: Memory, mask: Tensor, picture: Tensor, z: Tensor,
               evidence: Tensor | None = None, *, claimed: bool = False) -> Tensor:
@@ -148,7 +161,8 @@ class VLM(nn.Module):
         if picture_of is not None:
             pair_tokens, pair_pictures = tokens[picture_of], pictures[picture_of]
         words, z = self.encode_text(instruction, instruction_mask)
-        memory = self.fuse(pair_tokens, words, instruction_mask, z)
+        memory = self.fuse(pair_tokens, words, instruction_mask, z,
+                           self.nameable(features, picture_of))
         regions = self.regions(features)
         evidence = self.weigh_words(regions if picture_of is None else regions[picture_of],
                                     instruction, instruction_mask)

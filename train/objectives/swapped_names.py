@@ -1,0 +1,76 @@
+"""Names that are swapped: what teaches the decoder to believe the eyes' names.
+
+In a share of the pictures a name that the caption holds is replaced by another one, in the caption
+and among the names that may be copied: then only copying explains the word (the idea of a copy that
+cannot be guessed; cf. See et al. 2017, where unseen words force the pointer). Shapes as in
+`vitdemo.models.pointer`; S tokens of a target.
+"""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+import torch
+
+from train.data.batches import TextBatch
+from vitdemo.models.names import NamesHead
+from vitdemo.models.pointer import Names
+
+
+def swap_names(batch: TextBatch, names: Names, head: NamesHead,
+               share: float) -> tuple[TextBatch, Names]:
+    """The batch and its names with a name of about ``share`` of the pictures replaced."""
+    assert head.forms is not None and head.starts is not None
+    forms = head.forms.tolist()
+    plain = [[[[t for t in form if t >= 0] for form in name] for name in language]
+             for language in forms]  # language, name, form, tokens
+    maker = random.Random(int(torch.randint(2**31, ())))
+    count = len(names.ids)
+    each = len(batch.targets) // count
+    targets, mask = batch.targets.clone(), batch.target_mask.clone()
+    ids, clear = names.ids.clone(), batch.clear.clone()
+    for picture in range(count):
+        if maker.random() >= share:
+            continue
+        rows = range(picture * each, (picture + 1) * each)
+        language = int(targets[rows[0], 0] == names.starts[1])
+        texts = {row: targets[row][mask[row]].tolist() for row in rows}
+        shown = [[t for t in entry if t >= 0] for entry in ids[picture, language].tolist()]
+        for place in range(0, len(shown), 2):
+            if names.chances[picture, place] > 0 and any(
+                    _find(text, form) is not None for text in texts.values()
+                    for form in shown[place:place + 2] if form):
+                break
+        else:
+            continue
+        pair = shown[place:place + 2]
+        other = maker.choice(plain[language])
+        if not other[0] or other[0] in shown or (head.vowel(other[0]) != head.vowel(pair[0])):
+            continue
+        longest = targets.shape[1]
+        changed = {row: _replaced(text, pair, other)[:longest] for row, text in texts.items()}
+        for row, text in changed.items():
+            targets[row], mask[row] = 0, False
+            targets[row, :len(text)] = torch.tensor(text, device=targets.device)
+            mask[row, :len(text)] = True
+        for k in range(2):
+            ids[picture, language, place + k] = -1
+            ids[picture, language, place + k, :len(other[k])] = torch.tensor(other[k])
+        clear[picture] = False
+    swapped = dataclasses.replace(batch, targets=targets, target_mask=mask, clear=clear)
+    return swapped, dataclasses.replace(names, ids=ids)
+
+
+def _find(text: Sequence[int], form: Sequence[int]) -> int | None:
+    size = len(form)
+    return next((i for i in range(1, len(text) - size + 1) if list(text[i:i + size]) == form), None)
+
+
+def _replaced(text: list[int], pair: Sequence[list[int]], other: Sequence[list[int]]) -> list[int]:
+    """The text with each form of a name replaced by the same form of another."""
+    for form, new in zip(pair, other, strict=True):
+        at = _find(text, form) if form else None
+        while at is not None:
+            text = [*text[:at], *(new or other[0]), *text[at + len(form):]]
+            at = _find(text, form)
+    return text
