@@ -372,7 +372,8 @@ class Mixture:
                          totals)
 
 
-def by_folder(folders: Sequence[object], places: Sequence[int]) -> tuple[list[list[int]], list[float]]:
+def by_folder(folders: Sequence[object],
+              places: Sequence[int]) -> tuple[list[list[int]], list[float]]:
     """Places by folder, and how often each is drawn: by the square root of its size."""
     found: dict[object, list[int]] = {}
     for folder, place in zip(folders, places, strict=True):

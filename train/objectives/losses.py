@@ -20,8 +20,8 @@ from train.objectives.claim_matching import claim_loss
 from train.objectives.cross_entropy import linear_cross_entropy
 from train.objectives.fade import fading_losses
 from train.objectives.sampling import with_own_words
-from train.objectives.swapped_names import swap_names
 from train.objectives.self_critical import Judge, reward_loss
+from train.objectives.swapped_names import swap_names
 from vitdemo.attention.capture import AttentionRecord, capture_cross_attention, own_weights
 from vitdemo.models.vlm import VLM
 

@@ -201,7 +201,9 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     hidden = decoder.hidden(prefix, cache)
     copy = decoder.copies(hidden, prefix, cache)
     logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
-    logits = (logits if copy is None else mixed(logits, copy.at(*real.nonzero(as_tuple=True)))).float()
+    if copy is not None:
+        logits = mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
+    logits = logits.float()
     logits[:, list(batch.vocabulary.banned)] = -torch.inf
     every = (logits / TEMPERATURE).log_softmax(-1)
     chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)

@@ -61,16 +61,21 @@ def swap_names(batch: TextBatch, names: Names, head: NamesHead,
     return swapped, dataclasses.replace(names, ids=ids)
 
 
-def _find(text: Sequence[int], form: Sequence[int]) -> int | None:
+def _find(text: Sequence[int], form: Sequence[int], start: int = 1) -> int | None:
     size = len(form)
-    return next((i for i in range(1, len(text) - size + 1) if list(text[i:i + size]) == form), None)
+    return next((i for i in range(start, len(text) - size + 1)
+                 if list(text[i:i + size]) == list(form)), None)
 
 
 def _replaced(text: list[int], pair: Sequence[list[int]], other: Sequence[list[int]]) -> list[int]:
-    """The text with each form of a name replaced by the same form of another."""
+    """The text with each form of a name replaced by the same form of another; what was put in is
+    not looked at again."""
     for form, new in zip(pair, other, strict=True):
-        at = _find(text, form) if form else None
+        if not form:
+            continue
+        instead = new or other[0]
+        at = _find(text, form)
         while at is not None:
-            text = [*text[:at], *(new or other[0]), *text[at + len(form):]]
-            at = _find(text, form)
+            text = [*text[:at], *instead, *text[at + len(form):]]
+            at = _find(text, form, at + len(instead))
     return text

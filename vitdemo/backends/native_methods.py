@@ -30,6 +30,7 @@ from vitdemo.attention.methods import WordMaps, outside_inference_mode, over_wor
 from vitdemo.attention.relevancy import Relevancy
 from vitdemo.models.fusion import Memory
 from vitdemo.models.layers import join_heads, split_heads
+from vitdemo.models.names import named_words
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import split_words
@@ -199,11 +200,20 @@ def _written_rollout(task: Task) -> tuple[np.ndarray, tuple[float, ...]]:
 def matching_regions(model: VLM, tokenizer: TextTokenizer, features: Tensor,
                      text: str) -> np.ndarray:
     """Maps (Q, K) of a text's words, from each token's own, on one picture's features (1, N, C);
-    see `vitdemo.models.regions`."""
+    see `vitdemo.models.regions`. That of a word which the names head knows is multiplied by where
+    that sees it."""
     ids = torch.tensor(tokenizer.pieces(text)[0], dtype=torch.long, device=features.device)
     assert model.region_head is not None
     maps = model.region_head.maps(features, ids)[0].cpu().numpy()  # (T, K)
-    return over_words(maps, [tokens for _, tokens in tokenizer.word_tokens(text)])
+    words = tokenizer.word_tokens(text)
+    maps = over_words(maps, [tokens for _, tokens in words])  # (Q, K)
+    named = named_words([word.text for word, _ in words]) if model.names is not None else {}
+    if named:
+        assert model.names is not None
+        places = list(named)
+        maps[places] *= model.names.maps(features, list(named.values()))[0].cpu().numpy()
+        maps[places] /= maps[places].sum(1, keepdims=True).clip(min=1e-12)
+    return maps
 
 
 def _read_regions(task: Task) -> np.ndarray:

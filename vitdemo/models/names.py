@@ -175,3 +175,22 @@ def pick(sure: Sequence[tuple[Name, float]]) -> tuple[Name, ...]:
         if all(set(name.classes).isdisjoint(other.classes) for other in kept):
             kept.append(name)
     return tuple(kept[:MOST_NAMES])
+
+
+@functools.cache
+def _by_form() -> dict[str, Name]:
+    """The name of each form; of several that have it, that which it is the word of, else the
+    first."""
+    found: dict[str, Name] = {}
+    for name in read_names():
+        for forms in name.forms.values():
+            found.update((form, name) for form in forms if form not in found)
+    for name in read_names():
+        found.update((forms[0], name) for forms in name.forms.values())
+    return found
+
+
+def named_words(words: Sequence[str]) -> dict[int, Name]:
+    """Which of these words name something that the head knows, by their place."""
+    names = ((place, _by_form().get(word.lower())) for place, word in enumerate(words))
+    return {place: name for place, name in names if name is not None}

@@ -1,7 +1,7 @@
 """Copying: a word may be taken from the names that the eyes know, in place of the vocabulary.
 
-At each place a gate says how likely the next word is one of the names that the picture may have, and
-an attention over the names which of them (pointer-generator networks: See, Liu, Manning 2017, eq. 8
+At each place a gate says how likely the next word is one of the names that the picture may have,
+and an attention over the names which of them (pointer-generator networks: See, Liu, Manning 2017, eq. 8
 and 9; for captions Lu et al. 2018, "Neural baby talk"). So a thing can be named that no caption of
 the training pictures held.
 
