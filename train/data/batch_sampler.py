@@ -237,8 +237,9 @@ class Mixture:
         own = share.own
         references = [[self._say(text, view) for text in _texts(self.rows[place], language)]
                       for (place, _, _, language), view in zip(items, views, strict=True)]
+        said = [[*self.rows[item[0]].captions, *self.rows[item[0]].captions_zh] for item in items]
         return RewardBatch(texts, draws[own], self._vocabulary(items[own]), references[own],
-                           [item[3] for item in items][own])
+                           [item[3] for item in items][own], said[own])
 
     def _descriptions(self, maker: random.Random, count: int) -> list[_Item]:
         """Pictures to describe, the languages in turn."""

@@ -80,8 +80,8 @@ class RewardBatch:
     """Pictures to describe in the model's own words, which are judged.
 
     The pictures and instructions of ``texts``, one text of each; ``draws`` (P, K, S), 0..1, by
-    which K texts are drawn; ``references`` people's captions of each picture, and the
-    ``languages`` they are in.
+    which K texts are drawn; ``references`` people's captions of each picture, the
+    ``languages`` they are in, and ``said`` what people said of it in any language.
     """
 
     texts: TextBatch
@@ -89,6 +89,7 @@ class RewardBatch:
     vocabulary: Vocabulary
     references: list[list[str]]
     languages: list[str]
+    said: list[list[str]]
 
 
 @dataclass

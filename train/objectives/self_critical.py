@@ -93,7 +93,7 @@ class Judge:
             if self.bleu:
                 score += self.bleu * sentence_bleu(words, tuple(map(_cut, people)))
             if self.fault:
-                score -= self.fault * faults(text, tuple(people))
+                score -= self.fault * faults(text, tuple(batch.said[i // each]))
             scores.append(score)
         return torch.tensor(scores).view(-1, each)
 
