@@ -90,7 +90,7 @@ class Mixture:
         self.clouded_views = [i for i, view in enumerate(views) if view.clouded]
         self.captioned = {language: [i for i, row in enumerate(self.rows) if _texts(row, language)]
                           for language in ("en", "zh")}
-        self.folders = {language: by_folder([self.rows[i].path.parent for i in places], places)
+        self.folders = {language: by_folder([self.rows[i].source for i in places], places)
                         for language, places in self.captioned.items()}
         everyone = sorted({i for places in self.captioned.values() for i in places})
         self.restored = {i: texts for i, row in enumerate(self.rows)

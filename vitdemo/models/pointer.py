@@ -1,9 +1,9 @@
 """Copying: a word may be taken from the names that the eyes know, in place of the vocabulary.
 
 At each place a gate says how likely the next word is one of the names that the picture may have,
-and an attention over the names which of them (pointer-generator networks: See, Liu, Manning 2017, eq. 8
-and 9; for captions Lu et al. 2018, "Neural baby talk"). So a thing can be named that no caption of
-the training pictures held.
+and an attention over the names which of them (pointer-generator networks: See, Liu, Manning 2017,
+eq. 8 and 9; for captions Lu et al. 2018, "Neural baby talk"). So a thing can be named that no
+caption of the training pictures held.
 
 Shapes: B memories, R rows (texts, R / B of each memory), S places, T tokens of a prefix, E entries
 (ways to say the names of a memory), L tokens of an entry, V vocabulary, D width.
