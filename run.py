@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = HERE / ".venv"
 OLDEST = (3, 10)
+MOST_PROCESSES = 4  # of tests at a time; each takes one to two gigabytes of memory
 NEEDED_GIGABYTES = 8  # on Linux torch comes with its GPU libraries
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 APPLICATIONS = (
@@ -150,7 +151,9 @@ def main(argv: list[str]) -> int:
         settings = dict(os.environ)
         if testing:
             settings["CHROMIUM"] = ensure_browser()
-            command = ["-m", "pytest", *argv[1:]]
+            settings.setdefault("OMP_NUM_THREADS", "1")  # each process has a core of its own
+            command = ["-m", "pytest", "-n", str(min(os.cpu_count() or 1, MOST_PROCESSES)),
+                       *argv[1:]]
         else:
             command = argv[1:] if plain else [str(HERE / "app.py"), *argv]
     except SetupError as error:

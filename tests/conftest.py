@@ -3,6 +3,7 @@
 import json
 import string
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,22 @@ from vitdemo.device import pick
 from vitdemo.models.checkpoint import save_checkpoint
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import SPECIAL, TextTokenizer
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How several processes share the tests out: by file, as these share what they set up, in the
+    order of their names, as the number of tests says nothing of a file's time. One process has all
+    that need the Milvus server: a computer runs one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "milvus" if "milvus" in nodeid else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
 
 WORDS = ("a an the dog cat man woman boy girl red blue green ball grass water runs plays sits on "
          "in with and is are there what how many color where yes no two three picture describe "

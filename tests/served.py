@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from fake_engine import planted_engine
+from PIL import Image
 
 from vitdemo.ui import ServerRules, Settings, build_ui, launch_settings
 from vitdemo.ui.parts import PictureInput
@@ -95,3 +96,17 @@ def serve(root: Path, settings: Settings, rules: ServerRules = ServerRules()) ->
                                     share=False, **launch_settings(rules))
         yield Served(blocks, local, root)
         blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for name in ("red", "green"):
+        Image.new("RGB", (40, 30), name).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serve(tmp_path_factory.mktemp("uploads"), Settings(pictures)) as running:
+        yield running

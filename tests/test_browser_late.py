@@ -123,7 +123,7 @@ def test_the_language_and_what_is_typed_meanwhile_stay(app: App) -> None:
 
 def test_whatever_is_done_quickly_the_last_thing_wins(app: App, pictures: Path) -> None:
     chance = np.random.default_rng(7)
-    for _ in range(3):
+    for _ in range(2):
         for _ in range(8):
             act = chance.integers(5)
             if act < 3:

@@ -381,24 +381,22 @@ def test_errors_are_one_line_and_never_a_traceback(tmp_path: Path, photos: Path)
     assert "Traceback" not in done.stderr
 
 
-def test_a_tiny_checkpoint_end_to_end(tiny_checkpoint: Path, photos: Path,
-                                      tmp_path: Path) -> None:
-    """Real model, real store, a terminal that knows only ASCII."""
-    env = {"PYTHONIOENCODING": "ascii"}
-    model = ("--model", tiny_checkpoint, "--device", "cpu")
+def test_a_tiny_checkpoint_end_to_end(tiny_checkpoint: Path, photos: Path, tmp_path: Path,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """Real model, real store; at first in a terminal that knows only ASCII."""
+    model = ("--model", str(tiny_checkpoint), "--device", "cpu")
     done = program("explain", photos / "half.png", "--text", "a red dog", "--json", *model,
-                   env=env)
+                   env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["picture"]["path"] == str(photos / "half.png")  # 猫, escaped on the way
     weights = np.array(found["explanations"][0]["weights"])
     assert weights.ndim == 4 and weights.shape[2] == len(found["explanations"][0]["words"])
-    store = tmp_path / "store"
-    done = program("index", photos, "--store", store, *model, env=env)
-    assert done.returncode == 0 and "now holds 4 pictures" in done.stdout, done.stderr
-    done = program("search", "--picture", photos / "green.png", "--store", store, "--json",
-                   *model)
-    best = json.loads(done.stdout)["hits"][0]
+    store = ("--store", str(tmp_path / "store"), *model)
+    assert cli.main(["index", str(photos), *store]) == 0
+    assert "now holds 4 pictures" in capsys.readouterr().out
+    assert cli.main(["search", "--picture", str(photos / "green.png"), "--json", *store]) == 0
+    best = json.loads(capsys.readouterr().out)["hits"][0]
     assert best["path"] == str(photos / "green.png") and best["score"] > 0.999
 
 

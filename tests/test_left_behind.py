@@ -1,10 +1,10 @@
+# ruff: noqa: F811 - fixtures of another file are arguments here
 """What visitors give, and when it is gone again: uploads, their pieces, exports, and what Gradio
 remembers; and that nothing but an upload is ever taken for a file."""
 
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +13,13 @@ import pytest
 from fake_engine import planted_engine
 from gradio import processing_utils
 from gradio.state_holder import SessionState
-from PIL import Image
-from served import Served, file_data, serve, until
+from served import Served, file_data, pictures, served, until  # noqa: F401 - fixtures
 
 from vitdemo.config import LIMITS
 from vitdemo.ui import Settings, build_ui
 from vitdemo.ui.launching import sweep
 from vitdemo.ui.parts import FilesInput, PictureInput
 from vitdemo.ui.session import AWAY, UNUSED, Sessions
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for name in ("red", "green"):
-        Image.new("RGB", (40, 30), name).save(folder / f"{name}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def served(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("uploads"), Settings(pictures)) as running:
-        yield running
 
 
 @pytest.fixture

@@ -1,36 +1,20 @@
+# ruff: noqa: F811 - fixtures of another file are arguments here
 """What the server refuses, asked of a real one: foreign names and pages, routes that it does not
 need, files of others, and requests that no page makes."""
 
 import json
 import random
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from served import Served, file_data, serve
+from served import Served, file_data, pictures, served  # noqa: F401 - fixtures
 
 import app
 from vitdemo.config import LIMITS
-from vitdemo.ui import ServerRules, Settings
+from vitdemo.ui import ServerRules
 from vitdemo.ui.gate import DEPTH, Refused, read_json
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for name in ("red", "green"):
-        Image.new("RGB", (40, 30), name).save(folder / f"{name}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def served(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serve(tmp_path_factory.mktemp("uploads"), Settings(pictures)) as running:
-        yield running
-
 
 PATHS = [("GET", "/"), ("GET", "/config"), ("GET", "/assets/x.js"), ("GET", "/gradio_api/info"),
          ("GET", "/gradio_api/queue/data?session_hash=x"), ("GET", "/gradio_api/heartbeat/x"),
