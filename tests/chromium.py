@@ -23,6 +23,7 @@ def chromium_path() -> str:
 def browser() -> Iterator["playwright.Browser"]:
     """Chromium without a window."""
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium_path(), args=FLAGS, timeout=5 * WAIT)
+        opened = driver.chromium.launch(executable_path=chromium_path(), args=FLAGS,
+                                        timeout=5 * WAIT)
         yield opened
         opened.close()
