@@ -7,20 +7,25 @@ import torch
 from torch import Tensor, nn
 
 from train.data.features import early_names
-from train.settings import FinetuneConfig
+from train.settings import RunSettings
 from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
 
 _BACKBONE = "vision.backbone."
 _ADAPTER = "default"
+LORA_RANK = 8  # width of the additions
+# Learning rates, as shares of that of new parts:
+GATE_RATE = 20.0  # of the gates, which start at 0, where they hardly learn
+REGION_RATE = 2.5  # of the region head
+EMBEDDING_RATE = 0.3  # of the text encoder's token table, at least
 
 
-def prepare(model: VLM, config: FinetuneConfig) -> None:
-    """Make trainable what ``config.train``, ``config.backbone_stage`` and ``config.only`` say, in
-    place.
+def prepare(model: VLM, config: RunSettings) -> None:
+    """Make trainable what ``config.train``, ``config.backbone_stage`` and
+    ``config.train_pattern`` say, in place.
 
-    lora: every linear map outside the backbone gets an addition of rank ``config.lora_rank``
-    (Hu et al. 2022, eq. 3), which starts at 0; nothing else is trained.
+    lora: every linear map outside the backbone gets an addition of rank `LORA_RANK` (Hu et al.
+    2022, eq. 3), which starts at 0; nothing else is trained.
 
     Raises:
         ConfigError: lora is asked for and peft is not installed, or nothing is left to train.
@@ -36,11 +41,11 @@ def prepare(model: VLM, config: FinetuneConfig) -> None:
         fixed = tuple(_BACKBONE + name for name in early_names(stage))
     for name, parameter in model.named_parameters():
         kind = not name.startswith(fixed)
-        parameter.requires_grad_(kind and (not config.only or
-                                           re.fullmatch(config.only, name) is not None))
+        parameter.requires_grad_(kind and (not config.train_pattern or
+                                           re.fullmatch(config.train_pattern, name) is not None))
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"only is {config.only!r}, which matches nothing that --train "
-                          f"{config.train} trains; a name is matched whole, as in "
+        raise ConfigError(f"train_pattern is {config.train_pattern!r}, which matches nothing that "
+                          f"--train {config.train} trains; a name is matched whole, as in "
                           r"decoder\.blocks\.0\.cross\.query\.weight.")
     if config.train != "lora":
         return
@@ -53,7 +58,7 @@ def prepare(model: VLM, config: FinetuneConfig) -> None:
              if isinstance(module, nn.Linear) and not name.startswith(_BACKBONE)]
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        inject_adapter_in_model(LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank,
+        inject_adapter_in_model(LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK,
                                            target_modules=names), model)
 
 
@@ -75,7 +80,7 @@ def plain(model: VLM) -> VLM:
     return copy.eval()
 
 
-def parameter_groups(model: VLM, config: FinetuneConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: VLM, config: RunSettings) -> list[dict[str, Any]]:
     """Trained parameters by learning rate and decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -85,11 +90,11 @@ def parameter_groups(model: VLM, config: FinetuneConfig) -> list[dict[str, Any]]
         if name.startswith(_BACKBONE):
             share = config.backbone_rate
         elif name.startswith("text."):
-            share = config.embedding_rate if "token_embedding" in name else config.text_rate
+            share = max(config.text_rate, EMBEDDING_RATE * ("token_embedding" in name))
         elif name.startswith("region_head."):
-            share = config.region_rate
+            share = REGION_RATE
         elif name.endswith("_gate"):
-            share = config.gate_rate
+            share = GATE_RATE
         decay = config.weight_decay if parameter.dim() > 1 and "embedding" not in name else 0.0
         groups.setdefault((config.learning_rate * share, decay), []).append(parameter)
     return [{"params": found, "lr": rate, "weight_decay": decay}

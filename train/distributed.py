@@ -4,10 +4,13 @@ Row i of a step belongs to process i mod world. Each process works out its share
 rows' terms, divided by what there is in all processes. The shares and their gradients add up to
 those of one process that has all rows, however unevenly words and rows are spread. That is why
 gradients are summed here and not left to a data-parallel wrapper, which takes the mean.
+Every process draws the whole step and keeps its rows (`Share`).
 Shapes: A rows in all processes, P own rows, A = sum of P.
 """
 
+import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +18,8 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor
+
+from vitdemo.errors import ConfigError
 
 
 def processes() -> PartialState:
@@ -98,3 +103,42 @@ class Team:
         if self.world > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.data, 0)
+
+
+@dataclass
+class Share:
+    """What a process draws its part of a step with: all of it, of which it keeps every
+    ``world``-th row from ``rank`` on."""
+
+    maker: random.Random
+    noise: torch.Generator
+    step: int
+    rank: int
+    world: int
+
+    @classmethod
+    def of(cls, seed: int, step: int, name: str, rank: int = 0, world: int = 1) -> "Share":
+        """That of the objective ``name``: by the seed and the step alone, so that what others draw
+        does not change it."""
+        noise = torch.Generator()
+        noise.manual_seed(random.Random(f"{seed}:{step}:{name}:noise").getrandbits(62))
+        return cls(random.Random(f"{seed}:{step}:{name}"), noise, step, rank, world)
+
+    @property
+    def own(self) -> slice:
+        """The rows of this process."""
+        return slice(self.rank, None, self.world)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers from 0 to 1, new ones at each call."""
+        return torch.rand(*shape, generator=self.noise)
+
+    def check(self, count: int, what: str) -> None:
+        """Refuse fewer rows than processes.
+
+        Raises:
+            ConfigError: there are fewer.
+        """
+        if count < self.world:
+            raise ConfigError(f"{what} comes to {count} a step, fewer than the {self.world} "
+                              "processes; start fewer processes, or set it higher.")

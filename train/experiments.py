@@ -24,7 +24,7 @@ from train.data.reading import find_splits
 from train.evaluate import Parts, check, evaluate_split, read_splits, rounded
 from train.evaluation.predict import ModelPredictor, StoredPredictor
 from train.plots import draw_bars
-from train.settings import FinetuneConfig
+from train.settings import RunSettings
 from train.state import latest_state
 from train.variants import COMPARISONS, GRID, Variant, reshaped, save_start
 from vitdemo.device import pick
@@ -32,7 +32,7 @@ from vitdemo.errors import ConfigError, DataError, VitDemoError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint
 
 FIGURES = "figures.json"
-_RATE = ("--learning-rate", str(FinetuneConfig().learning_rate))  # of few pictures, too: all is new
+_RATE = ("--learning-rate", str(RunSettings().learning_rate))  # of few pictures, too: all is new
 _PARTS = Parts(blank=True, wrong_picture=True, shuffled=True, made=True)
 
 

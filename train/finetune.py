@@ -3,7 +3,7 @@
     python -m train.finetune --data DIR [--data DIR ...] --from CHECKPOINT --out DIR [--resume]
     python -m train.finetune --recipe FILE.toml [--resume]
 
-Every step is drawn from the seed and the step's number (`mixture`), and the random state is set
+Every step is drawn from the seed and the step's number, and the random state is set
 anew before each, so a run that was killed goes on with the very same numbers. A flag beside
 --recipe counts for all stages of the recipe, --from for the first one.
 """
@@ -21,7 +21,7 @@ from train.data.run_data import digest, read_also, read_rows, reader_of
 from train.distributed import processes
 from train.precision import settled
 from train.run import Run
-from train.settings import PARTS, FinetuneConfig, Settings, rate_at
+from train.settings import Settings
 from train.small_data_defaults import said, scaled
 from train.state import check, latest_state, read_progress
 from train.upgrade import grow
@@ -31,8 +31,6 @@ from vitdemo.disk import writing
 from vitdemo.errors import ConfigError, VitDemoError
 from vitdemo.models.checkpoint import load_checkpoint
 
-__all__ = ["FinetuneConfig", "main", "parse", "rate_at", "read_rows"]
-
 _NEEDED = (("data", "--data"), ("start", "--from"), ("out", "--out"))
 _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "data": (f"a data set with {', '.join(SPLITS[:2])} inside, or a folder of such; may be given "
@@ -41,8 +39,9 @@ _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "out": ("the folder to write", {"type": Path}),
     "cache": ("where the features of the pictures are kept; default: cache/features",
               {"type": Path}),
-    "also": ("another data set whose validation split is measured before and after, to see what "
-             "is forgotten; may be given several times", {"type": Path, "action": "append"}),
+    "also-evaluate": ("another data set whose validation split is measured before and after, to "
+                      "see what is forgotten; may be given several times",
+                      {"type": Path, "action": "append"}),
     "picture-size": ("train at this size, in pixels, instead of the checkpoint's own",
                      {"type": int}),
     "region-head": ("give the model a region head if it has none", {"action": "store_true"}),
@@ -54,10 +53,9 @@ _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "log-only": ("write log.jsonl alone, without TensorBoard and the plot",
                  {"action": "store_true"}),
 }
-_DEFAULTS: dict[str, Any] = {"cache": Path("cache/features"), "also": [], "picture_size": 0,
-                             "region_head": False, "word_evidence": False, "querybank": 0,
-                             "skip_bad": False,
-                             "log_only": False}
+_DEFAULTS: dict[str, Any] = {"cache": Path("cache/features"), "also_evaluate": [],
+                             "picture_size": 0, "region_head": False, "word_evidence": False,
+                             "querybank": 0, "skip_bad": False, "log_only": False}
 
 
 def defaults() -> dict[str, Any]:
@@ -66,7 +64,7 @@ def defaults() -> dict[str, Any]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; every field of the three settings classes is a flag."""
+    """The command line; every field of the settings is a flag."""
     parser = argparse.ArgumentParser(prog="python -m train.finetune", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter,
                                      argument_default=argparse.SUPPRESS)
@@ -79,12 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
                                           "are not those that the run began with"),
                        ("forecast", "say how long it would take and how much memory, and end")):
         parser.add_argument(f"--{name}", help=text, action="store_true", default=False)
-    for prefix, part in PARTS:
-        kind = type(getattr(Settings(), part))
-        group = parser.add_argument_group((kind.__doc__ or "").rstrip("."))
-        for field in dataclasses.fields(kind):
-            group.add_argument(f"--{(prefix + field.name).replace('_', '-')}",
-                               type=type(field.default), help=f"default: {field.default}")
+    for part in Settings().parts():
+        group = parser.add_argument_group((type(part).__doc__ or "").rstrip("."))
+        for field in dataclasses.fields(part):
+            said = field.metadata.get("text", "")
+            group.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default),
+                               help=f"{said}{'; ' * bool(said)}default: {field.default}")
     return parser
 
 
@@ -136,8 +134,8 @@ def run_stage(args: argparse.Namespace, settings: Settings,
             return
     grown_from = start.model.config
     if args.region_head and not grown_from.regions and (
-            settings.run.train != "frozen" or settings.run.only):
-        flag = "--only" if settings.run.only else f"--train {settings.run.train}"
+            settings.run.train != "frozen" or settings.run.train_pattern):
+        flag = "--train-pattern" if settings.run.train_pattern else f"--train {settings.run.train}"
         raise ConfigError(f"--region-head gives the model a new part, which {flag} cannot begin "
                           "with; train it with --train frozen alone first.")
     if args.querybank < 0:
@@ -148,7 +146,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     if not validation:
         print("nothing to validate on: the last weights are kept", file=sys.stderr)
     with processes().main_process_first():
-        also = [(source.name, read_also(source, args.skip_bad)) for source in args.also]
+        also = [(source.name, read_also(source, args.skip_bad)) for source in args.also_evaluate]
     run = Run(start, train, validation, args.out, args.cache, settings, kept, also,
               pictures=not args.log_only)
     if state is None or args.forecast:
@@ -188,7 +186,7 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
             print(f"stage {args.stage}", file=sys.stderr)
         if args.mean:
             if processes().is_main_process and not args.forecast:
-                mean_of(args.mean, args.out, args.weights, args.only)
+                mean_of(args.mean, args.out, args.weights, args.train_pattern)
             processes().wait_for_everyone()
             continue
         if args.forecast and not args.start.is_dir() and args is not stages[0]:

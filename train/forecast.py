@@ -1,6 +1,5 @@
 """How long a run will take and how much memory, measured before it starts."""
 
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -83,8 +82,3 @@ def peak_memory(device: torch.device) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) * (1 if sys.platform == "darwin" else 1024)
-
-
-def epochs(steps: int, pictures: int, rows: int) -> float:
-    """How often each of so many rows is seen, with so many pictures a step."""
-    return steps * pictures / rows if rows else math.nan

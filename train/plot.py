@@ -13,7 +13,7 @@ COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 DASHES = ("-", "--", "-.", ":")
 NAMES = {"loss": "total (weighted)", "caption": "captions", "question": "answers",
          "contrastive": "finding", "match": "matching", "region": "words in regions",
-         "look": "where it looks"}
+         "attention": "where it looks"}
 FIGURES = {"bleu4_en": "captions, BLEU-4, English", "bleu2_zh": "captions, BLEU-2, Chinese",
            "find_r1_en": "text to picture R@1, English",
            "name_r1_en": "picture to text R@1, English",

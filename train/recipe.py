@@ -19,8 +19,8 @@ from typing import Any
 
 from vitdemo.errors import ConfigError
 
-PATHS = ("data", "from", "out", "cache", "also")
-_LISTS = ("data", "also")
+PATHS = ("data", "from", "out", "cache", "also_evaluate")
+_LISTS = ("data", "also_evaluate")
 _ONLY_FLAGS = ("recipe", "resume", "accept_changes", "forecast")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
 

@@ -1,7 +1,5 @@
 """One fine-tuning run: its parts, its loop, and what it saves."""
 
-import copy
-import dataclasses
 import math
 import subprocess
 import sys
@@ -16,7 +14,7 @@ from tqdm import tqdm
 
 from train import forecast
 from train.adapt import parameter_groups, plain, prepare
-from train.data.batch_sampler import Mixture
+from train.data.batch_sampler import BatchSampler
 from train.data.batches import StepBatch, to_device
 from train.data.features import VIEWS, Store, open_features, view_file
 from train.data.pixels import LateStore, LiveStore, NoiseStore, PixelStore
@@ -29,8 +27,8 @@ from train.log import RunLog
 from train.nonfinite import stop
 from train.objectives.fill_querybank import fill_querybank
 from train.objectives.learn_word_evidence import learn_evidence
-from train.objectives.losses import step_losses
-from train.objectives.self_critical import Judge
+from train.objectives.region_words import RegionWords
+from train.objectives.registry import build, draw_step, step_losses
 from train.objectives.warm_up_regions import warm_up
 from train.precision import depthwise_in_float32
 from train.settings import Settings, rate_at
@@ -38,6 +36,8 @@ from train.state import Average, load_state, save_state
 from vitdemo.instructions import known
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
+SAVE_MINUTES = 5.0  # between two saved states
+PICTURE_DROPOUT = 0.5  # in the picture head, which would know the photographs by heart
 _SAMPLE = 4  # pictures and questions that the forecast measures validation with
 
 
@@ -61,14 +61,9 @@ class Run:
         if self.config.mixed_precision == "bf16" and self.accelerator.device.type == "cpu":
             depthwise_in_float32(self.model)
         self.model.decoder.dropout = self.config.dropout
-        self.model.picture_head.dropout = self.config.picture_dropout
-        self.teacher = None
-        if settings.losses.hold:
-            self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.model.picture_head.dropout = PICTURE_DROPOUT
         start.tokenizer.admit(start.tokenizer.latin_in(
             [text for row in train for text in row.captions_zh]))
-        self.judge = Judge(train, start.tokenizer, settings.losses.reward_bleu,
-                           settings.losses.reward_fault) if settings.losses.reward else None
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.stage = self.config.backbone_stage
         self.live = self.config.train == "full"  # features change with every step
@@ -76,12 +71,14 @@ class Run:
         self.train_rows, self.validation = train, validation
         self.held = [(OWN, validation)] if validation else []
         self.held += also
-        self.mixture = Mixture(train, NoiseStore(self.model, self.live, self.stage),
-                               start.tokenizer, settings.mixture, self.config.seed, self.views)
+        self.sampler = BatchSampler(train, NoiseStore(self.model, self.live, self.stage),
+                                    start.tokenizer, self.config.seed, self.views,
+                                    self.config.kept_tokens)
+        self.objectives = build(settings.objectives, self.sampler, self.model)
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config), betas=(0.9, 0.98))
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.optimizer: Any = self.accelerator.prepare(optimizer)
-        self.average = Average(self.model, self.config.average_decay)
+        self.average = Average(self.model)
         self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
         self.ahead: Iterator[StepBatch] | None = None
         self.log, self.comparison = RunLog(out, pictures), Comparison(out)
@@ -90,14 +87,14 @@ class Run:
     def forecast(self) -> forecast.Forecast:
         """Measure two steps, which are not counted, on pictures that are only noise."""
         seconds = forecast.seconds_of(lambda: self._losses(0))
+        parts = draw_step(self.objectives, self.sampler, 0).parts
+        shown = sum(len(parts[name].everyone) for name in ("caption", "question") if name in parts)
         self.optimizer.zero_grad()
-        mixture, rows = self.settings.mixture, len(self.train_rows)
         looks = math.ceil(self.config.steps / (self.config.validate_every or math.inf)) + 2
         trained = sum(p.numel() for p in self.trained)
         memory = forecast.peak_memory(self.accelerator.device)
-        shown = self.config.accumulate * (mixture.caption_pictures + mixture.questions)
         return forecast.Forecast(
-            self.config.steps, forecast.epochs(self.config.steps, shown, rows), seconds,
+            self.config.steps, self.config.steps * shown / len(self.train_rows), seconds,
             self._missing_features() * forecast.picture_seconds(self.model),
             looks * self._validation_seconds() if self.validation else 0.0,
             memory and memory + 8 * trained, trained,
@@ -128,7 +125,7 @@ class Run:
         """Open the pictures: their features are computed where they are not kept yet."""
         paths = [row.path for row in self.train_rows]
         with self.accelerator.main_process_first():
-            self.mixture.store = PixelStore(self.model, paths, self.views) \
+            self.sampler.store = PixelStore(self.model, paths, self.views) \
                 if self.live and not self.stage else \
                 open_features(self.model, paths, self.views, self.cache, stage=self.stage)
             self.compared = [Held(name, rows, self._store(rows)) for name, rows in self.held]
@@ -142,26 +139,25 @@ class Run:
 
     def warm_up(self) -> None:
         """Train a region head that `grow` made, alone."""
-        loss = warm_up(self.model, self.mixture, self.config.region_steps,
-                       self.config.mixed_precision == "bf16")
+        words = RegionWords(self.settings.objectives["region"], self.sampler, self.model)
+        loss = warm_up(self.model, words, self.config.mixed_precision == "bf16")
         self._say(f"region head: loss {loss:.1f} a picture")
 
     def learn_evidence(self) -> None:
         """Learn the weights of words, alone and from the start."""
-        loss = learn_evidence(self.model, self.mixture, self.config.evidence_steps,
-                              self.config.mixed_precision == "bf16")
+        loss = learn_evidence(self.model, self.sampler, self.config.mixed_precision == "bf16")
         self._say(f"weights of words: loss {loss:.2f} a text")
 
     def fill_querybank(self) -> None:
         """Keep pictures and captions as they are now seen and read."""
-        fill_querybank(self.model, self.mixture)
+        fill_querybank(self.model, self.sampler)
 
     def begin(self) -> None:
         """Measure the model that the run starts with."""
         self.team.share(self.trained)
         self.model.eval()
         self.comparison.before(self.model, self.start.tokenizer, self.compared)
-        self.average = Average(self.model, self.config.average_decay)
+        self.average = Average(self.model)
         if self.chief:
             self.log.open(0)
             self.comparison.write()
@@ -195,22 +191,20 @@ class Run:
     def _loop(self, bar: Any) -> None:
         saved_at = time.monotonic()
         if self.config.workers:
-            each = self.config.accumulate
-            self.ahead = drawn_ahead(self._numbered, range(self.step * each,
-                                                           self.config.steps * each),
+            self.ahead = drawn_ahead(self._draw, range(self.step, self.config.steps),
                                      self.config.workers)
         while self.step < self.config.steps and not self._tired():
             values = self._one_step()
             self.step += 1
             bar.update()
             bar.set_postfix({"loss": f"{values['loss']:.3f}"})
-            rate = self.config.learning_rate * rate_at(self.step - 1, self.config)
+            rate = self.config.learning_rate * rate_at(self.step - 1, self.config.steps)
             self._log({"step": self.step, **{k: round(v, 6) for k, v in values.items()},
                        "learning_rate": rate})
             if self.validation and (self.step % self.config.validate_every == 0
                                     or self.step == self.config.steps):
                 self._validate()
-            if self._all_agree(time.monotonic() - saved_at > 60 * self.config.save_minutes):
+            if self._all_agree(time.monotonic() - saved_at > 60 * SAVE_MINUTES):
                 self.save()
                 saved_at = time.monotonic()
         self.ahead = None
@@ -225,12 +219,12 @@ class Run:
 
     def _one_step(self) -> dict[str, float]:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * rate_at(self.step, self.config)
+            group["lr"] = rate * rate_at(self.step, self.config.steps)
         values = self._losses(self.step)
         self.team.sum_gradients(self.trained)
         norm = float(self.accelerator.clip_grad_norm_(self.trained, 1.0))
         if self.config.mixed_precision != "fp16":  # which skips such a step
-            self._check({**values, "gradient": norm}, self.step, 0)
+            self._check({**values, "gradient": norm}, self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update(self.model)
@@ -245,33 +239,24 @@ class Run:
         self.model.train()
         self.model.vision.backbone.eval()  # statistics of small batches would do harm
         torch.manual_seed(self.config.seed * 1_000_003 + step + 500_009 * self.team.rank)
-        sums: dict[str, float] = {}
-        for part in range(self.config.accumulate):
-            drawn = self._draw(step, part, self.team) if self.ahead is None else next(self.ahead)
-            batch = to_device(drawn, self.accelerator.device)
-            with self.accelerator.autocast():
-                losses = step_losses(self.model, batch, self.settings.losses, self.team,
-                                     self.teacher, self.judge)
-            found = self.team.sum(torch.stack([value.detach().float() for value in
-                                               losses.values()]))
-            values = dict(zip(losses, found.tolist(), strict=True))
-            self._check(values, step, part)
-            self.accelerator.backward(losses["loss"] / self.config.accumulate)
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value / self.config.accumulate
-        return sums
+        drawn = self._draw(step) if self.ahead is None else next(self.ahead)
+        with self.accelerator.autocast():
+            losses = step_losses(self.model, to_device(drawn, self.accelerator.device),
+                                 self.objectives, self.team)
+        found = self.team.sum(torch.stack([value.detach().float() for value in losses.values()]))
+        values: dict[str, float] = dict(zip(losses, found.tolist(), strict=True))
+        self._check(values, step)
+        self.accelerator.backward(losses["loss"])
+        return values
 
-    def _draw(self, step: int, part: int, team: Team) -> StepBatch:
-        return self._numbered(step * self.config.accumulate + part, team)
-
-    def _numbered(self, number: int, team: Team | None = None) -> StepBatch:
+    def _draw(self, step: int, team: Team | None = None) -> StepBatch:
         team = team or self.team
-        return self.mixture.draw(number, team.rank, team.world)
+        return draw_step(self.objectives, self.sampler, step, team.rank, team.world)
 
-    def _check(self, values: dict[str, float], step: int, part: int) -> None:
+    def _check(self, values: dict[str, float], step: int) -> None:
         if not all(math.isfinite(value) for value in values.values()):
-            whole = self._draw(step, part, Team())
-            raise stop(step + 1, values, whole, self.train_rows, self.out, self.saved)
+            raise stop(step + 1, values, self._draw(step, Team()), self.train_rows, self.out,
+                       self.saved)
 
     def _validate(self) -> None:
         held = self.compared[0]
@@ -295,7 +280,7 @@ class Run:
                     "sources": self.start.meta.get("sources", []),
                     "instructions": known(self.start.meta.get("instructions")),
                     "started_from": self.start.meta.get("name", self.start.folder.name),
-                    "validation": scores, "settings": dataclasses.asdict(self.config)}
+                    "validation": scores, "settings": self.settings.flat()}
             save_checkpoint(self.out, plain(self.model), self.start.tokenizer, meta,
                             self.config.weights)
 

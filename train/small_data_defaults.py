@@ -39,12 +39,10 @@ def scaled(settings: Settings, given: Collection[str],
     derive("caption_pictures", _between(4, len(rows) // part, found["caption_pictures"]))
     derive("questions", _between(4, len(rows) // part, found["questions"]))
     derive("pairs", _between(4, 2 * len(rows) // part, found["pairs"]))
-    derive("loss_match_pairs", min(found["loss_match_pairs"], found["pairs"]))
     each = min(found["texts_per_picture"], _captions_each(rows))
     derive("texts_per_picture", min(each, 3) if len(rows) < VERY_FEW else each)
     derive("learning_rate", _RATES[settings.run.train])
-    shown = found["accumulate"] * (found["caption_pictures"] or found["questions"] or
-                                   max(1, found["pairs"]))
+    shown = found["caption_pictures"] or found["questions"] or max(1, found["pairs"])
     epochs = _EPOCHS_FULL if full else _EPOCHS
     derive("steps", min(found["steps"], math.ceil(epochs * len(rows) / shown)))
     derive("validate_every", max(1, found["steps"] // _LOOKS))

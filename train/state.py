@@ -18,7 +18,8 @@ from vitdemo.models.vlm import VLM
 
 WEIGHTS, PROGRESS = "state.pt", "progress.json"
 # They change no weight of a step.
-HARMLESS = ("save_minutes", "validate_every", "patience", "workers")
+HARMLESS = ("validate_every", "patience", "workers")
+AVERAGE_DECAY = 0.998  # of the weights' moving average, at most
 _PREFIX = "state-"
 _NEW = object()  # a setting that an older version did not have
 
@@ -26,16 +27,17 @@ _NEW = object()  # a setting that an older version did not have
 class Average:
     """Exponential moving average of the trained weights (Polyak, Juditsky 1992)."""
 
-    def __init__(self, model: VLM, decay: float) -> None:
-        self.decay, self.updates = decay, 0
+    def __init__(self, model: VLM) -> None:
+        self.updates = 0
         self.names = [name for name, p in model.named_parameters() if p.requires_grad]
         self.values = [p.detach().clone() for p in model.parameters() if p.requires_grad]
 
     @torch.no_grad()
     def update(self, model: VLM) -> None:
-        """Move towards the model; early on faster, so that the start is soon forgotten."""
+        """Move towards the model; early on faster, so that the mean is over about the last tenth
+        of the steps so far."""
         self.updates += 1
-        decay = min(self.decay, self.updates / (self.updates + 10))
+        decay = min(AVERAGE_DECAY, self.updates / (self.updates + 10))
         now = [p.detach() for p in model.parameters() if p.requires_grad]
         torch._foreach_lerp_(self.values, now, 1 - decay)
 

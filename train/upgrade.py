@@ -1,5 +1,5 @@
 """Changes a checkpoint's model before it is trained on: another picture size, a region head, a
-match head that weighs words, gates that are open from the start."""
+match head that weighs words, a bank to measure matches against."""
 
 import dataclasses
 

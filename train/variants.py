@@ -19,7 +19,7 @@ VITS = {"tiny": "test_vit", "small": "vit_tiny_patch16_224", "base": "vit_small_
 # and crop them anew in each step.
 BACKBONES: dict[str, tuple[str, ...]] = {
     "cached": (),
-    "frozen": ("--train", "full", "--only", r"(?!vision\.backbone\.).+"),
+    "frozen": ("--train", "full", "--train-pattern", r"(?!vision\.backbone\.).+"),
     "fine-tuned": ("--train", "full", "--backbone-rate", "0.1"),
     "vit-from-scratch": ("--train", "full", "--backbone-rate", "1"),
 }

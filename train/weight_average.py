@@ -10,13 +10,12 @@ from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 
 
 def mean_of(parts: Mapping[Path, float], out: Path, weights: str = "float16",
-            only: str = "") -> None:
+            pattern: str = "") -> None:
     """Write the mean of checkpoints, each with its share, to ``out``, its ``weights`` as int8,
     float16 or float32.
 
-    The last one gives the shape, and all weights whose whole name the pattern ``only`` does not
-    match. A weight that some of them lack, that of a region head say, is the mean over those that
-    have it.
+    The last one gives the shape, and all weights whose whole name ``pattern`` does not match. A
+    weight that some of them lack, that of a region head say, is the mean over those that have it.
 
     Raises:
         ConfigError: the shares do not add up to 1, or the models do not fit together.
@@ -33,7 +32,7 @@ def mean_of(parts: Mapping[Path, float], out: Path, weights: str = "float16",
         if any(other.shape != value.shape for other, _ in having):
             raise ConfigError(f"the models of a mean do not fit together: {name} has other shapes.")
         whole = sum(share for _, share in having)
-        wanted = not only or re.fullmatch(only, name) is not None
+        wanted = not pattern or re.fullmatch(pattern, name) is not None
         if wanted and value.is_floating_point() and whole > 0:
             value = sum((other * (share / whole) for other, share in having),
                         start=value.new_zeros(value.shape))

@@ -39,9 +39,7 @@ class View:
     clouded: bool = False
 
 
-VIEWS = (View(), View(mirrored=True, least_area=0.6), View(clouded=True),
-         View(mirrored=True, least_area=0.6, clouded=True), View(least_area=0.6),
-         View(mirrored=True))
+VIEWS = (View(), View(mirrored=True, least_area=0.6), View(least_area=0.6), View(mirrored=True))
 LEAST_HIDDEN, MOST_HIDDEN = 0.1, 0.9  # shares of the regions that a cloud covers
 _THREADS = 4  # that read pictures
 PATCHES = 4  # rows and columns of the noise that makes a cloud of connected regions

@@ -1,7 +1,7 @@
 """Draws the batches of coming steps in other processes, while this one learns from earlier ones.
 
 Reading and cropping the pictures of a step takes processor time, which a GPU would wait for. A
-step's batch follows from its number alone (`mixture`), so it does not matter who draws it.
+step's batch follows from its number alone , so it does not matter who draws it.
 """
 
 from collections.abc import Callable, Iterator

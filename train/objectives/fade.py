@@ -1,77 +1,125 @@
 """Words that fade as their map is covered.
 
-Where deletion and insertion only measure, this trains. The picture is shown whole and under a cloud
-(`features.View.clouded`):
+Where deletion and insertion only measure, this trains. A picture is shown whole and with some of
+its regions blurred: along the map of one of the words, over what that calls most, or least,
+important. Those are the pictures that deletion and insertion show. A word should then keep as much
+of its probability as its map has outside of what is covered, and where all of it is covered, what
+it has with no picture at all. So the model learns to say what it sees where it looks, and not to
+guess it from the surroundings.
 
-- `hide`: under the cloud a word should keep as much of its probability as its map has outside of
-  the cloud, and where all of it is covered, what it has with no picture at all. So the model learns
-  to say what it sees where it looks, and not to guess it from the surroundings.
-- `hold`: with the whole picture it says what it said before. The model that a run starts with, the
-  teacher, holds what it is to say both ways, so that nothing drifts (Hinton, Vinyals, Dean 2015).
-
-A cloud is drawn at random, or it covers what the map of one of the words calls most, or least,
-important (`word_clouds`): those are the pictures that deletion and insertion show.
-
-Shapes as in `batches`; V tokens of the vocabulary.
+Shapes as in `batches`; V tokens of the vocabulary, "tokens" the real ones of all texts.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batches import CloudBatch, TextBatch
-from train.data.features import LEAST_HIDDEN, scaled_pixels
-from train.objectives.sampling import memory_of
+from train.data.batch_sampler import TARGET_TOKENS
+from train.data.batches import TextBatch
+from train.data.features import scaled_pixels
+from train.distributed import Share, Team
+from train.objectives.attention import on_picture
+from train.objectives.base import Objective, Step
+from train.objectives.captioning import descriptions
+from train.objectives.sampling import draw_captions, memory_of, until_end
+from train.options import Options, option
 from vitdemo.attention.capture import capture_cross_attention, own_weights
-from vitdemo.models.pointer import mixed
+from vitdemo.models.decoding import Vocabulary
 from vitdemo.models.vlm import VLM
 
+TEXTS = 2  # captions of each picture
+OWN_WORDS = 0.6  # share of the pictures whose captions the model writes, as evidence explains those
+TEMPERATURE = 0.5  # at which it writes them: nearly what the app would say
 SHARPEN = 2.0  # power of a map before its shares are taken: its strongest regions carry the word
-TOP_SHARE = 0.7  # of clouds along a word's map: those over its most important regions
-TOP_HIDDEN = 0.55  # share of the regions that those cover at most; nothing of the map is left then
+TOP_SHARE = 0.7  # of the covers: those over a word's most important regions
+LEAST_HIDDEN = 0.1  # share of the regions that are covered
+TOP_HIDDEN = 0.55  # the most over the most important ones; nothing of the map is left then
 UNSURE = 2.0  # temperature of what is said of a thing that cannot be seen
 
 
+@dataclass(frozen=True)
+class FadeSettings(Options):
+    """Words that fade as their map is covered."""
+
+    loss_fade: float = option(0.0, "weight of words that fade as their map is covered", least=0)
+    fade_pictures: int = option(24, "pictures to describe, whole and covered", least=0)
+
+
 @dataclass
-class Seen:
+class FadeBatch:
+    """Pictures to describe, whole in ``texts``; their ``pixels``, sharp and blurred, uint8
+    (P, 2, 3, side, side); ``cover`` (P, 3), 0..1, by which a word, a way and how much is covered
+    are chosen. Of those that are ``own``, bool (P,), the model writes the K captions itself, by
+    ``draws`` (P, K, S), 0..1."""
+
+    texts: TextBatch
+    pixels: Tensor
+    cover: Tensor
+    own: Tensor
+    draws: Tensor
+    vocabulary: Vocabulary
+
+
+@dataclass
+class Passes:
     """What the passes found, for every real token: its place ``text`` and ``place`` (tokens,) in
-    the texts; log-probabilities (tokens, V) with the whole picture, under the cloud and with none,
-    the last as the teacher has them, as those ``taught`` with the whole picture (without a teacher,
-    the model's own); and the decoder's mean attention on the picture's places, adding up to 1
-    (tokens, N)."""
+    the texts; log-probabilities (tokens, V) with the whole picture, covered and with none, the last
+    as the teacher has them, as those ``taught`` with the whole picture (without a teacher, the
+    model's own); the decoder's mean attention on the picture's places, adding up to 1 (tokens, N);
+    and how many tokens all processes have."""
 
     text: Tensor
     place: Tensor
     whole: Tensor
-    clouded: Tensor
+    covered: Tensor
     blank: Tensor
     taught: Tensor
     attention: Tensor
+    total: int
 
 
-def fading_losses(model: VLM, batch: CloudBatch, content: Tensor,
-                  teacher: VLM | None = None) -> tuple[Tensor, Tensor]:
-    """(hide, hold), the second 0 without a ``teacher``.
+class Fade(Objective):
+    """Covers pictures along the map of a word."""
 
-    ``content`` (vocabulary,): the tokens that can be seen at a place. With several processes each
-    is this one's share: its sum, divided by what all have.
-    """
-    seen, maps, hidden = look(model, batch, content, teacher)
-    targets, total = batch.texts.targets[:, 1:], batch.texts.totals.tokens
-    hidden = hidden[seen.text // (len(targets) // len(hidden))]  # (tokens, N)
-    visible = content[targets[seen.text, seen.place]]
-    hold = seen.attention.new_zeros(())
-    if teacher is not None:
-        hold = F.kl_div(seen.whole, seen.taught.exp(), reduction="sum") / total
-    return hide_loss(seen, maps, hidden, visible, total), hold
+    Settings = FadeSettings
+
+    def draw(self, share: Share, parts: Mapping[str, Any]) -> FadeBatch | None:
+        """Pictures to describe, as they are."""
+        sampler = self.sampler
+        items = descriptions(sampler, share.maker, self.settings.fade_pictures, TEXTS)
+        texts = sampler.text_batch(items, share, "fade_pictures", [0] * len(items))
+        if texts is None:
+            return None
+        own, count = share.own, len(items)
+        cover, written = share.uniform(count, 3), share.uniform(count) < OWN_WORDS
+        draws = share.uniform(count, TEXTS, TARGET_TOKENS + 1)
+        paths = [sampler.rows[item.row].path for item in items[own]]
+        return FadeBatch(texts, sampler.store.sharp_and_blurred(paths), cover[own], written[own],
+                         draws[own], sampler.vocabulary(items[own]))
+
+    def loss(self, step: Step) -> Tensor | None:
+        """`fade_loss`; the passes are left in ``step.shared``."""
+        batch: FadeBatch | None = step.parts.get("fade")
+        if batch is None:
+            return None
+        batch, content = with_own_words(step.model, batch, step.team), self.content(step)
+        passes, maps, hidden = look(step.model, batch, content, step.teacher)
+        step.shared["fade"] = passes
+        targets = batch.texts.targets[:, 1:]
+        hidden = hidden[passes.text // (len(targets) // len(hidden))]  # (tokens, N)
+        return fade_loss(passes, maps, hidden, content[targets[passes.text, passes.place]])
 
 
-def hide_loss(seen: Seen, maps: Tensor, hidden: Tensor, visible: Tensor, total: int) -> Tensor:
-    """KL(q || p(. | clouded)) with q = k p(. | whole) + (1 - k) p(. | no picture), where k comes
-    from the share s of the word's map outside of the cloud, k = s^2 (3 - 2 s): a word stays as
-    long as most of what it is seen by is there. Summed over the tokens, divided by ``total``.
+def fade_loss(passes: Passes, maps: Tensor, hidden: Tensor, visible: Tensor) -> Tensor:
+    """KL(q || p(. | covered)) with q = k p(. | whole) + (1 - k) p(. | no picture), where k comes
+    from the share s of the word's map that is not ``hidden`` (tokens, N), k = s^2 (3 - 2 s): a word
+    stays as long as most of what it is seen by is there. Summed over the tokens, divided by what
+    all processes have.
 
     Where a word names what can be seen (``visible``, bool (tokens,)), p(. | no picture) is
     flattened by the temperature `UNSURE`: of what it cannot see the model should be less sure than
@@ -81,82 +129,103 @@ def hide_loss(seen: Seen, maps: Tensor, hidden: Tensor, visible: Tensor, total: 
     share = (maps * ~hidden).sum(1, keepdim=True)  # (tokens, 1)
     kept = share ** 2 * (3 - 2 * share)
     with torch.no_grad():
-        blank = torch.where(visible[:, None], (seen.blank / UNSURE).softmax(-1), seen.blank.exp())
-        wanted = kept * seen.taught.exp() + (1 - kept) * blank  # (tokens, V)
-    return F.kl_div(seen.clouded, wanted, reduction="sum") / total
+        blank = torch.where(visible[:, None], (passes.blank / UNSURE).softmax(-1),
+                            passes.blank.exp())
+        wanted = kept * passes.taught.exp() + (1 - kept) * blank  # (tokens, V)
+    return F.kl_div(passes.covered, wanted, reduction="sum") / passes.total
 
 
-def look(model: VLM, batch: CloudBatch, content: Tensor, teacher: VLM | None = None,
-         ) -> tuple[Seen, Tensor, Tensor]:
-    """The passes over the whole, the clouded and no picture; each token's map (tokens, N); and
-    what the clouds cover (P, N)."""
+@torch.no_grad()
+def with_own_words(model: VLM, batch: FadeBatch, team: Team) -> FadeBatch:
+    """The batch with the model's own captions in place of people's where it is to write them."""
+    texts, words = batch.texts, batch.vocabulary
+    targets, mask = texts.targets, texts.target_mask
+    rows = batch.own.nonzero().squeeze(1)
+    if len(rows):
+        asked = dataclasses.replace(texts, instruction_of=texts.instruction_of[rows])
+        starts = [words.starts[row] for row in rows.tolist()]
+        ids, _ = draw_captions(model, memory_of(model, asked, texts.features[rows]),
+                               dataclasses.replace(words, starts=starts), batch.draws[rows],
+                               TEMPERATURE)
+        own = batch.own.repeat_interleave(batch.draws.shape[1])
+        # The texts of a picture are in one language, so their starts are alike.
+        drawn = torch.cat([targets[own, :1], ids], 1)
+        real = F.pad(until_end(ids, words.end), (1, 0), value=True)
+        more = max(0, drawn.shape[1] - targets.shape[1])
+        targets, mask = F.pad(targets, (0, more)), F.pad(mask, (0, more))
+        less = targets.shape[1] - drawn.shape[1]
+        targets[own], mask[own] = F.pad(drawn, (0, less)), F.pad(real, (0, less))
+    tokens = int(team.sum(mask[:, 1:].sum().float()))
+    return dataclasses.replace(batch, texts=dataclasses.replace(
+        texts, targets=targets, target_mask=mask,
+        totals=dataclasses.replace(texts.totals, tokens=tokens)))
+
+
+def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = None,
+         ) -> tuple[Passes, Tensor, Tensor]:
+    """The passes over the whole, the covered and no picture; each token's map (tokens, N); and
+    what is covered, bool (P, N)."""
     texts = batch.texts
     real = texts.target_mask[:, 1:]
     text, place = real.nonzero(as_tuple=True)
     crossings = [block.cross for block in model.decoder.blocks]
     with capture_cross_attention(crossings, own_weights) as record, \
             torch.set_grad_enabled(teacher is not None):
-        whole = _chances(model, texts.features, texts, real, learns=teacher is not None)
+        whole = _log_probabilities(model, texts.features, texts, real, learns=teacher is not None)
     knows = teacher or model
     with torch.no_grad():
         taught = whole.detach() if teacher is None else \
-            _chances(teacher, texts.features, texts, real, learns=False)
+            _log_probabilities(teacher, texts.features, texts, real, learns=False)
         side = model.config.picture_size
         grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
-        blank = _chances(knows, grey.expand_as(texts.features), texts, real, learns=False)
-    places = batch.hidden.shape[1]
-    mean = torch.stack([calls[0][..., :places].mean(1) for calls in record.calls]).mean(0)
-    attention = mean[text, place].float()  # (tokens, N)
+        blank = _log_probabilities(knows, grey.expand_as(texts.features), texts, real,
+                                   learns=False)
+    attention = on_picture(record, texts.features.shape[1])[text, place].float()  # (tokens, N)
     attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
-    seen = Seen(text, place, whole, whole, blank, taught, attention)
-    maps = word_maps(model, texts, seen)
-    clouded, hidden = batch.clouded, batch.hidden
-    if len(batch.pixels):
-        by_word = word_clouds(texts, seen, maps, content)[:len(batch.pixels)]
-        covered = _features(model, cover(model, batch.pixels, by_word))
-        clouded = torch.cat([covered, clouded[len(covered):]])
-        hidden = torch.cat([by_word, hidden[len(by_word):]])
-    seen.clouded = _chances(model, clouded, texts, real, learns=True)
-    return seen, maps, hidden
+    passes = Passes(text, place, whole, whole, blank, taught, attention, texts.totals.tokens)
+    maps = word_maps(model, texts, passes)
+    hidden = covered_places(batch, passes, maps, content)
+    features = _features(model, cover(model, batch.pixels, hidden))
+    passes.covered = _log_probabilities(model, features, texts, real, learns=True)
+    return passes, maps, hidden
 
 
 @torch.no_grad()
-def word_maps(model: VLM, texts: TextBatch, seen: Seen) -> Tensor:
+def word_maps(model: VLM, texts: TextBatch, passes: Passes) -> Tensor:
     """Each token's map as `vitdemo.attention.methods.matched` makes it, to the power `SHARPEN`,
     adding up to 1: (tokens, N)."""
     rows, columns = model.vision.grid
-    maps = seen.attention.detach().float()
+    maps = passes.attention.detach().float()
     if min(rows, columns) > 3:
         maps = F.avg_pool2d(maps.view(-1, 1, rows, columns), 3, 1, 1,
                             count_include_pad=False).flatten(1)
     if model.region_head is not None:
-        token = texts.targets[:, 1:][seen.text, seen.place]
+        token = texts.targets[:, 1:][passes.text, passes.place]
         different, number = token.unique(return_inverse=True)
         match = model.region_head.maps(texts.features, different)  # (P, W, N)
-        picture = seen.text // (len(texts.targets) // len(texts.features))
+        picture = passes.text // (len(texts.targets) // len(texts.features))
         maps = maps * match[picture, number].float().sqrt()
     maps = maps.pow(SHARPEN)
     return maps / maps.sum(1, keepdim=True).clamp(min=1e-12)
 
 
 @torch.no_grad()
-def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> Tensor:
-    """For each picture a cloud along the map of one word, bool (P, N): over its most, or its least,
-    important regions.
+def covered_places(batch: FadeBatch, passes: Passes, maps: Tensor, content: Tensor) -> Tensor:
+    """For each picture the most, or the least, important regions of one word's map: bool (P, N).
 
     A word that names what can be seen is drawn by how much it owes to the picture; which way round,
-    and how many regions evenly, also come from the picture's own ``noise``.
+    and how many regions, evenly.
     """
-    pictures, places = texts.noise.shape
-    picture = seen.text // (len(texts.targets) // pictures)
-    token = texts.targets[:, 1:][seen.text, seen.place]
-    owed = [chances.gather(1, token[:, None]).squeeze(1).exp()
-            for chances in (seen.taught, seen.blank)]
-    odds = (owed[0] - owed[1]).clamp(min=1e-3) * content[token] + 1e-9  # (tokens,)
+    texts, pictures, places = batch.texts, len(batch.cover), maps.shape[1]
+    picture = passes.text // (len(texts.targets) // pictures)
+    token = texts.targets[:, 1:][passes.text, passes.place]
+    with_picture, without = (logs.gather(1, token[:, None]).squeeze(1).exp()
+                             for logs in (passes.taught, passes.blank))
+    odds = (with_picture - without).clamp(min=1e-3) * content[token] + 1e-9  # (tokens,)
     found = []
     for number in range(pictures):
         which = (picture == number).nonzero().squeeze(1)
-        draw, way, amount = texts.noise[number, :3].tolist()
+        draw, way, amount = batch.cover[number].tolist()
         sums = odds[which].double().cumsum(0)
         word = which[int((sums < draw * sums[-1]).sum().clamp(max=len(which) - 1))]
         rank = maps[word].argsort(descending=True).argsort()  # (N,)
@@ -168,35 +237,32 @@ def word_clouds(texts: TextBatch, seen: Seen, maps: Tensor, content: Tensor) -> 
 
 
 def cover(model: VLM, pixels: Tensor, hidden: Tensor) -> Tensor:
-    """Pixels uint8 (p, 2, 3, side, side), sharp and blurred, to pixels (p, 3, side, side) that are
-    blurred in the regions that are ``hidden``, bool (p, N)."""
+    """Pixels uint8 (P, 2, 3, side, side), sharp and blurred, to pixels (P, 3, side, side) that are
+    blurred in the regions that are ``hidden``, bool (P, N)."""
     side = pixels.shape[-1]
     rows, columns = model.vision.grid
     down, across = (torch.bucketize((torch.arange(side, device=pixels.device) + 0.5) / side,
                                     torch.tensor(edges[1:-1], device=pixels.device), right=True)
                     for edges in model.vision.edges)
-    away = hidden.view(-1, rows, columns)[:, down][:, :, across]  # (p, side, side)
+    away = hidden.view(-1, rows, columns)[:, down][:, :, across]  # (P, side, side)
     return torch.where(away[:, None], pixels[:, 1], pixels[:, 0])
 
 
 @torch.no_grad()
 def _features(model: VLM, pixels: Tensor) -> Tensor:
-    """Features (p, N, C) as they are computed elsewhere: in full precision, few at a time."""
+    """Features (P, N, C) as they are computed elsewhere: in full precision, few at a time."""
     with torch.autocast(pixels.device.type, enabled=False):
         parts = (scaled_pixels(model, part) for part in pixels.split(4))
         return torch.cat([model.vision.features(part.contiguous(memory_format=torch.channels_last))
                           for part in parts])
 
 
-def _chances(model: VLM, features: Tensor, texts: TextBatch, real: Tensor,
-             learns: bool) -> Tensor:
-    """Log-probabilities of what follows at each real place: (tokens, V)."""
+def _log_probabilities(model: VLM, features: Tensor, texts: TextBatch, real: Tensor,
+                       learns: bool) -> Tensor:
+    """Of what follows at each real place: (tokens, V)."""
     decoder = model.decoder
-    prefix, cache = texts.targets[:, :-1], decoder.start(memory_of(model, texts, features))
-    hidden = decoder.hidden(prefix, cache)
-    copy = decoder.copies(hidden, prefix, cache)
+    hidden = decoder.hidden(texts.targets[:, :-1],
+                            decoder.start(memory_of(model, texts, features)))
     with torch.set_grad_enabled(learns):
-        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
-        if copy is not None:
-            return mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
-        return logits.float().log_softmax(-1)
+        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
+        return logits.log_softmax(-1)

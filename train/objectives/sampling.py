@@ -1,18 +1,13 @@
 """Captions that the model draws while it is trained. Shapes as in `batches`."""
 
-import dataclasses
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batches import CloudBatch, TextBatch
-from train.distributed import Team
+from train.data.batches import TextBatch
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 
-_TEMPERATURE = 0.5  # of captions to learn from a cloud with: nearly what the app would say
 
 def memory_of(model: VLM, texts: TextBatch, features: Tensor) -> Memory:
     """What the decoder reads of each picture, seen as ``features`` (P, N, C), and of what is asked
@@ -58,36 +53,3 @@ def until_end(ids: Tensor, end: int) -> Tensor:
     real = torch.ones_like(ids, dtype=torch.bool)
     real[:, 1:] = ~(ids == end).cumsum(1).bool()[:, :-1]
     return real
-
-
-@torch.no_grad()
-def with_own_words(model: VLM, batch: CloudBatch, team: Team) -> CloudBatch:
-    """The batch with the model's own captions in place of people's where it is to write ``own``
-    ones."""
-    texts = batch.texts
-    targets, mask = texts.targets, texts.target_mask
-    if bool(batch.own.any()):
-        targets, mask = _replaced(model, batch)
-    tokens = int(team.sum(mask[:, 1:].sum().float()))
-    texts = dataclasses.replace(texts, targets=targets, target_mask=mask,
-                                totals=dataclasses.replace(texts.totals, tokens=tokens))
-    return dataclasses.replace(batch, texts=texts)
-
-
-def _replaced(model: VLM, batch: CloudBatch) -> tuple[Tensor, Tensor]:
-    """Targets and their mask with the drawn captions in their places."""
-    texts, words = batch.texts, batch.vocabulary
-    places = batch.own.nonzero().squeeze(1)
-    asked = dataclasses.replace(texts, instruction_of=texts.instruction_of[places])
-    starts = [words.starts[place] for place in places.tolist()]
-    ids, _ = draw_captions(model, memory_of(model, asked, texts.features[places]),
-                           dataclasses.replace(words, starts=starts), batch.draws[places],
-                           _TEMPERATURE)
-    own = batch.own.repeat_interleave(batch.draws.shape[1])
-    start = texts.targets[own, :1]  # the texts of a picture are in one language
-    drawn, real = torch.cat([start, ids], 1), F.pad(until_end(ids, words.end), (1, 0), value=True)
-    more = max(0, drawn.shape[1] - texts.targets.shape[1])
-    targets, mask = F.pad(texts.targets, (0, more)), F.pad(texts.target_mask, (0, more))
-    less = targets.shape[1] - drawn.shape[1]
-    targets[own], mask[own] = F.pad(drawn, (0, less)), F.pad(real, (0, less))
-    return targets, mask

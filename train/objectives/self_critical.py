@@ -21,20 +21,26 @@ Shapes as in `batches`; K captions drawn of each picture, S tokens of each at mo
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batches import RewardBatch
+from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, Item
+from train.data.batches import TextBatch
 from train.data.reading import Row
+from train.distributed import Share
 from train.evaluation.caption_faults import categories
 from train.evaluation.metrics import caption_words
+from train.objectives.base import Objective, Step
 from train.objectives.sampling import draw_captions, memory_of, until_end
-from vitdemo.models.pointer import mixed
+from train.options import Options, option
+from vitdemo.instructions import taught
+from vitdemo.models.decoding import Vocabulary
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import repeated_words
@@ -43,9 +49,74 @@ _LONGEST = 4  # words of the phrases that are compared
 _SIGMA = 6.0  # how fast a caption of another length is worth less
 _SCALE = 10.0
 TEMPERATURE = 0.6  # of captions that are drawn and rewarded
+TEXTS = 5  # captions that are drawn of each picture
+BLEU = 3.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
 _END = "\n"  # no word has it
 
 Ngram = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RewardSettings(Options):
+    """Captions of the model's own, rewarded."""
+
+    loss_reward: float = option(0.0, "weight of describing as CIDEr-D and BLEU-4 reward it",
+                                least=0)
+    reward_pictures: int = option(32, "pictures that the model describes itself", least=0)
+    reward_fault: float = option(
+        0.4, "what a thing that nobody named, or a word said twice, takes off the reward", least=0)
+
+
+@dataclass
+class RewardBatch:
+    """Pictures to describe in the model's own words, which are judged.
+
+    The pictures and instructions of ``texts``, one text of each; ``draws`` (P, K, S), 0..1, by
+    which K texts are drawn; ``references`` people's captions of each picture, and the
+    ``languages`` they are in.
+    """
+
+    texts: TextBatch
+    draws: Tensor
+    vocabulary: Vocabulary
+    references: list[list[str]]
+    languages: list[str]
+
+
+class SelfCritical(Objective):
+    """Describes pictures that people described, too, the languages in turn."""
+
+    Settings = RewardSettings
+
+    def __init__(self, settings: RewardSettings, sampler: BatchSampler, start: VLM) -> None:
+        super().__init__(settings, sampler, start)
+        self.judge = Judge(sampler.rows, sampler.tokenizer, BLEU, settings.reward_fault)
+
+    def draw(self, share: Share, parts: Mapping[str, Any]) -> RewardBatch | None:
+        """Pictures with all that people said of them."""
+        sampler, count = self.sampler, self.settings.reward_pictures
+        if not count or not sampler.languages:
+            return None
+        items = []
+        for i in range(count):
+            language = sampler.languages[i % len(sampler.languages)]
+            row = sampler.by_people[language].draw(share.maker)
+            items.append(Item(row, share.maker.choice(taught()[language]["describe"]),
+                              sampler.captions_of(row, language)[:1], language))
+        views = sampler.draw_views(share.maker, count)
+        texts = sampler.text_batch(items, share, "reward_pictures", views)
+        assert texts is not None
+        draws, own = share.uniform(count, TEXTS, TARGET_TOKENS + 1), share.own
+        references = [[sampler.said(text, view)
+                       for text in sampler.captions_of(item.row, item.language)]
+                      for item, view in zip(items[own], views[own], strict=True)]
+        return RewardBatch(texts, draws[own], sampler.vocabulary(items[own]), references,
+                           [item.language for item in items[own]])
+
+    def loss(self, step: Step) -> Tensor | None:
+        """Minus the mean reward; its gradient is that of `reward_loss`."""
+        batch: RewardBatch | None = step.parts.get("reward")
+        return None if batch is None else reward_loss(step.model, batch, self.judge)
 
 
 @dataclass(frozen=True)
@@ -93,7 +164,7 @@ class Judge:
             if self.bleu:
                 score += self.bleu * sentence_bleu(words, tuple(map(_cut, people)))
             if self.fault:
-                score -= self.fault * faults(text, tuple(batch.said[i // each]))
+                score -= self.fault * faults(text, tuple(people))
             scores.append(score)
         return torch.tensor(scores).view(-1, each)
 
@@ -197,13 +268,8 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     real = until_end(ids, batch.vocabulary.end)
     start = batch.texts.targets[:, :1].repeat_interleave(each, 0)
     decoder = model.decoder
-    prefix, cache = torch.cat([start, ids[:, :-1]], 1), decoder.start(memory)
-    hidden = decoder.hidden(prefix, cache)
-    copy = decoder.copies(hidden, prefix, cache)
-    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
-    if copy is not None:
-        logits = mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
-    logits = logits.float()
+    hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1), decoder.start(memory))
+    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
     logits[:, list(batch.vocabulary.banned)] = -torch.inf
     every = (logits / TEMPERATURE).log_softmax(-1)
     chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)

@@ -1,0 +1,43 @@
+"""Objectives over a few rows, for tests that draw steps and work out their losses by hand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from train.data.batch_sampler import BatchSampler
+from train.data.batches import StepBatch
+from train.data.features import VIEWS, View
+from train.data.reading import Row
+from train.distributed import Team
+from train.objectives.base import Objective
+from train.objectives.registry import build, draw_step, step_losses
+from train.settings import Settings
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+SMALL = {"caption_pictures": 4, "texts_per_picture": 2, "questions": 4, "pairs": 6}
+
+
+@dataclass
+class Learning:
+    """What a run has: its objectives, what they draw from, and the model."""
+
+    objectives: dict[str, Objective]
+    sampler: BatchSampler
+    model: VLM
+
+    def draw(self, step: int = 0, rank: int = 0, world: int = 1) -> StepBatch:
+        return draw_step(self.objectives, self.sampler, step, rank, world)
+
+    def losses(self, batch: StepBatch, team: Team | None = None) -> dict[str, Tensor]:
+        return step_losses(self.model, batch, self.objectives, team)
+
+
+def learning(model: VLM, rows: Sequence[Row], store: Any, tokenizer: TextTokenizer,
+             views: Sequence[View] = VIEWS[:1], seed: int = 0, **settings: Any) -> Learning:
+    """With small steps, but for ``settings`` by their flags' names."""
+    found = Settings.of({**SMALL, **settings})
+    sampler = BatchSampler(rows, store, tokenizer, seed, views, found.run.kept_tokens)
+    return Learning(build(found.objectives, sampler, model), sampler, model)

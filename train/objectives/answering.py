@@ -1,0 +1,95 @@
+"""Answering questions: people's, and those that captions answer."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from train.data.balance import Balanced
+from train.data.batch_sampler import BatchSampler, Item
+from train.data.batches import TextBatch
+from train.data.caption_questions import answered_things, caption_questions, yes_no_questions
+from train.data.instructions import Example, human_questions, made_questions, thing_counts
+from train.data.steered import KINDS, steered
+from train.distributed import Share
+from train.objectives.base import Objective, Step
+from train.objectives.writing import writing_loss
+from train.options import Options, option
+from vitdemo.models.vlm import VLM
+
+HUMAN_SHARE = 0.6  # of questions that people asked, where both kinds are there
+OF_A_KIND = 2  # questions of a kind that are made of a picture's captions
+# How often a kind of made question is drawn; others: 1.
+SHARES = {"yes_no": 3.0, "match": 2.0, **dict.fromkeys(KINDS, 2.0)}
+
+
+@dataclass(frozen=True)
+class AnswerSettings(Options):
+    """Answering questions."""
+
+    loss_question: float = option(1.0, "weight of answering", least=0)
+    questions: int = option(64, "questions to answer", least=0)
+
+
+class Answering(Objective):
+    """Writes answers."""
+
+    Settings = AnswerSettings
+
+    def __init__(self, settings: AnswerSettings, sampler: BatchSampler, start: VLM) -> None:
+        super().__init__(settings, sampler, start)
+        self.human = asked_by_people(sampler)
+        self.made = made_of_captions(sampler)
+
+    def draw(self, share: Share, parts: Mapping[str, Any]) -> TextBatch | None:
+        """Pictures with a question and its answer."""
+        count = self.settings.questions if len(self.human) or self.made else 0
+        examples = [self._example(share.maker) for _ in range(count)]
+        return self.sampler.text_batch(
+            [Item(e.row, e.instruction, (e.target,), e.language) for e in examples], share,
+            "questions")
+
+    def loss(self, step: Step) -> Tensor | None:
+        """Negative log-likelihood a token."""
+        return writing_loss(step, "question", reads=True)
+
+    def _example(self, maker: random.Random) -> Example:
+        human = 1.0 if not self.made else HUMAN_SHARE if len(self.human) else 0.0
+        if maker.random() < human:
+            return self.human.draw(maker)
+        [kind] = maker.choices(list(self.made), [SHARES.get(kind, 1.0) for kind in self.made])
+        return maker.choice(self.made[kind])
+
+
+def asked_by_people(sampler: BatchSampler) -> Balanced[Example]:
+    """The rows' own questions, those of one data set and source a group."""
+    examples, groups = [], []
+    for i, row in enumerate(sampler.rows):
+        for question in row.questions:
+            found = human_questions(i, replace(row, questions=(question,)))
+            examples += found
+            groups += [(row.source, question.source)] * len(found)
+    return Balanced(examples, groups)
+
+
+def made_of_captions(sampler: BatchSampler) -> dict[str, list[Example]]:
+    """What captions and COCO-QA's questions answer, by kind."""
+    rows, maker = sampler.rows, random.Random(sampler.seed)
+    captioned = sorted({i for places in sampler.captioned.values() for i in places})
+    others = [rows[i] for i in captioned]
+    counts = thing_counts(others)
+    made = [e for i in captioned for e in made_questions(i, rows[i], others, counts, maker)]
+    for i in captioned:
+        made += [Example(i, *found[:2], "en", found[2]) for found in caption_questions(
+            rows[i].captions, OF_A_KIND, maker)]
+    things = answered_things(rows)
+    for i, row in enumerate(rows):
+        made += [Example(i, *found, "en", "yes_no")
+                 for found in yes_no_questions(row, things, maker)]
+        made += steered(i, row, maker)
+    kinds: dict[str, list[Example]] = {}
+    for example in made:
+        kinds.setdefault(example.kind, []).append(example)
+    return kinds

@@ -1,0 +1,62 @@
+"""Describing pictures as people do."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from train.data.batch_sampler import BatchSampler, Item
+from train.data.batches import TextBatch
+from train.data.instructions import is_short
+from train.distributed import Share
+from train.objectives.base import Objective, Step
+from train.objectives.writing import writing_loss
+from train.options import Options, option
+from vitdemo.instructions import taught
+
+SHORT_SHARE = 0.12  # of descriptions that are to be short, where there are short captions
+
+
+@dataclass(frozen=True)
+class CaptionSettings(Options):
+    """Describing pictures."""
+
+    loss_caption: float = option(1.0, "weight of describing", least=0)
+    caption_pictures: int = option(48, "pictures to describe", least=0)
+    texts_per_picture: int = option(5, "captions of each", least=1)
+
+
+class Captioning(Objective):
+    """Writes people's captions; the languages take turns."""
+
+    Settings = CaptionSettings
+
+    def draw(self, share: Share, parts: Mapping[str, Any]) -> TextBatch | None:
+        """Pictures with captions of each."""
+        items = descriptions(self.sampler, share.maker, self.settings.caption_pictures,
+                             self.settings.texts_per_picture)
+        return self.sampler.text_batch(items, share, "caption_pictures")
+
+    def loss(self, step: Step) -> Tensor | None:
+        """Negative log-likelihood a token."""
+        return writing_loss(step, "caption", reads=False)
+
+
+def descriptions(sampler: BatchSampler, maker: random.Random, count: int,
+                 each: int) -> list[Item]:
+    """Pictures with an instruction and ``each`` captions of theirs, some of them short ones."""
+    items = []
+    for i in range(count if sampler.languages else 0):
+        language = sampler.languages[i % len(sampler.languages)]
+        row = sampler.described[language].draw(maker)
+        texts = sampler.fitting(sampler.texts_of(row, language))
+        briefs = [text for text in texts if is_short(text, language)]
+        short = bool(briefs) and maker.random() < SHORT_SHARE
+        chosen = briefs if short else texts
+        chosen = maker.sample(chosen, each) if len(chosen) >= each else \
+            [maker.choice(chosen) for _ in range(each)]
+        asked = maker.choice(taught()[language]["short" if short else "describe"])
+        items.append(Item(row, asked, chosen, language))
+    return items

@@ -1,0 +1,92 @@
+"""Matching: whether a text fits a picture, against pairs that are wrong and look alike (Li et al.
+2021, ALBEF, section 3.2). Shapes as in `contrastive`, whose pairs these are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from train.distributed import Share
+from train.objectives.base import Objective, Step
+from train.objectives.contrastive import TEMPERATURE, Compared, PairBatch
+from train.options import Options, option
+
+PAIRS = 32  # pictures of the step's pairs, at most, that go through the match head
+_LEAST_ODDS = 1e-6  # of a wrong pair to be drawn, however little alike
+
+
+@dataclass(frozen=True)
+class MatchSettings(Options):
+    """Matching texts with pictures."""
+
+    loss_match: float = option(0.5, "weight of matching", least=0)
+
+
+@dataclass
+class MatchBatch:
+    """For each pair which picture tokens are ``kept`` (P, n), and ``picks`` (P, 2), 0..1, by which
+    a wrong text and a wrong picture are chosen."""
+
+    kept: Tensor
+    picks: Tensor
+
+
+class Matching(Objective):
+    """The match head sees each right pair and, for each, a wrong text and a wrong picture."""
+
+    Settings = MatchSettings
+
+    def draw(self, share: Share, parts: Mapping[str, Any]) -> MatchBatch | None:
+        """What is random of each pair."""
+        pairs: PairBatch | None = parts.get("contrastive")
+        if pairs is None:
+            return None
+        count = pairs.totals.pictures
+        return MatchBatch(self.sampler.draw_kept(share, count)[share.own],
+                          share.uniform(count, 2)[share.own])
+
+    def loss(self, step: Step) -> Tensor | None:
+        """Binary cross entropy over right and wrong pairs, the right ones counting twice."""
+        batch: PairBatch | None = step.parts.get("contrastive")
+        if batch is None:
+            return None
+        found: Compared = step.shared["contrastive"]
+        drawn: MatchBatch = step.parts["match"]
+        assert found.words is not None and found.tokens is not None
+        model, total = step.model, batch.totals.pictures
+        count = min(PAIRS, total)
+        all_masks, all_ids = (step.team.join(x, total) for x in (batch.mask, batch.ids))
+        own = found.own[found.own < count]
+        n = len(own)
+        if n == 0:
+            return found.forth.new_zeros(())
+        wrong_text = draw_wrong(found.forth[:n], TEMPERATURE, own, drawn.picks[:n, 0])
+        wrong_picture = draw_wrong(found.back[:n], TEMPERATURE, own, drawn.picks[:n, 1])
+        picture = torch.cat((own, own, wrong_picture))
+        text = torch.cat((own, wrong_text, own))
+        mask = all_masks[text]
+        memory = model.fuse(found.tokens[picture], found.words[text], mask, found.texts[text])
+        evidence = None
+        if found.regions is not None:
+            evidence = model.weigh_words(found.regions[picture], all_ids[text], mask)
+        logits = model.match(memory, mask, found.pictures[picture], found.texts[text], evidence)
+        target = torch.zeros_like(logits)
+        target[:n] = 1
+        loss = F.binary_cross_entropy_with_logits(
+            logits.float(), target.float(), reduction="sum",
+            pos_weight=logits.new_tensor(2.0).float())
+        return loss / (3 * count)
+
+
+@torch.no_grad()
+def draw_wrong(similarity: Tensor, temperature: float, own: Tensor, picks: Tensor) -> Tensor:
+    """For each row of ``similarity`` (P, A) a column other than its ``own`` (P,), drawn by how
+    alike they are with ``picks`` (P,), uniform in 0..1."""
+    odds = (similarity.float() / temperature).softmax(1) + _LEAST_ODDS
+    odds[torch.arange(len(odds), device=odds.device), own] = 0
+    reached = odds.double().cumsum(1)
+    wanted = picks.double()[:, None] * reached[:, -1:]
+    return torch.searchsorted(reached, wanted, right=True).squeeze(1).clamp(max=odds.shape[1] - 1)

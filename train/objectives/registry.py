@@ -1,0 +1,73 @@
+"""All objectives, and the two loops over them: what a step is made of, and its losses."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from train.data.batch_sampler import BatchSampler
+from train.data.batches import StepBatch, with_features
+from train.distributed import Share, Team
+from train.objectives.answering import Answering
+from train.objectives.attention import Attention
+from train.objectives.base import Objective, Step, features_of
+from train.objectives.captioning import Captioning
+from train.objectives.contrastive import Contrastive
+from train.objectives.distil import Distil
+from train.objectives.fade import Fade
+from train.objectives.matching import Matching
+from train.objectives.region_words import RegionWords
+from train.objectives.self_critical import SelfCritical
+from train.options import Options
+from vitdemo.models.vlm import VLM
+
+# In the order in which they draw and learn: each may use what those before it drew or found.
+OBJECTIVES: dict[str, type[Objective]] = {
+    "caption": Captioning, "question": Answering, "contrastive": Contrastive, "match": Matching,
+    "region": RegionWords, "attention": Attention, "fade": Fade, "distil": Distil,
+    "reward": SelfCritical}
+
+
+def weight_of(name: str, settings: Options) -> float:
+    """What a loss counts."""
+    return OBJECTIVES[name].scale * float(getattr(settings, f"loss_{name}"))
+
+
+def build(settings: Mapping[str, Options], sampler: BatchSampler,
+          start: VLM) -> dict[str, Objective]:
+    """The objectives that have a weight, by name. ``settings``: of each one its own."""
+    return {name: kind(settings[name], sampler, start) for name, kind in OBJECTIVES.items()
+            if weight_of(name, settings[name])}
+
+
+def draw_step(objectives: Mapping[str, Objective], sampler: BatchSampler, step: int,
+              rank: int = 0, world: int = 1) -> StepBatch:
+    """Step ``step`` of the run; with several processes each takes its share of it.
+
+    Raises:
+        ConfigError: there are more processes than rows of some part.
+    """
+    batch = StepBatch(stage=sampler.store.stage)
+    for name, objective in objectives.items():
+        part = objective.draw(Share.of(sampler.seed, step, name, rank, world), batch.parts)
+        if part is not None:
+            batch.parts[name] = part
+    return batch
+
+
+def step_losses(model: VLM, batch: StepBatch, objectives: Mapping[str, Objective],
+                team: Team | None = None) -> dict[str, Tensor]:
+    """Each loss of a step by name, unweighted, and their weighted sum as "loss"."""
+    batch = with_features(batch, lambda given: features_of(model, given, batch.stage))
+    teacher = next((each.teacher for each in objectives.values() if each.teacher), None)
+    step = Step(model, batch.parts, team or Team(), objectives.keys(), teacher)
+    losses: dict[str, Tensor] = {}
+    for name, objective in objectives.items():
+        loss = objective.loss(step)
+        if loss is not None:
+            losses[name] = loss
+    device = next(model.parameters()).device
+    weighted = (weight_of(name, objectives[name].settings) * loss
+                for name, loss in losses.items())
+    losses["loss"] = sum(weighted, start=torch.zeros((), device=device))
+    return losses
