@@ -21,7 +21,7 @@ from vitdemo.models.querybank import TEMPERATURE, Querybank
 from vitdemo.preprocess import open_picture
 from vitdemo.tokens import TextTokenizer
 
-FAST = ("--steps", "3", "--validate-every", "3", "--only", r"decoder\..*")
+FAST = ("--steps", "3", "--validate-every", "3", "--train-pattern", r"decoder\..*")
 
 
 def units(count: int, width: int, seed: int) -> torch.Tensor:

@@ -1,19 +1,16 @@
 """Captions restored from questions that a program made of captions."""
 
-import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_picture
+from learning import learning
 
-from train.data.batch_sampler import Mixture, MixtureConfig
-from train.data.batches import StepBatch
 from train.data.cocoqa_captions import restored_caption, restored_captions
-from train.data.features import VIEWS
 from train.data.pixels import NoiseStore
 from train.data.reading import Question, Row
-from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
@@ -73,48 +70,33 @@ def rows(tmp_path: Path) -> list[Row]:
         make_picture(i).save(tmp_path / f"{i}.png")
         path = tmp_path / f"{i}.png"
         if i < 10:
-            made.append(Row(path, ("a man runs on grass .",), (), ()))
+            made.append(Row(path, ("a man runs on grass .",), (), (), "people/train"))
         else:
             question = ("what sits on the grass ?" if i < 15 else "what does he do ?")
-            made.append(Row(path, (), (), (asked(question, "cat"),)))
+            made.append(Row(path, (), (), (asked(question, "cat"),), "questions/train"))
     return made
 
 
-def draws(rows: list[Row], model: VLM, tokenizer: TextTokenizer, share: float,
-          questions: int = 4) -> list[StepBatch]:
-    config = MixtureConfig(caption_pictures=8, texts_per_picture=2, questions=questions, pairs=8,
-                           restored_share=share, reward_pictures=4)
-    mixture = Mixture(rows, NoiseStore(model, False), tokenizer, config, 3, VIEWS[:1])
-    return [mixture.draw(step) for step in range(12)]
-
-
-def test_a_share_of_descriptions_and_pairs_is_restored(rows: list[Row], tiny_model: VLM,
-                                                       tokenizer: TextTokenizer) -> None:
-    found = draws(rows, tiny_model, tokenizer, 0.5)
-    described = torch.cat([batch.captions.rows for batch in found if batch.captions])
-    assert 0.3 < float((described >= 10).float().mean()) < 0.7
-    assert set(described[described >= 10].tolist()) == {10, 11, 12, 13, 14}
-    for batch in found:
-        assert batch.pairs is not None and int((batch.pairs.rows >= 10).sum()) == 4
-        assert batch.rewards is not None and int(batch.rewards.texts.rows.max()) < 10
-        assert batch.captions is not None
-        texts = [tokenizer.decode(ids.tolist()) for ids in batch.captions.targets]
-        for text, row in zip(texts, batch.captions.rows.repeat_interleave(2), strict=True):
+def test_restored_captions_are_those_of_one_data_set_more(rows: list[Row], tiny_model: VLM,
+                                                         tokenizer: TextTokenizer) -> None:
+    found = learning(tiny_model, rows, NoiseStore(tiny_model, False), tokenizer, pairs=8,
+                     caption_pictures=8, loss_reward=1.0, reward_pictures=4)
+    steps = [found.draw(step).parts for step in range(25)]
+    share = 5 ** 0.5 / (5 ** 0.5 + 10 ** 0.5)
+    for name in ("caption", "contrastive"):
+        drawn = torch.cat([parts[name].rows for parts in steps])
+        assert set(drawn[drawn >= 10].tolist()) == {10, 11, 12, 13, 14}
+        assert float((drawn >= 10).float().mean()) == pytest.approx(share, abs=0.12)
+    for parts in steps:
+        assert int(parts["reward"].texts.rows.max()) < 10  # one caption is too few to be judged by
+        texts = [tokenizer.decode(ids.tolist()) for ids in parts["caption"].targets]
+        for text, row in zip(texts, parts["caption"].rows.repeat_interleave(2), strict=True):
             assert ("cat sits on the grass" in text) == (int(row) >= 10), text
 
 
-def test_without_a_share_all_is_as_before(rows: list[Row], tiny_model: VLM,
-                                          tokenizer: TextTokenizer) -> None:
-    plain = [Row(row.path, row.captions, row.captions_zh,
-                 tuple(asked(q.question, q.answer, q.type, "other") for q in row.questions))
+def test_nothing_is_restored_of_other_questions(rows: list[Row], tiny_model: VLM,
+                                                tokenizer: TextTokenizer) -> None:
+    plain = [replace(row, questions=tuple(replace(q, source="other") for q in row.questions))
              for row in rows]
-    for one, two in itertools.zip_longest(draws(rows, tiny_model, tokenizer, 0, questions=0),
-                                          draws(plain, tiny_model, tokenizer, 0, questions=0)):
-        assert one.rows == two.rows
-        assert torch.equal(one.captions.targets, two.captions.targets)
-        assert torch.equal(one.pairs.ids, two.pairs.ids)
-
-
-def test_a_share_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="restored_share is 1"):
-        MixtureConfig(restored_share=1)
+    found = learning(tiny_model, plain, NoiseStore(tiny_model, False), tokenizer)
+    assert max(int(found.draw(step).parts["caption"].rows.max()) for step in range(12)) < 10

@@ -2,31 +2,34 @@
 
 import dataclasses
 import math
-import operator
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_model
+from learning import Learning, learning
 from small_run import CAPTIONS, arguments
 from torch import Tensor
 
-from train.data.batch_sampler import Mixture, MixtureConfig
-from train.data.batches import RewardBatch
 from train.data.features import VIEWS, open_features
 from train.data.reading import Row, read_split
-from train.distributed import Team
 from train.evaluation.metrics import caption_words
 from train.finetune import main
-from train.objectives.losses import LossConfig, step_losses
-from train.objectives.sampling import draw_captions, memory_of, with_own_words
-from train.objectives.self_critical import TEMPERATURE, Judge, faults, reward_loss, sentence_bleu
+from train.objectives.sampling import draw_captions, memory_of
+from train.objectives.self_critical import (
+    TEMPERATURE,
+    Judge,
+    RewardBatch,
+    faults,
+    reward_loss,
+    sentence_bleu,
+)
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
 _END = "\n"
-DRAWN = MixtureConfig(4, 2, 0.1, 4, 0.5, 8, 6, reward_pictures=4, reward_texts=3)
+DRAWN = {"loss_reward": 1.0, "reward_pictures": 4, "reward_fault": 0.0}
 
 
 @pytest.fixture
@@ -40,15 +43,14 @@ def model(tokenizer: TextTokenizer) -> VLM:
 
 
 def draw(model: VLM, rows: list[Row], tokenizer: TextTokenizer, cache: Path,
-         config: MixtureConfig = DRAWN) -> Mixture:
+         **settings: float) -> Learning:
     store = open_features(model, [row.path for row in rows], VIEWS[:2], cache, quiet=True)
-    return Mixture(rows, store, tokenizer, config, 0, VIEWS[:2])
+    return learning(model, rows, store, tokenizer, VIEWS[:2], **{**DRAWN, **settings})
 
 
 @pytest.fixture
 def batch(model: VLM, rows: list[Row], tokenizer: TextTokenizer, tmp_path: Path) -> RewardBatch:
-    found = draw(model, rows, tokenizer, tmp_path / "c").draw(0).rewards
-    assert found is not None
+    found: RewardBatch = draw(model, rows, tokenizer, tmp_path / "c").draw(0).parts["reward"]
     return found
 
 
@@ -226,75 +228,33 @@ def test_what_is_rewarded_is_said_more_often(model: VLM, rows: list[Row], data: 
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Judge(rows, tokenizer)
     monkeypatch.setattr(judge, "judge", lambda words, references, language: 1 / (1 + len(words)))
-    mixture = draw(model, rows, tokenizer, tmp_path / "c")
+    found = draw(model, rows, tokenizer, tmp_path / "c", loss_caption=0, loss_question=0,
+                 loss_contrastive=0, loss_region=0)
+    monkeypatch.setattr(found.objectives["reward"], "judge", judge)
     optimizer = torch.optim.Adam(model.decoder.parameters(), lr=0.005)
-    found = []
+    values = []
     for step in range(25):
         optimizer.zero_grad()
-        losses = step_losses(model, mixture.draw(step),
-                             LossConfig(caption=0, question=0, contrastive=0, region=0, reward=1),
-                             judge=judge)
-        found.append(float(losses["reward"].detach()))
+        losses = found.losses(found.draw(step))
+        values.append(float(losses["reward"].detach()))
         losses["loss"].backward()
         optimizer.step()
-    assert sum(found[-5:]) < sum(found[:5]) - 0.2
+    assert sum(values[-5:]) < sum(values[:5]) - 0.2
 
 
 def test_processes_share_the_captions_that_are_judged(model: VLM, rows: list[Row],
                                                       tokenizer: TextTokenizer,
                                                       tmp_path: Path) -> None:
-    mixture = draw(model, rows, tokenizer, tmp_path / "c")
-    whole, parts = mixture.draw(3), [mixture.draw(3, rank, 2) for rank in range(2)]
-    for name in ("texts.features", "texts.targets", "draws"):
-        found = operator.attrgetter(f"rewards.{name}")
-        joined = torch.stack([found(part) for part in parts], 1).flatten(0, 1)
-        assert torch.equal(joined, found(whole)), name
-    rewards = [step.rewards for step in (whole, *parts) if step.rewards is not None]
-    assert len(rewards) == 3 and rewards[0].references[1::2] == rewards[2].references
+    found = draw(model, rows, tokenizer, tmp_path / "c")
+    rewards = [found.draw(3, *of).parts["reward"] for of in ((0, 1), (0, 2), (1, 2))]
+    assert rewards[0].references[1::2] == rewards[2].references
     judge = Judge(rows, tokenizer)
     all_of_it, *shares = (float(reward_loss(model, part, judge).detach()) for part in rewards)
     assert sum(shares) == pytest.approx(all_of_it, abs=1e-5)
-    without = draw(model, rows, tokenizer, tmp_path / "c", MixtureConfig(4, 2, 0.1, 4, 0.5, 8, 6))
-    assert without.draw(3).rewards is None
-    pairs = [step.pairs for step in (whole, without.draw(3)) if step.pairs is not None]
-    assert torch.equal(pairs[0].features, pairs[1].features)
+    assert "reward" not in draw(model, rows, tokenizer, tmp_path / "c", loss_reward=0).draw().parts
 
 
-def test_a_run_is_rewarded_and_says_how_much(data: Path, start: Path, tmp_path: Path,
-                                             capsys: pytest.CaptureFixture[str]) -> None:
-    out, flags = tmp_path / "out", ("--reward-pictures", "4", "--reward-texts", "2")
-    assert main(arguments(data, start, out, *flags, "--loss-reward", "1")) == 0
+def test_a_run_is_rewarded_and_says_how_much(data: Path, start: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(arguments(data, start, out, "--reward-pictures", "4", "--loss-reward", "1")) == 0
     assert '"reward"' in (out / "log.jsonl").read_text()
-    for wrong in ("0", "1"):
-        assert main(arguments(data, start, tmp_path / "no", *flags[:3], wrong)) == 2
-        assert "reward_texts" in capsys.readouterr().err
-
-
-def test_clouds_may_fall_on_the_models_own_words(model: VLM, rows: list[Row],
-                                                 tokenizer: TextTokenizer,
-                                                 tmp_path: Path) -> None:
-    store = open_features(model, [row.path for row in rows], VIEWS[:3], tmp_path / "c", quiet=True)
-    settings = MixtureConfig(4, 2, 0.1, 4, 0.5, 8, 6, clouds=6, own_words=0.5)
-    mixture = Mixture(rows, store, tokenizer, settings, 1, VIEWS[:3])
-    given = mixture.draw(0).clouds
-    assert given is not None and 0 < given.own.sum() < 6
-    found = with_own_words(model, given, Team())
-    own = given.own.repeat_interleave(2)
-    length = given.texts.targets.shape[1]
-    assert torch.equal(found.texts.targets[~own][:, :length], given.texts.targets[~own])
-    assert torch.equal(found.texts.target_mask[~own][:, :length], given.texts.target_mask[~own])
-    assert not found.texts.target_mask[~own][:, length:].any()
-    assert found.texts.totals.tokens == int(found.texts.target_mask[:, 1:].sum())
-    memory = memory_of(model, given.texts, given.texts.features)
-    again, _ = draw_captions(model, memory, given.vocabulary, given.draws, 0.5)
-    for text in own.nonzero().squeeze(1).tolist():
-        ids, real = found.texts.targets[text], found.texts.target_mask[text]
-        written = ids[real].tolist()
-        assert written[0] == given.texts.targets[text, 0]
-        assert written[1:] == again[text, :len(written) - 1].tolist()
-        assert tokenizer.end not in written[1:-1]
-    shares = [mixture.draw(0, rank, 2).clouds for rank in range(2)]
-    assert torch.equal(torch.stack([part.own for part in shares if part], 1).flatten(), given.own)
-    losses = step_losses(model, mixture.draw(0), LossConfig(hide=1))
-    losses["hide"].backward()
-    assert float(losses["hide"].detach()) > 0

@@ -7,7 +7,7 @@ from small_run import arguments
 
 from train.data.reading import Row
 from train.finetune import main, parse, settings_of
-from train.settings import FinetuneConfig, Settings
+from train.settings import RunSettings, Settings
 from train.small_data_defaults import FEW, said, scaled
 from vitdemo.models.checkpoint import load_checkpoint
 
@@ -24,37 +24,34 @@ def test_many_pictures_change_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["frozen", "lora", "full"])
 def test_fifty_pictures_are_seen_a_few_times_each_in_small_steps(kind: str) -> None:
-    start = Settings(FinetuneConfig(train=kind))
+    start = Settings(RunSettings(train=kind))
     settings, changed = scaled(start, (), rows(45))
-    run, mixture = settings.run, settings.mixture
-    shown = mixture.caption_pictures + mixture.questions + mixture.pairs
-    epochs = run.steps * mixture.caption_pictures / 45
+    run, flat = settings.run, settings.flat()
+    shown = flat["caption_pictures"] + flat["questions"] + flat["pairs"]
+    epochs = run.steps * flat["caption_pictures"] / 45
     assert 3 <= epochs <= 15 and shown <= 45
-    assert settings.losses.match_pairs <= mixture.pairs
     assert 4 <= run.steps / run.validate_every <= 10
     assert run.learning_rate == (5e-4 if kind == "lora" else 1e-4)
     # A backbone that learns is dear: its steps are half as large, and look at each half as often.
     if kind == "full":
         assert shown <= 16 and epochs <= 5
     assert changed["steps"] == run.steps and f"--steps {run.steps}" in said(changed, 45)
-    flat = settings.flat()
     assert {name for name in flat if flat[name] != start.flat()[name]} == set(changed)
 
 
 def test_more_pictures_make_larger_steps_up_to_the_plain_ones() -> None:
     found = [scaled(Settings(), (), rows(count))[0] for count in (10, 45, 200, 600, FEW - 1)]
     for name in ("caption_pictures", "questions", "pairs"):
-        values = [getattr(settings.mixture, name) for settings in found]
-        assert values == sorted(values) and values[-1] == getattr(Settings().mixture, name)
+        values = [settings.flat()[name] for settings in found]
+        assert values == sorted(values) and values[-1] == Settings().flat()[name]
     steps = [settings.run.steps for settings in found]
     assert max(steps) <= Settings().run.steps and min(steps) >= 30
 
 
 def test_captions_are_not_shown_oftener_than_there_are() -> None:
-    assert scaled(Settings(), (), rows(400))[0].mixture.texts_per_picture == 5
-    assert scaled(Settings(), (), rows(400, 2))[0].mixture.texts_per_picture == 2
-    assert scaled(Settings(), (), rows(45, 1))[0].mixture.texts_per_picture == 1
-    assert scaled(Settings(), (), rows(45, 0))[0].mixture.texts_per_picture == 1
+    for count, captions, wanted in ((400, 5, 5), (400, 2, 2), (45, 1, 1), (45, 0, 1)):
+        settings, _ = scaled(Settings(), (), rows(count, captions))
+        assert settings.flat()["texts_per_picture"] == wanted
 
 
 def test_what_somebody_set_stays(tmp_path: Path) -> None:
@@ -62,7 +59,7 @@ def test_what_somebody_set_stays(tmp_path: Path) -> None:
     file.write_text('data = "d"\nfrom = "f"\nout = "o"\nsteps = 2000\n', encoding="utf-8")
     (args,) = parse(["--recipe", str(file), "--pairs", "96"])
     settings, changed = scaled(settings_of(args), args.given, rows(45))
-    assert settings.run.steps == 2000 and settings.mixture.pairs == 96
+    assert settings.run.steps == 2000 and settings.flat()["pairs"] == 96
     assert settings.run.validate_every == 400  # a fifth of the steps that were given
     assert set(changed) == {"caption_pictures", "questions", "texts_per_picture", "learning_rate",
                             "validate_every"}

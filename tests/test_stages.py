@@ -5,15 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_model
+from learning import learning
 from small_run import arguments, interrupted, losses_of
 
-from train.data.batch_sampler import Mixture, MixtureConfig
-from train.data.batches import StepBatch
 from train.data.features import VIEWS, fingerprint, open_features
 from train.data.pixels import LateStore, LiveStore, NoiseStore, PixelStore
 from train.data.reading import read_split
 from train.finetune import main
-from train.objectives.losses import LossConfig, step_losses
+from train.objectives.registry import step_losses
 from train.weight_average import mean_of
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.models.vision import VisionEncoder
@@ -65,21 +64,15 @@ def test_a_mean_of_checkpoints_finds_what_is_kept(data: Path, tokenizer: TextTok
     assert fingerprint(mean, paths, VIEWS[0], 2) not in kept
 
 
-def drawn(store: object, model: VLM, data: Path, tokenizer: TextTokenizer) -> StepBatch:
-    rows = read_split(data / "train").rows
-    config = MixtureConfig(caption_pictures=4, texts_per_picture=2, questions=4, pairs=6)
-    return Mixture(rows, store, tokenizer, config, 0, VIEWS[:1]).draw(0)  # type: ignore[arg-type]
-
-
 def test_a_step_is_that_of_pixels(data: Path, tokenizer: TextTokenizer, tmp_path: Path) -> None:
     model = make_model(tokenizer)
     paths = [row.path for row in read_split(data / "train").rows]
     kept = open_features(model, paths, VIEWS[:1], tmp_path, quiet=True, stage=2)
     results = []
     for store in (PixelStore(model, paths, VIEWS[:1]), kept):
-        batch = drawn(store, model, data, tokenizer)
+        found = learning(model, read_split(data / "train").rows, store, tokenizer)
         model.zero_grad()
-        loss = step_losses(model, batch, LossConfig())["loss"]
+        loss = found.losses(found.draw())["loss"]
         loss.backward()
         results.append((loss.item(), model.vision.backbone.conv_head.weight.grad.clone()))
     assert results[1][0] == pytest.approx(results[0][0], rel=1e-3)
@@ -107,12 +100,12 @@ def test_only_the_last_stages_learn_and_the_rest_is_kept_once(
 def test_a_killed_run_goes_on_with_the_same_numbers(data: Path, start: Path, tmp_path: Path,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     whole, parted = tmp_path / "whole", tmp_path / "parted"
-    given = ("--save-minutes", "1e-9", *STAGED)
-    assert main(arguments(data, start, whole, *given)) == 0
+    monkeypatch.setattr("train.run.SAVE_MINUTES", 0)
+    assert main(arguments(data, start, whole, *STAGED)) == 0
     with monkeypatch.context() as patch:
         patch.setattr("train.run.step_losses", interrupted(step_losses, 7))
-        assert main(arguments(data, start, parted, *given)) == 130
-    assert main([*arguments(data, start, parted, *given), "--resume"]) == 0
+        assert main(arguments(data, start, parted, *STAGED)) == 130
+    assert main([*arguments(data, start, parted, *STAGED), "--resume"]) == 0
     assert dict(losses_of(parted)) == dict(losses_of(whole))
 
 

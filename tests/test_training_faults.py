@@ -2,7 +2,6 @@
 
 import errno
 import json
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +14,14 @@ from conftest import make_model, make_picture
 from small_run import arguments, losses_of
 
 import train.run
-from train.data.batch_sampler import Mixture, MixtureConfig
-from train.data.batches import StepBatch, to_device
-from train.data.features import VIEWS, open_features
+from train.data.batches import StepBatch
 from train.data.reading import read_split
 from train.data.run_data import changes, digest
 from train.finetune import main
-from train.nonfinite import broken_rows, stop
-from train.objectives.fade import fading_losses
+from train.nonfinite import stop
 from train.state import latest_state, read_progress
 from vitdemo.errors import CheckpointError, DiskError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
-from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
 Losses = dict[str, torch.Tensor]
@@ -52,8 +47,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, name: str, at: int, value: float) ->
 def test_a_loss_that_is_no_number_stops_the_run(data: Path, start: Path, tmp_path: Path,
                                                 monkeypatch: pytest.MonkeyPatch,
                                                 capsys: pytest.CaptureFixture[str]) -> None:
-    out, given = tmp_path / "out", ("--validate-every", "2", "--save-minutes", "0.0000001",
-                                    "--steps", "4")
+    out, given = tmp_path / "out", ("--validate-every", "2", "--steps", "4")
+    monkeypatch.setattr(train.run, "SAVE_MINUTES", 0)
     with monkeypatch.context() as patch:
         poison(patch, "contrastive", 2 + 2, float("nan"))
         assert main(arguments(data, start, out, *given)) == 2
@@ -76,28 +71,8 @@ def test_a_loss_that_is_no_number_stops_the_run(data: Path, start: Path, tmp_pat
 def test_an_infinite_loss_counts_too(data: Path, tmp_path: Path) -> None:
     rows = list(read_split(data / "train").rows)
     error = stop(9, {"caption": 1.0, "match": float("inf"), "loss": float("inf")},
-                 StepBatch(None, None, None), rows, tmp_path, 0)
+                 StepBatch(), rows, tmp_path, 0)
     assert str(error).startswith("step 9 has a loss that is not finite: match (inf), on")
-
-
-def test_a_fading_loss_that_is_no_number_is_named_with_its_pictures(
-        data: Path, tokenizer: TextTokenizer, tiny_model: VLM, tmp_path: Path) -> None:
-    rows = list(read_split(data / "train").rows)
-    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:3], tmp_path / "c",
-                          quiet=True)
-    mixture = Mixture(rows, store, tokenizer, MixtureConfig(4, 2, 0.1, 4, clouds=2), 0, VIEWS[:3])
-    for whole in (True, False):
-        batch = to_device(mixture.draw(0), torch.device("cpu"))
-        assert batch.clouds is not None and batch.clouds.texts.totals.pictures == 2
-        (batch.clouds.texts.features if whole else batch.clouds.clouded)[1] = float("nan")
-        broken = int(batch.clouds.texts.rows[1])
-        content = torch.ones_like(mixture.content)
-        loss = float(fading_losses(tiny_model, batch.clouds, content)[0])
-        assert broken_rows(batch) == [broken] and broken in batch.rows
-        assert math.isnan(loss)
-        said = str(stop(3, {"hide": math.nan, "loss": math.nan}, batch, rows, tmp_path, 0))
-        assert "not finite: hide (nan)" in said
-        assert f"the features of {rows[broken].path} are not finite" in said
 
 
 def test_a_picture_with_broken_features_is_named(data: Path, start: Path, tmp_path: Path,
@@ -117,7 +92,8 @@ def test_a_full_disk_keeps_the_state_before(data: Path, start: Path, tmp_path: P
                                             monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:
     out, real, calls = tmp_path / "out", torch.save, iter(range(100))
-    given = arguments(data, start, out, "--save-minutes", "0.0000001", "--steps", "4")
+    given = arguments(data, start, out, "--steps", "4")
+    monkeypatch.setattr(train.run, "SAVE_MINUTES", 0)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", lambda value, stream: full() if next(calls) == 2 else
                       real(value, stream))

@@ -13,7 +13,7 @@ from small_run import arguments, interrupted, losses_of
 
 import train.objectives.learn_word_evidence
 import train.run
-from train.data.batch_sampler import Mixture, MixtureConfig
+from train.data.batch_sampler import BatchSampler
 from train.data.features import VIEWS, open_features
 from train.data.pixels import PixelStore
 from train.data.reading import read_split
@@ -127,11 +127,11 @@ def test_what_tells_pictures_apart_weighs_more(data: Path, tokenizer: TextTokeni
     """Planted: words[0] is seen where it is named, words[1] anywhere, the others nowhere."""
     rows = list(read_split(data / "train").rows)
     store = open_features(weighing, [row.path for row in rows], VIEWS[:1], tmp_path, quiet=True)
-    mixture = Mixture(rows, store, tokenizer, MixtureConfig(), 0, VIEWS[:1])
-    words = mixture.seen_words = sorted(
+    sampler = BatchSampler(rows, store, tokenizer, 0, VIEWS[:1])
+    words = sampler.seen_words = sorted(
         {token for ids in tokenizer.batch_pieces(["dog red"]) for token in ids})
     noise = torch.Generator().manual_seed(0)
-    named = {place: [[place % 2 == 0, True]] for place in mixture.captioned["en"]}
+    named = {place: [[place % 2 == 0, True]] for place in sampler.captioned["en"]}
     monkeypatch.setattr(train.objectives.learn_word_evidence, "_named", lambda *_: {
         place: [[i for i, there in enumerate(found[0]) if there]]
         for place, found in named.items()})
@@ -140,10 +140,11 @@ def test_what_tells_pictures_apart_weighs_more(data: Path, tokenizer: TextTokeni
         torch.stack([torch.tensor([4.0 if named[place][0][0] else -4.0,
                                    float(torch.randn((), generator=noise)) * 4])
                      for place in places])))
-    mixture.captioned["zh"] = []
+    sampler.captioned["zh"] = []
+    monkeypatch.setattr(train.objectives.learn_word_evidence, "STEPS", 200)
     head = weighing.evidence
     assert head is not None
-    loss = learn_evidence(weighing, mixture, 200, False, quiet=True)
+    loss = learn_evidence(weighing, sampler, False, quiet=True)
     assert math.isfinite(loss)
     telling, idle = head.weights(torch.tensor(words)).tolist()
     assert telling > 2 * idle
@@ -156,19 +157,20 @@ def test_nothing_to_learn_from_changes_nothing(data: Path, tokenizer: TextTokeni
                                                weighing: VLM, tmp_path: Path) -> None:
     rows = list(read_split(data / "train").rows)
     store = open_features(weighing, [row.path for row in rows], VIEWS[:1], tmp_path, quiet=True)
-    mixture = Mixture(rows, store, tokenizer, MixtureConfig(), 0, VIEWS[:1])
-    mixture.captioned = {"en": [], "zh": []}
+    sampler = BatchSampler(rows, store, tokenizer, 0, VIEWS[:1])
+    sampler.captioned = {"en": [], "zh": []}
     assert weighing.evidence is not None
     before = weighing.evidence.weight.weight.clone()
-    assert math.isnan(learn_evidence(weighing, mixture, 5, False, quiet=True))
+    assert math.isnan(learn_evidence(weighing, sampler, False, quiet=True))
     assert torch.equal(weighing.evidence.weight.weight, before)
 
 
 def test_a_run_learns_them_once(data: Path, tiny_checkpoint: Path, tmp_path: Path,
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     given = (data, tiny_checkpoint)
-    more = ("--word-evidence", "--evidence-steps", "30", "--validate-every", "0", "--save-minutes",
-            "0.00001")
+    more = ("--word-evidence", "--validate-every", "0")
+    monkeypatch.setattr(train.objectives.learn_word_evidence, "STEPS", 30)
+    monkeypatch.setattr(train.run, "SAVE_MINUTES", 0)
     assert main(arguments(*given, tmp_path / "whole", *more)) == 0
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
     assert config["evidence"] and config["regions"]
@@ -189,12 +191,13 @@ def test_a_run_learns_them_once(data: Path, tiny_checkpoint: Path, tmp_path: Pat
     assert load_checkpoint(tmp_path / "on").model.evidence is not None
 
 
-def test_they_can_be_learnt_from_pixels(data: Path, tokenizer: TextTokenizer,
-                                        weighing: VLM) -> None:
+def test_they_can_be_learnt_from_pixels(data: Path, tokenizer: TextTokenizer, weighing: VLM,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train.objectives.learn_word_evidence, "STEPS", 5)
     rows = list(read_split(data / "train").rows)
     store = PixelStore(weighing, [row.path for row in rows], VIEWS[:1])
-    mixture = Mixture(rows, store, tokenizer, MixtureConfig(), 0, VIEWS[:1])
-    assert math.isfinite(learn_evidence(weighing, mixture, 5, False, quiet=True))
+    sampler = BatchSampler(rows, store, tokenizer, 0, VIEWS[:1])
+    assert math.isfinite(learn_evidence(weighing, sampler, False, quiet=True))
 
 
 def test_without_a_region_head_there_is_none_to_weigh(data: Path, tokenizer: TextTokenizer,

@@ -1,7 +1,7 @@
 """Backbone features of every training picture, computed once and kept in a memory map.
 
 With a frozen backbone the features never change, so each picture is encoded once per view: as it
-is, mirrored, cropped, clouded. Shapes: P pictures, N tokens, C channels.
+is, mirrored, cropped. Shapes: P pictures, N tokens, C channels.
 """
 
 import hashlib
@@ -25,55 +25,29 @@ from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes, normalisation, normalised, open_picture, to_bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class View:
-    """One way to look at a picture: ``mirrored``, the least share of it that a crop keeps (1: the
-    whole picture), and ``clouded``: some regions are blurred as deletion and insertion blur them.
-
-    A model that has never seen such pictures loses its words to any blur, and evidence says little
-    (Hase, Xie, Bansal 2021, arXiv:2106.00786, on what is out of distribution in such tests).
-    """
+    """One way to look at a picture: ``mirrored``, and the least share of it that a crop keeps (1:
+    the whole picture)."""
 
     mirrored: bool = False
     least_area: float = 1.0
-    clouded: bool = False
+
+    def __repr__(self) -> str:  # names kept features and seeds crops: with a word of older versions
+        return f"View(mirrored={self.mirrored}, least_area={self.least_area}, clouded=False)"
 
 
 VIEWS = (View(), View(mirrored=True, least_area=0.6), View(least_area=0.6), View(mirrored=True))
-LEAST_HIDDEN, MOST_HIDDEN = 0.1, 0.9  # shares of the regions that a cloud covers
 _THREADS = 4  # that read pictures
-PATCHES = 4  # rows and columns of the noise that makes a cloud of connected regions
 
 
-def apply_view(image: Image.Image, view: View, generator: np.random.Generator,
-               boxes: np.ndarray) -> Image.Image:
-    """The picture as this view shows it; what is drawn are a crop's place and shape, and the
-    regions that are blurred, of those at ``boxes`` (N, 4), in shares of the picture."""
+def apply_view(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:
+    """The picture as this view shows it; what is drawn are a crop's place and shape."""
     if view.mirrored:
         image = ImageOps.mirror(image)
     if view.least_area < 1:
         image = _crop(image, view, generator)
-    if view.clouded:
-        hidden = draw_cloud(boxes, generator)
-        image = Masker(image, boxes * np.tile(image.size, 2)).picture(hidden)
     return image
-
-
-def draw_cloud(boxes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Regions to blur: bool (N,), one tenth to nine tenths of them.
-
-    Half of the clouds are scattered over the picture, half hang together.
-    """
-    noise = generator.random(len(boxes))
-    if generator.random() < 0.5:
-        coarse = Image.fromarray(generator.random((PATCHES, PATCHES)).astype(np.float32))
-        fine = np.asarray(coarse.resize((64, 64), Image.Resampling.BICUBIC))
-        middles = ((boxes[:, :2] + boxes[:, 2:]) / 2 * 64).astype(int).clip(0, 63)  # (N, 2)
-        noise = fine[middles[:, 1], middles[:, 0]]
-    count = round(generator.uniform(LEAST_HIDDEN, MOST_HIDDEN) * len(boxes))
-    hidden = np.zeros(len(boxes), dtype=bool)
-    hidden[np.argsort(noise)[:count]] = True
-    return hidden
 
 
 def _crop(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:
@@ -92,18 +66,11 @@ def region_shares(model: VLM) -> np.ndarray:
 
 
 def draws_of(path: Path, view: View, draw: int = 0) -> np.random.Generator:
-    """What draws a picture's crop and cloud: the same whenever it is asked for, another one for
+    """What draws a picture's crop: the same whenever it is asked for, another one for
     each ``draw``."""
     key = f"{path.name}:{view}" + (f":{draw}" if draw else "")
     seed = hashlib.sha256(key.encode()).digest()[:4]
     return np.random.default_rng(int.from_bytes(seed, "little"))
-
-
-def hidden_places(boxes: np.ndarray, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
-    """Which regions of these pictures a clouded view that crops nothing covers: bool (B, N)."""
-    assert view.clouded and view.least_area >= 1, view
-    clouds = [draw_cloud(boxes, draws_of(path, view, draw)) for path in paths]
-    return torch.from_numpy(np.stack(clouds))
 
 
 class PictureDataset(torch.utils.data.Dataset):
@@ -129,7 +96,7 @@ class PictureDataset(torch.utils.data.Dataset):
         """The same before they are brought to the backbone's scale: uint8 (3, side, side)."""
         path = self.paths[i]
         image = apply_view(open_picture(path).image, self.view,
-                           draws_of(path, self.view, draw), self.boxes)
+                           draws_of(path, self.view, draw))
         return to_bytes([image], self.side)[0]
 
     def sharp_and_blurred(self, path: Path) -> Tensor:
@@ -140,7 +107,7 @@ class PictureDataset(torch.utils.data.Dataset):
 
 
 class Store(Protocol):
-    """Where a mixture gets its pictures from. ``stage``: of the backbone that learns, the one that
+    """Where a run gets its pictures from. ``stage``: of the backbone that learns, the one that
     goes on from what this store has; 0 where it has all features, or pixels."""
 
     stage: int
@@ -153,9 +120,6 @@ class Store(Protocol):
         """Features (B, N, C), pixels uint8 (B, 3, side, side), or what the stages before ``stage``
         made of those (B, c, h, w), of these pictures, each in its view.
         ``draw`` is the step; what is not computed anew for each step does not depend on it."""
-
-    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
-        """Which places of these pictures a clouded view that crops nothing covers: bool (B, N)."""
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
         """Pixels of pictures as they are and blurred all over: uint8 (B, 2, 3, side, side)."""
@@ -190,10 +154,6 @@ class FeatureStore:
             return found
         side = math.isqrt(found.shape[1])
         return found.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w), channels last
-
-    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
-        """bool (B, N); see `Store`."""
-        return hidden_places(self.pictures.boxes, paths, view)
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
         """uint8 (B, 2, 3, side, side); see `Store`."""

@@ -11,9 +11,7 @@ from train.data.features import (
     FeatureStore,
     PictureDataset,
     View,
-    hidden_places,
     in_threads,
-    region_shares,
     scaled_pixels,
     stage_shape,
 )
@@ -29,16 +27,11 @@ class PixelStore:
         self.place = {path: i for i, path in enumerate(paths)}
         self.tokens = model.vision.grid[0] * model.vision.grid[1]
         self.sets = [PictureDataset(paths, view, model) for view in views]
-        self.boxes = region_shares(model)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """uint8 (B, 3, side, side); the same for the same ``draw``."""
         return in_threads(lambda path, view: self.sets[view].raw(self.place[path], draw),
                           paths, views)
-
-    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
-        """bool (B, N), of the clouds that `get` shows for the same ``draw``."""
-        return hidden_places(self.boxes, paths, view, draw)
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
         """uint8 (B, 2, 3, side, side); see `features.Store`."""
@@ -85,10 +78,6 @@ class LateStore:
         late = functools.partial(self.model.vision.late, stage=self.kept.stage)
         return _seen(self.model, self.kept.get(paths, views).float(), late)
 
-    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
-        """bool (B, N); see `features.Store`."""
-        return self.kept.hidden(paths, view, draw)
-
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
         """uint8 (B, 2, 3, side, side); see `features.Store`."""
         return self.kept.sharp_and_blurred(paths)
@@ -110,10 +99,6 @@ class NoiseStore:
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, N, C), (B, 3, side, side), or of a stage (B, C, h, w)."""
         return torch.randn(len(paths), *self.shape)
-
-    def hidden(self, paths: Sequence[Path], view: View, draw: int = 0) -> Tensor:
-        """bool (B, N)."""
-        return torch.rand(len(paths), self.tokens) < 0.5
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
         """float32 (B, 2, 3, side, side)."""

@@ -4,7 +4,7 @@ Picture tokens that are not mixed with each other keep their place, so a score b
 and one word says something about that region. The head is trained without boxes: from a picture's
 captions it learns which words its regions must add up to (multiple-instance learning), and the
 decoder's and the fusion's cross-attention learn to look where it points
-(`train.objectives.losses`).
+(`train.objectives.region_words`).
 
 Shapes: P pictures, N = gh * gw regions, C backbone channels, M texts, T tokens, E embedding width,
 W different words.
