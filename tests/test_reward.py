@@ -139,7 +139,7 @@ def test_the_judge_takes_off_what_faults_cost(rows: list[Row], tokenizer: TextTo
     said = ["a dog runs", "a dog and a man"]
     ids, real = tokenizer.encode_targets(said, ["en"] * 2)
     drawn = ids[:, 1:].masked_fill(~real[:, 1:], tokenizer.end)
-    same = dataclasses.replace(batch, references=[people], languages=["en"])
+    same = dataclasses.replace(batch, references=[people], languages=["en"], said=[people])
     ended = torch.ones(2, dtype=torch.bool)
     plain = Judge(rows, tokenizer).judge_all(drawn, ended, same)
     less = Judge(rows, tokenizer, fault=0.5).judge_all(drawn, ended, same)

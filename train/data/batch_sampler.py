@@ -129,7 +129,8 @@ class BatchSampler:
             targets, [item.language for item in items for _ in item.texts])
         limit = TARGET_TOKENS + 2  # start and end
         ids, real = (x[:, :limit].unflatten(0, (len(items), -1)) for x in (ids, real))  # (A, K, S)
-        kept, own = self.draw_kept(share, len(items)), share.own
+        kept, swaps = self.draw_kept(share, len(items)), share.uniform(len(items), 2)
+        own = share.own
         different = sorted(set(asked))
         words, words_mask = self.tokenizer.encode(different)
         which = torch.tensor([different.index(text) for text in asked])
@@ -140,7 +141,8 @@ class BatchSampler:
         used, which = which[own].unique(return_inverse=True)
         return TextBatch(self.features(rows[own], views[own], share), words[used],
                          words_mask[used], which, ids[own].flatten(0, 1), real[own].flatten(0, 1),
-                         torch.tensor(rows)[own], rows, kept[own], totals)
+                         torch.tensor(rows)[own], rows, kept[own],
+                         swaps[own], totals)
 
     def _balanced(self, places: Sequence[int]) -> Balanced[int]:
         return Balanced(places, [self.rows[place].source for place in places])

@@ -38,7 +38,7 @@ class TextBatch:
     features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
     them; targets and their mask (P * K, S), start and end tokens included; ``rows`` (P,) says
     which row of the data each picture is, ``everyone`` those of all processes; ``kept`` (P, n) are
-    the picture tokens that are read.
+    the picture tokens that are read; ``swaps`` (P, 2), 0..1, by which names are swapped.
     """
 
     features: Tensor
@@ -50,6 +50,7 @@ class TextBatch:
     rows: Tensor
     everyone: list[int]
     kept: Tensor
+    swaps: Tensor
     totals: Totals
 
 

@@ -53,7 +53,7 @@ class Answering(Objective):
 
     def loss(self, step: Step) -> Tensor | None:
         """Negative log-likelihood a token."""
-        return writing_loss(step, "question", reads=True)
+        return writing_loss(step, "question", asked=True)
 
     def _example(self, maker: random.Random) -> Example:
         human = 1.0 if not self.made else HUMAN_SHARE if len(self.human) else 0.0

@@ -35,7 +35,8 @@ class Attention(Objective):
             if looked is None or not looked.written.calls:
                 continue
             texts = looked.texts
-            visible = texts.target_mask[:, 1:] & content[texts.targets[:, 1:]]
+            true = looked.true.repeat_interleave(len(texts.targets) // len(looked.true))
+            visible = texts.target_mask[:, 1:] & content[texts.targets[:, 1:]] & true[:, None]
             found.append(attention_loss(step.model, texts.features, texts.kept, looked.written,
                                         texts.targets[:, 1:], visible, texts.totals.written))
             if looked.read.calls:

@@ -41,7 +41,7 @@ class Captioning(Objective):
 
     def loss(self, step: Step) -> Tensor | None:
         """Negative log-likelihood a token."""
-        return writing_loss(step, "caption", reads=False)
+        return writing_loss(step, "caption", asked=False)
 
 
 def descriptions(sampler: BatchSampler, maker: random.Random, count: int,

@@ -30,6 +30,7 @@ from train.objectives.sampling import draw_captions, memory_of, until_end
 from train.options import Options, option
 from vitdemo.attention.capture import capture_cross_attention, own_weights
 from vitdemo.models.decoding import Vocabulary
+from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 
 TEXTS = 2  # captions of each picture
@@ -261,8 +262,11 @@ def _log_probabilities(model: VLM, features: Tensor, texts: TextBatch, real: Ten
                        learns: bool) -> Tensor:
     """Of what follows at each real place: (tokens, V)."""
     decoder = model.decoder
-    hidden = decoder.hidden(texts.targets[:, :-1],
-                            decoder.start(memory_of(model, texts, features)))
+    prefix, cache = texts.targets[:, :-1], decoder.start(memory_of(model, texts, features))
+    hidden = decoder.hidden(prefix, cache)
+    copy = decoder.copies(hidden, prefix, cache)
     with torch.set_grad_enabled(learns):
-        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
-        return logits.log_softmax(-1)
+        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
+        if copy is not None:
+            return mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
+        return logits.float().log_softmax(-1)

@@ -41,6 +41,7 @@ from train.objectives.sampling import draw_captions, memory_of, until_end
 from train.options import Options, option
 from vitdemo.instructions import taught
 from vitdemo.models.decoding import Vocabulary
+from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import repeated_words
@@ -72,8 +73,8 @@ class RewardBatch:
     """Pictures to describe in the model's own words, which are judged.
 
     The pictures and instructions of ``texts``, one text of each; ``draws`` (P, K, S), 0..1, by
-    which K texts are drawn; ``references`` people's captions of each picture, and the
-    ``languages`` they are in.
+    which K texts are drawn; ``references`` people's captions of each picture, the ``languages``
+    they are in, and ``said`` what people said of it in any language.
     """
 
     texts: TextBatch
@@ -81,6 +82,7 @@ class RewardBatch:
     vocabulary: Vocabulary
     references: list[list[str]]
     languages: list[str]
+    said: list[list[str]]
 
 
 class SelfCritical(Objective):
@@ -110,8 +112,10 @@ class SelfCritical(Objective):
         references = [[sampler.said(text, view)
                        for text in sampler.captions_of(item.row, item.language)]
                       for item, view in zip(items[own], views[own], strict=True)]
+        said = [[*sampler.rows[item.row].captions, *sampler.rows[item.row].captions_zh]
+                for item in items[own]]
         return RewardBatch(texts, draws[own], sampler.vocabulary(items[own]), references,
-                           [item.language for item in items[own]])
+                           [item.language for item in items[own]], said)
 
     def loss(self, step: Step) -> Tensor | None:
         """Minus the mean reward; its gradient is that of `reward_loss`."""
@@ -164,7 +168,7 @@ class Judge:
             if self.bleu:
                 score += self.bleu * sentence_bleu(words, tuple(map(_cut, people)))
             if self.fault:
-                score -= self.fault * faults(text, tuple(people))
+                score -= self.fault * faults(text, tuple(batch.said[i // each]))
             scores.append(score)
         return torch.tensor(scores).view(-1, each)
 
@@ -268,8 +272,13 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     real = until_end(ids, batch.vocabulary.end)
     start = batch.texts.targets[:, :1].repeat_interleave(each, 0)
     decoder = model.decoder
-    hidden = decoder.hidden(torch.cat([start, ids[:, :-1]], 1), decoder.start(memory))
-    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias).float()
+    prefix, cache = torch.cat([start, ids[:, :-1]], 1), decoder.start(memory)
+    hidden = decoder.hidden(prefix, cache)
+    copy = decoder.copies(hidden, prefix, cache)
+    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
+    if copy is not None:
+        logits = mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
+    logits = logits.float()
     logits[:, list(batch.vocabulary.banned)] = -torch.inf
     every = (logits / TEMPERATURE).log_softmax(-1)
     chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)

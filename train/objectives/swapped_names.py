@@ -7,30 +7,32 @@ cannot be guessed; cf. See et al. 2017, where unseen words force the pointer). S
 """
 
 import dataclasses
-import random
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from train.data.batches import TextBatch
 from vitdemo.models.names import NamesHead
 from vitdemo.models.pointer import Names
 
+SHARE = 0.25  # of pictures with a name replaced, where they hold one
+
 
 def swap_names(batch: TextBatch, names: Names, head: NamesHead,
-               share: float) -> tuple[TextBatch, Names]:
-    """The batch and its names with a name of about ``share`` of the pictures replaced."""
+               share: float = SHARE) -> tuple[TextBatch, Names, Tensor]:
+    """The batch and its names with a name of about ``share`` of the pictures replaced, and of which
+    pictures the texts are still true, bool (P,)."""
     assert head.forms is not None and head.starts is not None
     forms = head.forms.tolist()
     plain = [[[[t for t in form if t >= 0] for form in name] for name in language]
              for language in forms]  # language, name, form, tokens
-    maker = random.Random(int(torch.randint(2**31, ())))
     count = len(names.ids)
     each = len(batch.targets) // count
     targets, mask = batch.targets.clone(), batch.target_mask.clone()
-    ids, clear = names.ids.clone(), batch.clear.clone()
-    for picture in range(count):
-        if maker.random() >= share:
+    ids, true = names.ids.clone(), torch.ones_like(batch.rows, dtype=torch.bool)
+    for picture, (chance, choice) in enumerate(batch.swaps.tolist()):
+        if chance >= share:
             continue
         rows = range(picture * each, (picture + 1) * each)
         language = int(targets[rows[0], 0] == names.starts[1])
@@ -44,7 +46,7 @@ def swap_names(batch: TextBatch, names: Names, head: NamesHead,
         else:
             continue
         pair = shown[place:place + 2]
-        other = maker.choice(plain[language])
+        other = plain[language][int(choice * len(plain[language]))]
         if not other[0] or other[0] in shown or (head.vowel(other[0]) != head.vowel(pair[0])):
             continue
         longest = targets.shape[1]
@@ -56,9 +58,9 @@ def swap_names(batch: TextBatch, names: Names, head: NamesHead,
         for k in range(2):
             ids[picture, language, place + k] = -1
             ids[picture, language, place + k, :len(other[k])] = torch.tensor(other[k])
-        clear[picture] = False
-    swapped = dataclasses.replace(batch, targets=targets, target_mask=mask, clear=clear)
-    return swapped, dataclasses.replace(names, ids=ids)
+        true[picture] = False
+    swapped = dataclasses.replace(batch, targets=targets, target_mask=mask)
+    return swapped, dataclasses.replace(names, ids=ids), true
 
 
 def _find(text: Sequence[int], form: Sequence[int], start: int = 1) -> int | None:
