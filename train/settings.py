@@ -82,7 +82,7 @@ class Settings:
     def of(cls, values: Mapping[str, Any]) -> "Settings":
         """Settings by the names of their flags, the default where one is missing; other names are
         passed over."""
-        def made(kind: type[Options]) -> Any:
+        def made(kind: Any) -> Any:
             return kind(**{each.name: values[each.name] for each in dataclasses.fields(kind)
                            if each.name in values})
         return cls(made(RunSettings), {name: made(kind.Settings)

@@ -32,6 +32,6 @@ class Balanced(Generic[T]):
 
     def sample(self, maker: random.Random, count: int) -> list[T]:
         """Different items, at most as many as there are (Efraimidis, Spirakis 2006)."""
-        keys = [maker.random() ** (1 / weight) for weight in self.weights]
-        chosen = heapq.nlargest(count, range(len(keys)), keys.__getitem__)
+        waits = [maker.expovariate(weight) for weight in self.weights]
+        chosen = heapq.nsmallest(count, range(len(waits)), waits.__getitem__)
         return [self.items[i] for i in chosen]

@@ -65,7 +65,8 @@ class Answering(Objective):
 
 def asked_by_people(sampler: BatchSampler) -> Balanced[Example]:
     """The rows' own questions, those of one data set and source a group."""
-    examples, groups = [], []
+    examples: list[Example] = []
+    groups: list[tuple[str, str]] = []
     for i, row in enumerate(sampler.rows):
         for question in row.questions:
             found = human_questions(i, replace(row, questions=(question,)))

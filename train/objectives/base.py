@@ -35,10 +35,12 @@ class Step:
 
 class Objective(ABC):
     """One thing that is learnt. ``Settings`` has the weight of the loss as ``loss_NAME``, and what
-    else may be chosen; ``scale`` times the weight is what the loss counts."""
+    else may be chosen; ``scale`` times the weight is what the loss counts; ``needs`` names the
+    objective without which this one does nothing."""
 
     Settings: ClassVar[type[Options]]
     scale: ClassVar[float] = 1.0
+    needs: ClassVar[str] = ""
     teacher: VLM | None = None
 
     def __init__(self, settings: Any, sampler: BatchSampler, start: VLM) -> None:

@@ -26,6 +26,7 @@ class Distil(Objective):
     """Holds what is said of the pictures whose words fade."""
 
     Settings = DistilSettings
+    needs = "fade"
 
     def __init__(self, settings: DistilSettings, sampler: BatchSampler, start: VLM) -> None:
         super().__init__(settings, sampler, start)

@@ -19,6 +19,7 @@ from train.objectives.matching import Matching
 from train.objectives.region_words import RegionWords
 from train.objectives.self_critical import SelfCritical
 from train.options import Options
+from vitdemo.errors import ConfigError, TrainingError
 from vitdemo.models.vlm import VLM
 
 # In the order in which they draw and learn: each may use what those before it drew or found.
@@ -35,9 +36,21 @@ def weight_of(name: str, settings: Options) -> float:
 
 def build(settings: Mapping[str, Options], sampler: BatchSampler,
           start: VLM) -> dict[str, Objective]:
-    """The objectives that have a weight, by name. ``settings``: of each one its own."""
-    return {name: kind(settings[name], sampler, start) for name, kind in OBJECTIVES.items()
-            if weight_of(name, settings[name])}
+    """The objectives that have a weight, by name. ``settings``: of each one its own.
+
+    Raises:
+        ConfigError: there are none, or one is of no use without another.
+    """
+    active = [name for name in OBJECTIVES if weight_of(name, settings[name])]
+    if not active:
+        raise ConfigError("every loss has weight 0, so there is nothing to learn; give one of "
+                          f"{', '.join(f'--loss-{name}' for name in OBJECTIVES)} a weight.")
+    for name in active:
+        needed = OBJECTIVES[name].needs
+        if needed and needed not in active:
+            raise ConfigError(f"loss_{name} has a weight and loss_{needed} has none, without which "
+                              "it does nothing.")
+    return {name: OBJECTIVES[name](settings[name], sampler, start) for name in active}
 
 
 def draw_step(objectives: Mapping[str, Objective], sampler: BatchSampler, step: int,
@@ -57,7 +70,11 @@ def draw_step(objectives: Mapping[str, Objective], sampler: BatchSampler, step: 
 
 def step_losses(model: VLM, batch: StepBatch, objectives: Mapping[str, Objective],
                 team: Team | None = None) -> dict[str, Tensor]:
-    """Each loss of a step by name, unweighted, and their weighted sum as "loss"."""
+    """Each loss of a step by name, unweighted, and their weighted sum as "loss".
+
+    Raises:
+        TrainingError: there is none.
+    """
     batch = with_features(batch, lambda given: features_of(model, given, batch.stage))
     teacher = next((each.teacher for each in objectives.values() if each.teacher), None)
     step = Step(model, batch.parts, team or Team(), objectives.keys(), teacher)
@@ -66,6 +83,10 @@ def step_losses(model: VLM, batch: StepBatch, objectives: Mapping[str, Objective
         loss = objective.loss(step)
         if loss is not None:
             losses[name] = loss
+    if not losses:
+        raise TrainingError("no row has anything to learn from with these losses: see which of "
+                            "--loss-caption, --loss-question and so on have a weight, and what the "
+                            "rows hold.")
     device = next(model.parameters()).device
     weighted = (weight_of(name, objectives[name].settings) * loss
                 for name, loss in losses.items())

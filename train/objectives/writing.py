@@ -42,7 +42,7 @@ def writing_loss(step: Step, name: str, asked: bool) -> Tensor | None:
     tokens = take(model.vision.tokens(batch.features), batch.kept)
     words, z = model.encode_text(batch.instruction, batch.instruction_mask)
     names, true = model.nameable(batch.features), torch.ones_like(batch.rows, dtype=torch.bool)
-    if names is not None and model.training and not asked:
+    if names is not None and model.names is not None and model.training and not asked:
         batch, names, true = swap_names(batch, names, model.names)
     with _capture(decoder.blocks, looks) as written, \
             _capture(model.fusion.blocks, looks and asked) as read:

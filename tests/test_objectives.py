@@ -1,0 +1,60 @@
+"""What holds for every objective: its settings, its place in the dictionary, and what it needs."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from learning import learning
+
+from train.data.pixels import NoiseStore
+from train.data.reading import Row
+from train.finetune import build_parser
+from train.objectives.registry import OBJECTIVES
+from train.settings import Settings
+from vitdemo.errors import ConfigError, TrainingError
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+
+OFF = {f"loss_{name}": 0.0 for name in OBJECTIVES}
+
+
+def test_each_has_a_weight_and_flags_that_say_what_they_do() -> None:
+    names = [field.name for part in Settings().parts() for field in fields(part)]
+    assert len(names) == len(set(names)) <= 36
+    described = build_parser().format_help()
+    for name, kind in OBJECTIVES.items():
+        assert f"loss_{name}" in {field.name for field in fields(kind.Settings)}
+        for field in fields(kind.Settings):
+            flag = f"--{field.name.replace('_', '-')} "
+            assert flag in described and field.metadata["text"], flag
+        with pytest.raises(ConfigError, match=f"loss_{name} is -1"):
+            kind.Settings(**{f"loss_{name}": -1})
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_each_learns_something_with_those_that_it_needs(name: str, tokenizer: TextTokenizer,
+                                                        tiny_model: VLM) -> None:
+    rows = [Row(Path(f"{i}.png"), ("a dog runs on grass .", "a dog plays"), (), (), "a/train")
+            for i in range(12)]
+    needed = {"match": "contrastive", "attention": "caption", "region": "caption",
+              "distil": "fade"}.get(name, name)
+    found = learning(tiny_model, rows, NoiseStore(tiny_model, False), tokenizer,
+                     **{**OFF, f"loss_{name}": 1.0, f"loss_{needed}": 1.0, "fade_pictures": 2,
+                        "reward_pictures": 2})
+    assert set(found.objectives) == {name, needed}
+    losses = found.losses(found.draw())
+    assert set(losses) == {name, needed, "loss"}
+    assert torch.isfinite(losses["loss"]) and losses["loss"].requires_grad
+
+
+def test_what_can_learn_nothing_is_refused(tokenizer: TextTokenizer, tiny_model: VLM) -> None:
+    rows, store = [Row(Path("a.png"), ("a dog .",), (), ())] * 3, NoiseStore(tiny_model, False)
+    with pytest.raises(ConfigError, match="every loss has weight 0"):
+        learning(tiny_model, rows, store, tokenizer, **OFF)
+    with pytest.raises(ConfigError, match="loss_distil has a weight and loss_fade has none"):
+        learning(tiny_model, rows, store, tokenizer, loss_distil=1.0)
+    silent = [Row(Path("a.png"), (), (), ())] * 3
+    found = learning(tiny_model, silent, store, tokenizer)
+    with pytest.raises(TrainingError, match="no row has anything to learn from"):
+        found.losses(found.draw())
