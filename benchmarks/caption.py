@@ -172,7 +172,7 @@ def native_pass(backend: Any, picture: Image.Image) -> tuple[Callable[[], object
     crossings = [block.cross for block in decoder.blocks]
     with torch.inference_mode():
         features = backend.encode_pictures([picture])[0]
-        memory, _, _ = backend._read(features.data, [""])
+        memory = backend._read(features.data, "")
     ids = torch.arange(1000, 1000 + TOKENS)[None]
 
     @torch.inference_mode()

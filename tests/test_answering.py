@@ -18,7 +18,7 @@ from vitdemo.models.answering import (
     claims,
     weighed,
 )
-from vitdemo.models.decoding import Hypothesis, write_all
+from vitdemo.models.decoding import Hypothesis, Vocabulary, write_all
 from vitdemo.models.querybank import Querybank
 from vitdemo.models.vlm import VLM
 from vitdemo.statements import is_no, statement
@@ -135,8 +135,8 @@ def test_the_app_and_the_evaluation_weigh_alike(tokenizer: TextTokenizer) -> Non
         hub = bank.of_pictures(picture_vector).item()
     for question, of in zip(questions, answers, strict=True):
         with torch.inference_mode():
-            memory, _, _ = backend._read(features.data, [question])
-        vocabulary = backend._vocabulary(["zh" if "狗" in question else "en"])
+            memory = backend._read(features.data, question)
+        vocabulary = Vocabulary.of(tokenizer, ["zh" if "狗" in question else "en"])
         texts = write_all(model.decoder, memory, vocabulary, decoding)[0]
         chances = answer_chances(texts, tokenizer.decode)
         said = claims(question, chances)
@@ -164,9 +164,9 @@ def test_a_model_without_a_bank_answers_by_its_decoder_alone(tokenizer: TextToke
         given.append({one.text: one.probability for one in backend.answer(
             features, "what is it?", "en", 7)})
         with torch.inference_mode():
-            memory, _, _ = backend._read(features.data, ["what is it?"])
+            memory = backend._read(features.data, "what is it?")
     decoding = Decoding(beams=10, length_penalty=0.0, max_tokens=12)
-    texts = write_all(model.decoder, memory, backend._vocabulary(["en"]), decoding)[0]
+    texts = write_all(model.decoder, memory, Vocabulary.of(tokenizer, ["en"]), decoding)[0]
     chances = answer_chances(texts, tokenizer.decode)
     best = sorted(chances.items(), key=lambda item: -item[1])[:7]
     assert given[1] == pytest.approx(dict(best), rel=1e-4) and len(best) > 1

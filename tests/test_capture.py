@@ -97,7 +97,7 @@ def test_our_own_model_is_recorded_as_truly(native_backend, picture):
     decoder = native_backend.model.decoder
     crossings = [block.cross for block in decoder.blocks]
     features = native_backend.encode_pictures([picture])[0]
-    memory, _, _ = native_backend._read(features.data, ["what is there?"])
+    memory = native_backend._read(features.data, "what is there?")
     ids = torch.tensor([[native_backend.tokenizer.language_start["en"], *IDS]])
     plain = decoder(ids, memory)
     with capture_cross_attention(crossings, own_weights) as once:

@@ -230,7 +230,7 @@ def test_answer_scores_are_the_models_own(tmp_path: Path, parts: tuple[VLM, Text
     predictor = ModelPredictor(model, tokenizer, batch=3)
     [features] = [found for _, found in predictor.batches([row.path for row in split.rows])]
     answers = ["a dog", "two old men on a bench", "狗"]
-    monkeypatch.setattr("train.evaluation.predict._ROWS", 2)
+    monkeypatch.setattr("vitdemo.models.inference._ROWS", 2)
     together = predictor.answer_scores(features, [2, 0, 1], ["what is it ?"] * 3, answers)
     instruction = tokenizer.encode(["what is it ?"])
     for place, answer, score in zip([2, 0, 1], answers, together, strict=True):
@@ -389,7 +389,7 @@ def test_batches_change_nothing(tmp_path: Path, parts: tuple[VLM, TextTokenizer]
 
 def test_texts_come_back_in_their_order(
         parts: tuple[VLM, TextTokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.evaluation.predict._TEXTS", 2)
+    monkeypatch.setattr("vitdemo.models.inference._TEXTS", 2)
     predictor = ModelPredictor(*parts)
     texts = ["a dog runs over the long grass", "dog", *CAPTIONS_ZH, *CAPTIONS]
     heard: list[int] = []
@@ -475,7 +475,7 @@ def test_match_logits_are_the_models_own(tmp_path: Path, parts: tuple[VLM, TextT
     kept = [picture for found in features for picture in predictor.keep(found)]
     texts = [*CAPTIONS, *CAPTIONS_ZH]
     pairs = np.array([(i % 5, (3 * i) % 8) for i in range(20)])
-    monkeypatch.setattr("train.evaluation.predict._PAIRS_CPU", 3)
+    monkeypatch.setattr("vitdemo.models.inference._PAIRS_CPU", 3)
     heard: list[int] = []
     together = predictor.match_logits(kept, texts, pairs, heard.append)
     everything = torch.cat(features)

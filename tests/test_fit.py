@@ -47,7 +47,7 @@ def candidates(native_backend: NativeBackend) -> list[str]:
     with torch.inference_mode():
         memory = native_backend._memory(features.data, "")
     found = write_all(native_backend.model.decoder, memory,
-                      native_backend._captioner.vocabulary(["en"]), BEAM)[0]
+                      native_backend.inference.captioner.vocabulary(["en"]), BEAM)[0]
     found = [text for text in found if text.ended] or found
     texts = [native_backend.tokenizer.decode(text.ids) for text in found]
     texts = [text for text in texts if not repeated_words(text)] or texts

@@ -67,10 +67,14 @@ class Slow:
             x = x + block.feed_forward_gate.tanh() * block.feed_forward(block.feed_forward_norm(x))
         self.words, self.mask, self.z = x, mask, z
         self.memory = self.model.fusion.norm(torch.cat((tokens, x)))
-        self.match = self.model.match(
-            Memory(self.memory[None], mask, len(tokens), x[None]), mask,
-            self.model.picture_head(features), z)[0]
+        self.ids = ids
+        self.match = self.matched(Memory(self.memory[None], mask, len(tokens), x[None]), features)
         self.logs = self.write(backend, written) if written else torch.zeros(0)
+
+    def matched(self, memory: Memory, features: Tensor) -> Tensor:
+        """The match logit of the row with another memory."""
+        return self.model.match(memory, self.ids, self.mask, self.z,
+                                self.model.picture_head(features), self.model.regions(features))[0]
 
     def write(self, backend: NativeBackend, written: str) -> Tensor:
         """Log-probabilities (T + 1,) of the tokens and the end."""
@@ -198,8 +202,7 @@ def test_grad_cam_of_a_read_word_counts_what_that_word_brought_in(backend, featu
             slow.memory = memory
             target = slow.write(backend, written).sum()
         else:
-            target = slow.model.match(Memory(memory[None], slow.mask, 25, words[None]), slow.mask,
-                                      slow.model.picture_head(features.data), slow.z)[0]
+            target = slow.matched(Memory(memory[None], slow.mask, 25, words[None]), features.data)
         (gradient,) = torch.autograd.grad(target, leaf)
         want = (leaf[0] @ gradient[0].mean(0)).detach().numpy()
         np.testing.assert_allclose(found.weights[0, 0, q], normalised(want), atol=1e-5, rtol=1e-3)

@@ -22,7 +22,7 @@ from train.finetune import main
 from train.objectives.learn_word_evidence import learn_evidence
 from train.upgrade import grow
 from vitdemo.backends.native import NativeBackend
-from vitdemo.backends.native_words import match_scores
+from vitdemo.backends.native_methods import Task, outcome
 from vitdemo.config import ModelConfig
 from vitdemo.device import pick
 from vitdemo.errors import ConfigError
@@ -105,8 +105,17 @@ def test_every_way_to_match_is_the_same(weighing: VLM, tokenizer: TextTokenizer)
     torch.testing.assert_close(output.match_logits, want, rtol=1e-4, atol=1e-4)
     chances = want.sigmoid().view(3, -1).numpy()
     np.testing.assert_allclose(backend.score_pairs(features, TEXTS), chances, atol=1e-5)
-    np.testing.assert_allclose(match_scores(weighing, tokenizer, together, TEXTS[1]),
-                               chances[:, 1], atol=1e-5)
+    (of_words,) = backend.word_probabilities(features, instruction="", text=TEXTS[1],
+                                             language="en", task="match")
+    np.testing.assert_allclose(of_words[:, 0], chances[:, 1], atol=1e-5)
+    for i, one in enumerate(features):  # what the maps of a sentence's words are gradients of
+        task = Task(weighing, tokenizer, one.data, "match", TEXTS[1], *tokenizer.encode(
+            [TEXTS[1]]), "", (), tokenizer.language_start["en"])
+        with torch.no_grad():
+            words, z = weighing.encode_text(task.read_ids, task.read_mask)
+            memory = task.memory(weighing.vision.tokens(one.data), words, z)
+            score = outcome(task, memory, z).sigmoid()
+        assert float(score) == pytest.approx(chances[i, 1], abs=1e-5)
     predictor = ModelPredictor(weighing, tokenizer)
     found = predictor.match_logits(predictor.keep(together), TEXTS, pairs)
     np.testing.assert_allclose(found, want.numpy(), atol=2e-2)  # kept as float16

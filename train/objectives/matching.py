@@ -69,10 +69,9 @@ class Matching(Objective):
         text = torch.cat((own, wrong_text, own))
         mask = all_masks[text]
         memory = model.fuse(found.tokens[picture], found.words[text], mask, found.texts[text])
-        evidence = None
-        if found.regions is not None:
-            evidence = model.weigh_words(found.regions[picture], all_ids[text], mask)
-        logits = model.match(memory, mask, found.pictures[picture], found.texts[text], evidence)
+        regions = None if found.regions is None else found.regions[picture]
+        logits = model.match(memory, all_ids[text], mask, found.texts[text],
+                             found.pictures[picture], regions)
         target = torch.zeros_like(logits)
         target[:n] = 1
         loss = F.binary_cross_entropy_with_logits(

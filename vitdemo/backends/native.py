@@ -21,23 +21,16 @@ from vitdemo.attention.methods import WordMaps, choose, explanation, matched
 from vitdemo.attention.sanity import randomise
 from vitdemo.backends import native_methods
 from vitdemo.backends.base import Backend, PictureFeatures, Step
-from vitdemo.backends.native_words import match_scores, written_probabilities
+from vitdemo.backends.native_words import written_probabilities
 from vitdemo.cache import LRU
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
 from vitdemo.instructions import OLDEST, known
-from vitdemo.models.answering import (
-    ANSWER_TOKENS,
-    answer_beams,
-    answer_chances,
-    claims,
-    weighed,
-)
-from vitdemo.models.captioning import Captioner
+from vitdemo.models.answering import ANSWER_TOKENS, answer_beams
 from vitdemo.models.checkpoint import load_checkpoint
-from vitdemo.models.decoding import Hypothesis, Vocabulary, write, write_all
 from vitdemo.models.folding import folded
 from vitdemo.models.fusion import Memory
+from vitdemo.models.inference import Inference
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes, normalisation, to_pixels
 from vitdemo.records import LANGUAGES, Candidate, Explanation, ModelInfo, Unread
@@ -65,7 +58,7 @@ class NativeBackend(Backend):
             placement.device, placement.dtype)
         self.model = model.to(placement.device, placement.dtype)
         self.tokenizer = tokenizer
-        self._captioner = Captioner(self.model, tokenizer)
+        self.inference = Inference(self.model, tokenizer)
         self.device, self.dtype = placement.device, placement.dtype
         self._memories: LRU[tuple[Tensor, Memory]] = LRU(_MEMORIES)
         tasks = {"caption", "ask", "match", "embed", "explain"}
@@ -140,62 +133,34 @@ class NativeBackend(Backend):
                   decoding: Decoding) -> Iterator[Step]:
         with torch.inference_mode():
             memory = self._memory(features.data, instruction)
-            states = write(self.model.decoder, memory, self._captioner.vocabulary([language]),
-                           decoding)
-        found: list[Hypothesis] = []
+        states = self.inference.write(features.data, memory, [language], decoding)
         while True:
             with torch.inference_mode():  # entered anew each time: a generator must not leak it
                 state = next(states, None)
             if state is None:
-                break
-            if found:
-                yield self._step(found[0], final=False)
-            found = state[0]
-        assert found  # max_tokens is at least 1
-        chosen, = self._captioner.choose(features.data, memory, [language], decoding, [found])
-        yield self._step(chosen, final=True)
+                return
+            (text,), final = state
+            yield Step(self.tokenizer.decode(text.ids), text.log_probability, final)
 
-    @torch.inference_mode()
     def answer(self, features: PictureFeatures, question: str, language: str,
                count: int = 5) -> tuple[Candidate, ...]:
         """Beam search over whole answers, with no length normalisation: exp(sum log p); then, for
         a model that measures matches against a bank, by how what they claim fits, too."""
         self.require("ask")
-        memory, _, _ = self._read(features.data, [question])
         decoding = Decoding(beams=answer_beams(count), length_penalty=0.0,
                             max_tokens=ANSWER_TOKENS)
-        found = write_all(self.model.decoder, memory, self._vocabulary([language]), decoding)[0]
-        chances = answer_chances(found, self.tokenizer.decode)
-        if self.info.weighs_answers and len(chances) > 1:
-            said = claims(self.tokenizer.plain(question), chances)
-            evidence = self._match_logits([features], list(said.values()), claimed=True)[0]
-            chances = weighed(chances, dict(zip(said, evidence.tolist(), strict=True)))
+        chances, = self.inference.answers(features.data, [0], [question], [language], decoding)
         ordered = sorted(chances.items(), key=lambda item: item[1], reverse=True)
         return tuple(Candidate(text, min(1.0, value)) for text, value in ordered[:count])
 
-    @torch.inference_mode()
     def score_pairs(self, features: Sequence[PictureFeatures],
                     texts: Sequence[str]) -> np.ndarray:
         """The match head's probability of every pair: float32 (P, M)."""
         self.require("match")
-        return self._match_logits(features, texts).sigmoid().cpu().numpy()
-
-    def _match_logits(self, features: Sequence[PictureFeatures], texts: Sequence[str], *,
-                      claimed: bool = False) -> Tensor:
-        """Of every pair: float32 (P, M); ``claimed``: see `VLM.match`."""
-        logits = torch.zeros(len(features), len(texts), device=self.device)
-        if not texts:
-            return logits
-        ids, mask = self._encode(texts)
-        words, z = self.model.encode_text(ids, mask)
-        for i, feature in enumerate(features):
-            tokens = self.model.vision.tokens(feature.data).expand(len(texts), -1, -1)
-            memory = self.model.fuse(tokens, words, mask, z)
-            evidence = self.model.weigh_words(self.model.regions(feature.data), ids, mask)
-            picture = self.model.picture_head(feature.data)
-            logits[i] = self.model.match(memory, mask, picture, z, evidence,
-                                         claimed=claimed).float()
-        return logits
+        pictures = [self.inference.see(one.data)[0] for one in features]
+        pairs = np.argwhere(np.ones((len(pictures), len(texts))))  # picture by picture
+        scores = self.inference.match(pictures, texts, pairs).sigmoid().cpu().numpy()
+        return np.asarray(scores.reshape(len(pictures), len(texts)))
 
     @torch.inference_mode()
     def embed_pictures(self, features: Sequence[PictureFeatures]) -> np.ndarray:
@@ -206,13 +171,10 @@ class NativeBackend(Backend):
         joined = torch.cat([feature.data for feature in features])
         return self._unit(self.model.picture_head(joined))
 
-    @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, float32 (M, E)."""
         self.require("embed")
-        if not texts:
-            return np.zeros((0, self.info.dimension), dtype=np.float32)
-        return self._unit(self.model.encode_text(*self._encode(texts))[1])
+        return self._unit(self.inference.embed_texts(texts))
 
     def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
                 task: str, method: str = "") -> tuple[Explanation, ...]:
@@ -257,7 +219,7 @@ class NativeBackend(Backend):
             memory = self._memory(features.data, read)
         else:
             with capture_cross_attention(fusion, own_weights) as seen:
-                memory, _, _ = self._read(features.data, [read])
+                memory = self._read(features.data, read)
         found = []
         if task in ("ask", "match") and fusion:
             source = "question" if task == "ask" else "text"
@@ -274,13 +236,12 @@ class NativeBackend(Backend):
         """See `Backend.word_probabilities`; one teacher-forced pass over all pictures."""
         self.require("explain")
         self.require(task)
-        joined = torch.cat([one.data for one in features])  # (P, N, C)
         fused = len(self.model.fusion.blocks) > 0  # else `explain` has no map of what was read
         if task == "match":
-            scores = match_scores(self.model, self.tokenizer, joined, text)
+            scores = self.score_pairs(features, [text])[:, 0]
             return (_for_each_word(scores, len(split_words(text))),) if fused else ()
-        words, whole = written_probabilities(self.model, self.tokenizer, joined, instruction, text,
-                                             language)
+        joined = torch.cat([one.data for one in features])  # (P, N, C)
+        words, whole = written_probabilities(self.inference, joined, instruction, text, language)
         if task == "ask" and fused:
             return _for_each_word(whole, len(split_words(instruction))), words
         return (words,)
@@ -323,19 +284,8 @@ class NativeBackend(Backend):
             layer_names=tuple(f"{part} {i + 1}" for i in range(layers)), gates=gates,
             word_probabilities=probabilities)
 
-    def _encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        ids, mask = self.tokenizer.encode(texts)
-        return ids.to(self.device), mask.to(self.device)
-
-    def _read(self, features: Tensor, texts: Sequence[str]) -> tuple[Memory, Tensor, Tensor]:
-        """The memory of one picture with each text, the text's mask (B, T) and z (B, E)."""
-        ids, mask = self._encode(texts)
-        words, z = self.model.encode_text(ids, mask)
-        tokens = self.model.vision.tokens(features).expand(len(texts), -1, -1)
-        names = self.model.nameable(features)
-        if names is not None:
-            names = names.select(torch.zeros(len(texts), dtype=torch.long))
-        return self.model.fuse(tokens, words, mask, z, names), mask, z
+    def _read(self, features: Tensor, text: str) -> Memory:
+        return self.inference.memory(features, [0], [text])
 
     def _memory(self, features: Tensor, text: str) -> Memory:
         """The memory of one picture with a text. It is kept: a caption is explained right after it
@@ -343,15 +293,9 @@ class NativeBackend(Backend):
         key = f"{id(features)} {text}"  # no other tensor has this id while this one is kept
         kept = self._memories.get(key)
         if kept is None:
-            kept = features, self._read(features, [text])[0]
+            kept = features, self._read(features, text)
             self._memories.put(key, kept)
         return kept[1]
-
-    def _vocabulary(self, languages: Sequence[str]) -> Vocabulary:
-        return Vocabulary.of(self.tokenizer, languages)
-
-    def _step(self, text: Hypothesis, final: bool) -> Step:
-        return Step(self.tokenizer.decode(text.ids), text.log_probability, final)
 
     @staticmethod
     def _unit(vectors: Tensor) -> np.ndarray:

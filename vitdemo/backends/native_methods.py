@@ -331,13 +331,13 @@ def _calls(record: AttentionRecord) -> list[Tensor]:
 
 # Words that were only read
 
-def _outcome(task: Task, memory: Memory, z: Tensor) -> Tensor:
+def outcome(task: Task, memory: Memory, z: Tensor) -> Tensor:
     """What the model made of the text, for each of R memories: (R,)."""
     if task.kind == "match":
         rows = len(memory.tokens)
-        pictures = task.model.picture_head(task.features).expand(rows, -1)
-        mask = task.read_mask.expand(rows, -1)
-        return task.model.match(memory, mask, pictures, z.expand(rows, -1)).float()
+        ids, mask, z = (one.expand(rows, -1) for one in (task.read_ids, task.read_mask, z))
+        return task.model.match(memory, ids, mask, z, task.model.picture_head(task.features),
+                                task.model.regions(task.features)).float()
     return _written_logs(task, memory, [*task.written_ids, task.tokenizer.end]).sum(1)
 
 
@@ -347,7 +347,7 @@ def _read_relevancy(task: Task) -> np.ndarray:
         with _record_self(mixings) as mixed, _record_cross(task.crossings) as fused:
             words, z = task.model.encode_text(task.read_ids, task.read_mask)
             memory = task.memory(task.model.vision.tokens(task.features), words, z)
-            target = _outcome(task, memory, z)
+            target = outcome(task, memory, z)
         own, fusion = relevancy.means(target, mixed.weights, fused.weights)
     picture = torch.eye(task.regions, device=target.device)[None]
     read = Relevancy.start(1, task.read_ids.shape[1], task.regions, target.device)
@@ -380,7 +380,7 @@ def _read_grad_cam(task: Task) -> np.ndarray:
             # The decoder also sees the picture itself; that is no merit of the word's.
             cut = torch.cat((memory.tokens[:, :task.regions].detach(),
                              memory.tokens[:, task.regions:]), 1)
-            target = _outcome(task, Memory(cut, memory.mask, memory.picture_tokens, memory.text), z)
+            target = outcome(task, Memory(cut, memory.mask, memory.picture_tokens, memory.text), z)
             (gradient,) = torch.autograd.grad(target.sum(), leaf)
         maps[some] = grad_cam(task.features[0], gradient.mean(1)).detach().cpu().numpy()
     return maps

@@ -116,12 +116,14 @@ class VLM(nn.Module):
         memory: Memory = self.fusion(tokens, words, mask)
         return dataclasses.replace(memory, names=names)
 
-    def match(self, memory: Memory, mask: Tensor, picture: Tensor, z: Tensor,
-              evidence: Tensor | None = None, *, claimed: bool = False) -> Tensor:
-        """Match logits (B,) from a memory, the pairs' unit vectors (B, E), ``picture`` (1, E) where
-        it is one for all, and what `weigh_words` found. ``claimed``: the texts are what answers
-        claim, and a model with a bank gives `Querybank.evidence`."""
+    def match(self, memory: Memory, ids: Tensor, mask: Tensor, z: Tensor, picture: Tensor,
+              regions: Tensor | None, *, claimed: bool = False) -> Tensor:
+        """Match logits (B,) from a memory, its texts' ids and mask (B, T), the pairs' unit vectors
+        (B, E) and `regions`; ``picture`` (1, E) and its regions where it is one for all.
+        ``claimed``: the texts are what answers claim, and a model with a bank gives
+        `Querybank.evidence`."""
         logits = self.match_head(memory.text, mask, picture * z)
+        evidence = self.weigh_words(regions, ids, mask)
         if evidence is not None:
             logits = logits + evidence
         if self.querybank is None:
@@ -135,12 +137,13 @@ class VLM(nn.Module):
             return features.new_zeros(len(features), 0)
         return self.region_head.regions(features)
 
-    def weigh_words(self, regions: Tensor, ids: Tensor, mask: Tensor) -> Tensor | None:
+    def weigh_words(self, regions: Tensor | None, ids: Tensor, mask: Tensor) -> Tensor | None:
         """What the words of each text say for its picture: (B,), or None for a model that does not
         weigh words one by one. ``regions``, of B pictures or of one, are those of `regions`; ids
         and bool mask (B, T)."""
         if self.evidence is None or self.region_head is None:
             return None
+        assert regions is not None
         return self.evidence(self.region_head.presence_at(regions, ids), ids, mask)
 
     def gates(self) -> Tensor:
@@ -164,8 +167,6 @@ class VLM(nn.Module):
         memory = self.fuse(pair_tokens, words, instruction_mask, z,
                            self.nameable(features, picture_of))
         regions = self.regions(features)
-        evidence = self.weigh_words(regions if picture_of is None else regions[picture_of],
-                                    instruction, instruction_mask)
-        return Output(self.decoder(decoder_ids, memory),
-                      self.match(memory, instruction_mask, pair_pictures, z, evidence),
-                      pictures, z, self.gates())
+        match = self.match(memory, instruction, instruction_mask, z, pair_pictures,
+                           regions if picture_of is None else regions[picture_of])
+        return Output(self.decoder(decoder_ids, memory), match, pictures, z, self.gates())
