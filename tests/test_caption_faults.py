@@ -2,7 +2,8 @@
 
 import pytest
 
-from train.evaluation.caption_faults import categories, fault_figures
+from train.evaluation.caption_faults import fault_figures
+from train.grounding.coco_words import categories, tell_of_people
 
 
 @pytest.mark.parametrize("text, found", [
@@ -17,6 +18,12 @@ from train.evaluation.caption_faults import categories, fault_figures
 ])
 def test_the_categories_that_a_caption_names(text: str, found: set[str]) -> None:
     assert categories(text) == found
+
+
+def test_people_are_told_of_where_they_are_named_or_hinted_at() -> None:
+    assert tell_of_people(["A dog runs.", "Two skiers rest."])
+    assert tell_of_people(["A dog with its owner at his feet."]) and tell_of_people(["演奏者"])
+    assert not tell_of_people(["A dog runs.", "A red bus", "一只狗"])
 
 
 def test_the_figures() -> None:

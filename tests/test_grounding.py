@@ -11,7 +11,7 @@ from planted import Planted
 
 from train.evaluate_grounding import choose_methods, evaluate, main, table
 from train.grounding.coco import read_grounding
-from train.grounding.coco_words import SYNONYMS, mentions, plural
+from train.grounding.coco_words import category_names, mentions, plural
 from train.grounding.pointing import Scorer, Target, covered, hits_and_masses, holds, names_of
 from vitdemo.attention.regions import smoothed
 from vitdemo.backends.base import PictureFeatures
@@ -127,8 +127,8 @@ def test_words_that_name_a_category(caption: str, want: dict[str, str]) -> None:
 
 
 def test_every_category_is_named_by_itself_and_its_plural() -> None:
-    assert len(SYNONYMS) == 80
-    for category in SYNONYMS:
+    assert len(category_names()) == 80
+    for category in category_names():
         for name in (category, plural(category)):
             (found,) = mentions(f"there is {name} .")
             assert found.categories[0] == category, name

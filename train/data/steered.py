@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from train.data.cocoqa_captions import SOURCE, restored_captions
 from train.data.instructions import COLOURED, COLOURS, THINGS, Example
-from train.data.mentions import PEOPLE, english_words
+from train.data.mentions import english_words
 from train.data.reading import Row
-from train.evaluation.caption_faults import chinese_rows
-from train.grounding.coco_words import mentions
+from train.grounding.coco_words import chinese_rows, mentions, tell_of_people
 from vitdemo.instructions import taught
 
 KINDS = ("things", "people", "place", "colours")
@@ -127,12 +126,8 @@ def _people(captions: Sequence[str], english: Sequence[str], row: Row,
                        for text in captions or (english if language == "en" else ()))
     if found:
         return found
-    spoken = english_words(row.captions) & {*PEOPLE, *_PERSON.split("|"), "he", "she", "his",
-                                            "her", "someone", "male", "female", "hand", "hands"}
-    if len(row.captions) >= _LEAST_CAPTIONS and not spoken and not any(
-            mention.categories[0] == "person" for text in row.captions
-            for mention in mentions(text)) and not re.search("[人男女孩婴员者]",
-                                                            "".join(row.captions_zh)):
+    if len(row.captions) >= _LEAST_CAPTIONS and not tell_of_people(
+            row.captions + row.captions_zh):
         return [NOBODY[language]]
     return []
 

@@ -5,43 +5,10 @@ The last is CHAIR (Rohrbach et al. 2018, "Object Hallucination in Image Captioni
 said alone, as there are no boxes.
 """
 
-import functools
-import re
 from collections.abc import Sequence
-from importlib import resources
 
-from train.data.mentions import PEOPLE, english_words
-from train.grounding.coco_words import mentions, names
-from vitdemo.words import is_chinese, repeated_words
-
-_NO_CATEGORY = "-"  # of words that hold the name of one and mean something else: a snowman
-
-
-@functools.cache
-def chinese_rows() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The rows of `coco_words_zh.tsv`: a category and its Chinese names, the commonest first."""
-    file = resources.files("train.grounding").joinpath("coco_words_zh.tsv")
-    text = file.read_text(encoding="utf-8")
-    rows = (line.split("\t") for line in text.splitlines())
-    return tuple((category, tuple(names.split("|"))) for category, names in rows)
-
-
-@functools.cache
-def chinese_names() -> tuple[re.Pattern[str], dict[str, str]]:
-    """What finds the Chinese names of COCO's categories, the longest at each place, and the
-    category of each, by `coco_words_zh.tsv`."""
-    found = {name: category for category, own in chinese_rows() for name in own}
-    return re.compile("|".join(sorted(found, key=len, reverse=True))), found
-
-
-def categories(text: str) -> set[str]:
-    """The categories of COCO that a caption names, in English or Chinese."""
-    if is_chinese(text):
-        pattern, of = chinese_names()
-        return {of[name] for name in pattern.findall(text)} - {_NO_CATEGORY}
-    found = {mention.categories[0] for mention in mentions(text)}
-    others = english_words([text]) & set(PEOPLE) - names().keys()
-    return found | {"person"} if others else found
+from train.grounding.coco_words import categories
+from vitdemo.words import repeated_words
 
 
 def fault_figures(captions: Sequence[str],

@@ -21,34 +21,22 @@ from train.data.mentions import NAMES, things_absent
 from train.data.reading import Row
 from train.evaluation.metrics import caption_words
 from train.evaluation.predict import Predictor
+from train.word_lists import word_lists
 
 MOST_ROWS = 1000  # pictures of a split that get trials, evenly spread
 _NEAREST = 20  # pictures that are looked through for a similar caption
-# Things that stand in one place of a sentence: names of `THINGS`.
-_OBJECTS = ("man woman boy girl", "dog cat horse bird", "car bicycle motorcycle boat train",
-            "snow water grass", "beach street mountain", "ball frisbee stick guitar umbrella",
-            "bench table")
-_PLURALS = {"man": "men", "woman": "women", "beach": "beaches", "bench": "benches"}
-# Each word with those that would say it too.
-_CLOTHES = {"shirt": "jersey top tank t", "jacket": "coat vest sweater", "dress": "gown skirt",
-            "coat": "jacket", "sweater": "sweatshirt jacket hoodie"}
-_NUMBERS = {"two": "2 both couple pair", "three": "3 trio", "four": "4", "five": "5", "six": "6"}
-_VERBS = {"running": "run runs race races racing chasing chases",
-          "walking": "walk walks strolling",
-          "sitting": "sit sits seated sat perched rests resting",
-          "standing": "stand stands posing pose poses stood",
-          "sleeping": "sleep sleeps asleep lying",
-          "jumping": "jump jumps leaps leaping leap midair air flying",
-          "swimming": "swim swims water pool", "climbing": "climb climbs",
-          "riding": "ride rides rider", "dancing": "dance dances",
-          "kneeling": "kneels crouching crouches squatting"}
 _COLOURS_ZH, _NUMBERS_ZH = "红蓝绿黄白黑棕粉紫灰", "两三四五六"
 # Characters that are a colour or a number here, and not part of another word.
 _SIGNS_ZH = {"colour": re.compile(f"[{_COLOURS_ZH}](?=色|衣|裙|帽|裤|上衣|外套|头盔|狗|球|马)"),
              "number": re.compile(f"[{_NUMBERS_ZH}](?=[只个名位匹条])")}
-# Each word with the character that every word for it holds.
-_VERBS_ZH = {"奔跑": "跑", "行走": "走", "坐": "坐", "站": "站", "游泳": "游",
-             "跳跃": "跳", "攀爬": "爬"}
+
+
+@functools.cache
+def _lists() -> dict[str, dict[str, tuple[str, ...]]]:
+    """objects: names of `THINGS` that stand in one place of a sentence, a group a line. object,
+    number, verb: each word with those that would say it too. verb_zh: each with the character that
+    every word for it holds. plural: the irregular ones."""
+    return word_lists("train.evaluation", "hard_negatives.tsv")
 
 
 @dataclass(frozen=True)
@@ -150,12 +138,17 @@ def _surely_wrong(row: Row, language: str) -> re.Pattern[str]:
     words = set(re.findall(r"[a-z0-9]+", " ".join(row.captions).lower()))
     names = [form for i in absent for form in (NAMES[i], _plural(NAMES[i]))]
     names += [colour for colour in COLOURS if colour not in words]
-    names += [number for number, alike in _NUMBERS.items() if not words & {number, *alike.split()}]
+    names += [number for number, alike in _lists()["number"].items()
+              if not words & {number, *alike}]
     return re.compile(rf"\b(?:{'|'.join(names) or '(?!)'})\b")
 
 
+def _groups() -> list[tuple[str, ...]]:
+    return [(first, *others) for first, others in _lists()["objects"].items()]
+
+
 def _plural(name: str) -> str:
-    return _PLURALS.get(name, f"{name}s")
+    return _lists()["plural"].get(name, (f"{name}s",))[0]
 
 
 def _changes(row: Row, language: str) -> Iterator[_Change]:
@@ -181,15 +174,15 @@ def _options(row: Row) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     open."""
     words = set(re.findall(r"[a-z0-9]+", " ".join(row.captions).lower()))
     absent = {NAMES[i] for i in things_absent(row)}
-    for group in (line.split() for line in _OBJECTS):
+    for group in _groups():
         others = [name for name in group if name in absent]
         for name in group:
             yield "object", name, tuple(others)
             yield "object", _plural(name), tuple(_plural(other) for other in others)
-    for kind, table in (("object", _CLOTHES), ("number", _NUMBERS), ("verb", _VERBS)):
-        free = tuple(word for word, alike in table.items()
-                     if not words & {word, f"{word}s", *alike.split()})
-        yield from ((kind, word, free) for word in table)
+    for kind in ("object", "number", "verb"):
+        free = tuple(word for word, alike in _lists()[kind].items()
+                     if not words & {word, f"{word}s", *alike})
+        yield from ((kind, word, free) for word in _lists()[kind])
     colours = tuple(colour for colour in COLOURS if colour not in words and colour != "grey")
     yield from (("colour", colour, colours) for colour in COLOURS)
 
@@ -199,14 +192,14 @@ def _options_zh(row: Row) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     text = "".join(row.captions_zh)
     absent = {NAMES[i] for i in things_absent(row)}
     in_chinese = {name: words[1][0] for name, words in zip(NAMES, THINGS, strict=True)}
-    for group in (line.split() for line in _OBJECTS):
+    for group in _groups():
         others = tuple(in_chinese[name] for name in group if name in absent)
         yield from (("object", in_chinese[name], others) for name in group)
     for kind, signs in (("colour", _COLOURS_ZH), ("number", _NUMBERS_ZH)):
         free = tuple(sign for sign in signs if sign not in text)
         yield from ((kind, sign, free) for sign in signs)
-    verbs = tuple(verb for verb, sign in _VERBS_ZH.items() if sign not in text)
-    yield from (("verb", verb, verbs) for verb in _VERBS_ZH)
+    verbs = tuple(verb for verb, (sign,) in _lists()["verb_zh"].items() if sign not in text)
+    yield from (("verb", verb, verbs) for verb in _lists()["verb_zh"])
 
 
 def _changed(place: int, change: _Change, word: str, language: str) -> Pair:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from train.grounding.coco_words import SYNONYMS, mentions
+from train.grounding.coco_words import category_names, mentions
 from vitdemo.errors import DataError
 
 
@@ -66,7 +66,7 @@ def read_grounding(images: Path, instances: Path, captions: Path) -> tuple[Groun
     boxes = _boxes(boxes_file, categories, sizes)
     texts = _texts(words_file)
     files = words_file.by_id("images", "file_name", str)
-    extra = tuple(sorted(set(categories.values()) - set(SYNONYMS)))
+    extra = tuple(sorted(set(categories.values()) - set(category_names())))
     found = []
     for picture, of_picture in texts.items():
         if picture not in files:

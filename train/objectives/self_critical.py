@@ -34,8 +34,8 @@ from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, Item
 from train.data.batches import TextBatch
 from train.data.reading import Row
 from train.distributed import Share
-from train.evaluation.caption_faults import categories
 from train.evaluation.metrics import caption_words
+from train.grounding.coco_words import categories
 from train.objectives.base import Objective, Step
 from train.objectives.sampling import draw_captions, memory_of, until_end
 from train.options import Options, option
