@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.evaluation.caption_faults import fault_figures
+from train.evaluation.metrics import fault_figures
 from train.grounding.coco_words import categories, tell_of_people
 
 

@@ -17,9 +17,8 @@ from train.data.reading import METADATA, Row, read_split
 from train.data.yes_no import ANSWERS
 from train.evaluate import Parts, evaluate_split, main
 from train.evaluation import metrics
-from train.evaluation.ablation import ablations
 from train.evaluation.name_search import names_said
-from train.evaluation.predict import ModelPredictor
+from train.evaluation.predict import ModelPredictor, ablations
 from train.evaluation.tables import table
 from vitdemo.config import ModelConfig
 from vitdemo.models.checkpoint import save_checkpoint

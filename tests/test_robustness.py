@@ -12,8 +12,16 @@ from PIL import Image
 
 from train import plots as panels
 from train.evaluation import metrics
-from train.evaluation.corruptions import GREY, STRENGTHS, damage, write_damaged
-from train.robustness import LEVELS, headline, main, table
+from train.robustness import (
+    GREY,
+    LEVELS,
+    STRENGTHS,
+    damage,
+    headline,
+    main,
+    table,
+    write_damaged,
+)
 
 
 @pytest.fixture(autouse=True)

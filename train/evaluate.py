@@ -4,10 +4,10 @@
 """
 
 import argparse
-import os
+import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,15 +19,26 @@ import torch
 from tqdm import tqdm
 
 from train.data.cocoqa_captions import restored_captions
-from train.data.reading import Row, Split, find_splits, read_split
+from train.data.reading import Row, Split
 from train.data.yes_no import YesNo, make_yes_no
-from train.evaluation.caption_faults import fault_figures
-from train.evaluation.cost import cost
 from train.evaluation.hard_negatives import make_pairs, match_figures
-from train.evaluation.metrics import caption_scores, caption_words, retrieval_scores
+from train.evaluation.metrics import (
+    caption_scores,
+    caption_words,
+    fault_figures,
+    retrieval_scores,
+)
 from train.evaluation.name_search import name_search, names_said
 from train.evaluation.predict import ModelPredictor, Predictor
-from train.evaluation.report_cli import finish
+from train.evaluation.report_cli import (
+    about,
+    add_common,
+    check,
+    finish,
+    open_predictor,
+    read_splits,
+    rounded,
+)
 from train.evaluation.rerank import reranked_scores
 from train.evaluation.tables import table
 from train.evaluation.vqa_metrics import (
@@ -40,12 +51,12 @@ from train.evaluation.vqa_metrics import (
 )
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.config import Decoding
-from vitdemo.device import pick
-from vitdemo.errors import ConfigError
-from vitdemo.models.checkpoint import Checkpoint, load_checkpoint
+from vitdemo.models.checkpoint import FILES, Checkpoint
 from vitdemo.models.names import read_names
 
 LANGUAGES = ("en", "zh")
+_TIMED = 40  # timed at most
+_WARM_UP = 3  # captions before the clock counts
 
 
 @dataclass(frozen=True)
@@ -249,85 +260,37 @@ def with_restored(split: Split) -> Split:
     return replace(split, name=f"{split.name} (restored captions)", rows=rows)
 
 
-def open_predictor(arguments: argparse.Namespace) -> tuple[Checkpoint, ModelPredictor]:
-    """The checkpoint of the command line, and what predicts with it.
+def cost(checkpoint: Checkpoint, rows: Sequence[Row]) -> dict[str, Any]:
+    """"megabytes" (millions of bytes of the folder's files), "parameters", and "caption": the
+    median "seconds" from a picture's file to the last word, greedy, one picture at a time, with the
+    slowest of ten in "seconds_p90", over how many "pictures", and with how many "threads".
 
-    Raises:
-        VitDemoError: the checkpoint or an option cannot be used.
+    ``rows`` are those to draw from, evenly spread; "caption" is None where there are none.
     """
-    Decoding(beams=arguments.beams)  # a bad number is refused before anything is read
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    placement = pick(arguments.device)
-    checkpoint = load_checkpoint(arguments.checkpoint, placement.device)
-    predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
-                               batch=arguments.batch)
-    return checkpoint, predictor
+    files = [checkpoint.folder / name for name in (*FILES, "meta.json")]
+    return {"megabytes": sum(file.stat().st_size for file in files) / 1e6,
+            "parameters": sum(p.numel() for p in checkpoint.model.parameters()),
+            "caption": _caption_time(checkpoint, [row.path for row in rows])}
 
 
-def about(arguments: argparse.Namespace, checkpoint: Checkpoint, started: float) -> dict[str, Any]:
-    """What was measured, on what, and the seconds since ``started``."""
-    device = next(checkpoint.model.parameters()).device
-    return {"checkpoint": checkpoint.folder.name, "revision": checkpoint.revision,
-            "split": arguments.split, "limit": arguments.limit, "beams": arguments.beams,
-            "device": str(device), "seconds": round(time.time() - started, 1)}
+def _caption_time(checkpoint: Checkpoint, paths: Sequence[Path]) -> dict[str, Any] | None:
+    if not paths:
+        return None
+    chosen = paths[::-(-len(paths) // _TIMED)]
+    predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=1, batch=1)
 
+    def seconds(path: Path) -> float:
+        began = time.perf_counter()
+        _, features = next(predictor.batches([path]))
+        predictor.captions(features, [0], "en")
+        return time.perf_counter() - began
 
-def check(arguments: argparse.Namespace, **least: int) -> None:
-    """Refuse options below their least value, by name; one that was not given is fine."""
-    for name, low in least.items():
-        value = getattr(arguments, name)
-        if value is not None and value < low:
-            raise ConfigError(f"--{name} is {value}; it must be {low} or more.")
-
-
-def read_splits(arguments: argparse.Namespace) -> Iterator[Split]:
-    """The splits of all ``arguments.data``, each with a name of its own, cut to the limit."""
-    for name, folder in _unique(arguments.data, arguments.split):
-        split = read_split(folder, skip_bad=arguments.skip_bad)
-        if split.skipped:
-            print(f"{name}: {len(split.skipped)} bad row(s) left out, the first: "
-                  f"{split.skipped[0]}", file=sys.stderr)
-        yield replace(split, name=name, rows=split.rows[:arguments.limit])
-
-
-def _unique(paths: Sequence[Path], split: str) -> Iterator[tuple[str, Path]]:
-    """All data folders once, each with a name of its own."""
-    seen: dict[str, str] = {}
-    for name, folder in [found for path in paths for found in find_splits(path, split)]:
-        real = os.path.realpath(folder)
-        if real in seen.values():
-            continue
-        title, number = name, 2
-        while title in seen:
-            title, number = f"{name} ({number})", number + 1
-        seen[title] = real
-        yield title, folder
-
-
-def rounded(value: Any, digits: int = 2) -> Any:
-    """The same figures with so many digits after the point."""
-    if isinstance(value, dict):
-        return {key: rounded(of, digits) for key, of in value.items()}
-    return round(value, digits) if isinstance(value, float) else value
-
-
-def add_common(parser: argparse.ArgumentParser, beams: int) -> None:
-    """The options that evaluation commands share."""
-    add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder")
-    add("--data", type=Path, required=True, action="append", metavar="DIR", help=(
-        "a folder with a metadata.jsonl, a data set with splits inside, or a folder of data "
-        "sets; may be given several times"))
-    add("--split", default="validation", help="which split of a data set (default: validation)")
-    add("--json", type=Path, metavar="FILE", help="write the figures to this file too")
-    add("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
-    add("--beams", type=int, default=beams,
-        help=f"beams of the search for words, 1 is greedy ({beams})")
-    add("--batch", type=int, default=32, help="pictures at a time (32)")
-    add("--threads", type=int, metavar="N", help="CPU threads (default: what PyTorch chooses)")
-    add("--skip-bad", action="store_true", help="leave bad rows out instead of stopping")
-    add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+    for i in range(_WARM_UP):
+        seconds(chosen[i % len(chosen)])
+    taken = sorted(seconds(path) for path in chosen)
+    return {"seconds": statistics.median(taken),
+            "seconds_p90": taken[min(len(taken) - 1, round(0.9 * len(taken)))],
+            "pictures": len(taken), "threads": torch.get_num_threads()}
 
 
 def parser() -> argparse.ArgumentParser:

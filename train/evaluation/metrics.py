@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from train.evaluation.bootstrap import draw, interval, mean_interval
-from vitdemo.words import is_chinese, normalise_answer, segment_chinese
+from train.grounding.coco_words import categories
+from vitdemo.words import is_chinese, normalise_answer, repeated_words, segment_chinese
 
 RECALLS = (1, 5, 10)
 
@@ -149,6 +150,30 @@ def meteor(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> fl
             return None  # Java is there but does not work; the other scores stand
     found = re.search(r"^Final score:\s+([\d.]+)", done.stdout, re.MULTILINE)
     return 100 * float(found.group(1)) if found else None
+
+
+def fault_figures(captions: Sequence[str],
+                  references: Sequence[Sequence[str]]) -> dict[str, float | None]:
+    """What is wrong in one caption per picture, beside all that people said of that picture in any
+    language: words said twice, people who are not there, things that no person named. The last is
+    CHAIR (Rohrbach et al. 2018, "Object Hallucination in Image Captioning"), by what people said
+    alone, as there are no boxes.
+
+    "repeated": captions in which a content word stands twice, in percent. "person_unsaid": those
+    that name a person where nobody did, in percent. "things_unsaid": COCO's categories that were
+    named and that nobody named, per caption; "things_said": the share of the categories that
+    people named that were named, in percent, None where people named none.
+    """
+    said = [categories(text) for text in captions]
+    wanted = [set[str]().union(*map(categories, texts)) for texts in references]
+    people = sum(map(len, wanted))
+    wrong = [one - of for one, of in zip(said, wanted, strict=True)]
+    right = sum(len(one & of) for one, of in zip(said, wanted, strict=True))
+    count = len(captions)
+    return {"repeated": 100 * sum(bool(repeated_words(text)) for text in captions) / count,
+            "person_unsaid": 100 * sum("person" in of for of in wrong) / count,
+            "things_unsaid": sum(map(len, wrong)) / count,
+            "things_said": 100 * right / people if people else None}
 
 
 def retrieval_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.ndarray,

@@ -6,16 +6,16 @@ Shapes: P pictures of a batch, N picture tokens, C backbone channels, M texts, E
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from train.data.features import FeatureStore
-from train.evaluation.ablation import ablations
 from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction
 from vitdemo.models.answering import ANSWER_TOKENS, answer_beams
@@ -77,7 +77,7 @@ class Predictor(Protocol[Features]):
         ...
 
     def ablations(self) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
-        """What switches parts of the model off, by name; see `train.evaluation.ablation`."""
+        """What switches parts of the model off, by name; see `ablations`."""
         ...
 
 
@@ -185,3 +185,29 @@ class StoredPredictor(ModelPredictor):
             chosen = paths[start:start + self.batch]
             features = self.store.get(chosen, [0] * len(chosen))
             yield list(range(start, start + len(chosen))), features.float().to(self.device)
+
+
+def ablations(model: VLM) -> dict[str, Callable[[], AbstractContextManager[None]]]:
+    """What switches each part off, as far as the model has it. "no_fusion": the words see nothing
+    of the picture, as with gates of 0 (the decoder still does); "no_modulation": the instruction
+    changes no picture token."""
+    crossings = [block.cross for block in model.fusion.blocks]
+    found: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+    if crossings:
+        found["no_fusion"] = partial(
+            _replaced, crossings, lambda module, given, output: torch.zeros_like(output))
+    if model.modulation is not None:
+        found["no_modulation"] = partial(
+            _replaced, [model.modulation], lambda module, given, output: given[0])
+    return found
+
+
+@contextmanager
+def _replaced(modules: list[nn.Module], output: Callable[[nn.Module, Any, Tensor], Tensor],
+              ) -> Iterator[None]:
+    handles = [module.register_forward_hook(output) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from train.evaluation.bootstrap import draw, interval
+
 DRAWS = 1000  # of the bootstrap
-_INTERVAL = (2.5, 97.5)  # percent: 95% in between
 
 
 def covered(regions: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -93,11 +94,7 @@ class Scorer:
 
     def __init__(self, names: Names, seed: int = 0) -> None:
         self.names = names
-        pictures = int(names.picture.max()) + 1
-        random = np.random.default_rng(seed)
-        self._draws = random.multinomial(pictures, np.full(pictures, 1 / pictures), DRAWS)
-        self._member = np.zeros((pictures, len(names.picture)))
-        self._member[names.picture, np.arange(len(names.picture))] = 1
+        self._draws = draw(int(names.picture.max()) + 1, DRAWS, seed)  # (S, P)
 
     def figures(self, hits: np.ndarray, masses: np.ndarray) -> dict[str, object]:
         """The figures of one method from its hits and masses inside, (n,) each, 0..1.
@@ -119,12 +116,9 @@ class Scorer:
         return {**result, "n": len(hits), "n_off_centre": int(off.sum()), "ci": intervals}
 
     def _interval(self, above: np.ndarray, below: np.ndarray) -> list[float] | None:
-        tops = self._draws @ (self._member @ above)  # (S,)
-        bottoms = self._draws @ (self._member @ below)
-        values = tops[bottoms > 0] / bottoms[bottoms > 0]
-        if not len(values):
-            return None
-        return [round(float(value), 4) for value in np.percentile(values, _INTERVAL)]
+        tops, bottoms = (self._draws @ np.bincount(self.names.picture, of, self._draws.shape[1])
+                         for of in (above, below))  # (S,)
+        return interval(tops[bottoms > 0] / bottoms[bottoms > 0], 4)
 
 
 def _rounded(above: float, below: float) -> float | None:
