@@ -4,14 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import make_model, make_picture
+from conftest import make_model
 
 from train.data.reading import Row
 from train.names import refit, said_by_people, with_names
-from vitdemo.backends.native import NativeBackend
-from vitdemo.config import Decoding
-from vitdemo.device import pick as pick_device
-from vitdemo.models import captioning, names
+from vitdemo.models import names
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vitdemo.models.names import (
     CLASSES,
@@ -87,36 +84,6 @@ def test_what_the_head_is_sure_of_and_where(model) -> None:
     assert maps.shape == (2, 2, 4)
     torch.testing.assert_close(maps.sum(-1), torch.ones(2, 2))
     assert maps[:, 0].argmax(-1).tolist() == [2, 2]
-
-
-@pytest.mark.parametrize("language, words", [("en", ("ball", "house")), ("zh", ("球", "房"))])
-def test_a_caption_holds_what_the_picture_surely_has(model, tokenizer, language, words) -> None:
-    known = [word for word in words if tokenizer.unknown not in tokenizer.pieces(word)[0]]
-    assert known
-    decoding = Decoding(beams=3, max_tokens=12)
-    said = caption(model, tokenizer, language, decoding)
-    for word in known:
-        assert word in said
-    plain = make_model(tokenizer, seed=5)
-    assert not all(word in caption(plain, tokenizer, language, decoding) for word in known)
-
-
-def caption(model, tokenizer, language: str, decoding: Decoding) -> str:
-    backend = NativeBackend(model, tokenizer, name="x", revision="1",
-                            placement=pick_device("cpu"))
-    (features,) = backend.encode_pictures([make_picture()])
-    *_, last = backend.generate(features, "", language, decoding)
-    assert last.final
-    return last.text
-
-
-def test_a_picture_without_a_sure_name_is_described_as_before(model, tokenizer,
-                                                              monkeypatch) -> None:
-    decoding = Decoding(beams=3, max_tokens=12)
-    monkeypatch.setattr(captioning, "write_with", None)  # not called
-    monkeypatch.setattr(names, "read_names", lambda: (dataclasses.replace(BALL, threshold=1.0),))
-    assert caption(model, tokenizer, "en", decoding) == caption(
-        make_model(tokenizer, seed=5), tokenizer, "en", decoding)
 
 
 def test_a_checkpoint_with_the_head_and_one_without(model, tokenizer, tmp_path) -> None:

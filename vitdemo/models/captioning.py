@@ -1,29 +1,21 @@
 """From the texts that a beam search found to the caption that is shown.
 
-The names that a picture surely has must be in it, no content word twice, and it must fit. Shapes: P
-pictures, N regions, C channels.
+No content word may stand in it twice, and it must fit. Shapes: P pictures, N regions, C channels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from vitdemo.config import Decoding
-from vitdemo.models.constrained import Form, Wanted, write_with
 from vitdemo.models.decoding import Hypothesis, Vocabulary, best
-from vitdemo.models.fusion import Memory
-from vitdemo.models.names import Name
 from vitdemo.models.vlm import VLM
 from vitdemo.models.wording import Wording
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import repeated_words
-
-# Of a name that is sure, in nats by `Hypothesis.score`. What costs more stands in a wrong place: "a
-# man is sitting on a dog".
-MOST_COST = float(__import__("os").environ.get("MC","0.5"))
 
 
 @dataclass(frozen=True)
@@ -42,47 +34,15 @@ class Captioner:
         return Vocabulary.of(self.tokenizer, languages, self._wording)
 
     @torch.inference_mode()
-    def choose(self, features: Tensor, memory: Memory, languages: Sequence[str],
-               decoding: Decoding, found: Sequence[Sequence[Hypothesis]]) -> list[Hypothesis]:
-        """Of what a beam search found for each picture (P, N, C) and its memory, the text to show.
-
-        A picture of which no text holds the names that it surely has is written about once more,
-        with them. Of several texts the best by `best`, with the fit to the picture.
-        """
+    def choose(self, features: Tensor, decoding: Decoding,
+               found: Sequence[Sequence[Hypothesis]]) -> list[Hypothesis]:
+        """Of what a beam search found for each picture (P, N, C) the text to show: the best by
+        `best`, with the fit to the picture."""
         if decoding.strategy != "beam":
             return [texts[0] for texts in found]
-        if self.model.names is not None and decoding.beams > 1:
-            found = [self._named(memory, place, language, decoding, names, texts)
-                     for place, (language, names, texts) in enumerate(zip(
-                         languages, self.model.names.sure(features), found, strict=True))]
         found = [self._without_repeats(texts) for texts in found]
         return [best(texts, decoding, cosines) for texts, cosines in zip(
             found, self._cosines(features, found, decoding), strict=True)]
-
-    def _named(self, memory: Memory, place: int, language: str, decoding: Decoding,
-               names: Sequence[Name], found: Sequence[Hypothesis]) -> Sequence[Hypothesis]:
-        """The texts with all of these names, or with the first, of those found or of a search for
-        them; those found, where the names would make them unlikely by more than `MOST_COST`."""
-        forms = [of for of in (self._forms(name.forms[language]) for name in names) if of]
-        ended = [text for text in found if text.ended]
-        least = max((text.score(decoding.length_penalty) for text in ended),
-                    default=-torch.inf) - MOST_COST
-        for count in range(len(forms), 0, -1):
-            wanted = Wanted(forms[:count], self._wording.inner,
-                            least=2 if language == "zh" else 1)
-            held = [text for text in ended if wanted.all_held(text.ids)]
-            if held:
-                return held
-            texts = write_with(self.model.decoder, _one(memory, place),
-                               self.vocabulary([language]), decoding, wanted)
-            if texts and texts[0].score(decoding.length_penalty) >= least:
-                return texts
-        return found
-
-    def _forms(self, texts: Sequence[str]) -> list[Form]:
-        """The token ids of these words, where the tokenizer knows all of them."""
-        rows = [tuple(ids) for ids in self.tokenizer.batch_pieces(texts)]
-        return [ids for ids in rows if ids and self.tokenizer.unknown not in ids]
 
     def _without_repeats(self, found: Sequence[Hypothesis]) -> Sequence[Hypothesis]:
         """Those that say no content word twice, where there are such."""
@@ -106,9 +66,3 @@ class Captioner:
         return [[one for one, place in zip(fit, owner, strict=True) if place == i]
                 for i in range(len(found))]
 
-
-def _one(memory: Memory, place: int) -> Memory:
-    """The memory of one picture."""
-    return replace(memory, tokens=memory.tokens[place:place + 1],
-                   mask=memory.mask[place:place + 1], text=memory.text[place:place + 1],
-                   names=memory.names and memory.names.select(torch.tensor([place])))

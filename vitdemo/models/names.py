@@ -20,7 +20,7 @@ from vitdemo.models.regions import blend
 from vitdemo.tokens import TextTokenizer
 
 CLASSES = 1000  # of ImageNet, in the order of its synset ids
-MOST_NAMES = 2  # that a caption must hold
+MOST_NAMES = 2  # of a picture that are called sure
 LONGEST = 4  # pieces of a name that can be copied
 NEVER = 1.0  # the threshold of a name that is shown by no probability
 
