@@ -115,7 +115,7 @@ class Inference:
             if found:
                 yield [texts[0] for texts in found], False
             found = state
-        yield self.captioner.choose(features, memory, languages, decoding, found), True
+        yield self.captioner.choose(features, decoding, found), True
 
     @torch.inference_mode()
     def captions(self, features: Tensor, instruction: str, language: str,
