@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from train.data.caption_questions import answered_things, caption_questions, yes_no_questions
+from train.data.caption_questions import caption_questions
+from train.data.cocoqa_captions import answered_things, yes_no_questions
 from train.data.reading import Question, Row
 
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from train.data.instructions import ANSWERS
 from train.data.reading import METADATA, Row, read_split
-from train.data.yes_no import ANSWERS
 from train.evaluate import Parts, evaluate_split, main
 from train.evaluation import metrics
 from train.evaluation.name_search import names_said

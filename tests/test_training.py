@@ -13,14 +13,9 @@ from conftest import make_model, make_picture
 from learning import learning
 from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
+from train.data.caption_questions import made_questions, thing_counts
 from train.data.features import VIEWS, View, open_features
-from train.data.instructions import (
-    human_questions,
-    is_short,
-    made_questions,
-    mirrored,
-    thing_counts,
-)
+from train.data.instructions import human_questions, is_short, mirrored
 from train.data.pixels import NoiseStore
 from train.data.reading import Question, Row, read_split
 from train.finetune import main, read_rows

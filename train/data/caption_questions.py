@@ -1,85 +1,160 @@
-"""Questions made of English captions, and others of COCO-QA's questions.
+"""Questions that captions answer, for sure or nearly so, in English and Chinese.
 
-COCO-QA's questions were made of captions, too, by rules on their grammar (Ren, Kiros, Zemel 2015,
-"Exploring Models and Data for Image Question Answering", section 3.3). The rules here need no
-grammar: they take only captions that begin with a thing and what it is doing, and ask by what,
-where, how many and what color in COCO-QA's words, so that what is learnt of photographs with
-captions serves those with questions alone. And COCO-QA's photographs, of which there are questions
-alone, get some to be answered with yes or no, which COCO-QA has not.
+Two ways to ask. `made_questions`: is a thing there, how many, what color, what does somebody do,
+does a sentence fit. `caption_questions`: in the words of COCO-QA, whose questions were made of
+captions, too, by rules on their grammar (Ren, Kiros, Zemel 2015, "Exploring Models and Data for
+Image Question Answering", section 3.3). The rules here need no grammar: they take only captions
+that begin with a thing and what it is doing, and ask by what, where, how many and what color, so
+that what is learnt of photographs with captions serves those with questions alone.
 """
 
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from train.data.cocoqa_captions import SOURCE
-from train.data.instructions import COLOURED, COLOURS, is_there
+from train.data.cocoqa_captions import answered_things, yes_no_questions
+from train.data.instructions import ANSWERS, ASKED, Example, ask_for
+from train.data.mentions import (
+    WORDS,
+    any_of,
+    plain,
+    things_absent,
+    things_coloured,
+    things_named,
+)
 from train.data.reading import Row
-from vitdemo.statements import is_many
+from train.data.steered import steered
 
-_BEFORE = "a|an|the|one|two|three|four|five|six|some|several"
-_NUMBERS = ("two", "three", "four", "five", "six")
-_PEOPLE = {"man", "men", "woman", "women", "boy", "boys", "girl", "girls", "child", "children",
-           "person", "people", "kid", "kids", "guy", "guys", "lady", "ladies", "male", "female",
-           "toddler", "baby", "adult", "adults", "individual", "couple", "group", "player",
-           "players", "friends", "team", "crowd", "youth", "teenager"}
-_LINKS = ("in on at with of and or by near from to into through over under down up along across "
-          "behind beside around against between towards toward off out onto inside outside while "
-          "as that who which wearing being having").split()
-_NO_THINGS = {*_LINKS, "one", "ones", "other", "others", "another", "it", "them", "him", "her",
-              "something", "someone", "each", "front", "side", "middle", "top", "background",
-              "air", "way", "back", "edge", "camera", "picture", "photo", "distance", "sun",
-              "lot", "pair", "bunch", "piece", "group", "kind", "type", "set", "very", "first", "a",
-              "both", "two", "three", "four", "some", "many", "all"}
-_PLACES = set("beach street grass field snow water park pool road lake ocean river forest woods "
-              "room kitchen city mountain playground yard stage sidewalk track sand court building "
-              "bench chair couch bed table boat car store restaurant house porch garden ramp "
-              "bathroom bedroom gym classroom office train bus tent creek stream pond hill "
-              "waterfall fountain bridge dock path trail alley garage stadium arena".split())
-_COLOURED = [*COLOURED, *(
-    "balloon boots bag backpack chair kayak raft sweatshirt t-shirt jeans shoes towel rope wall "
-    "flag slide tube van bus tent leash collar blanket toy frisbee snowboard surfboard skateboard "
-    "scarf suit wetsuit costume cat dogs shirts hats outfit top bikini gloves building bench couch "
-    "flower flowers grass water canoe motorcycle train cow sheep").split()]
-_ANSWERS = [colour for colour in COLOURS if colour != "grey"]  # COCO-QA's spelling
+_FITS = {"en": ("yes", "no"), "zh": ("对", "不对")}  # whether a sentence fits
+_NUMBERS = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
+_OF_A_KIND = 2  # questions of a kind in COCO-QA's words about a picture
 
-_LINK = rf"(?:{'|'.join(_LINKS)})\b"
+_COUNT = re.compile(rf"\b({'|'.join(_NUMBERS)}) (?:\w+ )?({any_of('counted')})\b")
+_COUNT_ZH = re.compile(r"([两二三四五])([只个名位匹条])(狗|人|孩子|女孩|男孩|小孩|男人|女人|马)")
+_DOING = re.compile(r"\b(?:a|the|an) (?:\w+ ){0,2}?(dog|man|woman|boy|girl|child|person) "
+                    r"(?:is )?(?!wearing)(\w+ing)\b")
+
+_LINK = rf"{any_of('links')}\b"
 _WORD = rf"(?!{_LINK})[a-z]+(?:-[a-z]+)*"
+_NO_THINGS = {*WORDS["links"], *WORDS["no_things"]}
 # A thing and what it does: "a brown dog is running through the grass".
-_DOES = re.compile(rf"^(?P<before>{_BEFORE}) (?:{_WORD} ){{0,3}}?(?P<thing>{_WORD}) "
+_DOES = re.compile(rf"^(?P<before>a|an|the|one|{'|'.join(_NUMBERS)}|some|several) "
+                   rf"(?:{_WORD} ){{0,3}}?(?P<thing>{_WORD}) "
                    rf"(?P<be>is |are )?(?P<doing>(?!{_LINK})[a-z]+ing) (?P<rest>.+)$")
 # What it does it with, and where: "a big ball on the beach".
 _WITH = re.compile(rf"^(?:a|an|the|his|her|their|its) (?:{_WORD} ){{0,2}}?(?P<what>{_WORD})"
                    rf"(?P<more> {_LINK}(?! of\b).*)?$")
 _AT = re.compile(rf"^(?P<how>in|on|at|through|down|along|across) (?:a|an|the|some)? ?"
                  rf"(?:{_WORD} ){{0,2}}?(?P<where>{_WORD})$")
-_COLOUR_OF = re.compile(r"what is the color of the ([a-z-]+) ?\?")
-_COLOUR = re.compile(rf"(?<!and )\b({'|'.join(COLOURS)}) ({'|'.join(_COLOURED)})\b")
+
+
+def made_examples(rows: Sequence[Row], seed: int) -> dict[str, list[Example]]:
+    """All that is made of the rows' captions and of COCO-QA's questions, by kind."""
+    generator = random.Random(seed)
+    captioned = [row for row in rows if row.captions or row.captions_zh]
+    counts, things = thing_counts(captioned), answered_things(rows)
+    kinds: dict[str, list[Example]] = {}
+    for i, row in enumerate(rows):
+        examples = made_questions(i, row, captioned, counts, generator)
+        examples += [Example(i, question, answer, "en", kind) for question, answer, kind
+                     in caption_questions(row.captions, _OF_A_KIND, generator)]
+        examples += [Example(i, question, answer, "en", "yes_no") for question, answer
+                     in yes_no_questions(row, things, generator)]
+        for example in [*examples, *steered(i, row, generator)]:
+            kinds.setdefault(example.kind, []).append(example)
+    return kinds
+
+
+def thing_counts(rows: Sequence[Row]) -> Counter[int]:
+    """For each place in `THINGS`, in how many rows its name stands."""
+    return Counter(thing for row in rows for thing in things_named(row))
+
+
+def made_questions(row: int, data: Row, others: Sequence[Row], counts: Counter[int],
+                   generator: random.Random) -> list[Example]:
+    """Whether a thing is there, how many, what color, what somebody does, and what fits.
+
+    ``others`` give the wrong sentences; ``counts``, from `thing_counts`, make a thing be asked
+    for in vain about as often as it is there, so that its name alone does not tell the answer.
+    """
+    english, chinese = " ".join(data.captions).lower(), "，".join(data.captions_zh)
+    examples = _yes_no(row, data, counts, generator)
+    examples += _agreed(row, "how_many", "en", ((_NUMBERS[number], thing) for number, thing
+                                                in _COUNT.findall(english)))
+    examples += _agreed(row, "colour", "en", _one_colour(data.captions, "en"))
+    examples += _agreed(row, "action", "en", ((doing, who) for who, doing
+                                              in _DOING.findall(english)))
+    examples += _agreed(row, "colour", "zh", _one_colour(data.captions_zh, "zh"))
+    examples += _agreed(row, "how_many", "zh", (
+        (number.replace("二", "两") + measure, measure + thing)
+        for number, measure, thing in _COUNT_ZH.findall(chinese)))
+    for language, captions in (("en", data.captions), ("zh", data.captions_zh)):
+        if captions and others:
+            examples += _match(row, captions, generator.choice(others), language, generator)
+    return examples
+
+
+def _one_colour(captions: Sequence[str], language: str) -> list[tuple[str, str]]:
+    """Things of one colour, in COCO-QA's spelling."""
+    return [(colour.replace("grey", "gray"), thing) for text in captions
+            for colour, thing in things_coloured(text, language) if " and " not in colour]
+
+
+def _agreed(row: int, kind: str, language: str,
+            facts: Iterable[tuple[str, str]]) -> list[Example]:
+    """One question per thing on which all facts (value, thing) about it agree."""
+    values: dict[str, set[str]] = {}
+    for value, thing in facts:
+        values.setdefault(thing, set()).add(value)
+    [question] = ASKED[kind, language]
+    return [Example(row, question.format(thing), next(iter(own)), language, kind)
+            for thing, own in values.items() if len(own) == 1]
+
+
+def _yes_no(row: int, data: Row, counts: Counter[int], generator: random.Random) -> list[Example]:
+    named, absent = sorted(things_named(data)), sorted(things_absent(data))
+    there = generator.sample(named, min(2, len(named)))
+    weights = [counts[thing] for thing in absent]
+    missing = set(generator.choices(absent, weights, k=max(1, len(there)))) \
+        if any(weights) else set()
+    return [Example(row, question, ANSWERS[language][thing in missing], language, "yes_no")
+            for thing in (*there, *sorted(missing))
+            for language, question in ask_for(thing, generator).items()]
+
+
+def _match(row: int, captions: Sequence[str], other: Row, language: str,
+           generator: random.Random) -> list[Example]:
+    """The row's caption (yes) and another row's (no)."""
+    wrong = other.captions if language == "en" else other.captions_zh
+    examples = []
+    for sentences, answer in zip((captions, wrong), _FITS[language], strict=True):
+        if sentences and (sentences is captions or not set(sentences) & set(captions)):
+            sentence = generator.choice(sentences).strip(" .。")
+            question = generator.choice(ASKED["match", language]).format(sentence)
+            examples.append(Example(row, question, answer, language, "match"))
+    return examples
 
 
 def caption_questions(captions: Sequence[str], most: int,
                       generator: random.Random) -> list[tuple[str, str, str]]:
-    """Questions about a picture, each with its one-word answer and its kind (what, where, how_many
-    or colour): at most ``most`` of a kind, without those that two captions answer differently."""
+    """Questions in COCO-QA's words, each with its one-word answer and its kind (what, where,
+    how_many or colour): at most ``most`` of a kind, without those that two captions answer
+    differently."""
     answers: dict[str, set[tuple[str, str]]] = {}
     for caption in captions:
-        text = " ".join(re.findall(r"[a-z]+(?:-[a-z]+)*", caption.lower().split(" , ")[0]))
-        for question, answer, kind in [*_doings(text), *_colours(text)]:
+        clause = plain(caption.split(" , ")[0])
+        colours = [(f"what is the color of the {thing} ?", colour, "colour")
+                   for colour, thing in _one_colour([clause], "en")]
+        for question, answer, kind in [*_doings(clause), *colours]:
             answers.setdefault(question, set()).add((answer, kind))
     kinds: dict[str, list[tuple[str, str, str]]] = {}
-    for question, found in answers.items():
-        if len(found) == 1:
-            [(answer, kind)] = found
+    for question, own in answers.items():
+        if len(own) == 1:
+            [(answer, kind)] = own
             kinds.setdefault(kind, []).append((question, answer, kind))
-    return [each for found in kinds.values()
-            for each in generator.sample(found, min(most, len(found)))]
-
-
-def _colours(text: str) -> list[tuple[str, str, str]]:
-    found = [(thing, "gray" if colour == "grey" else colour)
-             for colour, thing in _COLOUR.findall(text)]
-    return [(f"what is the color of the {thing} ?", colour, "colour") for thing, colour in found]
+    return [each for same in kinds.values()
+            for each in generator.sample(same, min(most, len(same)))]
 
 
 def _doings(text: str) -> list[tuple[str, str, str]]:
@@ -89,53 +164,16 @@ def _doings(text: str) -> list[tuple[str, str, str]]:
     before, thing, doing, rest = (does[name] for name in ("before", "thing", "doing", "rest"))
     be = "is" if before in ("a", "an", "one") else (does["be"] or "").strip()
     be = be or ("are" if thing.endswith(("s", "men", "people", "children")) else "is")
-    made = []
-    if thing not in _PEOPLE:
-        made.append((f"what {be} {doing} {rest} ?", thing, "what"))
+    questions = []
+    if thing not in WORDS["persons"]:
+        questions.append((f"what {be} {doing} {rest} ?", thing, "what"))
     if before in _NUMBERS:
-        made.append((f"how many {thing} are {doing} {rest} ?", before, "how_many"))
-    using = _WITH.match(rest)
+        questions.append((f"how many {thing} are {doing} {rest} ?", before, "how_many"))
+    using, at = _WITH.match(rest), _AT.match(rest)
     if using is not None and using["what"] not in _NO_THINGS:
-        more = using["more"] or ""
-        made.append((f"what {be} the {thing} {doing}{more} ?", using["what"], "what"))
-    at = _AT.match(rest)
-    if at is not None and at["where"] in _PLACES:
-        made.append((f"where {be} the {thing} {doing} ?", at["where"], "where"))
-        made.append((f"what {be} the {thing} {doing} {at['how']} ?", at["where"], "what"))
-    return made
-
-
-def answered_things(rows: Sequence[Row]) -> dict[str, int]:
-    """What COCO-QA's questions about these rows are answered with where they ask for a thing, and
-    how often; things of which there are several, and those of only one row, are left out."""
-    counts = Counter(thing for row in rows for thing in sorted(set(_things(row))))
-    return {thing: count for thing, count in counts.items() if count > 1}
-
-
-def yes_no_questions(row: Row, things: dict[str, int],
-                     generator: random.Random) -> list[tuple[str, str]]:
-    """Questions with yes or no, as many of each, about a row that COCO-QA asks about: things that
-    are there, and of ``things`` some that none of its questions speaks of, asked for as often as
-    they are there; and colours, the right one and another."""
-    asked = " ".join(f"{q.question} {q.answer}".lower() for q in row.questions)
-    there = sorted({thing for thing in _things(row) if thing in things})
-    absent = [thing for thing in things if thing not in asked and f"{thing}s" not in asked]
-    made = []
-    for thing in there if absent else ():
-        [other] = generator.choices(absent, [things[name] for name in absent])
-        made += [(is_there(thing, generator), "yes"), (is_there(other, generator), "no")]
-    for question in row.questions:
-        found = _COLOUR_OF.fullmatch(question.question.lower())
-        if question.source == SOURCE and found and question.answer.lower() in _ANSWERS:
-            be = "are" if is_many(found[1]) else "is"
-            right = question.answer.lower()
-            wrong = generator.choice([colour for colour in _ANSWERS if colour != right])
-            made += [(f"{be.capitalize()} the {found[1]} {right}?", "yes"),
-                     (f"{be.capitalize()} the {found[1]} {wrong}?", "no")]
-    return made
-
-
-def _things(row: Row) -> list[str]:
-    answers = [question.answer.lower().replace("_", " ") for question in row.questions
-               if question.source == SOURCE and question.type == "object"]
-    return [answer for answer in answers if not is_many(answer)]
+        questions.append((f"what {be} the {thing} {doing}{using['more'] or ''} ?", using["what"],
+                          "what"))
+    if at is not None and at["where"] in WORDS["places"]:
+        questions.append((f"where {be} the {thing} {doing} ?", at["where"], "where"))
+        questions.append((f"what {be} the {thing} {doing} {at['how']} ?", at["where"], "what"))
+    return questions

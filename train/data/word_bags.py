@@ -3,17 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from train.data.mentions import WORDS
 from train.data.reading import Row
 from vitdemo.tokens import TextTokenizer
 
 _LEAST = 8  # rows that must name a word before its place can be learnt
 _NOTHING = {"yes", "no", "none", "0", "nothing"}
-_FUNCTION_WORDS = (
-    "a an the of in on at and is are with to by what where how many much does do did his her its "
-    "their it this that these those there from for as be near while has have having color colour "
-    "who which why or he she they him them i you we was were been being not no yes can if into "
-    "out up down off over under through . , ? ! ' s - \" : ; t 的 在 一 个 着 了 上 和 是 有 正 里 "
-    "中 下 他 她 它 们 这 那 什 么 几 多 少 吗 ， 。 ？ 与 把 被 从 向 到 地 得 两 三").split()
 
 
 def word_bags(rows: Sequence[Row], tokenizer: TextTokenizer) -> tuple[list[set[int]], list[int]]:
@@ -23,10 +18,11 @@ def word_bags(rows: Sequence[Row], tokenizer: TextTokenizer) -> tuple[list[set[i
     those answered with yes, no or nothing are left out: what they ask for may not be there.
     """
     texts = [_about(row) for row in rows]
-    pieces = iter(tokenizer.batch_pieces([text for found in texts for text in found]))
-    bags = [set().union(*(next(pieces) for _ in found)) for found in texts]
+    pieces = iter(tokenizer.batch_pieces([text for own in texts for text in own]))
+    bags = [set().union(*(next(pieces) for _ in own)) for own in texts]
     counts = Counter(token for bag in bags for token in bag)
-    function_words = {token for ids in tokenizer.batch_pieces(_FUNCTION_WORDS) for token in ids}
+    function_words = {token for ids in tokenizer.batch_pieces(WORDS["function_words"])
+                      for token in ids}
     kept = {token for token, count in counts.items()
             if count >= _LEAST and token not in function_words}
     return [bag & kept for bag in bags], sorted(kept)

@@ -8,11 +8,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from train.data.instructions import THINGS, ask_for
+from train.data.instructions import ask_for
 from train.data.mentions import things_absent, things_named
 from train.data.reading import Row
-
-ANSWERS = {"en": ("yes", "no"), "zh": ("有", "没有")}
 
 
 @dataclass(frozen=True)
@@ -31,21 +29,20 @@ def make_yes_no(rows: Sequence[Row], language: str, seed: int = 0) -> list[YesNo
     Only rows with English captions take part, and for Chinese questions with Chinese ones too. How
     they are drawn depends on the rows and the seed alone.
     """
-    maker = random.Random(f"{seed}:{language}")
+    generator = random.Random(f"{seed}:{language}")
     usable = [i for i, row in enumerate(rows) if row.captions
               and (language == "en" or row.captions_zh)]
-    free = maker.sample(usable, len(usable))
+    free = generator.sample(usable, len(usable))
     absent = {i: things_absent(rows[i]) for i in usable}
-    made: list[YesNo] = []
-    for i in maker.sample(usable, len(usable)):
+    questions: list[YesNo] = []
+    for i in generator.sample(usable, len(usable)):
         there = sorted(things_named(rows[i]))
-        found = ((thing, j) for thing in maker.sample(there, len(there)) for j in free
-                 if thing in absent[j])
-        thing, partner = next(found, (0, None))
+        partners = ((thing, j) for thing in generator.sample(there, len(there)) for j in free
+                    if thing in absent[j])
+        thing, partner = next(partners, (0, None))
         if partner is None:
             continue
         free.remove(partner)
-        names, names_zh = THINGS[thing]
-        question = ask_for(names[0], names_zh[0], maker)[language]
-        made += [YesNo(i, question, True), YesNo(partner, question, False)]
-    return sorted(made, key=lambda question: question.row)
+        question = ask_for(thing, generator)[language]
+        questions += [YesNo(i, question, True), YesNo(partner, question, False)]
+    return sorted(questions, key=lambda question: question.row)

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.instructions import COLOURS, THINGS
-from train.data.mentions import NAMES, things_absent
+from train.data.mentions import COLOURS, NAMES, THINGS, things_absent
 from train.data.reading import Row
 from train.evaluation.metrics import caption_words
 from train.evaluation.predict import Predictor

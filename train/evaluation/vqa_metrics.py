@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from train.data.instructions import ANSWERS
 from train.data.reading import Question, Row
-from train.data.yes_no import ANSWERS, YesNo
+from train.data.yes_no import YesNo
 from train.evaluation.bootstrap import mean_interval
 from train.evaluation.metrics import exact_match, vqa_score
 from train.evaluation.predict import Predictor

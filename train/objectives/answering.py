@@ -10,9 +10,9 @@ from torch import Tensor
 from train.data.balance import Balanced
 from train.data.batch_sampler import BatchSampler, Item
 from train.data.batches import TextBatch
-from train.data.caption_questions import answered_things, caption_questions, yes_no_questions
-from train.data.instructions import Example, human_questions, made_questions, thing_counts
-from train.data.steered import KINDS, steered
+from train.data.caption_questions import made_examples
+from train.data.instructions import Example, human_questions
+from train.data.steered import KINDS
 from train.distributed import Share
 from train.objectives.base import Objective, Step
 from train.objectives.writing import writing_loss
@@ -20,7 +20,6 @@ from train.options import Options, option
 from vitdemo.models.vlm import VLM
 
 HUMAN_SHARE = 0.6  # of questions that people asked, where both kinds are there
-OF_A_KIND = 2  # questions of a kind that are made of a picture's captions
 # How often a kind of made question is drawn; others: 1.
 SHARES = {"yes_no": 3.0, "match": 2.0, **dict.fromkeys(KINDS, 2.0)}
 
@@ -41,7 +40,7 @@ class Answering(Objective):
     def __init__(self, settings: AnswerSettings, sampler: BatchSampler, start: VLM) -> None:
         super().__init__(settings, sampler, start)
         self.human = asked_by_people(sampler)
-        self.made = made_of_captions(sampler)
+        self.made = made_examples(sampler.rows, sampler.seed)
 
     def draw(self, share: Share, parts: Mapping[str, Any]) -> TextBatch | None:
         """Pictures with a question and its answer."""
@@ -73,24 +72,3 @@ def asked_by_people(sampler: BatchSampler) -> Balanced[Example]:
             examples += found
             groups += [(row.source, question.source)] * len(found)
     return Balanced(examples, groups)
-
-
-def made_of_captions(sampler: BatchSampler) -> dict[str, list[Example]]:
-    """What captions and COCO-QA's questions answer, by kind."""
-    rows, maker = sampler.rows, random.Random(sampler.seed)
-    captioned = sorted({i for places in sampler.captioned.values() for i in places})
-    others = [rows[i] for i in captioned]
-    counts = thing_counts(others)
-    made = [e for i in captioned for e in made_questions(i, rows[i], others, counts, maker)]
-    for i in captioned:
-        made += [Example(i, *found[:2], "en", found[2]) for found in caption_questions(
-            rows[i].captions, OF_A_KIND, maker)]
-    things = answered_things(rows)
-    for i, row in enumerate(rows):
-        made += [Example(i, *found, "en", "yes_no")
-                 for found in yes_no_questions(row, things, maker)]
-        made += steered(i, row, maker)
-    kinds: dict[str, list[Example]] = {}
-    for example in made:
-        kinds.setdefault(example.kind, []).append(example)
-    return kinds
