@@ -75,8 +75,8 @@ def things(row: Row, english: Sequence[str], language: str) -> list[str]:
         counts.update(list(names if language == "en" else names.values()))
     least = 2 if len(english) >= _LEAST_CAPTIONS else 1
     for text in row.captions_zh if language == "zh" else ():
-        counts.update({thing.chinese[0] for thing in THINGS
-                       if thing.english[0] not in _PERSONS and thing.chinese[0] in text})
+        counts.update([thing.chinese[0] for thing in THINGS
+                       if thing.english[0] not in _PERSONS and thing.chinese[0] in text])
     return [name for name, count in counts.most_common() if count >= least]
 
 
