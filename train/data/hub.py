@@ -90,8 +90,9 @@ def _part(data: Any, path: Path, split: str) -> tuple[Any, bool]:
             raise DataError(f"{path} has no splits, so there is no {split} split: ask for train or "
                             "validation (every tenth picture is held out), or for all.")
         return data, split != "all"
-    known, train, validation = (next((own for own in _SPLITS.get(one, (one,)) if own in data), None)
-                                for one in (split, "train", "validation"))
+    known, train, validation = (
+        next((own for own in _SPLITS.get(name, (name,)) if own in data), None)
+        for name in (split, "train", "validation"))
     if train is not None and validation is None and split in ("train", "validation"):
         return data[train], True
     if known is None:
@@ -169,7 +170,7 @@ def _rows(data: Any, path: Path, folder: Path, split: str = "") -> Iterable[dict
     if any(name in QUESTIONS for name in texts) and not any(
             name in ANSWERS for name in data.column_names):
         raise _no_column(data, path, "answers to its questions", ANSWERS)
-    found: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     places: dict[str, int] = {}  # of every picture, in the order of the data
     for number, row in enumerate(data.cast_column(column, datasets.Image(decode=False))):
         where = f"{path}, row {number}"
@@ -177,16 +178,16 @@ def _rows(data: Any, path: Path, folder: Path, split: str = "") -> Iterable[dict
         place = places.setdefault(name, len(places))
         if split and (place % HELD == HELD - 1) != (split == "validation"):
             continue
-        if name not in found:
+        if name not in rows:
             (folder / name).write_bytes(content)
-        kept = found.setdefault(name, {"file_name": name, "captions": [], "captions_zh": [],
-                                       "qa": []})
+        kept = rows.setdefault(name, {"file_name": name, "captions": [], "captions_zh": [],
+                                      "qa": []})
         for text in _captions(row):
             language = "captions_zh" if mainly_chinese(text) else "captions"
             if text not in kept[language]:
                 kept[language].append(text)
         kept["qa"] += _questions(row, where)
-    return found.values()
+    return rows.values()
 
 
 def _picture_column(data: Any, path: Path) -> str:
@@ -203,10 +204,10 @@ def _picture_column(data: Any, path: Path) -> str:
 
 
 def _no_column(data: Any, path: Path, what: str, names: Iterable[str]) -> DataError:
-    found = ", ".join(f"{name} ({getattr(kind, 'dtype', None) or type(kind).__name__})"
-                      for name, kind in data.features.items())
+    columns = ", ".join(f"{name} ({getattr(kind, 'dtype', None) or type(kind).__name__})"
+                        for name, kind in data.features.items())
     return DataError(f"{path} has no column of {what}: it would be called {', '.join(names)}; "
-                     f"the columns are {found}. Rename one with the datasets library.")
+                     f"the columns are {columns}. Rename one with the datasets library.")
 
 
 def _picture(value: Any, where: str) -> tuple[str, bytes]:
@@ -236,10 +237,10 @@ def _captions(row: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _questions(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    made = [dict(question) for question in row.get("qa") or []]
+    questions = [dict(question) for question in row.get("qa") or []]
     asked = next((row[name] for name in QUESTIONS if row.get(name)), None)
     if asked is None:
-        return made
+        return questions
     single = next((row[name] for name in ANSWERS if row.get(name) and name != "answers"), None)
     several = row.get("answers")
     if isinstance(asked, str):
@@ -248,19 +249,19 @@ def _questions(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
         if not answer:
             raise DataError(f"{where}: the question {asked!r} has no answer.")
         question = {"question": asked, "answer": answer, "answers": people}
-        return [*made, {**question, "type": row["type"]} if isinstance(row.get("type"), str)
+        return [*questions, {**question, "type": row["type"]} if isinstance(row.get("type"), str)
                 else question]
     answers = _people(several) or _people(single)
     if len(answers) != len(asked):
         raise DataError(f"{where}: there are {len(asked)} questions and {len(answers)} answers.")
-    return made + [{"question": q, "answer": a} for q, a in zip(asked, answers, strict=True)]
+    return questions + [{"question": q, "answer": a} for q, a in zip(asked, answers, strict=True)]
 
 
 def _people(value: Any) -> list[str]:
     """The answers in a list of texts, or of objects with an answer each (as in VQA v2)."""
     if not isinstance(value, list):
         return []
-    return [str(one["answer"] if isinstance(one, Mapping) else one) for one in value]
+    return [str(given["answer"] if isinstance(given, Mapping) else given) for given in value]
 
 
 def _commonest(answers: list[str]) -> str:

@@ -1,11 +1,10 @@
 """Draws the batches of coming steps in other processes, while this one learns from earlier ones.
 
 Reading and cropping the pictures of a step takes processor time, which a GPU would wait for. A
-step's batch follows from its number alone , so it does not matter who draws it.
+step's batch follows from its number alone (`batch_sampler`), so it does not matter who draws it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 
@@ -27,9 +26,9 @@ def drawn_ahead(draw: Callable[[int], StepBatch], numbers: range,
     """The batches with these numbers, in order, drawn by ``workers`` other processes."""
     loader = torch.utils.data.DataLoader(
         _Steps(draw), sampler=list(numbers), batch_size=None, num_workers=workers,
-        collate_fn=_as_it_is, prefetch_factor=_KEPT)
+        collate_fn=_unchanged, prefetch_factor=_KEPT)
     return iter(loader)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: StepBatch) -> StepBatch:
     return batch

@@ -163,20 +163,20 @@ def find_splits(path: Path, split: str) -> list[tuple[str, Path]]:
     if inside:
         raise DataError(f"{path} has no {split} split, only {', '.join(inside)}. "
                         f"Choose one of them, or add {path / split / METADATA}.")
-    found = []
+    splits = []
     for child in sorted(p for p in path.iterdir() if p.is_dir()):
         child_splits = _splits_inside(child)
         if (child / METADATA).is_file():
-            found.append((data_set_name(child), child))
+            splits.append((data_set_name(child), child))
         elif split in child_splits:
-            found.append((_name(child), child / split))
+            splits.append((_name(child), child / split))
         elif child_splits:
             _log.warning("%s has no %s split (only %s); it is left out.", child, split,
                          ", ".join(child_splits))
-    if not found:
+    if not splits:
         raise DataError(f"{path} holds no data for the {split} split: no {METADATA} in it, in "
                         f"{split}/, or in a data set inside. See train/README.md for the layout.")
-    return found
+    return splits
 
 
 def data_set_name(folder: Path) -> str:
@@ -235,21 +235,21 @@ def _parse_row(line: bytes, folder: Path, number: int, first_line: dict[str, int
 
 def _captions(row: dict[str, Any], key: str) -> tuple[str, ...]:
     """Texts that must be in the key's own language."""
-    found = _texts(row, key)
-    for i, text in enumerate(found):
+    texts = _texts(row, key)
+    for i, text in enumerate(texts):
         if mainly_chinese(text) != (key == "captions_zh"):
             other, language = (("captions_zh", "Chinese") if key == "captions" else
                                ("captions", "not Chinese"))
             raise _Wrong(f"{key}[{i}] is {language} ({_start(text)}); it belongs under {other}")
-    return found
+    return texts
 
 
 def _check_words(row: Row, unread: Callable[[str], Unread]) -> None:
     """Raise where the model knows no word of a text: it would learn to write a sign for it."""
     texts = {f"{key}[{i}]": text for key in ("captions", "captions_zh")
              for i, text in enumerate(getattr(row, key))}
-    for i, one in enumerate(row.questions):
-        texts |= {f"qa[{i}].question": one.question, f"qa[{i}].answer": one.answer}
+    for i, question in enumerate(row.questions):
+        texts |= {f"qa[{i}].question": question.question, f"qa[{i}].answer": question.answer}
     for where, text in texts.items():
         if unread(text).nothing:
             raise _Wrong(f"{where} holds no word that the model knows ({_start(text)})")

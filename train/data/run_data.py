@@ -43,20 +43,14 @@ def read_rows(sources: Sequence[Path], skip_bad: bool,
                 validation += rows[9::10]
                 rows = [row for i, row in enumerate(rows) if i % 10 != 9]
             train += rows
-        validation += [row for folder in validation_folders(source, folders)
+        try:
+            held_out = find_splits(source, "validation")
+        except DataError:
+            print(f"{source} has no validation split", file=sys.stderr)
+            continue
+        validation += [row for _, folder in held_out if folder not in folders
                        for row in _read(folder, skip_bad, unread)]
     return train, validation
-
-
-def validation_folders(source: Path, but: Sequence[Path] = ()) -> list[Path]:
-    """The folders of a data set's validation split, ``but`` these; none, and a line on standard
-    error, where there is no such split."""
-    try:
-        found = [folder for _, folder in find_splits(source, "validation")]
-    except DataError:
-        print(f"{source} has no validation split", file=sys.stderr)
-        return []
-    return [folder for folder in found if folder not in but]
 
 
 def read_also(source: Path, skip_bad: bool) -> list[Row]:
@@ -70,11 +64,11 @@ def read_also(source: Path, skip_bad: bool) -> list[Row]:
 
 
 def _read(folder: Path, skip_bad: bool, unread: Unreads | None = None) -> list[Row]:
-    found = read_split(folder, skip_bad=skip_bad, unread=unread)
-    for bad in found.skipped:
+    split = read_split(folder, skip_bad=skip_bad, unread=unread)
+    for bad in split.skipped:
         print(f"skipped: {bad}", file=sys.stderr)
-    print(f"{folder}: {len(found.rows)} pictures, {len(found.skipped)} skipped", file=sys.stderr)
-    return list(found.rows)
+    print(f"{folder}: {len(split.rows)} pictures, {len(split.skipped)} skipped", file=sys.stderr)
+    return list(split.rows)
 
 
 def digest(train: Sequence[Row], validation: Sequence[Row], sources: Sequence[Path]) -> Digest:
@@ -99,7 +93,7 @@ def _of_row(row: Row, sources: Sequence[Path]) -> str:
 def changes(before: Digest, now: Digest) -> str:
     """What differs between two digests, in words: "3 pictures added, the texts of 1 changed
     (a/7.jpg)"; "" where nothing does."""
-    found = []
+    differences = []
     for split in ("train", "validation"):
         old, new = (_by_name(rows.get(split, [])) for rows in (before, now))
         both = [name for name in new if name in old]
@@ -107,12 +101,12 @@ def changes(before: Digest, now: Digest) -> str:
                  ("removed", [name for name in old if name not in new]),
                  ("replaced by others", [name for name in both if old[name][0] != new[name][0]]),
                  ("with other texts", [name for name in both if old[name][1] != new[name][1]]))
-        said = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names]
-        if not said and list(old) != list(new):
-            said = ["the order of the pictures"]
-        if said:
-            found.append(f"in {split}: {', '.join(said)}")
-    return "; ".join(found)
+        parts = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names]
+        if not parts and list(old) != list(new):
+            parts = ["the order of the pictures"]
+        if parts:
+            differences.append(f"in {split}: {', '.join(parts)}")
+    return "; ".join(differences)
 
 
 def _by_name(rows: Sequence[str]) -> dict[str, tuple[str, str]]:
