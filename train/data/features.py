@@ -1,17 +1,18 @@
 """Backbone features of every training picture, computed once and kept in a memory map.
 
 With a frozen backbone the features never change, so each picture is encoded once per view: as it
-is, mirrored, cropped. Shapes: P pictures, N tokens, C channels.
+is, mirrored, cropped. Shapes: P pictures, N tokens, C channels, B pictures that are asked for.
 """
 
+import contextlib
 import hashlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from vitdemo.disk import reserve, sync, writing
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes, normalisation, normalised, open_picture, to_bytes
 
+_THREADS = 4  # that read pictures
+
 
 @dataclass(frozen=True, repr=False)
 class View:
@@ -33,24 +36,19 @@ class View:
     mirrored: bool = False
     least_area: float = 1.0
 
-    def __repr__(self) -> str:  # names kept features and seeds crops: with a word of older versions
+    def __repr__(self) -> str:  # kept features are named by it: it stays as it was at first
         return f"View(mirrored={self.mirrored}, least_area={self.least_area}, clouded=False)"
 
 
 VIEWS = (View(), View(mirrored=True, least_area=0.6), View(least_area=0.6), View(mirrored=True))
-_THREADS = 4  # that read pictures
 
 
 def apply_view(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:
     """The picture as this view shows it; what is drawn are a crop's place and shape."""
     if view.mirrored:
         image = ImageOps.mirror(image)
-    if view.least_area < 1:
-        image = _crop(image, view, generator)
-    return image
-
-
-def _crop(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:
+    if view.least_area == 1:
+        return image
     area = generator.uniform(view.least_area, 1.0)
     aspect = np.exp(generator.uniform(np.log(4 / 5), np.log(5 / 4)))
     width = min(1.0, float(np.sqrt(area * aspect))) * image.width
@@ -60,43 +58,28 @@ def _crop(image: Image.Image, view: View, generator: np.random.Generator) -> Ima
     return image.crop((round(left), round(top), round(left + width), round(top + height)))
 
 
-def region_shares(model: VLM) -> np.ndarray:
-    """Boxes of the model's regions in shares of the picture: (N, 4)."""
-    return grid_boxes(model.vision.grid, (1, 1), model.vision.edges)
-
-
-def draws_of(path: Path, view: View, draw: int = 0) -> np.random.Generator:
-    """What draws a picture's crop: the same whenever it is asked for, another one for
-    each ``draw``."""
-    key = f"{path.name}:{view}" + (f":{draw}" if draw else "")
-    seed = hashlib.sha256(key.encode()).digest()[:4]
-    return np.random.default_rng(int.from_bytes(seed, "little"))
-
-
 class PictureDataset(torch.utils.data.Dataset):
     """Pixels of pictures in one view; item i is the same whenever it is asked for."""
 
     def __init__(self, paths: Sequence[Path], view: View, model: VLM) -> None:
         self.paths, self.view, self.side = list(paths), view, model.config.picture_size
         self.mean, self.std = normalisation(model.config.backbone)
-        self.boxes = region_shares(model)
+        self.boxes = grid_boxes(model.vision.grid, (1, 1), model.vision.edges)  # (N, 4), shares
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> Tensor:
         """float32 (3, side, side)."""
-        return self.pixels(i)
-
-    def pixels(self, i: int, draw: int = 0) -> Tensor:
-        """float32 (3, side, side); what is random of the view is drawn anew for each ``draw``."""
-        return normalised(self.raw(i, draw), self.mean, self.std)
+        return normalised(self.raw(i), self.mean, self.std)
 
     def raw(self, i: int, draw: int = 0) -> Tensor:
-        """The same before they are brought to the backbone's scale: uint8 (3, side, side)."""
+        """The same before they are brought to the backbone's scale: uint8 (3, side, side); what is
+        random of the view is drawn anew for each ``draw``."""
         path = self.paths[i]
-        image = apply_view(open_picture(path).image, self.view,
-                           draws_of(path, self.view, draw))
+        key = f"{path.name}:{self.view}" + (f":{draw}" if draw else "")
+        seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "little")
+        image = apply_view(open_picture(path).image, self.view, np.random.default_rng(seed))
         return to_bytes([image], self.side)[0]
 
     def sharp_and_blurred(self, path: Path) -> Tensor:
@@ -106,38 +89,15 @@ class PictureDataset(torch.utils.data.Dataset):
         return to_bytes(both, self.side)
 
 
-class Store(Protocol):
-    """Where a run gets its pictures from. ``stage``: of the backbone that learns, the one that
-    goes on from what this store has; 0 where it has all features, or pixels."""
+class Store:
+    """Where the steps get their pictures from. ``stage``: of the backbone that learns, the one
+    that goes on from what this store has; 0 where it has all features, or pixels."""
 
-    stage: int
+    stage = 0
 
-    @property
-    def tokens(self) -> int:
-        """N."""
-
-    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """Features (B, N, C), pixels uint8 (B, 3, side, side), or what the stages before ``stage``
-        made of those (B, c, h, w), of these pictures, each in its view.
-        ``draw`` is the step; what is not computed anew for each step does not depend on it."""
-
-    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
-        """Pixels of pictures as they are and blurred all over: uint8 (B, 2, 3, side, side)."""
-
-
-class FeatureStore:
-    """Features of a list of pictures: one float16 (P, N, C) per view, on disk. Those of a stage
-    have N = h * w places of a square grid."""
-
-    def __init__(self, arrays: Sequence[np.ndarray], pictures: PictureDataset,
-                 stage: int = 0) -> None:
-        self.arrays, self.pictures, self.stage = list(arrays), pictures, stage
+    def __init__(self, pictures: PictureDataset) -> None:
+        self.pictures = pictures
         self.place = {path: i for i, path in enumerate(pictures.paths)}
-
-    @property
-    def views(self) -> int:
-        """How many views there are; view 0 is the picture as it is."""
-        return len(self.arrays)
 
     @property
     def tokens(self) -> int:
@@ -145,19 +105,34 @@ class FeatureStore:
         return len(self.pictures.boxes)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """Features (B, N, C), or of a stage (B, C, h, w), float16, of these pictures, each in its
-        view."""
-        rows = [self.arrays[view][self.place[path]]
-                for path, view in zip(paths, views, strict=True)]
-        found = torch.from_numpy(np.stack(rows))  # (B, N, C)
-        if not self.stage:
-            return found
-        side = math.isqrt(found.shape[1])
-        return found.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w), channels last
+        """Features (B, N, C), pixels uint8 (B, 3, side, side), or what the stages before ``stage``
+        made of those (B, C, h, w), of these pictures, each in its view.
+        ``draw`` is the step; what is not computed anew for each step does not depend on it."""
+        raise NotImplementedError
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
-        """uint8 (B, 2, 3, side, side); see `Store`."""
+        """Pixels of pictures as they are and blurred all over: uint8 (B, 2, 3, side, side)."""
         return in_threads(self.pictures.sharp_and_blurred, paths)
+
+
+class FeatureStore(Store):
+    """Features of a list of pictures: one float16 (P, N, C) per view, on disk. Those of a stage
+    have N = h * w places of a square grid."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], pictures: PictureDataset,
+                 stage: int = 0) -> None:
+        super().__init__(pictures)
+        self.arrays, self.stage = list(arrays), stage
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float16 (B, N, C), or of a stage (B, C, h, w)."""
+        features = torch.from_numpy(np.stack([
+            self.arrays[view][self.place[path]]
+            for path, view in zip(paths, views, strict=True)]))  # (B, N, C)
+        if not self.stage:
+            return features
+        side = math.isqrt(features.shape[1])
+        return features.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w), channels last
 
 
 def scaled_pixels(model: VLM, given: Tensor) -> Tensor:
@@ -172,6 +147,15 @@ def in_threads(work: Callable[..., Tensor], *given: Sequence[Any]) -> Tensor:
     """The results of a call for each of the given, stacked; several at a time."""
     with ThreadPoolExecutor(_THREADS) as pool:
         return torch.stack(list(pool.map(work, *given)))
+
+
+@contextlib.contextmanager
+def evaluating(model: VLM) -> Iterator[torch.device]:
+    """The model in evaluation mode, and its device."""
+    training = model.training
+    model.eval()
+    yield next(model.parameters()).device
+    model.train(training)
 
 
 def fingerprint(model: VLM, paths: Sequence[Path], view: View, stage: int = 0) -> str:
@@ -195,6 +179,20 @@ def early_names(stage: int) -> tuple[str, ...]:
     return ("conv_stem.", "bn1.", *(f"blocks.{i}." for i in range(stage)))
 
 
+def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path,
+              stage: int = 0) -> Path:
+    """Where the features of one view are kept."""
+    return folder / f"{fingerprint(model, paths, view, stage)}.npy"
+
+
+def stage_shape(model: VLM, stage: int) -> tuple[int, int, int]:
+    """(C, h, w) of what the stages before ``stage`` make of a picture."""
+    side = model.config.picture_size
+    with evaluating(model) as device, torch.inference_mode():
+        maps = model.vision.early(torch.zeros(1, 3, side, side, device=device), stage)
+    return maps.shape[1], maps.shape[2], maps.shape[3]
+
+
 def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], folder: Path,
                   batch: int = 4, quiet: bool = False, stage: int = 0) -> FeatureStore:
     """Open the features of these pictures under ``folder``, computing what is not there yet; with
@@ -208,62 +206,37 @@ def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], fold
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return FeatureStore([_open_view(model, paths, view, folder, batch, quiet, stage)
-                         for view in views], PictureDataset(paths, View(), model), stage)
+    arrays = []
+    for view in views:
+        file = view_file(model, paths, view, folder, stage)
+        if not file.is_file():
+            part = file.with_suffix(".part")
+            _compute(model, PictureDataset(paths, view, model), part, batch, quiet, stage)
+            with writing(part):
+                sync(part)
+                os.replace(part, file)
+        arrays.append(np.lib.format.open_memmap(file, mode="r"))
+    return FeatureStore(arrays, PictureDataset(paths, View(), model), stage)
 
 
-def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path,
-              stage: int = 0) -> Path:
-    """Where the features of one view are kept."""
-    return folder / f"{fingerprint(model, paths, view, stage)}.npy"
-
-
-def stage_shape(model: VLM, stage: int) -> tuple[int, int, int]:
-    """(C, h, w) of what the stages before ``stage`` make of a picture."""
-    side, device = model.config.picture_size, next(model.parameters()).device
-    training = model.training
-    with torch.inference_mode():
-        made = model.eval().vision.early(torch.zeros(1, 3, side, side, device=device), stage)
-    model.train(training)
-    return made.shape[1], made.shape[2], made.shape[3]
-
-
-def _open_view(model: VLM, paths: Sequence[Path], view: View, folder: Path, batch: int,
-               quiet: bool, stage: int) -> np.ndarray:
-    file = view_file(model, paths, view, folder, stage)
-    if not file.is_file():
-        part = file.with_suffix(".part")
-        tokens, channels = model.vision.grid[0] * model.vision.grid[1], model.vision.channels
-        if stage:
-            channels, rows, columns = stage_shape(model, stage)
-            tokens = rows * columns
-        shape = (len(paths), tokens, channels)
-        with writing(part, 2 * math.prod(shape)):
-            array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
-            reserve(part)
-        _compute(model, PictureDataset(paths, view, model), array, batch, quiet, stage)
-        del array
-        with writing(part):
-            sync(part)
-            os.replace(part, file)
-    return np.lib.format.open_memmap(file, mode="r")
-
-
-def _compute(model: VLM, pictures: "PictureDataset", array: np.ndarray, batch: int,
-             quiet: bool, stage: int) -> None:
-    """Fill the memory map ``array`` (P, N, C) with the pictures' features."""
-    device = next(model.parameters()).device
+def _compute(model: VLM, pictures: PictureDataset, part: Path, batch: int, quiet: bool,
+             stage: int) -> None:
+    """Write the pictures' features to ``part`` (P, N, C)."""
+    channels, rows, columns = stage_shape(model, stage) if stage else \
+        (model.vision.channels, *model.vision.grid)
+    shape = (len(pictures), rows * columns, channels)
+    with writing(part, 2 * math.prod(shape)):
+        array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
+        reserve(part)
     loader = torch.utils.data.DataLoader(pictures, batch_size=batch)
-    training = model.training
-    model.eval()
-    at = 0
-    for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
-                       mininterval=5):
-        with torch.inference_mode():
-            pixels = pixels.to(device, memory_format=torch.channels_last)
-            found = model.vision.early(pixels, stage).flatten(2).transpose(1, 2) if stage else \
-                model.vision.features(pixels)  # (B, N, C)
-        array[at:at + len(found)] = found.cpu().numpy()
-        at += len(found)
-    model.train(training)
-    array.flush()  # type: ignore[attr-defined]
+    done = 0
+    with evaluating(model) as device:
+        for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
+                           mininterval=5):
+            with torch.inference_mode():
+                pixels = pixels.to(device, memory_format=torch.channels_last)
+                features = model.vision.early(pixels, stage).flatten(2).transpose(1, 2) \
+                    if stage else model.vision.features(pixels)  # (B, N, C)
+            array[done:done + len(features)] = features.cpu().numpy()
+            done += len(features)
+    array.flush()

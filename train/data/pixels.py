@@ -10,7 +10,9 @@ from torch import Tensor
 from train.data.features import (
     FeatureStore,
     PictureDataset,
+    Store,
     View,
+    evaluating,
     in_threads,
     scaled_pixels,
     stage_shape,
@@ -18,35 +20,23 @@ from train.data.features import (
 from vitdemo.models.vlm import VLM
 
 
-class PixelStore:
+class PixelStore(Store):
     """Pixels of pictures, cropped anew for every step: for a backbone that learns."""
 
-    stage = 0
-
     def __init__(self, model: VLM, paths: Sequence[Path], views: Sequence[View]) -> None:
-        self.place = {path: i for i, path in enumerate(paths)}
-        self.tokens = model.vision.grid[0] * model.vision.grid[1]
         self.sets = [PictureDataset(paths, view, model) for view in views]
+        super().__init__(self.sets[0])
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """uint8 (B, 3, side, side); the same for the same ``draw``."""
         return in_threads(lambda path, view: self.sets[view].raw(self.place[path], draw),
                           paths, views)
 
-    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
-        """uint8 (B, 2, 3, side, side); see `features.Store`."""
-        return in_threads(self.sets[0].sharp_and_blurred, paths)
 
-
-def _seen(model: VLM, given: Tensor, see: Callable[[Tensor], Tensor]) -> Tensor:
-    """What ``see`` makes of pictures by the model in evaluation mode, few at a time: see
-    `open_features`."""
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    found = torch.cat([see(part.to(device)) for part in given.split(4)])
-    model.train(training)
-    return found
+def _features(model: VLM, given: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``encode`` makes of pictures, few at a time: see `open_features`."""
+    with evaluating(model) as device:
+        return torch.cat([encode(part.to(device)) for part in given.split(4)])
 
 
 class LiveStore(PixelStore):
@@ -59,42 +49,35 @@ class LiveStore(PixelStore):
     @torch.no_grad()
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, N, C)."""
-        return _seen(self.model, super().get(paths, views, draw),
-                     lambda part: self.model.vision.features(scaled_pixels(self.model, part)))
+        return _features(self.model, super().get(paths, views, draw),
+                         lambda part: self.model.vision.features(scaled_pixels(self.model, part)))
 
 
-class LateStore:
+class LateStore(Store):
     """Features by the model as it is at that moment, from those of a stage that are kept."""
 
-    stage = 0
-
     def __init__(self, model: VLM, kept: FeatureStore) -> None:
+        super().__init__(kept.pictures)
         self.model, self.kept = model, kept
-        self.tokens = model.vision.grid[0] * model.vision.grid[1]
 
     @torch.no_grad()
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, N, C)."""
         late = functools.partial(self.model.vision.late, stage=self.kept.stage)
-        return _seen(self.model, self.kept.get(paths, views).float(), late)
-
-    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
-        """uint8 (B, 2, 3, side, side); see `features.Store`."""
-        return self.kept.sharp_and_blurred(paths)
+        return _features(self.model, self.kept.get(paths, views).float(), late)
 
 
-class NoiseStore:
+class NoiseStore(Store):
     """Random numbers of the right shape, for measuring before anything is read."""
 
     def __init__(self, model: VLM, pixels: bool, stage: int = 0) -> None:
-        self.side = side = model.config.picture_size
-        self.stage = stage
-        self.tokens = model.vision.grid[0] * model.vision.grid[1]
+        super().__init__(PictureDataset([], View(), model))
+        self.stage, self.side = stage, model.config.picture_size
         self.shape: tuple[int, ...] = (self.tokens, model.vision.channels)
         if stage:
             self.shape = stage_shape(model, stage)
         elif pixels:
-            self.shape = (3, side, side)
+            self.shape = (3, self.side, self.side)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
         """float32 (B, N, C), (B, 3, side, side), or of a stage (B, C, h, w)."""
