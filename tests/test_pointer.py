@@ -179,3 +179,19 @@ def test_the_app_writes_and_explains_with_copied_names(model, tokenizer) -> None
         [found] = backend.explain(picture, instruction=asked, text=last.text, language="en",
                                   task="caption", method=method)
         assert math.prod(found.word_probabilities) == pytest.approx(whole, rel=1e-3), method
+
+
+def test_a_name_alone_is_searched_where_pictures_of_it_are(model, tokenizer) -> None:
+    backend = NativeBackend(model, tokenizer, name="t", revision="t", placement=pick("cpu"))
+    texts = ["dog", "a cat", "a dog runs", "狗"]
+    before = backend.embed_texts(texts)
+    vectors = F.normalize(torch.randn(20, before.shape[1]), dim=-1)
+    chances = torch.zeros(20, names.CLASSES)
+    chances[:4, DOG.classes[0]] = 0.9
+    chances[4:, DOG.classes[0]] = 0.05  # not shown there
+    model.names.learn_prototypes(chances, vectors)
+    after = backend.embed_texts(texts)
+    where = F.normalize(vectors[:4].mean(0) - vectors.mean(0), dim=0).numpy()
+    assert after[0] @ where > before[0] @ where + 0.3 and after[3] @ where > before[3] @ where + 0.3
+    assert after[0] @ after[0] == pytest.approx(1, abs=1e-4)
+    assert (after[1:3] == before[1:3]).all()  # never seen; says more than names

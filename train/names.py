@@ -39,7 +39,8 @@ from vitdemo.models.names import HEADER, NEVER, Name, name_line, read_names, sum
 from vitdemo.models.vision import VisionEncoder
 from vitdemo.models.vlm import VLM
 
-PICTURES = 500  # that the head is made from
+PICTURES = 5000  # that are looked at
+FITTED = 500  # of them, that the head is made from
 NEAR = 0.1  # how strongly the map is held to none, in units of the features' mean square
 PRECISION = 0.9  # that a threshold is to have: pictures of which people said the name
 _PRIOR = 2.0  # pictures that what holds for all rare names counts for one name
@@ -81,7 +82,7 @@ def with_names(start: Checkpoint, weight: Tensor, bias: Tensor) -> Checkpoint:
     """The checkpoint with the head; all else stays."""
     config = dataclasses.replace(start.model.config, names=True)
     model = VLM(config)
-    state = {**start.model.state_dict(), "names.classes.weight": weight,
+    state = {**model.state_dict(), **start.model.state_dict(), "names.classes.weight": weight,
              "names.classes.bias": bias}
     model.load_state_dict(state)
     assert model.names is not None
@@ -135,17 +136,21 @@ def choose_thresholds(chances: np.ndarray, said: np.ndarray,
     return found
 
 
-def chances_of(model: VLM, rows: Sequence[Row]) -> np.ndarray:
-    """Class probabilities of each row's picture by the head: (P, K)."""
+def seen_in(model: VLM, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """Of each row's picture the class probabilities by the head (P, K) and the search vector
+    (P, E)."""
     assert model.names is not None
     pictures = PictureDataset([row.path for row in rows], View(), model)
     vision = folded(model.vision, model.config.picture_size)
-    found: list[Tensor] = []
+    chances: list[Tensor] = []
+    vectors: list[Tensor] = []
     with torch.inference_mode():
-        for i in tqdm(range(len(rows)), desc="thresholds", unit="picture"):
+        for i in tqdm(range(len(rows)), desc="names", unit="picture"):
             pixels = pictures[i][None].to(memory_format=torch.channels_last)
-            found.append(model.names.chances(vision.features(pixels)))
-    return torch.cat(found).numpy()
+            features = vision.features(pixels)
+            chances.append(model.names.chances(features))
+            vectors.append(model.picture_head(features))
+    return torch.cat(chances), torch.cat(vectors)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -159,24 +164,27 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = [row for data in arguments.data for _, folder in find_splits(data, "train")
             for row in read_split(folder, check_pictures=False).rows]
     random.Random(arguments.seed).shuffle(rows)
-    paths = [row.path for row in rows[:arguments.pictures]]
+    rows = rows[:arguments.pictures]
+    paths = [row.path for row in rows[:FITTED]]
     original = original_backbone(start.model, arguments.effnet)
     pairs = tqdm(features_of_both(start.model, original, paths), total=len(paths),
                  desc="head", unit="picture")
     made = with_names(start, *refit(pairs, weight, bias))
+    assert made.model.names is not None
+    chances, vectors = seen_in(made.model, rows)
+    made.model.names.learn_prototypes(chances, vectors)
     meta = {name: value for name, value in start.meta.items()
             if name not in ("format_version", "sha256", "weights")}
     save_checkpoint(arguments.out, made.model, made.tokenizer, meta,
                     str(start.meta.get("weights", "int8")))
     if arguments.thresholds:
-        captioned = [row for row in rows if row.captions]
+        captioned = [i for i, row in enumerate(rows) if row.captions]
         names = read_names()
-        chances = summed(torch.from_numpy(chances_of(made.model, captioned)), names).numpy()
-        said = np.array([said_by_people(row, names) for row in captioned])
-        names = tuple(choose_thresholds(chances, said, names))
+        said = np.array([said_by_people(rows[i], names) for i in captioned])
+        names = tuple(choose_thresholds(summed(chances[captioned], names).numpy(), said, names))
         lines = [HEADER, *map(name_line, names)]
         arguments.thresholds.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return {"out": str(arguments.out), "pictures": len(paths),
+    return {"out": str(arguments.out), "pictures": len(rows),
             "names": sum(name.threshold < NEVER for name in read_names())}
 
 
@@ -193,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
         help="data sets whose training pictures are looked at")
     add("--out", type=Path, required=True, metavar="DIR", help="the folder to write")
     add("--pictures", type=int, default=PICTURES,
-        help=f"how many pictures the head is made from ({PICTURES})")
+        help=f"how many pictures are looked at ({PICTURES})")
     add("--thresholds", type=Path, metavar="FILE", help=(
         "choose floors and thresholds anew on the captioned pictures, and write names.tsv here"))
     add("--seed", type=int, default=0, help="of the choice of pictures (0)")

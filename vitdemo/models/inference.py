@@ -98,7 +98,9 @@ class Inference:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i].encode()))
         for start in range(0, len(order), _TEXTS):
             places = order[start:start + _TEXTS]
-            vectors[places] = self.model.encode_text(*self.encode([texts[i] for i in places]))[1]
+            some = [texts[i] for i in places]
+            z = self.model.encode_text(*self.encode(some))[1]
+            vectors[places] = z if self.model.names is None else self.model.names.towards(some, z)
             progress(len(places))
         return vectors
 

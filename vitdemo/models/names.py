@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from importlib import resources
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdemo.models.pointer import ENTRIES, LEAST, Names
 from vitdemo.models.regions import blend
 from vitdemo.tokens import TextTokenizer
+from vitdemo.words import content_words
 
 CLASSES = 1000  # of ImageNet, in the order of its synset ids
 MOST_NAMES = 2  # of a picture that are called sure
 LONGEST = 4  # pieces of a name that can be copied
+SHOWN = 0.1  # the least probability of a class in a picture that stands for it
 NEVER = 1.0  # the threshold of a name that is shown by no probability
 
 
@@ -77,9 +80,12 @@ class NamesHead(nn.Module):
     for where it is (Zhou et al. 2016, "Learning Deep Features for Discriminative Localization",
     eq. 2)."""
 
-    def __init__(self, channels: int, grid: tuple[int, int]) -> None:
+    prototypes: Tensor
+
+    def __init__(self, channels: int, grid: tuple[int, int], embedding_width: int) -> None:
         super().__init__()
         self.grid = grid
+        self.register_buffer("prototypes", torch.zeros(CLASSES, embedding_width))
         self.classes = nn.Linear(channels, CLASSES)
         self.forms: Tensor | None = None  # (2, W, 2, L) token ids, by language; see `learn_forms`
         self.starts: Tensor | None = None  # (2,)
@@ -118,6 +124,33 @@ class NamesHead(nn.Module):
         device = features.device
         ids = self.forms.to(device)[:, place].transpose(0, 1).flatten(2, 3)  # (P, 2, E, L)
         return Names(ids, best.repeat_interleave(2, 1), self.starts.to(device))
+
+    @torch.no_grad()
+    def learn_prototypes(self, chances: Tensor, vectors: Tensor) -> None:
+        """Keep, of each class, where pictures of it are found: the sum of the search vectors (P, E)
+        of pictures, less their mean, by its probability there (P, K), where that is at least
+        `SHOWN` (prototypes: Snell, Swersky, Zemel 2017, eq. 1)."""
+        away = vectors - vectors.mean(0)
+        self.prototypes.copy_((chances * (chances >= SHOWN)).T @ away / len(vectors))
+
+    def towards(self, texts: Sequence[str], z: Tensor) -> Tensor:
+        """Search vectors (M, E) of texts, those of texts that only name things moved towards where
+        pictures of these are: a name that few captions hold is seen better than read."""
+        moved = []
+        for place, text in enumerate(texts):
+            words = content_words(text)
+            named = named_words(words)
+            if not named or len(named) < len(words) or len(words) > MOST_NAMES:
+                continue
+            where = torch.stack([F.normalize(self.prototypes[list(name.classes)].sum(0), dim=0)
+                                 for name in named.values()]).sum(0)
+            moved.append((place, where))
+        if not moved:
+            return z
+        z = z.clone()
+        for place, where in moved:
+            z[place] = F.normalize(z[place] + where.to(z), dim=0)
+        return z
 
     def chances(self, features: Tensor) -> Tensor:
         """(P, N, C) to the probability of each class: (P, K)."""

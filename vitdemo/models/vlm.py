@@ -92,7 +92,8 @@ class VLM(nn.Module):
         self.region_head = RegionHead(config.vocabulary, self.vision.channels, width, embed,
                                       self.vision.grid) if config.regions else None
         self.evidence = WordEvidence(config.vocabulary) if config.evidence else None
-        self.names = NamesHead(self.vision.channels, self.vision.grid) if config.names else None
+        self.names = NamesHead(self.vision.channels, self.vision.grid,
+                               embed) if config.names else None
         self.querybank = Querybank(config.querybank, embed) if config.querybank else None
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
