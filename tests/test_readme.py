@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 from conftest import make_picture
 
 from vitdemo import terminal
@@ -97,7 +98,9 @@ def test_every_command_works(command: str, inside: Path, monkeypatch: pytest.Mon
     python, option, module, *arguments = shlex.split(command)
     assert (python, option) == ("python", "-m")
     monkeypatch.setattr(sys, "argv", [module, *arguments])
-    # In this process, as a new one loads torch anew; and it goes on after the command.
+    # In this process, as a new one loads torch anew; and it goes on after the command. What tests
+    # before it chose for accelerate is forgotten, as in a new one.
+    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setattr(terminal, "end_with", lambda main: sys.exit(main()))
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
