@@ -46,6 +46,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help="answer to this name, too, say that of a proxy in front of it; may be "
                         "given several times (default: only the names that it listens on, and "
                         "those in the variable VITDEMO_ALLOW_HOST)")
+    parser.add_argument("--allow-addresses", action="store_true",
+                        default=bool(os.environ.get("VITDEMO_ALLOW_ADDRESSES")),
+                        help="programs may name a picture by an https address of the public "
+                        "internet, which is then fetched from here (default: off, unless the "
+                        "variable VITDEMO_ALLOW_ADDRESSES is set)")
     parser.add_argument("--evidence", choices=("auto", "always", "asked"), default="auto",
                         help="when to test the maps by blurring the picture: always, only when "
                         "asked to, or always where it is quick, with the demo's own model or a "
@@ -146,6 +151,7 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
 
     blocks = build_ui(engine, Settings(
         args.examples, tuple(args.allow_folder), args.store, not args.alone,
+        addresses=args.allow_addresses,
         check_at_once=check_at_once(args, engine.info.family, gpu is not None),
         load_model=load_model if args.alone else None))
     blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,

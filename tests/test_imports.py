@@ -22,7 +22,8 @@ LAYERS = (
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),
     ("vitdemo.engine", "vitdemo.checks", "vitdemo.trials", "vitdemo.user_texts"),
-    ("vitdemo.ui", "vitdemo.viewer", "vitdemo.overlay", "vitdemo.report"),
+    ("vitdemo.ui", "vitdemo.viewer", "vitdemo.overlay", "vitdemo.record_json",
+     "vitdemo.report"),
     ("vitdemo.cli", "vitdemo.commands", "vitdemo.search_command", "vitdemo.index_command",
      "vitdemo.__main__", "app"),
 )

@@ -139,7 +139,7 @@ def test_uploads_that_are_refused_leave_nothing(served: Served, monkeypatch: pyt
 
 def test_gradio_forgets_a_page_when_it_is_closed(served: Served) -> None:
     with served.page("page"):
-        served.join(served.function("ask"), served.values(served.function("ask")), "page")
+        served.join(served.function("answer"), served.values(served.function("answer")), "page")
         served.ended("page")
         assert "page" in served.blocks.state_holder
     until(lambda: "page" not in served.blocks.state_holder, "it is remembered")
@@ -148,7 +148,7 @@ def test_gradio_forgets_a_page_when_it_is_closed(served: Served) -> None:
 
 def test_gradio_forgets_a_caller_without_a_connection_after_a_while(served: Served) -> None:
     holder = served.blocks.state_holder
-    served.join(served.function("ask"), served.values(served.function("ask")), "caller")
+    served.join(served.function("answer"), served.values(served.function("answer")), "caller")
     served.ended("caller")
     sweep(served.blocks)
     assert "caller" in holder

@@ -65,9 +65,9 @@ def functions(blocks: gr.Blocks) -> dict[str, object]:
 def test_short_and_long_work_with_the_model_wait_in_a_group_each(engine: Engine) -> None:
     blocks = build_ui(engine)
     named = functions(blocks)
-    for name in ("describe", "ask", "search_words", "search_picture", "compare"):
+    for name in ("describe", "answer", "search_words", "search_picture", "compare"):
         assert named[name].concurrency_id == "model", name
-    assert named["match"].concurrency_id == "long"  # up to thousands of lines
+    assert named["fits"].concurrency_id == "long"  # up to thousands of lines
     for group in ("model", "long"):
         touching = [fn for fn in blocks.fns.values() if fn.concurrency_id == group]
         assert len({fn.concurrency_limit for fn in touching}) == 1

@@ -1,8 +1,7 @@
 """What each command of the command line does: from parsed options to printed results.
 
-The keys of the JSON that ``--json`` prints are part of the interface: keys may be added, none goes
-or changes its meaning. Numbers are 0..1 unless a record says otherwise; a number that is not known
-is null.
+The keys of the JSON that ``--json`` prints are part of the interface, as `record_json` has it.
+Numbers are 0..1 unless a record says otherwise; a number that is not known is null.
 """
 
 import argparse
@@ -27,6 +26,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, PictureError, TextError
 from vitdemo.overlay import draw, percent, where
 from vitdemo.preprocess import Picture, open_picture
+from vitdemo.record_json import evidence_json, explanation_json, layers_json, no_nan
 from vitdemo.records import (
     LANGUAGES,
     Answer,
@@ -38,7 +38,6 @@ from vitdemo.records import (
 from vitdemo.terminal import plain, plain_json, say, say_error
 from vitdemo.words import clean_text, unread_note, unread_notes
 
-DIGITS = 6  # of a weight in JSON
 _HOME = Path(__file__).resolve().parent.parent  # the project folder, where it is not installed
 
 
@@ -158,8 +157,9 @@ def explain(options: argparse.Namespace) -> int:
         _print_json({"picture": {"path": options.picture, "width": width, "height": height,
                                  **_notes(picture)},
                      "model": engine.info.name, "result": said,
-                     "explanations": [explanation_json(one) for one in found],
-                     **(_evidence_json(evidence, shares) if options.evidence else {})})
+                     "explanations": [{**explanation_json(one), **layers_json(one)}
+                                      for one in found],
+                     **(evidence_json(evidence, shares) if options.evidence else {})})
     else:
         _print_explanations(found)
         if evidence:
@@ -196,15 +196,6 @@ def _save_report(options: argparse.Namespace, engine: Engine, picture: Picture,
         say(f"saved {options.csv}", sys.stderr)
 
 
-def _evidence_json(evidence: Sequence[Evidence], shares: Sequence[PictureShare]) -> dict[str, Any]:
-    """"evidence" has one entry for each word (counted from 0) of each explanation, "shares" one
-    for each explanation, with a list by word."""
-    return {"evidence": [{**asdict(one), "sentence": evidence_sentence(one)} for one in evidence],
-            "shares": [{**asdict(one), "sentences": [share_sentence(one, word) for word in
-                                                     range(len(one.probability))]}
-                       for one in shares]}
-
-
 def _print_evidence(found: Sequence[Explanation], evidence: Sequence[Evidence],
                     shares: Sequence[PictureShare]) -> None:
     print("Can the maps be trusted? Area under the word's probability while the picture is\n"
@@ -234,29 +225,6 @@ def _progress_of(what: str) -> Callable[[int, int], None]:
             end = "\r\x1b[K" if done == total else ""
             print(f"\r\x1b[K{done} of {total} {what}{end}", end="", file=sys.stderr, flush=True)
     return progress
-
-
-def explanation_json(explanation: Explanation) -> dict[str, Any]:
-    """An explanation as plain lists. Boxes are xyxy in pixels of the original; "weights" is
-    [layer][head][word][region]; "map" of a word is its mean over layers and heads."""
-    means = explanation.mean_map()
-    words = []
-    for number, word in enumerate(explanation.words):
-        summary, sentence = where(explanation, number, means[number])
-        chances, unread = explanation.word_probabilities, explanation.unread
-        words.append({**asdict(word), "probability": chances[number] if chances else None,
-                      "where": sentence, "on_picture": round(summary.total, DIGITS),
-                      "unread": unread[number] or None if unread else None,
-                      "map": _rounded(means[number])})
-    return {"source": explanation.source, "text": explanation.text, "method": explanation.method,
-            "note": explanation.note, "picture_size": list(explanation.picture_size),
-            "grid": list(explanation.grid), "boxes": _rounded(explanation.boxes, 2),
-            "layer_names": list(explanation.layer_names), "gates": list(explanation.gates),
-            "words": words, "weights": _rounded(explanation.weights)}
-
-
-def _rounded(values: Any, digits: int = DIGITS) -> Any:
-    return np.asarray(values, np.float64).round(digits).tolist()
 
 
 def _print_explanations(found: Sequence[Explanation]) -> None:
@@ -336,19 +304,11 @@ def _decoding_of(options: argparse.Namespace) -> Decoding:
 
 def _print_json(value: Any) -> None:
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(plain_json(json.dumps(_no_nan(value), ensure_ascii=not utf8, indent=_indent(value))))
+    print(plain_json(json.dumps(no_nan(value), ensure_ascii=not utf8, indent=_indent(value))))
 
 
 def _indent(value: Any) -> int | None:
     return None if "explanations" in value else 2  # thousands of numbers: one line
-
-
-def _no_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _no_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_no_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -5,6 +5,8 @@ import html
 import gradio as gr
 
 from vitdemo.engine import Engine
+from vitdemo.ui.albums import ExampleAlbum, Library
+from vitdemo.ui.api import build_api
 from vitdemo.ui.ask import build_ask
 from vitdemo.ui.blocks import AppBlocks
 from vitdemo.ui.compare import build_compare
@@ -34,7 +36,9 @@ def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
     """The whole app; launch it with `launch_settings`."""
     sessions = Sessions()
     context = Context(engine, settings, sessions, readable_examples(settings.examples))
+    examples, library = ExampleAlbum(context), Library(context)
     with AppBlocks(sessions, title="vitdemo", analytics_enabled=False) as blocks:
+        build_api(context, blocks, examples, library)  # first, so that the names are its own
         gr.HTML(_header(context), apply_default_css=False)
         linked = gr.HTML("", apply_default_css=False, elem_id="linked")
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
@@ -44,7 +48,7 @@ def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
                 ask = build_ask(context)
             with gr.Tab("Search", id="search",
                         interactive=context.can("embed") or context.can("match")):
-                inner, places = build_search(context)
+                inner, places = build_search(context, examples, library)
             with gr.Tab("Compare", id="compare", interactive=context.can("explain")
                         and (context.can("caption") or context.can("match"))):
                 build_compare(context)

@@ -100,7 +100,7 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...],
     outputs = [view, answers, refused]
     busy = {"show_progress": "minimal", "show_progress_on": view, **MODEL}
     asked = panel.act([run.click, question.submit], ask, [picture, question], outputs, failed,
-                      api_name="ask", **busy)
+                      api_name="answer", api_visibility="private", **busy)
     sampled = panel.go_on(
         panel.open(chip_row.click, sample, [], [*outputs, question], lambda *_: gr.skip()),
         ask, [picture, question], outputs, failed, **busy)

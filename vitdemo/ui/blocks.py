@@ -3,17 +3,17 @@ goes wrong in one is a sentence."""
 
 import logging
 import math
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.components.api_component import Api
 
 from vitdemo.errors import VitDemoError
 from vitdemo.ui.gate import paths_in
+from vitdemo.ui.given import is_upload, plain_value
 from vitdemo.ui.parts import SORRY, FilesInput, PictureInput
-from vitdemo.ui.session import Sessions, uploads_root
+from vitdemo.ui.session import Sessions
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ class AppBlocks(gr.Blocks):
                     check_event(getattr(event_data, "_data", None))
                 if session_hash:
                     self.sessions.keep(session_hash, paths_in(inputs))
+                inputs = [plain_value(value, field.value) if isinstance(field, Api) else value
+                          for field, value in zip(block_fn.inputs, inputs, strict=True)]
             settings |= {"iterator": iterator, "session_hash": session_hash,
                          "event_data": event_data}
             return await super().process_api(block_fn, inputs, *args, **settings)
@@ -71,7 +73,12 @@ def check_inputs(fields: Sequence[Any], values: Sequence[Any]) -> None:
         if field.stateful or value is None:
             continue
         name = f"“{getattr(field, 'label', None) or field.get_block_name()}”"
-        kind, want = KINDS.get(type(field), (_is_scalar, "one value"))
+        if isinstance(field, Api):
+            schema: Any = field.api_info()
+            kind, want = SCHEMAS[schema.get("type") or schema["oneOf"][-1]["type"]]
+            value = plain_value(value)
+        else:
+            kind, want = KINDS.get(type(field), (_is_scalar, "one value"))
         if not kind(value):
             raise _refusal(f"{name} takes {want}, and something else came.")
 
@@ -105,6 +112,10 @@ def _is_number(value: Any) -> bool:
     return abs(value) < MAX_NUMBER and math.isfinite(value)
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and _is_number(value)
+
+
 def _is_switch(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -114,11 +125,16 @@ def _is_upload(value: Any) -> bool:
     if not isinstance(value, dict) or value.get("meta") != {"_type": "gradio.FileData"}:
         return False
     path = value.get("path")
-    if not isinstance(path, str) or "\0" in path or not os.path.isabs(path):
-        return False
-    parts = Path(os.path.realpath(path)).parents
-    return Path(os.path.realpath(uploads_root())) in parts and not any(
+    return isinstance(path, str) and is_upload(path) and not any(
         paths_in(one) for one in value.values())
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_scalar(one) for one in value.values())
 
 
 def _are_uploads(value: Any) -> bool:
@@ -130,4 +146,10 @@ KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
     FilesInput: (_are_uploads, "pictures that were uploaded here (addresses are not fetched)"),
     gr.Textbox: (_is_text, "text"), gr.Number: (_is_number, "a number"),
     gr.Slider: (_is_number, "a number"), gr.Checkbox: (_is_switch, "yes or no"),
+}
+# What the endpoints for programs take, by the type in their JSON schema.
+SCHEMAS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "string": (_is_text, "text"), "integer": (_is_whole, "a whole number"),
+    "number": (_is_number, "a number"), "boolean": (_is_switch, "true or false"),
+    "array": (_are_texts, "a list of texts"), "object": (_is_named, "values by their names"),
 }

@@ -136,7 +136,7 @@ def _tie(context: Context, models: Models | None, parts: tuple[Any, ...],
               lambda *_: gr.skip(), **AT_ONCE)
     panel.act(run.click, compare, [left, right, *fields], [view],
               lambda error, _: {"message": str(error)}, api_name="compare",
-              show_progress="minimal", show_progress_on=view, **MODEL)
+              api_visibility="private", show_progress="minimal", show_progress_on=view, **MODEL)
 
 
 def compared(engines: Sequence[Engine], photos: Sequence[Picture],

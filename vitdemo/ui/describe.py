@@ -158,7 +158,8 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> PictureTab:
     inputs = [picture, instruction, place.language, *place.controls]
     outputs = [view, refused]
     busy = {"show_progress": "minimal", "show_progress_on": view, **MODEL}
-    clicked = panel.act(run.click, describe, inputs, outputs, failed, api_name="describe", **busy)
+    clicked = panel.act(run.click, describe, inputs, outputs, failed, api_name="describe",
+                        api_visibility="private", **busy)
     submitted = panel.act(instruction.submit, describe, inputs, outputs, failed,
                           api_visibility="private", **busy)
     changes = [

@@ -102,8 +102,8 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
         return notice(str(error)), {}, (), refusal(error, given[3])
 
     outputs = [result, view, ranked, refused]
-    ran = panel.act(run.click, fits, [picture, place.text], outputs, failed, api_name="match",
-                    **BUSY)
+    ran = panel.act(run.click, fits, [picture, place.text], outputs, failed, api_name="fits",
+                    api_visibility="private", **BUSY)
     given = panel.act([picture.input, picture.clear], take, [picture], outputs, failed, **AT_ONCE)
     chosen = panel.act(result.click, choose, [picture, ranked], [result, view],
                        lambda error, _: (gr.skip(), {"message": str(error)}),

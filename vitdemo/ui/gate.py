@@ -159,8 +159,8 @@ class Gate:
     def _function(self, index: Any, name: str) -> Any:
         if isinstance(index, int):
             return self.blocks.fns.get(index)
-        return next((one for one in self.blocks.fns.values() if name and one.api_name == name),
-                    None)
+        return next((one for one in self.blocks.fns.values() if name and one.api_name == name
+                     and one.api_visibility == "public"), None)
 
     def _check_names(self, name: str, body: Mapping[str, Any]) -> None:
         """The values of a call are given by name: all that are needed, and no others."""

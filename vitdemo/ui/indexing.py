@@ -98,9 +98,8 @@ class Uploads(Turns):
         self.job.stop()
 
 
-def source_fields(context: Context) -> Sources:
+def source_fields(context: Context, examples: ExampleAlbum, library: Library) -> Sources:
     """Lay out the choice."""
-    library = Library(context)
     choices = ([EXAMPLES] if context.examples else []) + [UPLOADS]
     choices += [FOLDER] if context.settings.own_folders else []
     how = None if context.settings.folders or context.settings.shared else NAME_ONE
@@ -119,8 +118,8 @@ def source_fields(context: Context) -> Sources:
                      elem_id="search-status")
     cancel = gr.Button("Cancel", size="sm", visible=False, elem_id="search-cancel")
     prune = gr.Button("Take them out", size="sm", visible=False, elem_id="search-prune")
-    return Sources(context, ExampleAlbum(context), library, choice, files, folder_part, folder,
-                   read, nearby, status, cancel, prune)
+    return Sources(context, examples, library, choice, files, folder_part, folder, read, nearby,
+                   status, cancel, prune)
 
 
 def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> None:

@@ -41,6 +41,7 @@ class Settings:
     folders: tuple[Path, ...] = ()  # Search may index what lies in these; none: not offered
     store: str = ""  # where indexes of folders are kept; empty: in memory
     shared: bool = False  # the app runs on a server for others, not for its owner alone
+    addresses: bool = False  # programs may name a picture by its address on the internet
     check_at_once: bool = True  # compute every map's evidence unasked: where that is quick
     load_model: Callable[[str], Engine] | None = None  # for Compare; None: not offered
 

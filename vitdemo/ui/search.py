@@ -10,6 +10,7 @@ from vitdemo.preprocess import Picture, open_picture, squeezed
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.rerank import BEST, Reranker
 from vitdemo.retrieval.thumbnails import Thumbnails
+from vitdemo.ui.albums import ExampleAlbum, Library
 from vitdemo.ui.desk import Desk
 from vitdemo.ui.finding import Finding, Search
 from vitdemo.ui.fits import build_fits
@@ -51,7 +52,8 @@ class Results:
     pages: tuple[Any, ...]  # earlier, which, later
 
 
-def build_search(context: Context) -> tuple[gr.Tabs, tuple[Place, ...]]:
+def build_search(context: Context, examples: ExampleAlbum, library: Library
+                 ) -> tuple[gr.Tabs, tuple[Place, ...]]:
     """Lay out the tab and tie its handlers; gives the tabs in it, and what a link sets there."""
     panel, desk = Panel.of(Search()), Panel.of(Desk())
     panel.state.delete_callback = Search.drop_album
@@ -61,7 +63,7 @@ def build_search(context: Context) -> tuple[gr.Tabs, tuple[Place, ...]]:
         with gr.Tab("Find pictures", interactive=context.can("embed"), id="find"):
             with gr.Row(elem_classes="vt-columns"):
                 with gr.Column(scale=5, min_width=300):
-                    sources = source_fields(context)
+                    sources = source_fields(context, examples, library)
                     fields = query_fields(context)
                 with gr.Column(scale=7, min_width=300):
                     results = _results(panel)
@@ -135,13 +137,13 @@ class _Search:
 
         assert place.go is not None
         words = panel.act([fields.run.click, fields.words.submit], self._search, inputs, outputs,
-                          failed, api_name="search_words", **BUSY)
+                          failed, api_name="search_words", api_visibility="private", **BUSY)
         # A page that is opened without a link may count as a change, too.
         linked = panel.act(place.go.change, self._by_link, inputs, outputs, failed,
                            js=BEFORE_ALL, api_visibility="private", **BUSY)
         # A picture that is chosen is searched for at once; emptying the field searches nothing.
         given = panel.act(fields.picture.input, self._by_picture, inputs, outputs, failed,
-                          api_name="search_picture", **BUSY)
+                          api_name="search_picture", api_visibility="private", **BUSY)
         drop_refused(given, refused, fields.picture)
         like = panel.act(results.hits.like, self._like, others, outputs, failed_like,
                          api_visibility="private", **BUSY)

@@ -1,0 +1,65 @@
+"""Records as plain lists and dictionaries, for the JSON of the command line and of the app's API.
+
+Their keys are part of the interface: keys may be added, none goes or changes its meaning. Boxes are
+xyxy in pixels of the original; a number that is not known is null.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
+from vitdemo.overlay import where
+from vitdemo.records import Evidence, Explanation, PictureShare
+
+DIGITS = 6  # of a weight
+
+
+def explanation_json(explanation: Explanation) -> dict[str, Any]:
+    """An explanation without its layers and heads. "map" of a word has one weight for each box: the
+    mean over layers and heads."""
+    means = explanation.mean_map()
+    words = []
+    for number, word in enumerate(explanation.words):
+        summary, sentence = where(explanation, number, means[number])
+        chances, unread = explanation.word_probabilities, explanation.unread
+        words.append({**asdict(word), "probability": chances[number] if chances else None,
+                      "where": sentence, "on_picture": round(summary.total, DIGITS),
+                      "unread": unread[number] or None if unread else None,
+                      "map": rounded(means[number])})
+    return {"source": explanation.source, "text": explanation.text, "method": explanation.method,
+            "note": explanation.note, "picture_size": list(explanation.picture_size),
+            "grid": list(explanation.grid), "boxes": rounded(explanation.boxes, 2),
+            "words": words}
+
+
+def layers_json(explanation: Explanation) -> dict[str, Any]:
+    """Its layers and heads: "weights" is [layer][head][word][region]."""
+    return {"layer_names": list(explanation.layer_names), "gates": list(explanation.gates),
+            "weights": rounded(explanation.weights)}
+
+
+def evidence_json(evidence: Sequence[Evidence], shares: Sequence[PictureShare]) -> dict[str, Any]:
+    """"evidence" has one entry for each word (counted from 0) of each explanation, "shares" one
+    for each explanation, with a list by word."""
+    return {"evidence": [{**asdict(one), "sentence": evidence_sentence(one)} for one in evidence],
+            "shares": [{**asdict(one), "sentences": [share_sentence(one, word) for word in
+                                                     range(len(one.probability))]}
+                       for one in shares]}
+
+
+def rounded(values: Any, digits: int = DIGITS) -> Any:
+    """Numbers of any shape as lists."""
+    return np.asarray(values, np.float64).round(digits).tolist()
+
+
+def no_nan(value: Any) -> Any:
+    """The same with None for every number that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: no_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [no_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

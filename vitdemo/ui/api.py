@@ -1,0 +1,248 @@
+"""The endpoints for programs: named values in, small JSON out. docs/api.md tells of them.
+
+They stand in the line that all visitors stand in, behind who waits for a short answer, and keep to
+the same limits. Their docstrings are what programs, and models by MCP, are told of them.
+"""
+
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from vitdemo.config import LIMITS
+from vitdemo.engine import Engine
+from vitdemo.errors import ConfigError, StoreError, TextError
+from vitdemo.preprocess import Picture, squeezed
+from vitdemo.record_json import evidence_json, explanation_json, no_nan
+from vitdemo.records import Answer, Caption, Hit
+from vitdemo.retrieval.filters import Filters
+from vitdemo.retrieval.gallery import Gallery
+from vitdemo.retrieval.query import Query
+from vitdemo.retrieval.rerank import BEST, Reranker
+from vitdemo.ui.albums import ExampleAlbum, Library
+from vitdemo.ui.given import read_given
+from vitdemo.ui.line import LONG
+from vitdemo.ui.parts import Context
+
+MOST_ANSWERS = 50
+Reply = dict[str, Any]
+
+
+def build_api(context: Context, blocks: gr.Blocks, examples: ExampleAlbum, library: Library
+              ) -> None:
+    """Tie the endpoints; to be called within ``blocks``."""
+    api = Endpoints(context, examples, library)
+    with gr.Column(visible=False):  # they have no place on the page
+        for endpoint in (api.caption, api.ask, api.match, api.search, api.explain, api.evidence):
+            _tie(blocks, endpoint)
+
+
+def _tie(blocks: gr.Blocks, endpoint: Callable[..., Reply]) -> None:
+    """Tie one, its values under their own names and with what its docstring says of them."""
+    tied = gr.api(endpoint, api_name=endpoint.__name__, **LONG)
+    told = gr.utils.get_function_description(endpoint)[1]
+    function = blocks.fns[tied["id"]]
+    for name, field in zip(inspect.signature(endpoint).parameters, function.inputs, strict=True):
+        field.label = name
+        field._api_info["additional_description"] = told[name]
+
+
+class Endpoints:
+    """What a program may ask for."""
+
+    def __init__(self, context: Context, examples: ExampleAlbum, library: Library) -> None:
+        self._context, self._examples, self._library = context, examples, library
+        self._reranker = Reranker(context.engine)
+
+    @property
+    def _engine(self) -> Engine:
+        return self._context.engine
+
+    def _picture(self, given: str) -> Picture:
+        return read_given(given or "", self._context.settings.addresses)
+
+    def caption(self, picture: str, instruction: str = "", language: str = "en") -> Reply:
+        """Describe a picture in one sentence.
+
+        Args:
+            picture: an uploaded file, its bytes in base64, or where allowed an https address.
+            instruction: steers what is told, as in "Who is in the picture?"; empty: the usual one.
+            language: en or zh.
+
+        Returns:
+            {"text", "language", "instruction", "log_probability", "seconds", "unread", "notes"}
+        """
+        photo = self._picture(picture)
+        return _reply(photo, asdict(self._engine.caption(photo, instruction, language)))
+
+    def ask(self, picture: str, question: str, language: str = "", count: int = 5) -> Reply:
+        """Answer a question about a picture, with the next likely answers.
+
+        Args:
+            picture: an uploaded file, its bytes in base64, or where allowed an https address.
+            question: what to answer, in English or Chinese.
+            language: en or zh; empty: that of the question.
+            count: how many answers are weighed against each other, from 1 to 50.
+
+        Returns:
+            {"text", "probability", "runners_up": [{"text", "probability"}], "question",
+            "language", "seconds", "unread", "notes"}
+        """
+        _within("count", count, MOST_ANSWERS)
+        photo = self._picture(picture)
+        return _reply(photo, asdict(self._engine.ask(photo, question or "", language, count)))
+
+    def match(self, picture: str, texts: list[str]) -> Reply:
+        """Tell how well each of some sentences fits a picture.
+
+        Args:
+            picture: an uploaded file, its bytes in base64, or where allowed an https address.
+            texts: from 1 to 100 sentences.
+
+        Returns:
+            {"matches": [{"text", "score", "similarity", "unread"}], "notes"}, in the order given:
+            score is the probability 0..1 that it fits, similarity a cosine.
+        """
+        if not texts:
+            raise TextError("There is no sentence. Give at least one in the list “texts”.")
+        photo = self._picture(picture)
+        return _reply(photo, {"matches": [asdict(one) for one in self._engine.match(photo, texts)]})
+
+    def search(self, text: str = "", picture: str = "", picture_weight: float = 1.0,
+               limit: int = 12, where: str = "examples", rerank: bool = True,
+               filters: dict[str, Any] | None = None) -> Reply:
+        """Find pictures by words, by a picture or by both, the best first.
+
+        Args:
+            text: words, with signs and weights as in "cat -indoor +2 snow".
+            picture: one that hits should look like; given as everywhere, or empty.
+            picture_weight: how much it counts beside the words, over 0.
+            limit: how many hits at most, from 1 to 2000.
+            where: examples, or folders for the pictures of the owner's folders.
+            rerank: look at the best 50 again with the model that reads words and picture together.
+            filters: conditions such as {"min_width": 200, "after": "2024", "camera": "Canon"}.
+
+        Returns:
+            {"understood", "notes", "hits": [{"picture", "score", "match", "width", "height"}]}:
+            picture is a file's name, or its path in the owner's folders; score is a cosine, match a
+            probability 0..1, or null.
+        """
+        _within("limit", limit, LIMITS.max_hits)
+        engine = self._engine
+        photo = squeezed(self._picture(picture), engine.picture_side) if picture else None
+        query, conditions = Query.of(text or "", photo, picture_weight), _filters(filters)
+        gallery = self._gallery(where)
+        rerank = rerank and "match" in engine.info.tasks
+        hits = gallery.search(query.vector(engine), max(limit, BEST if rerank else 0),
+                              conditions.conditions())
+        hits = (self._reranker.order(hits, query) if rerank else hits)[:limit]
+        return {"understood": query.understood(), "notes": query.missed(engine),
+                "hits": no_nan([_hit(hit, where == "folders") for hit in hits])}
+
+    def explain(self, picture: str, text: str = "", question: str = "", instruction: str = "",
+                language: str = "", method: str = "") -> Reply:
+        """Tell for each word of a caption, an answer or a sentence where in the picture the model
+        looked.
+
+        Args:
+            picture: an uploaded file, its bytes in base64, or where allowed an https address.
+            text: a sentence to compare with the picture; empty with question: the caption.
+            question: a question whose answer is explained.
+            instruction: steers the caption.
+            language: en or zh, of the caption or the answer.
+            method: a way to explain, as "relevancy"; empty: the usual one.
+
+        Returns:
+            {"text", "explanations": [{"source", "text", "method", "note", "picture_size", "grid",
+            "boxes", "words"}], "notes"}: boxes are [x0, y0, x1, y1] in pixels of the picture, and
+            each word has "text", "start", "end", "probability", "where", and in "map" one weight
+            0..1 for each box.
+        """
+        photo = self._picture(picture)
+        result = self._result(photo, text, question, instruction, language)
+        found = self._engine.explain(photo, result, method)
+        return _reply(photo, {"text": _text(result),
+                              "explanations": [explanation_json(one) for one in found]})
+
+    def evidence(self, picture: str, text: str = "", question: str = "", instruction: str = "",
+                 language: str = "", method: str = "") -> Reply:
+        """Test the maps of explain: does blurring what a word's map marks change the word more
+        than blurring other parts does, and would the model have said it of a grey picture, too?
+
+        Args:
+            picture: an uploaded file, its bytes in base64, or where allowed an https address.
+            text: a sentence to compare with the picture; empty with question: the caption.
+            question: a question whose answer is tested.
+            instruction: steers the caption.
+            language: en or zh, of the caption or the answer.
+            method: a way to explain, as "relevancy"; empty: the usual one.
+
+        Returns:
+            {"text", "words", "evidence": [{"word", "verdict", "sentence", "deletion", "insertion",
+            "random_deletion", "random_insertion", ...}], "shares", "notes"}: word is a place in
+            words, from 0; verdict is strong, some, chance, worse or language.
+        """
+        photo, engine = self._picture(picture), self._engine
+        result = self._result(photo, text, question, instruction, language)
+        found = engine.explain(photo, result, method)
+        if not found:
+            return _reply(photo, {"text": _text(result), "words": [], **evidence_json((), ())})
+        source = found[-1].source  # of an answer, not of its question
+        tested = engine.evidence(photo, result, method, source)
+        shares = [one for one in engine.picture_share(photo, result) if one.source == source]
+        return _reply(photo, {"text": _text(result), "words": [one.text for one in found[-1].words],
+                              **evidence_json(tested, shares)})
+
+    def _result(self, photo: Picture, text: str, question: str, instruction: str, language: str
+                ) -> Caption | Answer | str:
+        if sum(map(bool, (text, question, instruction))) > 1:
+            raise TextError("Give a text, a question or an instruction, and not several of them.")
+        if question:
+            return self._engine.ask(photo, question, language)
+        return text or self._engine.caption(photo, instruction, language or "en")
+
+    def _gallery(self, where: str) -> Gallery:
+        if where == "examples":
+            if not self._context.examples:
+                raise StoreError("This app has no example photographs to search.")
+            return self._examples.get().opened()
+        if where != "folders":
+            raise StoreError("“where” must be examples or folders.")
+        gallery = self._library.gallery()
+        if not gallery.count():
+            raise StoreError("No folder has been read yet: do so in the tab Search, or with "
+                             "python -m vitdemo index.")
+        return gallery
+
+
+def _within(name: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise ConfigError(f"{name} is {value}; it must be from 1 to {most:,}.")
+
+
+def _filters(given: dict[str, Any] | None) -> Filters:
+    known = Filters.__dataclass_fields__
+    for name in given or {}:
+        if name not in known:
+            raise StoreError(f"There is no condition {name[:40]!r}, but {', '.join(known)}.")
+    return Filters(**(given or {}))
+
+
+def _text(result: Caption | Answer | str) -> str:
+    return result if isinstance(result, str) else result.text
+
+
+def _hit(hit: Hit, whole: bool) -> Reply:
+    """A hit; where its file lies is its owner's alone. (To Gradio's client, a "path" is a file to
+    fetch.)"""
+    name = hit.path if whole else os.path.basename(hit.path)
+    return {"picture": name, "score": hit.score, "match": hit.match, "width": hit.width,
+            "height": hit.height}
+
+
+def _reply(photo: Picture, found: Reply) -> Reply:
+    """JSON with what a person would be told of a damaged picture."""
+    return dict(no_nan({**found, "notes": list(photo.notes)}))

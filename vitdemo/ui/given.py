@@ -1,0 +1,61 @@
+"""Pictures as programs give them: an uploaded file, its bytes in base64, or an address."""
+
+import base64
+import binascii
+import os
+from pathlib import Path
+from typing import Any
+
+from vitdemo.errors import PictureError
+from vitdemo.preprocess import Picture, open_picture
+from vitdemo.ui.addresses import fetch
+from vitdemo.ui.parts import uploaded
+from vitdemo.ui.session import uploads_root
+
+HOW = "Give an uploaded file, or its bytes in base64."
+OFF = ("Addresses are not fetched here. Upload the picture, or send its bytes in base64. The app's "
+       "owner may allow them with --allow-addresses.")
+
+
+def read_given(given: str, addresses: bool) -> Picture:
+    """Open a picture that a program names by the path of its upload, by a data URL or plain base64,
+    or, where ``addresses`` allows it, by an address.
+
+    Raises:
+        PictureError: it is none of these, or cannot be used.
+    """
+    given = given.strip()
+    if not given:
+        raise PictureError(f"There is no picture. {HOW}")
+    if is_upload(given):
+        return open_picture(uploaded(given))
+    if "://" in given[:12]:
+        if not addresses:
+            raise PictureError(OFF)
+        return open_picture(fetch(given), name="The picture at the address")
+    head, comma, data = given.partition(",")
+    if head.startswith("data:"):
+        if not comma or not head.endswith(";base64"):
+            raise PictureError(f"The data URL holds no base64. {HOW}")
+        given = data
+    try:
+        return open_picture(base64.b64decode("".join(given.split()), validate=True))
+    except (binascii.Error, ValueError):
+        raise PictureError(f"This is neither an upload nor base64. {HOW}") from None
+
+
+def is_upload(path: str) -> bool:
+    """Whether a path leads, links followed, to where uploads are kept."""
+    if "\0" in path or len(path) > 4096 or not os.path.isabs(path):
+        return False
+    return Path(os.path.realpath(uploads_root())) in Path(os.path.realpath(path)).parents
+
+
+def plain_value(value: Any, default: Any = None) -> Any:
+    """What a program sent: ``default`` for null, the path for a file of Gradio's."""
+    if value is None:
+        return default
+    if isinstance(value, dict) and value.get("meta") == {"_type": "gradio.FileData"}:
+        path = value.get("path")
+        return path if isinstance(path, str) else value
+    return value
