@@ -51,6 +51,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help="programs may name a picture by an https address of the public "
                         "internet, which is then fetched from here (default: off, unless the "
                         "variable VITDEMO_ALLOW_ADDRESSES is set)")
+    parser.add_argument("--mcp", action="store_true",
+                        default=os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true",
+                        help="serve the endpoints for programs as MCP tools for assistants, too "
+                        "(default: off, unless the variable GRADIO_MCP_SERVER is True)")
     parser.add_argument("--evidence", choices=("auto", "always", "asked"), default="auto",
                         help="when to test the maps by blurring the picture: always, only when "
                         "asked to, or always where it is quick, with the demo's own model or a "
@@ -156,8 +160,10 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
         load_model=load_model if args.alone else None))
     blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,
                   prevent_thread_lock=True, max_file_size=LIMITS.max_file_megabytes * 2**20,
-                  **launch_settings(server_rules(args)))
+                  **launch_settings(server_rules(args), args.mcp))
     print(f"vitdemo is ready: open {blocks.local_url} in a browser. Ctrl-C ends it.", flush=True)
+    if args.mcp:
+        print(f"MCP tools: {blocks.local_url.rstrip('/')}/gradio_api/mcp/", flush=True)
     if blocks.share_url:
         print(f"Anyone with this link can use it: {blocks.share_url}", flush=True)
     blocks.block_thread()

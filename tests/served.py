@@ -88,12 +88,13 @@ def until(true: Callable[[], Any], what: str) -> None:
 
 
 @contextmanager
-def serve(root: Path, settings: Settings, rules: ServerRules = ServerRules()) -> Iterator[Served]:
+def serve(root: Path, settings: Settings, rules: ServerRules = ServerRules(), mcp: bool = False
+          ) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(root))
         blocks = build_ui(planted_engine(), settings)
         _, local, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
-                                    share=False, **launch_settings(rules))
+                                    share=False, **launch_settings(rules, mcp))
         yield Served(blocks, local, root)
         blocks.close(verbose=False)
 

@@ -125,10 +125,10 @@ def test_certificates_are_checked() -> None:
 
 
 def test_which_addresses_are_public() -> None:
-    for one in (PUBLIC, "8.8.8.8", "2606:4700:4700::1111", "64:ff9b::808:808"):
+    for one in (PUBLIC, "8.8.8.8", "2606:4700:4700::1111"):
         assert is_public(one), one
     for one in ("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "169.254.169.254", "0.0.0.0",
                 "100.64.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1",
-                "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:10.0.0.1", "64:ff9b::a00:1",
+                "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:8.8.8.8", "64:ff9b::a00:1",
                 "2002:a00:1::", "x", ""):
         assert not is_public(one), one

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 from conftest import make_picture
+from served import pictures, served  # noqa: F401 - fixtures
 
 from vitdemo import terminal
 
@@ -68,7 +69,7 @@ def test_the_front_matter_is_a_spaces() -> None:
     values = dict(line.split(": ", 1) for line in lines)
     assert values["sdk"] == "gradio" and (ROOT / values["app_file"]).is_file()
     assert re.fullmatch(r"\d+\.\d+\.\d+", values["sdk_version"])
-    wanted = re.search(r"gradio>=([\d.]+),<(\d+)", (ROOT / "requirements.txt").read_text())
+    wanted = re.search(r"gradio\[mcp\]>=([\d.]+),<(\d+)", (ROOT / "requirements.txt").read_text())
     assert values["sdk_version"].startswith(wanted.group(1))
     assert len(values["short_description"]) <= 60
 
@@ -115,6 +116,9 @@ def test_every_command_works(command: str, inside: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_works(code: str, inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_works(code: str, inside: Path, capsys: pytest.CaptureFixture[str],
+                          request: pytest.FixtureRequest) -> None:
+    if "http://127.0.0.1:7860" in code:  # the app that the reader has started
+        code = code.replace("http://127.0.0.1:7860", request.getfixturevalue("served").address)
     exec(code, {"__name__": "__main__"})
     assert len(capsys.readouterr().out.splitlines()) > 2

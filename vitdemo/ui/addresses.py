@@ -24,8 +24,6 @@ SECONDS = 15.0  # for all of it, redirects included
 REDIRECTS = 3
 PORT = 443
 CHUNK = 65_536
-# Ranges of IPv6 that hold an address of IPv4, which must be public itself (RFC 6052, RFC 3056).
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Resolve = Callable[[str], list[str]]
 Connect = Callable[[str, str, float], http.client.HTTPConnection]
@@ -75,12 +73,8 @@ def is_public(address: str) -> bool:
         one = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(one, ipaddress.IPv6Address):
-        inner = one.ipv4_mapped or one.sixtofour or (one.teredo or (None, None))[1]
-        if one in _NAT64:
-            inner = ipaddress.IPv4Address(int(one) & 0xFFFFFFFF)
-        if inner is not None and not is_public(str(inner)):
-            return False
+    if isinstance(one, ipaddress.IPv6Address) and (one.ipv4_mapped or one.sixtofour or one.teredo):
+        return False  # it holds another one
     return (one.is_global and not one.is_multicast and not one.is_reserved
             and not one.is_unspecified)
 

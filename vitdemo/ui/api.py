@@ -112,9 +112,12 @@ class Endpoints:
         return _reply(photo, {"matches": [asdict(one) for one in self._engine.match(photo, texts)]})
 
     def search(self, text: str = "", picture: str = "", picture_weight: float = 1.0,
-               limit: int = 12, where: str = "examples", rerank: bool = True,
-               filters: dict[str, Any] | None = None) -> Reply:
-        """Find pictures by words, by a picture or by both, the best first.
+               limit: int = 12, where: str = "examples", rerank: bool = True, folder: str = "",
+               after: str = "", before: str = "", min_width: int = 0, max_width: int = 0,
+               min_height: int = 0, max_height: int = 0, orientation: str = "",
+               camera: str = "") -> Reply:
+        """Find pictures by words, by a picture or by both, the best first; of the conditions, only
+        those given count.
 
         Args:
             text: words, with signs and weights as in "cat -indoor +2 snow".
@@ -123,7 +126,15 @@ class Endpoints:
             limit: how many hits at most, from 1 to 2000.
             where: examples, or folders for the pictures of the owner's folders.
             rerank: look at the best 50 again with the model that reads words and picture together.
-            filters: conditions such as {"min_width": 200, "after": "2024", "camera": "Canon"}.
+            folder: only pictures in this folder, or below it.
+            after: only from this day on, as in 2024-05-31 or 2024.
+            before: only up to this day.
+            min_width: only at least so many pixels wide.
+            max_width: only at most so many pixels wide.
+            min_height: only at least so many pixels high.
+            max_height: only at most so many pixels high.
+            orientation: only landscape, portrait or square.
+            camera: only those taken with it; a part of its name is enough.
 
         Returns:
             {"understood", "notes", "hits": [{"picture", "score", "match", "width", "height"}]}:
@@ -131,13 +142,15 @@ class Endpoints:
             probability 0..1, or null.
         """
         _within("limit", limit, LIMITS.max_hits)
+        filters = Filters(folder, after, before, min_width, max_width, min_height, max_height,
+                          orientation, camera)
         engine = self._engine
         photo = squeezed(self._picture(picture), engine.picture_side) if picture else None
-        query, conditions = Query.of(text or "", photo, picture_weight), _filters(filters)
+        query = Query.of(text, photo, picture_weight)
         gallery = self._gallery(where)
         rerank = rerank and "match" in engine.info.tasks
         hits = gallery.search(query.vector(engine), max(limit, BEST if rerank else 0),
-                              conditions.conditions())
+                              filters.conditions())
         hits = (self._reranker.order(hits, query) if rerank else hits)[:limit]
         return {"understood": query.understood(), "notes": query.missed(engine),
                 "hits": no_nan([_hit(hit, where == "folders") for hit in hits])}
@@ -221,14 +234,6 @@ class Endpoints:
 def _within(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
         raise ConfigError(f"{name} is {value}; it must be from 1 to {most:,}.")
-
-
-def _filters(given: dict[str, Any] | None) -> Filters:
-    known = Filters.__dataclass_fields__
-    for name in given or {}:
-        if name not in known:
-            raise StoreError(f"There is no condition {name[:40]!r}, but {', '.join(known)}.")
-    return Filters(**(given or {}))
 
 
 def _text(result: Caption | Answer | str) -> str:

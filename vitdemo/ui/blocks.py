@@ -11,7 +11,7 @@ from gradio.components.api_component import Api
 
 from vitdemo.errors import VitDemoError
 from vitdemo.ui.gate import paths_in
-from vitdemo.ui.given import is_upload, plain_value
+from vitdemo.ui.given import is_uploaded_file, plain_value
 from vitdemo.ui.parts import SORRY, FilesInput, PictureInput
 from vitdemo.ui.session import Sessions
 
@@ -74,8 +74,7 @@ def check_inputs(fields: Sequence[Any], values: Sequence[Any]) -> None:
             continue
         name = f"“{getattr(field, 'label', None) or field.get_block_name()}”"
         if isinstance(field, Api):
-            schema: Any = field.api_info()
-            kind, want = SCHEMAS[schema.get("type") or schema["oneOf"][-1]["type"]]
+            kind, want = SCHEMAS[str(field.api_info()["type"])]
             value = plain_value(value)
         else:
             kind, want = KINDS.get(type(field), (_is_scalar, "one value"))
@@ -120,29 +119,17 @@ def _is_switch(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _is_upload(value: Any) -> bool:
-    """Whether it names a file that was uploaded, or that Gradio put there (an example)."""
-    if not isinstance(value, dict) or value.get("meta") != {"_type": "gradio.FileData"}:
-        return False
-    path = value.get("path")
-    return isinstance(path, str) and is_upload(path) and not any(
-        paths_in(one) for one in value.values())
-
-
 def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
-def _is_named(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_scalar(one) for one in value.values())
-
-
 def _are_uploads(value: Any) -> bool:
-    return isinstance(value, list) and all(_is_upload(one) for one in value)
+    return isinstance(value, list) and all(is_uploaded_file(one) for one in value)
 
 
 KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
-    PictureInput: (_is_upload, "one picture that was uploaded here (addresses are not fetched)"),
+    PictureInput: (is_uploaded_file,
+                   "one picture that was uploaded here (addresses are not fetched)"),
     FilesInput: (_are_uploads, "pictures that were uploaded here (addresses are not fetched)"),
     gr.Textbox: (_is_text, "text"), gr.Number: (_is_number, "a number"),
     gr.Slider: (_is_number, "a number"), gr.Checkbox: (_is_switch, "yes or no"),
@@ -151,5 +138,5 @@ KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
 SCHEMAS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "string": (_is_text, "text"), "integer": (_is_whole, "a whole number"),
     "number": (_is_number, "a number"), "boolean": (_is_switch, "true or false"),
-    "array": (_are_texts, "a list of texts"), "object": (_is_named, "values by their names"),
+    "array": (_are_texts, "a list of texts"),
 }

@@ -25,6 +25,7 @@ READ = ("", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.
             "/queue/status", "/upload_progress", "/heartbeat/", "/call/", "/file=")))
 WRITE = tuple(API + path for path in ("/upload", "/queue/join", "/cancel", "/reset", "/call/",
                                       "/run/"))
+TOOLS = API + "/mcp"  # where the app serves tools (`ui/tools.py`)
 LOST = "This page, or what it waits for, is no longer known here. Reload it."
 DEPTH = 16  # lists and objects in one another, in a request
 
@@ -59,7 +60,10 @@ class Gate:
             path = scope["path"].rstrip("/")
             if scope["method"] == "POST" and path != f"{API}/upload":
                 body = await _body(Request(scope, receive))
-                self._check_call(path, body)
+                if path == TOOLS:
+                    read_json(body)  # the calls that it leads to are looked at one by one
+                else:
+                    self._check_call(path, body)
                 receive = _again(body, receive)
             elif lost := self._lost(path, QueryParams(scope["query_string"])):
                 await PlainTextResponse(lost, media_type="text/event-stream")(scope, receive, send)
@@ -94,6 +98,8 @@ class Gate:
                           "start the server with --allow-host and the page's name.")
         known = {"GET": READ, "HEAD": READ, "POST": WRITE}.get(scope["method"], ())
         path = scope["path"]
+        if self.blocks.mcp_server_obj is not None:
+            known += {"GET": (f"{TOOLS}/schema",), "POST": (TOOLS,)}.get(scope["method"], ())
         if not any(path.startswith(one) if one.endswith(("/", "=")) else path.rstrip("/") == one
                    for one in known):
             raise Refused(404, "There is nothing here.")

@@ -9,6 +9,7 @@ from typing import Any
 from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.ui.addresses import fetch
+from vitdemo.ui.gate import paths_in
 from vitdemo.ui.parts import uploaded
 from vitdemo.ui.session import uploads_root
 
@@ -51,11 +52,22 @@ def is_upload(path: str) -> bool:
     return Path(os.path.realpath(uploads_root())) in Path(os.path.realpath(path)).parents
 
 
+def is_uploaded_file(value: Any) -> bool:
+    """Whether a file of Gradio's was uploaded, or put there by Gradio (an example)."""
+    return (_is_file(value) and is_upload(value["path"])
+            and not any(paths_in(one) for one in value.values()))
+
+
 def plain_value(value: Any, default: Any = None) -> Any:
-    """What a program sent: ``default`` for null, the path for a file of Gradio's."""
+    """What a program sent: ``default`` for null, and in the place of a file of Gradio's its path,
+    or its address."""
     if value is None:
         return default
-    if isinstance(value, dict) and value.get("meta") == {"_type": "gradio.FileData"}:
-        path = value.get("path")
-        return path if isinstance(path, str) else value
+    if is_uploaded_file(value) or (_is_file(value) and value["path"].startswith("https://")):
+        return value["path"]
     return value
+
+
+def _is_file(value: Any) -> bool:
+    return (isinstance(value, dict) and isinstance(value.get("path"), str)
+            and value.get("meta") == {"_type": "gradio.FileData"})

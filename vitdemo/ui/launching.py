@@ -11,6 +11,7 @@ from vitdemo.ui.gate import Gate, forget
 from vitdemo.ui.server_rules import ServerRules
 from vitdemo.ui.session import AWAY
 from vitdemo.ui.theme import styles, theme
+from vitdemo.ui.tools import as_json, check_tools
 from vitdemo.ui.uploads import upload_route
 
 log = logging.getLogger(__name__)
@@ -19,11 +20,18 @@ SWEEP = 30.0  # seconds between two looks at what can be let go
 PAGES = 400  # whose state is kept at once; each takes from a third of a megabyte to some
 
 
-def launch_settings(rules: ServerRules = ServerRules()) -> dict[str, Any]:
-    """What `gr.Blocks.launch` needs so that the app looks and behaves as meant."""
+def launch_settings(rules: ServerRules = ServerRules(), mcp: bool = False) -> dict[str, Any]:
+    """What `gr.Blocks.launch` needs so that the app looks and behaves as meant; ``mcp`` serves the
+    endpoints for programs as tools, too.
+
+    Raises:
+        ConfigError: what tools need is not installed.
+    """
+    if mcp:
+        check_tools()
     return {"theme": theme(), "css": styles(), "footer_links": ["api"], "run_history": False,
             "show_error": True, "ssr_mode": False, "enable_monitoring": False,
-            "state_session_capacity": PAGES,
+            "state_session_capacity": PAGES, "mcp_server": mcp,
             "app_kwargs": {"routes": [upload_route()], "lifespan": _serving(rules)}}
 
 
@@ -33,6 +41,7 @@ def _serving(rules: ServerRules) -> Any:
         """Put the gate around the server, outside of Gradio's own layers (one of which answers
         the pages of others), and let go of what nobody uses, as long as it runs."""
         blocks = app.get_blocks()
+        as_json(blocks)
         app.middleware_stack = Gate(app.middleware_stack, rules, blocks)
         sweeping = asyncio.create_task(_sweep(blocks))
         try:
