@@ -163,7 +163,7 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
                   **launch_settings(server_rules(args), args.mcp))
     print(f"vitdemo is ready: open {blocks.local_url} in a browser. Ctrl-C ends it.", flush=True)
     if args.mcp:
-        print(f"MCP tools: {blocks.local_url.rstrip('/')}/gradio_api/mcp/", flush=True)
+        print(f"MCP tools: {str(blocks.local_url).rstrip('/')}/gradio_api/mcp/", flush=True)
     if blocks.share_url:
         print(f"Anyone with this link can use it: {blocks.share_url}", flush=True)
     blocks.block_thread()

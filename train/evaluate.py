@@ -220,7 +220,7 @@ def _retrieval(predictor: Predictor[Any], said: _Said, places: Sequence[int],
         figures["reranked"] = reranked_scores(pictures, vectors, picture_of,
                                               partial(match, flat), count)
     by_name = np.array([names_said(of_row, read_names(), language) for of_row in references]).T
-    known = by_name.any(axis=1)  # of names (W,)
+    known = np.asarray(by_name.any(axis=1))  # of names (W,)
     if known.any():
         words = [name.words[language] for name, is_known in zip(read_names(), known, strict=True)
                  if is_known]

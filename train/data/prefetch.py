@@ -26,7 +26,8 @@ def drawn_ahead(draw: Callable[[int], StepBatch], numbers: range,
     """The batches with these numbers, in order, drawn by ``workers`` other processes."""
     loader = torch.utils.data.DataLoader(
         _Steps(draw), sampler=list(numbers), batch_size=None, num_workers=workers,
-        collate_fn=_unchanged, prefetch_factor=_KEPT)
+        collate_fn=_unchanged,  # type: ignore[arg-type]  # of no batches, as batch_size says
+        prefetch_factor=_KEPT)
     return iter(loader)
 
 

@@ -212,7 +212,9 @@ def best_places(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
 def hits(places: np.ndarray) -> dict[str, np.ndarray]:
     """"r1", "r5" and "r10" of each row of `best_places`, the chance 0..1 that one of its own is
     among the first so many: (rows,) each."""
-    return {f"r{k}": np.array([_hit(*place, k) for place in places.tolist()]) for k in RECALLS}
+    rows = places.tolist()
+    return {f"r{k}": np.array([_hit(before, tied, own, k) for before, tied, own in rows])
+            for k in RECALLS}
 
 
 def ranks(places: np.ndarray) -> np.ndarray:

@@ -36,8 +36,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             total = hidden.new_zeros((), dtype=torch.float32)
             opened = None if gate is None else gate.detach().float().sigmoid()
             share = None if copied is None else copied.detach().float()
-            by_gate, by_copied = ((None, None) if opened is None or share is None else
-                                  (torch.zeros_like(opened), torch.zeros_like(share)))
+            by_gate = None if opened is None else torch.zeros_like(opened)
+            by_copied = None if share is None else torch.zeros_like(share)
             for start in range(0, rows, _CHUNK):
                 part, right = states[start:start + _CHUNK], targets[start:start + _CHUNK, None]
                 scores = (part @ table.T).float() + bias.detach().float()  # (chunk, V)
@@ -46,6 +46,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 written = own - whole  # log p of the vocabulary
                 sure = torch.ones_like(own)  # how much of the word the vocabulary explains
                 if opened is not None and share is not None:
+                    assert by_gate is not None and by_copied is not None
                     place = slice(start, start + _CHUNK)
                     open_, copy = opened[place, None], share[place, None]
                     either = (1 - open_) * written.exp() + open_ * copy + _TINY

@@ -106,7 +106,7 @@ class VLM(nn.Module):
         if self.names is None or self.decoder.pointer is None:
             return None
         names = self.names.nameable(features)
-        return names if picture_of is None else names.select(picture_of)
+        return names if names is None or picture_of is None else names.select(picture_of)
 
     def fuse(self, tokens: Tensor, words: Tensor, mask: Tensor, z: Tensor,
              names: Names | None = None) -> Memory:

@@ -45,7 +45,8 @@ def _tie(blocks: gr.Blocks, endpoint: Callable[..., Reply]) -> None:
     tied = gr.api(endpoint, api_name=endpoint.__name__, **LONG)
     told = gr.utils.get_function_description(endpoint)[1]
     function = blocks.fns[tied["id"]]
-    for name, field in zip(inspect.signature(endpoint).parameters, function.inputs, strict=True):
+    inputs: Sequence[Any] = function.inputs
+    for name, field in zip(inspect.signature(endpoint).parameters, inputs, strict=True):
         field.label = name
         field._api_info["additional_description"] = told[name]
 
