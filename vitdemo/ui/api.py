@@ -6,7 +6,7 @@ the same limits. Their docstrings are what programs, and models by MCP, are told
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
