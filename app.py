@@ -97,36 +97,13 @@ def server_rules(args: argparse.Namespace) -> "ServerRules":
 def zero_gpu() -> Callable[..., Any] | None:
     """The decorator that borrows a GPU in a ZeroGPU Space; None everywhere else.
 
-    To be called before torch is imported: that is how `spaces` wants it.
+    To be called before gradio and torch are imported: that is how `spaces` wants it.
     """
     if not os.environ.get("SPACES_ZERO_GPU"):
         return None
     import spaces
 
     return spaces.GPU
-
-
-def borrow_gpu(engine: Any, gpu: Callable[..., Any]) -> None:
-    """Let each method of the engine that uses the model run on a borrowed GPU.
-
-    ZeroGPU runs such a call in a process of its own, so the calls are cut where only plain records
-    go in and out; what lasts (galleries, sessions) stays here.
-    """
-    def borrowing(method: Callable[..., Any]) -> Callable[..., Any]:
-        run = gpu(method)
-        # Nobody can be told of progress there: a callback does not cross processes.
-        return lambda *args, progress=None, **settings: run(*args, **settings)
-
-    for name in ("ask", "match", "match_pictures", "explain", "explain_randomised", "evidence",
-                 "what_if", "picture_share", "embed_pictures", "embed_texts"):
-        setattr(engine, name, borrowing(getattr(engine, name)))
-    stream = engine.stream
-
-    @gpu
-    def borrowed_stream(*args: Any, **settings: Any) -> Any:
-        yield from stream(*args, **settings)
-
-    engine.stream = borrowed_stream
 
 
 def check_at_once(args: argparse.Namespace, family: str, borrowed: bool) -> bool:
@@ -142,14 +119,15 @@ def check_at_once(args: argparse.Namespace, family: str, borrowed: bool) -> bool
 def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | None) -> None:
     """Load the model and serve until the process is ended."""
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    from vitdemo.borrowed import BorrowedEngine
     from vitdemo.config import LIMITS, EngineConfig
     from vitdemo.engine import Engine
 
     engine = Engine.load(EngineConfig(model=args.model, device=args.device))
+    if gpu is not None:
+        engine = BorrowedEngine(engine, gpu)
     from vitdemo.ui import Settings, build_ui, launch_settings  # slow, so a wrong model shows first
 
-    if gpu is not None:
-        borrow_gpu(engine, gpu)
     def load_model(name: str) -> Engine:
         return Engine.load(EngineConfig(model=name, device=args.device))
 

@@ -6,8 +6,7 @@ import os
 import re
 import subprocess
 import sys
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -342,35 +341,3 @@ def test_a_missing_model_ends_with_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert re.fullmatch(r"vitdemo: .*nothing.*\n", done.stderr), done.stderr
-
-
-def test_zero_gpu_borrows_for_every_use_of_the_model(
-        plain_environment: pytest.MonkeyPatch) -> None:
-    assert app.zero_gpu() is None
-    borrowed: list[str] = []
-
-    def gpu(function: Callable[..., object]) -> Callable[..., object]:
-        def run(*args: object, **settings: object) -> object:
-            borrowed.append(function.__name__)
-            return function(*args, **settings)
-        return run
-
-    plain_environment.setenv("SPACES_ZERO_GPU", "true")
-    plain_environment.setitem(sys.modules, "spaces", types.SimpleNamespace(GPU=gpu))
-    engine = planted_engine()
-    app.borrow_gpu(engine, app.zero_gpu())
-    photo = open_picture(Image.new("RGB", (32, 32), "red"))
-    assert list(engine.stream(photo))[-1].raw_text == CAPTION["en"]
-    engine.ask(photo, "what?")
-    engine.match(photo, ["red"])
-    engine.explain(photo, "red")
-    engine.evidence(photo, "red", words=[0])
-    engine.what_if(photo, "red", 0)
-    engine.picture_share(photo, "red")
-    gallery = engine.gallery()
-    gallery.add([("red.png", photo)])
-    assert gallery.search_text("red")[0].path == "red.png"
-    gallery.close()
-    engine.match_pictures([photo], ["red"])
-    assert borrowed == ["borrowed_stream", "ask", "match", "explain", "evidence", "what_if",
-                        "picture_share", "embed_pictures", "embed_texts", "match_pictures"]

@@ -5,8 +5,8 @@ second question on a picture skips the vision encoder. P pictures, M texts, E em
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 # At most, in one slice; how many fit is found out.
 BATCH = 16  # pictures
 TEXT_BATCH, MATCH_BATCH = 64, 16  # texts encoded; texts matched with a picture
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def without_gpu(method: Method) -> Method:
+    """Mark a method of the engine that itself asks nothing of the model."""
+    vars(method)["without_gpu"] = True
+    return method
+
 
 
 class Engine:
@@ -75,6 +83,7 @@ class Engine:
 
         return cls(load_backend(config), config)
 
+    @without_gpu
     def randomised(self, seed: int = 0) -> "Engine":
         """An engine over a copy of the model whose weights are random, for sanity checks: it has
         learned nothing. It takes as much memory again; the device's lock is the same one.
@@ -340,6 +349,7 @@ class Engine:
                                       self._lock.later if long else self._lock)
         return np.concatenate([np.zeros((0, self.info.dimension), np.float32), *rows])
 
+    @without_gpu
     def gallery(self, uri: str = "memory://") -> "Gallery":
         """Pictures that can be searched; ``uri`` is a folder, an object store's address, or
         "memory://" for one that is gone with the process.
@@ -372,6 +382,7 @@ class Engine:
         features = [found[picture.digest] for picture in pictures]
         return [value for value in features if value is not None]
 
+    @without_gpu
     def unread(self, text: str) -> Unread:
         """What of a text the model does not read; "" is a text with nothing to read."""
         return self._backend.unread(clean_text(text, "The text", may_be_empty=True))
