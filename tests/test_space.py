@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import app
-from vitdemo.borrowed import LONGEST, BorrowedEngine, needs_gpu
+from vitdemo.borrowed import LONGEST, PASS, BorrowedEngine, needs_gpu
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine, without_gpu
 from vitdemo.errors import TextError
@@ -79,13 +79,17 @@ def test_every_use_of_the_model_is_lent_a_gpu_for_its_time(photo: Picture) -> No
     assert not lender.asked, "what needs no GPU borrows none"
 
 
-def test_a_time_is_learnt(photo: Picture) -> None:
+def test_a_time_is_learnt(photo: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = BorrowedEngine(planted_engine(), Lender())
     first = engine.seconds("evidence", photo, "red left right")
     engine.pace["evidence"] = 1e-6
     assert engine.seconds("evidence", photo, "red left right") < first
+    ticks = iter((0.0, 0.0, 0.0, 3.0))
+    monkeypatch.setattr("vitdemo.borrowed.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     engine.match(photo, ["red"])
-    assert engine.pace["match"] < 0.05
+    assert engine.pace["match"] == pytest.approx(0.8 * PASS), "it took no time"
+    engine.match(photo, ["red", "green"])
+    assert engine.pace["match"] == pytest.approx(1.5), "two sentences took three seconds"
 
 
 def test_a_new_method_borrows_by_itself(photo: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
