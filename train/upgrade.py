@@ -11,10 +11,10 @@ from vitdemo.models.vlm import VLM
 
 
 def grow(start: Checkpoint, picture_size: int = 0, region_head: bool = False,
-         word_evidence: bool = False, querybank: int = 0, pointer: bool = False) -> Checkpoint:
+         word_evidence: bool = False, querybank: int = 0) -> Checkpoint:
     """The checkpoint with its model at another picture size (0: its own), with a region head, with
-    a match head that weighs words one by one, with a bank for so many pictures and texts (0: as
-    many as it has), and with a decoder that may copy what the names head sees.
+    a match head that weighs words one by one, and with a bank for so many pictures and texts (0: as
+    many as it has).
 
     Weights that were there stay. A new region head starts from the text encoder's token table and,
     for the regions, from the projection of the picture tokens; words weigh nothing at first.
@@ -28,13 +28,9 @@ def grow(start: Checkpoint, picture_size: int = 0, region_head: bool = False,
     if word_evidence and not regions:
         raise ConfigError("--word-evidence weighs what a region head finds, and this checkpoint "
                           "has none; add --region-head.")
-    if pointer and not old.config.names:
-        raise ConfigError("--pointer copies what the names head sees, and this checkpoint has "
-                          "none; python -m train.names gives it one.")
     config = dataclasses.replace(old.config, picture_size=picture_size or old.config.picture_size,
                                  regions=regions, evidence=old.config.evidence or word_evidence,
-                                 querybank=querybank or old.config.querybank,
-                                 pointer=old.config.pointer or pointer)
+                                 querybank=querybank or old.config.querybank)
     if config == old.config:
         return start
     if config.picture_size < 32:
@@ -45,8 +41,7 @@ def grow(start: Checkpoint, picture_size: int = 0, region_head: bool = False,
     state = {name: value for name, value in old.state_dict().items()
              if not name.startswith("querybank.") or value.shape == model.state_dict()[name].shape}
     missing, unexpected = model.load_state_dict(state, strict=False)
-    assert not unexpected and all(name.startswith(("region_head.", "evidence.", "querybank.",
-                                                            "decoder.pointer."))
+    assert not unexpected and all(name.startswith(("region_head.", "evidence.", "querybank."))
                                   for name in missing)
     head = model.region_head
     if head is not None and not old.config.regions:
