@@ -16,7 +16,7 @@ from train.data.batches import TextBatch
 from vitdemo.models.names import NamesHead
 from vitdemo.models.pointer import Names
 
-SHARE = 0.25  # of pictures with a name replaced, where they hold one
+SHARE = 0.3  # of pictures with a name replaced, where they hold one
 
 
 def swap_names(batch: TextBatch, names: Names, head: NamesHead,
