@@ -14,12 +14,13 @@ from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from train.data.instructions import ANSWERS
-from train.data.reading import METADATA, Row, read_split
+from train.data.reading import METADATA, Question, Row, read_split
 from train.evaluate import Parts, evaluate_split, main
 from train.evaluation import metrics
 from train.evaluation.name_search import names_said
 from train.evaluation.predict import ModelPredictor, ablations
 from train.evaluation.tables import table
+from train.evaluation.vqa_metrics import vqa_figures
 from vitdemo.config import ModelConfig
 from vitdemo.models.checkpoint import save_checkpoint
 from vitdemo.models.names import read_names
@@ -487,3 +488,11 @@ def test_match_logits_are_the_models_own(tmp_path: Path, parts: tuple[VLM, TextT
             alone.append(out.match_logits.item())
     np.testing.assert_allclose(together, alone, atol=2e-3)  # the tokens are kept in float16
     assert np.ptp(together) > 0.02 and sum(heard) == 20
+
+
+def test_answers_to_made_questions_are_no_condition() -> None:
+    asked = [(i, Question("what?", "dog", (), "", "")) for i in range(3)]
+    answers = {"right": ["dog", "cat", "dog"], "blank": ["cat"] * 3, "yes_no en": ["yes"]}
+    figures = vqa_figures(asked, answers, "ours")
+    assert figures["n"] == 3 and figures["blank"]["accuracy"] == 0
+    assert figures["accuracy"] == pytest.approx(200 / 3) and "yes_no en" not in figures

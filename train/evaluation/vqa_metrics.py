@@ -124,7 +124,8 @@ def _accuracy(asked: Sequence[tuple[int, Question]], answers: dict[str, list[str
     in "ci"; each condition has the same scores and how much lower they are, "difference" and
     "vqa_score_difference"."""
     some = [asked[i] for i in places]
-    found = {name: _right(some, [of[i] for i in places]) for name, of in answers.items() if of}
+    found = {name: _right(some, [answers[name][i] for i in places])
+             for name in ("right", *CONDITIONS) if answers.get(name)}
     scores = {name: {key: 100 * float(values.mean()) for key, (values, _) in of.items()}
               for name, of in found.items()}
     right = scores["right"]
