@@ -76,7 +76,7 @@ def test_a_large_copy_keeps_the_pictures_own_pixels() -> None:
 
 
 def test_blank_is_one_grey_of_the_same_size() -> None:
-    blank = blank_picture(noise(31, 17))
+    blank = blank_picture((31, 17))
     assert blank.size == (31, 17) and blank.mode == "RGB"
     assert len(blank.getcolors()) == 1
 

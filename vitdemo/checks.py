@@ -39,6 +39,7 @@ class Checks:
                  encode: Callable[[Picture], PictureFeatures]) -> None:
         self._backend, self._lock, self._encode = backend, lock, encode
         self._trials = Trials(backend, lock)
+        self._blanks: list[PictureFeatures] = []  # one, once it was needed
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -50,9 +51,28 @@ class Checks:
     def explain(self, picture: Picture, request: Request, method: str = "",
                 progress: Progress | None = None) -> tuple[Explanation, ...]:
         """See `Engine.explain`."""
-        quick = method in ("", RAW, *self.methods[:1])  # comes with the result itself
-        return self._maps(picture, request, method, self._lock if quick else self._lock.later,
-                          progress)
+        first = method in ("", *self.methods[:1])
+        quick = first or method == RAW  # comes with the result itself
+        found = self._maps(picture, request, method, self._lock if quick else self._lock.later,
+                           progress)
+        return self._beside_blank(found, request) if first else found
+
+    def _beside_blank(self, found: tuple[Explanation, ...],
+                      request: Request) -> tuple[Explanation, ...]:
+        """The same with the probabilities that the written words have on a grey picture."""
+        if not any(one.word_probabilities for one in found):
+            return found
+        with self._lock:
+            blank = self._backend.word_probabilities(self._blank(), **request.arguments())
+        return tuple(replace(one, blank_probabilities=tuple(float(value) for value in row[0]))
+                     if one.word_probabilities else one
+                     for one, row in zip(found, blank, strict=True))
+
+    def _blank(self) -> list[PictureFeatures]:
+        """A grey picture's features; the caller holds the lock."""
+        if not self._blanks:
+            self._blanks = self._backend.encode_pictures([blank_picture()])
+        return self._blanks
 
     def _maps(self, picture: Picture, request: Request, method: str,
               turn: AbstractContextManager[object],
@@ -156,9 +176,8 @@ class Checks:
         found = self._maps(picture, request, RAW if RAW in self.methods else "", self._lock.later)
         if not found:
             return ()
-        blank_image = blank_picture(picture.image)
         with self._lock.later:
-            features = [self._encode(picture), *self._backend.encode_pictures([blank_image])]
+            features = [self._encode(picture), *self._blank()]
         with self._lock.later:
             values = self._backend.word_probabilities(features, **request.arguments())
         unseen = ""

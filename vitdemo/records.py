@@ -122,6 +122,7 @@ class Explanation:
     tanh(gate), -1..1, and is empty where the model has no gates on these layers.
     ``word_probabilities`` has Q values 0..1, the model's probability of each word given those
     before it (the product over its tokens), and is empty for a text the model did not write.
+    ``blank_probabilities`` are the same on a picture that is one grey, and empty where unknown.
     ``note`` says in plain words how the map was made where that is not the plain cross-attention.
     ``unread`` has Q values, "" for a word that was read, else one of `UNREAD`, and is empty where
     all were; the map of such a word is empty.
@@ -140,6 +141,7 @@ class Explanation:
     word_probabilities: tuple[float, ...] = ()
     note: str = ""
     unread: tuple[str, ...] = ()
+    blank_probabilities: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         layers, _, queries, regions = self.weights.shape

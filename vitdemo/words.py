@@ -37,6 +37,10 @@ _FUNCTION_WORDS_ZH = frozenset("""的 地 得 了 着 过 在 和 与 及 跟 �
 另一个 另一只 个 只 条 名 位 群 辆 件 张 匹 头 架 艘 座 棵 朵 块 片 些 种 双 对 副 顶 把 根 等 时
 时候 去 来 起 起来 出 进 过去 过来 下来 上去 一起 一边 地上 地面""".split())
 _NUMBER_ZH = re.compile(r"[一二两三四五六七八九十几多数半]+.?")
+_ARTICLE = re.compile(r"\b(an?) (?=([a-z][\w'’-]*))", re.IGNORECASE)
+# Spelled with a vowel, said with a consonant, and the other way round.
+_SAID_WITH_CONSONANT = re.compile(r"one\b|once|uni(?!n)|us[eu]|eu|ukulele|utensil")
+_SAID_WITH_VOWEL = re.compile(r"hour|honest|honou?r|heir")
 _NAMED, _CUTS, _SHOWN = 8, 3, 20  # words and cut texts that a note names; characters of a cut
 
 
@@ -93,11 +97,14 @@ def is_function_word(word: str) -> bool:
         is_chinese(word) and _NUMBER_ZH.fullmatch(word) is not None)
 
 
+def is_content_word(word: str) -> bool:
+    """Whether a word says something: it is no function word, and no single letter."""
+    return not is_function_word(word.lower()) and (len(word) > 1 or is_chinese(word))
+
+
 def content_words(text: str) -> list[str]:
     """The words of a text that say something, in lower case, as often as they stand there."""
-    return [word for found in split_words(text)
-            if not is_function_word(word := found.text.lower()) and (len(word) > 1
-                                                                     or is_chinese(word))]
+    return [found.text.lower() for found in split_words(text) if is_content_word(found.text)]
 
 
 def repeated_words(text: str) -> list[str]:
@@ -154,8 +161,17 @@ def _short(text: str) -> str:
     return text if len(text) <= 2 * _SHOWN else f"{text[:2 * _SHOWN]}…"
 
 
+def begins_with_vowel(word: str) -> bool:
+    """Whether an English word begins with the sound of a vowel."""
+    word = word.lower()
+    if word[0] in "aeiou":
+        return _SAID_WITH_CONSONANT.match(word) is None
+    return _SAID_WITH_VOWEL.match(word) is not None
+
+
 def tidy(text: str, language: str) -> str:
-    """A model's raw text as a person writes it: capital letter, no space before a full stop.
+    """A model's raw text as a person writes it: capital letter, no space before a full stop, "a"
+    or "an" by the sound that follows. It has as many words, in the same order (`same_words`).
 
     One full stop at the end, none after ! or ?; in Chinese no spaces but between Latin words.
     """
@@ -164,8 +180,24 @@ def tidy(text: str, language: str) -> str:
         text = _CHINESE_GAP.sub("", text).rstrip(" 。.")
         return text + "。" if text and text[-1] not in "!?！？…" else text
     text = re.sub(r"(?<![\w'’-])i(?![\w-])", "I", text).rstrip(" .")
+    text = _ARTICLE.sub(_article, text)
     text = text[:1].upper() + text[1:]
     return text + "." if text and text[-1] not in "!?…" else text
+
+
+def _article(found: re.Match[str]) -> str:
+    """"a" or "an" before a word; a letter a that is no article stays ("plan a is")."""
+    if not is_content_word(found[2]):
+        return found[0]
+    return found[1][0] + ("n " if begins_with_vowel(found[2]) else " ")
+
+
+def same_words(raw: Sequence[Word], shown: Sequence[Word]) -> bool:
+    """Whether words are those of the same text before and after `tidy`: case and "a" or "an" may
+    differ."""
+    plain = [["a" if (text := word.text.casefold()) == "an" else text for word in words]
+             for words in (raw, shown)]
+    return plain[0] == plain[1]
 
 
 def normalise_answer(text: str) -> str:

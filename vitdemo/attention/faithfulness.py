@@ -100,7 +100,7 @@ def share_sentence(share: PictureShare, word: int) -> str:
     """How much the picture counted for one word (counted from 0), for a person."""
     if share.unread and share.unread[word]:
         return f"Not read: {UNREAD[share.unread[word]]}."
-    before, after = (_percent(values[word]) for values in (share.probability, share.blank))
+    before, after = (percent(values[word]) for values in (share.probability, share.blank))
     numbers = f"{before} with the picture, {after} with a grey one"
     if share.source == "text":
         first = f"The sentence fits {numbers}."
@@ -115,13 +115,13 @@ def share_sentence(share: PictureShare, word: int) -> str:
         first = f"The picture made this {what} likely: {numbers}."
     said = [first]
     if np.isfinite(share.attention[word]):
-        said.append(f"{_percent(share.attention[word])} of its attention fell on the picture.")
+        said.append(f"{percent(share.attention[word])} of its attention fell on the picture.")
     if np.isfinite(share.gate):
-        said.append(f"The gate between text and picture is {_percent(share.gate)} open.")
+        said.append(f"The gate between text and picture is {percent(share.gate)} open.")
     return " ".join(said)
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
     """0.34 to "34%"; never "0%" for something and never "100%" for less."""
     if 0 < value < 0.01:
         return "under 1%"

@@ -63,9 +63,9 @@ def blurred_pictures(image: Image.Image, boxes: np.ndarray,
     return list(Masker(image, boxes).pictures(np.asarray(hidden, dtype=bool)))
 
 
-def blank_picture(image: Image.Image) -> Image.Image:
-    """One grey all over, as large as ``image``."""
-    return Image.new("RGB", image.size, GREY)
+def blank_picture(size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """One grey all over. Models squeeze every picture to one size, so its own hardly matters."""
+    return Image.new("RGB", size, GREY)
 
 
 def _blurred(image: Image.Image) -> Image.Image:

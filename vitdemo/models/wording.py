@@ -8,12 +8,9 @@ import re
 from collections.abc import Sequence
 
 from vitdemo.tokens import TextTokenizer
-from vitdemo.words import content_words, is_function_word
+from vitdemo.words import begins_with_vowel, content_words, is_function_word
 
 _LETTERS = re.compile(r"[a-z]{2,}")
-# Spelled with a vowel, said with a consonant, and the other way round.
-_SAID_WITH_CONSONANT = re.compile(r"one\b|once|uni(?!n)|us[eu]|eu|ukulele|utensil")
-_SAID_WITH_VOWEL = re.compile(r"hour|honest|honou?r|heir")
 
 
 class Wording:
@@ -28,8 +25,8 @@ class Wording:
                      if _LETTERS.fullmatch(piece) and not is_function_word(piece)}
         words = [(i, piece) for i, piece in enumerate(pieces) if piece[:1].isascii()
                  and piece[:1].isalpha()]
-        vowels = tuple(i for i, piece in words if _vowel(piece))
-        others = tuple(i for i, piece in words if not _vowel(piece))
+        vowels = tuple(i for i, piece in words if begins_with_vowel(piece))
+        others = tuple(i for i, piece in words if not begins_with_vowel(piece))
         self._articles = {self._ids.get("a"): vowels, self._ids.get("an"): others}
         self.inner = frozenset(i for i, piece in enumerate(pieces) if piece.startswith("##"))
 
@@ -56,10 +53,3 @@ class Wording:
     def _after_chinese(self, text: str) -> list[int]:
         ends = {word[-1] for word in content_words(text) if text.endswith(word[:-1])}
         return [self._ids[end] for end in ends if end in self._ids]
-
-
-def _vowel(word: str) -> bool:
-    """Whether an English word begins with the sound of a vowel."""
-    if word[0] in "aeiou":
-        return _SAID_WITH_CONSONANT.match(word) is None
-    return _SAID_WITH_VOWEL.match(word) is not None

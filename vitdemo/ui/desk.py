@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vitdemo import viewer
+from vitdemo.attention.dependence import confidence_sentence
 from vitdemo.attention.methods import METHODS
 from vitdemo.checks import RAW
 from vitdemo.config import Decoding
@@ -108,6 +109,8 @@ class Desk(Turns):
             **shown, "id": result.id, "model": info.name, "choose": wanted, "checking": checking,
             "methods": [[name, METHODS.get(name, name)] for name in engine.methods],
             "settings": {**result.settings, "Model": f"{info.name} ({info.revision})"},
+            "sure": confidence_sentence(
+                maps[-1], said.probability if isinstance(said, Answer) else None),
             "texts": viewer.texts(maps, others=list(result.others.values()))}
 
 

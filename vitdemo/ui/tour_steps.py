@@ -148,7 +148,7 @@ class Tour:
         parts = []
         if "caption" in self.engine.info.tasks:
             grey = self._once(f"grey:{language}", lambda: self.engine.caption(
-                open_picture(blank_picture(Image.new("RGB", (640, 480)))), language=language))
+                open_picture(blank_picture((640, 480))), language=language))
             parts.append(f'<figure class="vt-grey"><div role="img" aria-label="{EMPTY}"></div>'
                          f"<figcaption>{EMPTY}. The model still says: <q>{html.escape(grey.text)}"
                          "</q></figcaption></figure>")

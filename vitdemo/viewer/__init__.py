@@ -6,7 +6,7 @@ The browser gets one JSON object, the payload, and needs nothing more from the s
                  "note"},                                    may be missing: what is damaged in it
      "model": name, "texts": [text, ...],
      "seen": [x0, y0, x1, y1], "settings": {name: value}, "caveats": [sentence],    may be missing
-     "unread": sentence on what the model did not read,
+     "unread": sentence on what the model did not read, "sure": one on how sure it is,
      "choose": {"source", "word", "method", "layer", "head"}, "methods": [[name, label], ...]}
 
 Each text holds the explanation of one `Explanation`, and what else is known of its words:
@@ -16,6 +16,7 @@ Each text holds the explanation of one `Explanation`, and what else is known of 
      "layers": [...], "gates": [...], "note",
      "boxes": [x0, y0, x1, y1, ...], "grid": [rows, columns], "width", "height",
      "probabilities": [...], "unread": [why, ...]              "" for a word that was read
+     "unsure": [word, ...], "first": word,                     the one that is chosen first
      "others": [{"method", "label", "shape", ...}]             the same words by other methods
      "always_on": {method: [region, ...]}                      regions that are hot for every word
      "evidence": {method: [null or {"verdict", "sentence", "deletion", ...}, ...]}   by word
@@ -41,7 +42,7 @@ from PIL import Image
 from vitdemo.preprocess import Picture
 from vitdemo.records import Explanation
 from vitdemo.viewer.build import patch, quantise, texts
-from vitdemo.words import split_words
+from vitdemo.words import same_words, split_words
 
 __all__ = ["data_url", "display", "dress", "gradio_compare_script", "gradio_script", "patch",
            "payload", "quantise", "script", "styles", "texts"]
@@ -68,9 +69,8 @@ def dress(explanation: Explanation, shown: str) -> Explanation:
     Where the two do not have the same words, the explanation stays as it is.
     """
     words = split_words(shown)
-    same = [word.text.casefold() for word in words] == [
-        word.text.casefold() for word in explanation.words]
-    return replace(explanation, text=shown, words=words) if same else explanation
+    return replace(explanation, text=shown, words=words) if same_words(
+        explanation.words, words) else explanation
 
 
 def display(picture: Picture, side: int = DISPLAY_SIDE) -> dict[str, Any]:

@@ -219,9 +219,10 @@ function vdDownload(viewer) {
     layer < 0 ? (look.layerCount > 1 ? "average of all layers" : "") : look.layers[layer],
     head < 0 ? (look.headCount > 1 ? "average of all heads" : "") : `head ${head + 1}`,
     viewer.model].filter(Boolean);
+  const range = vdRange(map, top, viewer.style);
   const poster = vdPoster(viewer.photo, map, top, viewer.view(look), { title: text.text,
     summary: vdSentences({ ...viewer.now, text: look }).join(" "), details: details.join(" · "),
-    low: "0%", high: vdPercent(top) }, viewer.outlines());
+    low: vdPercent(range.low), high: vdPercent(range.high) }, viewer.outlines());
   const name = (shown || text.source).replace(/[^\p{L}\p{N}-]+/gu, "-");
   poster.toBlob((blob) => {
     const link = vdElement("a", { href: URL.createObjectURL(blob),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vitdemo.attention.dependence import first_word, unsure_words
 from vitdemo.attention.faithfulness import always_on, evidence_sentence, share_sentence
 from vitdemo.attention.methods import METHODS
 from vitdemo.records import UNREAD, Curve, Evidence, Explanation, PictureShare, WhatIf
@@ -96,6 +97,8 @@ def _text(explanation: Explanation) -> dict[str, Any]:
         "height": height,
         "probabilities": _numbers(explanation.word_probabilities),
         "unread": [UNREAD.get(why, "") for why in explanation.unread],
+        "unsure": unsure_words(explanation),
+        "first": first_word(explanation),
         **_look(explanation),
     }
 

@@ -52,6 +52,7 @@ const VD_COLOUR_NAMES = {
 
 // Ways to draw a map.
 const VD_STYLE_NAMES = {
+  glow: "Glow",
   heat: "Heat",
   contour: "Contour lines",
   spotlight: "Spotlight",
@@ -63,13 +64,16 @@ const vdLutCache = {};
 function vdLut(name) {
   if (vdLutCache[name]) return vdLutCache[name];
   const lut = new Uint8ClampedArray(1024);
-  const bytes = VD_COLOUR_MAPS[name] ? atob(VD_COLOUR_MAPS[name]) : null;
+  const glow = name.startsWith("glow ");
+  const table = VD_COLOUR_MAPS[glow ? name.slice(5) : name];
+  const bytes = table ? atob(table) : null;
   for (let i = 0; i < 256; i++) {
+    const j = glow ? 128 + (i >> 1) : i;
     for (let c = 0; c < 3; c++) {
-      // Spotlight is black that gets thinner where the model looked more.
-      lut[4 * i + c] = bytes ? bytes.charCodeAt(3 * i + c) : name === "spotlight" ? 0 : i;
+      // Spotlight is black that gets thinner where the model looked more, glow gets denser.
+      lut[4 * i + c] = bytes ? bytes.charCodeAt(3 * j + c) : name === "spotlight" ? 0 : j;
     }
-    lut[4 * i + 3] = name === "spotlight" ? 255 - i : 255;
+    lut[4 * i + 3] = name === "spotlight" ? 255 - i : glow ? Math.min(255, 1.6 * i) : 255;
   }
   vdLutCache[name] = lut;
   return lut;

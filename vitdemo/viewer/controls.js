@@ -97,6 +97,7 @@ class VdStyleControls {
     this.strength.addEventListener("input", () => set("opacity")(this.strength.value / 100));
     this.squares = vdCheck("Show the model's grid", set("squares"));
     this.stretch = vdCheck("Full contrast for each word", set("stretch"));
+    this.stretch.box.checked = style.stretch;
     this.seen = vdCheck("Outline what the model saw", set("seen"));
     this.element = vdElement("div", { className: "vd-controls" }, this.kind.field,
       this.colours.field, vdElement("label", { className: "vd-field" },

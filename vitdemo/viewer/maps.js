@@ -31,6 +31,7 @@ function vdUnpackText(text) {
   const boxes = Float64Array.from(text.boxes); // one array for all methods: maps then glide
   const plain = { ...text, boxes, words: Array.from(text.words, (span) => Array.from(span)),
     probabilities: Array.from(text.probabilities || []), unread: Array.from(text.unread || []),
+    unsure: Array.from(text.unsure || []),
     evidence: { ...text.evidence },
     always_on: { ...text.always_on }, others: Array.from(text.others || []), matters: {} };
   plain.looks = {};

@@ -2,6 +2,7 @@
 // opacity, squares }: boxes and size in pixels of the original.
 
 const VD_FINE = 256; // longest side on which a smooth map is worked out, in pixels
+const VD_RIM = 0.4; // of a glow's scale: where it has a rim
 const VD_LINES = [0.2, 0.4, 0.6, 0.8]; // of the scale's upper end: where contour lines run
 
 /** The rectangle that a full grid covers, on a canvas of the given size. */
@@ -15,20 +16,41 @@ function vdGridRect(view, width, height) {
     (below - view.boxes[1]) * y];
 }
 
-/** The colours that a view draws in: the spotlight is black that gets thinner. */
+/** The colours that a view draws in: the spotlight is black that gets thinner, and a glow is the
+ * bright half of a colour map that gets denser. */
 function vdPalette(view) {
-  return view.style === "spotlight" ? "spotlight" : view.colours;
+  if (view.style === "spotlight") return "spotlight";
+  return view.style === "glow" ? `glow ${view.colours}` : view.colours;
+}
+
+/**
+ * The values at the ends of the colours. A glow begins at the map's mean, so that what got no more
+ * than that stays the photograph as it is, and ends at twice the mean or more. `strength` is below
+ * 1 for a glow over a map that is nearly even: there is little to light up. In maps of plain
+ * pictures the lowest quarter has at least 0.6 of the mean, in words' maps of photographs mostly
+ * less than 0.4.
+ */
+function vdRange(map, top, view) {
+  if (view.style !== "glow" || !(top > 0)) return { low: 0, high: top, strength: 1 };
+  const sorted = Float64Array.from(map).sort();
+  const mean = sorted.reduce((sum, value) => sum + value, 0) / sorted.length;
+  if (!(mean > 0)) return { low: 0, high: top, strength: 1 };
+  const quarter = sorted[Math.floor((sorted.length - 1) / 4)] / mean;
+  return { low: mean, high: Math.max(top, 2 * mean),
+    strength: Math.min(1, Math.max(0, (1 - quarter) / 0.6)) };
 }
 
 /** Draw a map over a cleared canvas context; `top` is the value of the colour map's upper end. */
 function vdPaint(context, width, height, map, top, view) {
   const lut = vdLut(vdPalette(view));
-  const shade = (value) => (top > 0 ? Math.min(255, Math.round((255 * value) / top)) : 0);
+  const { low, high, strength } = vdRange(map, top, view);
+  const scale = high > low ? 255 / (high - low) : 0;
+  const shade = (value) => Math.min(255, Math.max(0, Math.round((value - low) * scale)));
   context.clearRect(0, 0, width, height);
-  context.globalAlpha = view.opacity;
+  context.globalAlpha = view.opacity * strength;
   if (view.style === "contour") {
     context.globalAlpha = Math.min(1, 1.5 * view.opacity); // thin lines need more of it
-    vdPaintLines(context, width, height, map, top, view);
+    vdPaintLines(context, width, height, map, VD_LINES.map((share) => [share, share * top]), view);
     if (view.squares) vdPaintGrid(context, width, height, view);
   } else if (view.grid[0] > 0 && !view.squares) {
     const [x, y, w, h] = vdGridRect(view, width, height);
@@ -40,13 +62,16 @@ function vdPaint(context, width, height, map, top, view) {
     const pixels = new ImageData(patch.width, patch.height);
     const target = new Uint32Array(pixels.data.buffer);
     const source = new Uint32Array(lut.buffer);
-    const scale = top > 0 ? 255 / top : 0;
     for (let i = 0; i < smooth.length; i++) {
-      const level = smooth[i] * scale + 0.5; // rounds, as `shade` does
-      target[i] = source[level > 255 ? 255 : level | 0];
+      const level = (smooth[i] - low) * scale + 0.5; // rounds, as `shade` does
+      target[i] = source[level > 255 ? 255 : level < 0 ? 0 : level | 0];
     }
     patch.getContext("2d").putImageData(pixels, 0, 0);
     context.drawImage(patch, x, y, w, h);
+    if (view.style === "glow" && strength > 0.5) {
+      context.globalAlpha = Math.min(1, view.opacity * 1.3);
+      vdPaintLines(context, width, height, map, [[1, low + VD_RIM * (high - low)]], view);
+    }
   } else {
     vdPaintBoxes(context, width, height, map, shade, lut, view);
     if (view.squares) vdPaintGrid(context, width, height, view);
@@ -54,9 +79,9 @@ function vdPaint(context, width, height, map, top, view) {
   context.globalAlpha = 1;
 }
 
-/** A map as lines of equal height, at the shares `VD_LINES` of `top`. */
-function vdPaintLines(context, width, height, map, top, view) {
-  if (!(top > 0)) return;
+/** A map as lines of equal height: [share of the colour map, value] for each. */
+function vdPaintLines(context, width, height, map, levels, view) {
+  if (!levels.every(([, value]) => value > 0)) return;
   const full = view.grid[0] > 0;
   const [x, y, w, h] = full ? vdGridRect(view, width, height) : [0, 0, width, height];
   const shrink = Math.min(1, 160 / Math.max(w, h, 1));
@@ -66,8 +91,8 @@ function vdPaintLines(context, width, height, map, top, view) {
     : vdRaster(map, view, columns, rows);
   const lut = vdLut(view.colours);
   context.lineCap = context.lineJoin = "round";
-  for (const share of VD_LINES) {
-    const lines = vdContour(field, columns, rows, share * top);
+  for (const [share, value] of levels) {
+    const lines = vdContour(field, columns, rows, value);
     context.beginPath();
     for (let i = 0; i < lines.length; i += 4) {
       context.moveTo(x + (lines[i] * w) / columns, y + (lines[i + 1] * h) / rows);

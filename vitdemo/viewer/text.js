@@ -16,12 +16,12 @@ function vdStuff(look) {
 function vdScaleHint(look, style) {
   return `Share of the ${look ? vdStuff(look) : "attention"} on one region; the scale is `
     + `${style.stretch ? "this word's own" : "the same for every word"}.`
-    + (style.style === "contour" ? VD_LINES_HINT : "");
+    + (style.style === "contour" ? VD_LINES_HINT : style.style === "glow" ? VD_GLOW_HINT : "");
 }
 
 const VD_LINES_HINT = " Lines run at 20, 40, 60 and 80% of the scale.";
 
-const VD_UNSURE = 0.25; // below this probability a word is marked
+const VD_GLOW_HINT = " It begins at the average: where the model looked less, nothing is drawn.";
 
 const VD_LAYER_HINT = "A layer is one step of the model; in each layer several heads look at the "
   + "picture, each for itself.";

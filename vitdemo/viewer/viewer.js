@@ -21,8 +21,8 @@ class VdViewer {
     this.payload = {};
     // What the person chose stays as it is from one picture to the next.
     this.chosen = { text: 0, word: -1, method: "", layer: -1, head: -1 };
-    this.style = host ? host.style : { style: "heat", colours: "cividis", opacity: 0.65,
-      squares: false, stretch: false, seen: false, hide: false };
+    this.style = host ? host.style : { style: "glow", colours: "magma", opacity: 0.7,
+      squares: false, stretch: true, seen: false, hide: false };
     this.preview = null;
     this.drawn = null;
     this.build();
@@ -39,7 +39,7 @@ class VdViewer {
     this.marks = vdSvg("svg", { class: "vd-marks", preserveAspectRatio: "none",
       "aria-hidden": "true" });
     this.stage = vdElement("div", { className: "vd-stage" }, this.photo, this.canvas, this.marks);
-    this.low = vdElement("span", {}, "0%");
+    this.low = vdElement("span", {});
     this.high = vdElement("span", {});
     this.mark = vdElement("span", { className: "vd-mark", hidden: true });
     this.bar = vdElement("div", { className: "vd-bar" }, this.mark);
@@ -161,15 +161,19 @@ class VdViewer {
   }
 
   showTexts() {
-    const { source, word = -1, method, layer, head } = this.payload.choose || {};
+    const { source, word: asked, method, layer, head } = this.payload.choose || {};
     const named = this.texts.findIndex((text) => text.source === source);
     this.chosen.text = named < 0 ? this.texts.length - 1 : named;
+    // A comparison begins with all words, on the one scale of both sides.
+    const word = asked ?? (this.host ? -1 : this.texts[this.chosen.text].first ?? -1);
     this.chosen.word = word < this.texts[this.chosen.text].words.length ? word : -1;
     if (method) this.chosen.method = method;
     if (layer !== undefined) this.chosen.layer = layer;
     if (head !== undefined) this.chosen.head = head;
     this.drawn = null;
     this.texts.forEach((text, index) => this.lines.append(vdTextRow(this, text, index)));
+    const { sure } = this.payload;
+    if (sure) this.lines.append(vdElement("p", { className: "vd-sure" }, sure));
     this.hint = vdElement("p", { className: "vd-hint" });
     this.lines.append(this.hint);
     this.markWords();
@@ -253,9 +257,11 @@ class VdViewer {
 
   showScale() {
     if (!this.now) return;
-    this.high.textContent = vdPercent(this.now.top);
+    const { low, high } = vdRange(this.now.map, this.now.top, this.style);
+    this.low.textContent = vdPercent(low);
+    this.high.textContent = vdPercent(high);
     this.bar.style.backgroundImage = vdGradient(vdPalette(this.style));
-    this.bar.classList.toggle("vd-clear", this.style.style === "spotlight");
+    this.bar.classList.toggle("vd-clear", ["glow", "spotlight"].includes(this.style.style));
   }
 
   /** Outlines over the picture: { name, path, dash } in pixels of the original. */
@@ -350,7 +356,9 @@ class VdViewer {
     if (region < 0) return;
     let mean = 0;
     for (const value of map) mean += value / map.length;
-    this.mark.style.left = `${(100 * map[region]) / (top || 1)}%`;
+    const { low, high } = vdRange(map, top, this.style);
+    const at = (map[region] - low) / (high - low || 1);
+    this.mark.style.left = `${100 * Math.min(1, Math.max(0, at))}%`;
     this.readout.textContent = `Here: ${vdPercent(map[region])}`
       + (mean > 0 ? `, ${(map[region] / mean).toFixed(1)} times the average.` : ".");
     const here = text.words.map((_, q) => weights[q * look.regionCount + region]);

@@ -1,5 +1,7 @@
 // The texts as rows of words that a person chooses from.
 
+const VD_PLAY_PACE = 1400; // milliseconds that a word is shown
+
 /** One text as a row of word buttons; only one of them can be reached with Tab. */
 function vdTextRow(viewer, text, index) {
   const label = vdElement("span", { className: "vd-label" }, text.title);
@@ -16,7 +18,8 @@ function vdTextRow(viewer, text, index) {
   group.append(characters.slice(at).join(""));
   const all = vdWordButton(viewer, text, index, -1, "All words");
   const row = vdElement("div", { className: `vd-text vd-${text.source}` },
-    vdElement("div", { className: "vd-head" }, label, all), group);
+    vdElement("div", { className: "vd-head" }, label, all,
+      ...(viewer.host ? [] : [vdPlayButton(viewer, text, index)])), group);
   row.addEventListener("keydown", (event) => vdWordKey(viewer, event, text, index));
   return row;
 }
@@ -34,6 +37,23 @@ function vdWordButton(viewer, text, index, word, shown) {
     if (event.pointerType === "mouse") viewer.peek({ text: index, word });
   });
   button.addEventListener("pointerleave", () => viewer.peek(null));
+  return button;
+}
+
+/** A button that goes from word to word by itself, until the last one or until a person chooses. */
+function vdPlayButton(viewer, text, index) {
+  const button = vdButton("Play", () => step(timer ? Infinity : 0), { className: "vd-all vd-play",
+    title: "Go from word to word" });
+  let timer = 0;
+  const step = (word) => {
+    clearTimeout(timer);
+    const { chosen } = viewer;
+    const left = word > 0 && (chosen.text !== index || chosen.word !== word - 1);
+    const on = word < text.words.length && !left && button.isConnected;
+    button.textContent = on ? "Stop" : "Play";
+    timer = on ? setTimeout(() => step(word + 1), VD_PLAY_PACE) : 0;
+    if (on) viewer.choose({ text: index, word });
+  };
   return button;
 }
 
@@ -66,7 +86,7 @@ function vdMarkWords(text) {
     if (sure !== undefined) titles.push(`The model was ${vdPercent(sure)} sure of this word`);
     if (anyway) titles.push("The model would have said it without the picture");
     button.title = titles.join(". ");
-    button.classList.toggle("vd-unsure", sure < VD_UNSURE);
+    button.classList.toggle("vd-unsure", text.unsure.includes(word));
     button.classList.toggle("vd-anyway", anyway);
     button.classList.toggle("vd-unread", Boolean(text.unread[word]));
   });
@@ -74,13 +94,13 @@ function vdMarkWords(text) {
 
 /** What a person can do with the words, and what their marks mean. */
 function vdWordHint(texts) {
-  const unsure = texts.some((text) => text.probabilities.some((p) => p < VD_UNSURE));
+  const unsure = texts.some((text) => text.unsure.length);
   const anyway = texts.some((text) => vdSaidAnyway(text).length);
   const unread = texts.some(vdUnreadCount);
   return [
     "Choose a word to see where the model looked for it.",
     vdElement("span", { className: "vd-keys" }, " The arrow keys go from word to word."),
-    unsure ? " A dotted line marks a word the model was less than a quarter sure of." : "",
+    unsure ? " A dotted line marks a word the model was not sure of." : "",
     anyway ? " A small ring marks a word the model would have said without the picture." : "",
     unread ? " A word that is struck out was not read." : ""];
 }
