@@ -129,7 +129,7 @@ def test_the_badge_and_its_numbers(page: Page) -> None:
     assert "average of all layers and heads" in page.text(".vd-badge")
     page.word("and")
     assert page.text(".vd-badge").startswith("○")
-    page.page.locator(".vd-all").click()
+    page.button("All words").click()
     assert "2 maps checked" in page.text(".vd-badge")
     assert "well supported: 1" in page.text(".vd-badge")
     page.button("Check every word").click()
@@ -179,6 +179,7 @@ def test_words_said_anyway_are_marked(page: Page) -> None:
     assert marked.all_inner_texts() == ["a", "a"]
     assert "without the picture" in (marked.first.get_attribute("title") or "")
     assert "small ring" in page.text(".vd-hint")
+    page.button("All words").click()
     assert page.text(".vd-share") == (
         "Words the model would have said without the picture: “a”, “a”.")
     page.word("dog")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_app import App, corner_means, playwright
+from browser_app import App, playwright
 from fake_engine import planted_engine
 from PIL import Image
 
@@ -71,7 +71,7 @@ def opened(browser: "playwright.Browser", saved: Path) -> Iterator[Opened]:
 
 def test_a_report_works_from_disk(opened: Opened) -> None:
     page = opened.page
-    page.wait_for_selector("#viewer[data-drawn='0:-1:-1:-1']")
+    page.wait_for_selector("#viewer[data-drawn='0:4:-1:-1']")
     page.locator("#viewer .vd-word").nth(4).click()
     page.wait_for_selector("#viewer[data-drawn='0:4:-1:-1']")
     assert "on the left" in page.locator(".vd-summary").inner_text()
@@ -87,12 +87,13 @@ def test_a_report_draws_what_the_app_draws(opened: Opened) -> None:
     opened.page.locator("#viewer .vd-word").nth(4).click()
     opened.page.wait_for_selector("#viewer[data-drawn='0:4:-1:-1']")
     opened.page.evaluate("document.querySelector('#viewer').parentElement.id = 'report'")
-    means = corner_means(App.map(opened, "report"))  # type: ignore[arg-type]
-    assert means["left"][0] > means["right"][0] + 60
+    drawn = App.map(opened, "report")[..., 3].astype(float)  # type: ignore[arg-type]
+    third = drawn.shape[1] // 3
+    assert drawn[:, :third].mean() > drawn[:, -third:].mean() + 60
 
 
 def test_a_report_saves_a_picture(opened: Opened) -> None:
-    opened.page.wait_for_selector("#viewer[data-drawn='0:-1:-1:-1']")
+    opened.page.wait_for_selector("#viewer[data-drawn='0:4:-1:-1']")
     with opened.page.expect_download() as found:
         opened.page.locator("#viewer").get_by_role("button", name="PNG").click()
     with Image.open(found.value.path()) as image:
@@ -118,7 +119,7 @@ def test_the_policy_forbids_the_network(browser: "playwright.Browser", saved: Pa
 
 def test_a_report_on_a_phone(browser: "playwright.Browser", saved: Path) -> None:
     made = Opened(browser, saved, 360)
-    made.page.wait_for_selector("#viewer[data-drawn='0:-1:-1:-1']")
+    made.page.wait_for_selector("#viewer[data-drawn='0:4:-1:-1']")
     assert made.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert not made.faults
     made.context.close()

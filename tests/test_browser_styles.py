@@ -63,6 +63,42 @@ def test_contour_and_spotlight(page: Page) -> None:
     assert "20, 40, 60 and 80%" in page.text(".vd-readout")
 
 
+def test_a_glow_leaves_the_rest_of_the_photograph_alone(page: Page) -> None:
+    page.mount({**viewer.payload([halves(0.1, 0.02)], photograph()), "sure": "Not sure of: dog."})
+    assert page.text(".vd-sure") == "Not sure of: dog."
+    third = pixels(page, ".vd-map").shape[1] // 3
+    alpha = pixels(page, ".vd-map")[..., 3]
+    assert alpha[:, :third].min() > 100 and not alpha[:, -third:].any()
+    low, high = page.text(".vd-scale").split()
+    assert (low, high) == ("6%", "12%")  # from the mean on, up to twice the mean at least
+    page.update(viewer.payload([halves(0.06, 0.05)], photograph()))  # hardly anything to show
+    assert 0 < pixels(page, ".vd-map")[..., 3].max() < 30
+    page.update(viewer.payload([halves(0.05, 0.05)], photograph()))
+    assert not pixels(page, ".vd-map")[..., 3].any()
+    page.page.get_by_label("Style").select_option(label="Heat")
+    assert pixels(page, ".vd-map")[..., 3].min() > 100
+
+
+def test_a_word_is_chosen_at_first_and_play_goes_through_all(page: Page) -> None:
+    maps = np.full((6, 12), 0.05)
+    maps[4, 3] = 0.4
+    page.page.clock.install()
+    page.mount(viewer.payload([explanation(maps)], photograph()))
+    pressed = page.page.locator(".vd-text [aria-pressed='true']")
+    assert pressed.all_inner_texts() == ["red"]
+    page.button("Play").click()
+    for word in TEXT.split():
+        assert pressed.all_inner_texts() == [word] and page.button("Stop").is_visible()
+        page.page.clock.run_for(1400)
+    assert page.button("Play").is_visible() and pressed.all_inner_texts() == ["ball"]
+    page.button("Play").click()
+    page.word("dog")  # whoever chooses has the say
+    page.page.clock.run_for(3000)
+    assert page.button("Play").is_visible() and pressed.all_inner_texts() == ["dog"]
+    page.update({**viewer.payload([explanation(maps)], photograph()), "choose": {"word": -1}})
+    assert pressed.all_inner_texts() == ["All words"]
+
+
 def test_what_the_model_saw_is_outlined(page: Page) -> None:
     page.mount({**viewer.payload([halves(0.1, 0.05)], photograph()), "seen": [20, 0, 140, 120]})
     page.page.get_by_label("Outline what the model saw").check()

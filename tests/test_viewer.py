@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ def test_dress_keeps_the_words_and_takes_the_written_form() -> None:
     dressed = viewer.dress(bare, "A dog.")
     assert dressed.text == "A dog." and [w.text for w in dressed.words] == ["A", "dog"]
     assert viewer.dress(bare, "Something else entirely.") is bare
+    owl = viewer.dress(explanation(np.ones((1, 1, 2, 2)) / 2, "a owl"), "An owl.")
+    assert [word.text for word in owl.words] == ["An", "owl"]
+
+
+def test_a_text_names_the_word_to_show_first_and_those_that_are_unsure() -> None:
+    one = replace(explanation(np.ones((1, 1, 4, 2)) / 2, "a dog on grass"),
+                  word_probabilities=(0.9, 0.1, 0.9, 0.6),
+                  blank_probabilities=(0.9, 0.09, 0.9, 0.02))
+    text = viewer.texts([one])[0]
+    assert (text["first"], text["unsure"]) == (3, [1])
 
 
 def test_colour_maps_are_matplotlibs() -> None:

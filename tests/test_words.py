@@ -8,6 +8,7 @@ from vitdemo.words import (
     is_chinese,
     language_of,
     normalise_answer,
+    same_words,
     segment_chinese,
     split_words,
     tidy,
@@ -59,6 +60,8 @@ def test_language_is_read_off_the_text() -> None:
     ("the man 's hat , and i", "The man's hat, and I."), ("i'm here", "I'm here."),
     ("hawai'i in wi-fi", "Hawai'i in wi-fi."), ("what is it ?", "What is it?"),
     ("stop !", "Stop!"), ("a\n dog   runs", "A dog runs."), ("50 % ( of it )", "50% ( of it)."),
+    ("a orange and an dog", "An orange and a dog."), ("an hour at a one", "An hour at a one."),
+    ("a airplane", "An airplane."), ("plan a is an idea", "Plan a is an idea."),
     ("", ""), (" . ", ""), ("été", "Été."), ("he said 3 . 5", "He said 3. 5."),
 ])
 def test_english_is_tidied(raw: str, shown: str) -> None:
@@ -72,6 +75,13 @@ def test_english_is_tidied(raw: str, shown: str) -> None:
 ])
 def test_chinese_is_tidied(raw: str, shown: str) -> None:
     assert tidy(raw, "zh") == shown
+
+
+@pytest.mark.parametrize("raw", ["a orange , and an old hat .", "i saw a hour", "an dog"])
+def test_tidying_changes_no_words_place(raw: str) -> None:
+    """Maps belong to the raw words; the shown ones stand in for them one by one."""
+    assert same_words(split_words(raw), split_words(tidy(raw, "en")))
+    assert not same_words(split_words(raw), split_words("Something else entirely."))
 
 
 def test_tidy_text_stays_as_it_is() -> None:

@@ -171,7 +171,7 @@ def begins_with_vowel(word: str) -> bool:
 
 def tidy(text: str, language: str) -> str:
     """A model's raw text as a person writes it: capital letter, no space before a full stop, "a"
-    or "an" by the sound that follows. It has as many words, in the same order (`same_words`).
+    or "an" by the sound that follows. The words stay (`same_words`), but "man 's" becomes one.
 
     One full stop at the end, none after ! or ?; in Chinese no spaces but between Latin words.
     """

@@ -28,11 +28,7 @@ function vdWordButton(viewer, text, index, word, shown) {
   const button = vdElement("button", { type: "button", className: "vd-word" }, shown);
   if (word < 0) button.className = "vd-all";
   text.buttons[word + 1] = button;
-  button.addEventListener("click", () => {
-    const { chosen } = viewer;
-    const again = chosen.text === index && chosen.word === word;
-    viewer.choose({ text: index, word: again ? -1 : word });
-  });
+  button.addEventListener("click", () => viewer.choose({ text: index, word }));
   button.addEventListener("pointerenter", (event) => {
     if (event.pointerType === "mouse") viewer.peek({ text: index, word });
   });
@@ -42,7 +38,7 @@ function vdWordButton(viewer, text, index, word, shown) {
 
 /** A button that goes from word to word by itself, until the last one or until a person chooses. */
 function vdPlayButton(viewer, text, index) {
-  const button = vdButton("Play", () => step(timer ? Infinity : 0), { className: "vd-all vd-play",
+  const button = vdButton("Play", () => step(timer ? Infinity : 0), { className: "vd-play",
     title: "Go from word to word" });
   let timer = 0;
   const step = (word) => {
