@@ -82,7 +82,8 @@ def test_a_glow_leaves_the_rest_of_the_photograph_alone(page: Page) -> None:
 def test_a_word_is_chosen_at_first_and_play_goes_through_all(page: Page) -> None:
     maps = np.full((6, 12), 0.05)
     maps[4, 3] = 0.4
-    page.page.clock.install()
+    page.page.clock.install(time=0)
+    page.page.clock.pause_at(1000)
     page.mount(viewer.payload([explanation(maps)], photograph()))
     pressed = page.page.locator(".vd-text [aria-pressed='true']")
     assert pressed.all_inner_texts() == ["red"]

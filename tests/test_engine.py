@@ -72,11 +72,12 @@ def test_second_question_on_a_picture_skips_the_vision_encoder(engine: Engine,
     engine.ask(picture("red"), "and this?")  # the same pixels, another object
     caption = engine.caption(one)
     engine.explain(one, caption)
+    engine.explain(one, caption)
     engine.match(one, ["red"])
     engine.embed_pictures([one])
-    assert backend.batches == [1]
+    assert backend.batches == [1, 1]  # the picture, and a grey one to explain words
     engine.ask(picture("blue"), "what colour is it?")
-    assert backend.batches == [1, 1]
+    assert backend.batches == [1, 1, 1]
 
 
 def test_cache_forgets_the_picture_not_used_for_longest(backend: Planted) -> None:
