@@ -186,7 +186,7 @@ def change_of_word(explanations: dict[str, Explanation], picture: Picture,
             page.add_script_tag(content=viewer.script())
             page.evaluate("(payload) => mountViewer(document.querySelector('#v'), payload)",
                           viewer.payload([explanation], picture))
-            page.wait_for_selector("#v[data-drawn='0:-1:-1:-1']")
+            page.wait_for_selector("#v[data-drawn]")
             warm = page.evaluate(_CLICK, 1)
             tools = context.new_cdp_session(page)
             tools.send("Performance.enable", {"timeDomain": "threadTicks"})

@@ -186,6 +186,7 @@ def test_evidence_ends_with_the_question_it_is_about(app: App, model: HeldBacken
         app.page.wait_for_timeout(300)
     answer(app, "two red")
     app.checked("ask-view")
+    app.page.locator("#ask-view").get_by_role("button", name="All words").last.click()
     badge = app.page.locator("#ask-view .vd-badge")
     assert "2 maps checked" in badge.inner_text()  # of "two red"; the question's are asked for
 

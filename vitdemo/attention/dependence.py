@@ -17,6 +17,7 @@ from vitdemo.words import is_content_word
 # Chinese), people had used 31% of the content words with p below 0.15, 36% of those up to 0.35,
 # 53% of those up to 0.7 and 64% of the rest.
 UNSURE, SURE = 0.15, 0.5
+LEAST_GAIN = 1e-3  # nats; less is the rounding of two equal probabilities
 # Of 40 answers below 0.3 two of nine were right, up to 0.5 four of ten, above two of three.
 UNSURE_ANSWER, SURE_ANSWER = 0.3, 0.5
 # How many times as high the picture makes the odds p / (1 - p) of the word that it helps most: at
@@ -49,7 +50,7 @@ def first_word(explanation: Explanation) -> int:
     if explanation.word_probabilities and explanation.blank_probabilities:
         gain = {place: _gain(explanation, place) for place in looked}
         best = max(looked, key=gain.__getitem__)
-        if gain[best] > 0:
+        if gain[best] > LEAST_GAIN:
             return best
     return max(looked, key=lambda place: _concentration(maps[place]))
 
