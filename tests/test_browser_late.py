@@ -393,6 +393,6 @@ def test_a_page_that_is_led_elsewhere_stops_using_the_model(app: App, model: Hel
         model.reached("generate")
         app.page.goto(address + "?task=find&text=green")
         expect(app.page.locator("#search-words textarea")).to_have_value("green")
-        app.page.wait_for_timeout(1000)  # until the server has seen the old page go
+        app.page.wait_for_timeout(4000)  # until the server has seen the old page go
     expect(app.page.locator("#search-hits .vt-understood")).to_have_text("Looked for: “green”")
     assert model.calls["generate"] == 1
