@@ -17,7 +17,9 @@ from vitdemo.records import Explanation
 from vitdemo.ui.ask import reply
 from vitdemo.ui.desk import Desk
 
-NOT_LOOKING = "hardly depends on the picture: its words are about as likely without it."
+CAPTION = ("This caption hardly depends on the picture: the model would say much the same without "
+           "it.")
+ANSWER = "This answer hardly depends on the picture: its words are about as likely without it."
 
 
 def explanation(sure: tuple[float, ...] = (), blank: tuple[float, ...] = (),
@@ -81,19 +83,25 @@ def test_a_long_list_is_cut() -> None:
 
 @pytest.mark.parametrize("sure, blank, looks", [
     ((0.9, 0.018, 0.9, 0.9, 0.03, 0.2), (0.9, 0.022, 0.9, 0.1, 0.024, 0.19), False),
-    ((0.9, 0.03, 0.9, 0.9, 0.03, 0.2), (0.9, 0.007, 0.9, 0.9, 0.024, 0.19), True),
+    ((0.9, 0.3, 0.9, 0.9, 0.03, 0.2), (0.9, 0.03, 0.9, 0.9, 0.024, 0.19), False),  # odds 14
+    ((0.9, 0.3, 0.9, 0.9, 0.03, 0.2), (0.9, 0.02, 0.9, 0.9, 0.024, 0.19), True),  # odds 21
+    ((0.9, 0.03, 0.9, 0.9, 0.03, 0.2), (0.9, 0.0001, 0.9, 0.9, 0.02, 0.19), False),  # a guess
     ((0.9,) * 6, (0.3,) * 6, True), ((0.9,) * 6, (), True)])
 def test_a_text_that_hardly_depends_on_the_picture(sure: tuple[float, ...],
                                                    blank: tuple[float, ...], looks: bool) -> None:
     one = explanation(sure, blank)
     assert depends_on_picture(one) is looks
-    assert (confidence_sentence(one) == f"This caption {NOT_LOOKING}") is not looks
+    assert (confidence_sentence(one) == CAPTION) is not looks
 
 
 @pytest.mark.parametrize("chance, start", [(0.1, "Not sure"), (0.4, "Fairly sure"), (0.8, "Sure")])
 def test_an_answer_has_the_probability_that_stands_beside_it(chance: float, start: str) -> None:
     one = explanation((0.01,), (0.0001,), "red", source="answer")
     assert confidence_sentence(one, chance) == f"{start} of this answer ({100 * chance:.0f}%)."
+    yes = explanation((0.6,), (0.5,), "yes", source="answer")
+    assert confidence_sentence(yes, chance) == ANSWER
+    two = explanation((0.6,), (0.25,), "two", source="answer")
+    assert confidence_sentence(two, chance).startswith(start)
 
 
 def test_the_engine_tells_what_a_blank_picture_gives() -> None:
@@ -111,7 +119,7 @@ def test_a_result_comes_with_its_line_and_its_first_word() -> None:
     engine = planted_engine()
     plain = open_picture(Image.new("RGB", (80, 60), "white"))
     for photo, said in ((noise(), "Sure of this answer (61%)."),
-                        (plain, f"This answer {NOT_LOOKING}")):
+                        (plain, ANSWER)):
         *_, (shown, _) = reply(engine, photo, "what is on the right?", Desk())
         assert shown["sure"] == said
         assert [text["first"] for text in shown["texts"]] == [4, 0]
