@@ -99,8 +99,8 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
     said = _predict(predictor, split, parts, made, quiet)
     figures: dict[str, Any] = {}
     for language in LANGUAGES:
-        places = [i for i, row in enumerate(split.rows) if _texts(row, language)]
-        references = [_texts(split.rows[i], language) for i in places]
+        places = [i for i, row in enumerate(split.rows) if row.texts(language)]
+        references = [split.rows[i].texts(language) for i in places]
         if not any(caption_words(text) for of_row in references for text in of_row):
             continue
         scores = caption_scores(said.captions[language], references, language)
@@ -128,10 +128,6 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
     return figures
 
 
-def _texts(row: Row, language: str) -> tuple[str, ...]:
-    return row.captions if language == "en" else row.captions_zh
-
-
 def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
              made: dict[str, list[YesNo]], quiet: bool) -> _Said:
     said = _Said({language: [] for language in LANGUAGES}, np.zeros((0, 0)), [], {}, {})
@@ -145,7 +141,7 @@ def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
         for places, features in predictor.batches([row.path for row in split.rows]):
             for language in LANGUAGES:
                 wanted = [i for i, place in enumerate(places)
-                          if _texts(split.rows[place], language)]
+                          if split.rows[place].texts(language)]
                 if wanted:
                     said.captions[language] += predictor.captions(features, wanted, language)
             vectors.append(predictor.embed_pictures(features))

@@ -26,7 +26,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, PictureError, TextError
 from vitdemo.overlay import draw, percent, where
 from vitdemo.preprocess import Picture, open_picture
-from vitdemo.record_json import evidence_json, explanation_json, layers_json, no_nan
+from vitdemo.record_json import evidence_json, explanation_json, layers_json, without_nan
 from vitdemo.records import (
     LANGUAGES,
     Answer,
@@ -304,7 +304,7 @@ def _decoding_of(options: argparse.Namespace) -> Decoding:
 
 def _print_json(value: Any) -> None:
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    print(plain_json(json.dumps(no_nan(value), ensure_ascii=not utf8, indent=_indent(value))))
+    print(plain_json(json.dumps(without_nan(value), ensure_ascii=not utf8, indent=_indent(value))))
 
 
 def _indent(value: Any) -> int | None:

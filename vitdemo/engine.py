@@ -50,7 +50,6 @@ def without_gpu(method: Method) -> Method:
     return method
 
 
-
 class Engine:
     """Describes pictures, answers questions on them, compares them with texts, and explains.
 

@@ -56,10 +56,10 @@ def rounded(values: Any, digits: int = DIGITS) -> Any:
     return np.asarray(values, np.float64).round(digits).tolist()
 
 
-def no_nan(value: Any) -> Any:
-    """The same with None for every number that JSON does not know."""
+def without_nan(value: Any) -> Any:
+    """The same with None for each nan or infinity: JSON has neither."""
     if isinstance(value, dict):
-        return {key: no_nan(one) for key, one in value.items()}
+        return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [no_nan(one) for one in value]
+        return [without_nan(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

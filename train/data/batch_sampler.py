@@ -72,7 +72,7 @@ class BatchSampler:
     def captions_of(self, row: int, language: str) -> Sequence[str]:
         """People's captions of a row, in one language."""
         found = self.rows[row]
-        return found.captions if language == "en" else found.captions_zh
+        return found.texts(language)
 
     def texts_of(self, row: int, language: str) -> Sequence[str]:
         """A row's captions, people's or, where it has none, restored ones."""

@@ -126,7 +126,7 @@ def _yes_no(row: int, data: Row, counts: Counter[int], generator: random.Random)
 def _match(row: int, captions: Sequence[str], other: Row, language: str,
            generator: random.Random) -> list[Example]:
     """The row's caption (yes) and another row's (no)."""
-    wrong = other.captions if language == "en" else other.captions_zh
+    wrong = other.texts(language)
     examples = []
     for sentences, answer in zip((captions, wrong), _FITS[language], strict=True):
         if sentences and (sentences is captions or not set(sentences) & set(captions)):

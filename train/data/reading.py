@@ -59,6 +59,10 @@ class Row:
     questions: tuple[Question, ...]
     source: str = ""
 
+    def texts(self, language: str) -> tuple[str, ...]:
+        """Its captions in a language, "en" or "zh"."""
+        return self.captions if language == "en" else self.captions_zh
+
 
 @dataclass(frozen=True)
 class BadRow:

@@ -63,13 +63,13 @@ def make_pairs(rows: Sequence[Row], language: str, seed: int = 0) -> list[Pair]:
     """Up to two pairs a picture with captions in the language, one of each way; fixed by the rows
     and the seed. Pictures without English captions have none: what is absent is told by those."""
     maker = random.Random(f"{seed}:{language}")
-    usable = [i for i, row in enumerate(rows) if row.captions and _texts(row, language)]
+    usable = [i for i, row in enumerate(rows) if row.captions and row.texts(language)]
     usable = usable[::-(-len(usable) // MOST_ROWS) or 1]
     chosen = [rows[i] for i in usable]
-    common = Counter(word for row in chosen for text in _texts(row, language)
+    common = Counter(word for row in chosen for text in row.texts(language)
                      for word in _words(text))
     pairs = []
-    for i, near in zip(usable, _nearest([_texts(row, language) for row in chosen]), strict=True):
+    for i, near in zip(usable, _nearest([row.texts(language) for row in chosen]), strict=True):
         pair = _similar(i, rows[i], [chosen[j] for j in near], language, maker)
         pairs += [pair] if pair else []
         changes = list(_changes(rows[i], language))
@@ -79,10 +79,6 @@ def make_pairs(rows: Sequence[Row], language: str, seed: int = 0) -> list[Pair]:
             odds = [1 + common[word] for word in change.instead]  # common words, as is believable
             pairs.append(_changed(i, change, maker.choices(change.instead, odds)[0], language))
     return pairs
-
-
-def _texts(row: Row, language: str) -> tuple[str, ...]:
-    return row.captions if language == "en" else row.captions_zh
 
 
 @functools.lru_cache(50_000)
@@ -112,11 +108,11 @@ def _similar(place: int, row: Row, near: Sequence[Row], language: str,
              maker: random.Random) -> Pair | None:
     """Of the alike pictures' captions the one most like the right caption, by shared words, among
     those that state what no caption of this picture states."""
-    right = maker.choice(_texts(row, language))
+    right = maker.choice(row.texts(language))
     words = _words(right)
     wrong = _surely_wrong(row, language)
     best, most = "", -1.0
-    for text in (text for other in near for text in _texts(other, language)):
+    for text in (text for other in near for text in other.texts(language)):
         others = _words(text)
         alike = len(words & others) / len(words | others)
         if alike > most and wrong.search(text.lower()):
@@ -153,7 +149,7 @@ def _plural(name: str) -> str:
 def _changes(row: Row, language: str) -> Iterator[_Change]:
     """Every word of the captions that may be changed, where it stands in its caption only once."""
     options = _options(row) if language == "en" else _options_zh(row)
-    for caption in _texts(row, language):
+    for caption in row.texts(language):
         words = _words(caption)
         for kind, word, instead in options:
             if not instead:

@@ -24,9 +24,7 @@ def swap_names(batch: TextBatch, names: Names, head: NamesHead,
     """The batch and its names with a name of about ``share`` of the pictures replaced, and of which
     pictures the texts are still true, bool (P,)."""
     assert head.forms is not None and head.starts is not None
-    forms = head.forms.tolist()
-    plain = [[[[t for t in form if t >= 0] for form in name] for name in language]
-             for language in forms]  # language, name, form, tokens
+    forms = head.forms.tolist()  # language, name, form, tokens
     count = len(names.ids)
     each = len(batch.targets) // count
     targets, mask = batch.targets.clone(), batch.target_mask.clone()
@@ -46,7 +44,8 @@ def swap_names(batch: TextBatch, names: Names, head: NamesHead,
         else:
             continue
         pair = shown[place:place + 2]
-        other = plain[language][int(choice * len(plain[language]))]
+        other = [[t for t in form if t >= 0]
+                 for form in forms[language][int(choice * len(forms[language]))]]
         if not other[0] or other[0] in shown or (head.vowel(other[0]) != head.vowel(pair[0])):
             continue
         longest = targets.shape[1]

@@ -110,9 +110,8 @@ class Task:
         """The memory of R rows, picture tokens (R, N, D), that all read ``words`` (1, I, D)."""
         rows = len(tokens)
         words, z, mask = (one.expand(rows, *one.shape[1:]) for one in (words, z, self.read_mask))
-        names = self.model.nameable(self.features)
-        if names is not None:
-            names = names.select(torch.zeros(rows, dtype=torch.long))
+        first = torch.zeros(rows, dtype=torch.long, device=tokens.device)
+        names = self.model.nameable(self.features, first)
         return self.model.fuse(tokens, words, mask, z, names)
 
     def row_weights(self) -> int:

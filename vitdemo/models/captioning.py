@@ -65,4 +65,3 @@ class Captioner:
         fit = (texts * pictures[owner]).sum(1).float().tolist()
         return [[one for one, place in zip(fit, owner, strict=True) if place == i]
                 for i in range(len(found))]
-

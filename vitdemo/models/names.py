@@ -196,7 +196,10 @@ def _forms_of(name: Name, language: str) -> tuple[str, str]:
 
 def summed(classes: Tensor, names: Sequence[Name]) -> Tensor:
     """Probabilities of classes (P, K) to those of names (P, W)."""
-    return torch.stack([classes[:, list(name.classes)].sum(1) for name in names], 1)
+    places, owners = zip(*((place, w) for w, name in enumerate(names) for place in name.classes),
+                         strict=True)
+    sums = classes.new_zeros(len(classes), len(names))
+    return sums.index_add(1, torch.tensor(owners, device=classes.device), classes[:, list(places)])
 
 
 def pick(sure: Sequence[tuple[Name, float]]) -> tuple[Name, ...]:

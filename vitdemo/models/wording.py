@@ -28,7 +28,6 @@ class Wording:
         vowels = tuple(i for i, piece in words if begins_with_vowel(piece))
         others = tuple(i for i, piece in words if not begins_with_vowel(piece))
         self._articles = {self._ids.get("a"): vowels, self._ids.get("an"): others}
-        self.inner = frozenset(i for i, piece in enumerate(pieces) if piece.startswith("##"))
 
     def _forms(self, word: str) -> tuple[int, ...]:
         """A word's own id and its plural's or singular's, where they are one piece each."""

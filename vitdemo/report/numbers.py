@@ -6,7 +6,6 @@ given. A float32 is written with the fewest digits that read back as the same fl
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -17,6 +16,7 @@ import numpy as np
 from vitdemo import __version__
 from vitdemo.attention.faithfulness import evidence_sentence
 from vitdemo.attention.methods import METHODS
+from vitdemo.record_json import without_nan
 from vitdemo.records import Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report.caveats import CANNOT
 from vitdemo.tables import cell
@@ -74,15 +74,6 @@ def plain(values: np.ndarray) -> Any:
     array = np.asarray(values)
     flat = [float(text) for text in array.ravel().astype(str)]
     return np.array(flat, np.float64).reshape(array.shape).tolist()
-
-
-def without_nan(value: Any) -> Any:
-    """The same with None for each nan or infinity: JSON has neither."""
-    if isinstance(value, dict):
-        return {key: without_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def to_csv(explanations: Sequence[Explanation], others: Sequence[Explanation] = ()) -> str:

@@ -19,9 +19,9 @@ from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
 from vitdemo.attention.methods import METHODS
 from vitdemo.overlay import draw, percent, where
 from vitdemo.preprocess import Picture
+from vitdemo.record_json import without_nan
 from vitdemo.records import Candidate, Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report.caveats import CAN, CANNOT
-from vitdemo.report.numbers import without_nan
 from vitdemo.words import language_of
 
 MOUNT = """

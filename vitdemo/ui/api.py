@@ -16,7 +16,7 @@ from vitdemo.config import LIMITS
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, StoreError, TextError
 from vitdemo.preprocess import Picture, squeezed
-from vitdemo.record_json import evidence_json, explanation_json, no_nan
+from vitdemo.record_json import evidence_json, explanation_json, without_nan
 from vitdemo.records import Answer, Caption, Hit
 from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.gallery import Gallery
@@ -154,7 +154,7 @@ class Endpoints:
                               filters.conditions())
         hits = (self._reranker.order(hits, query) if rerank else hits)[:limit]
         return {"understood": query.understood(), "notes": query.missed(engine),
-                "hits": no_nan([_hit(hit, where == "folders") for hit in hits])}
+                "hits": without_nan([_hit(hit, where == "folders") for hit in hits])}
 
     def explain(self, picture: str, text: str = "", question: str = "", instruction: str = "",
                 language: str = "", method: str = "") -> Reply:
@@ -251,4 +251,4 @@ def _hit(hit: Hit, whole: bool) -> Reply:
 
 def _reply(photo: Picture, found: Reply) -> Reply:
     """JSON with what a person would be told of a damaged picture."""
-    return dict(no_nan({**found, "notes": list(photo.notes)}))
+    return dict(without_nan({**found, "notes": list(photo.notes)}))
