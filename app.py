@@ -24,7 +24,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         prog="app.py", description="Describe pictures, ask about them, search them, and see where "
         "the model looked for every word.")
     parser.add_argument("--model", default=str(HERE / "checkpoints" / "vitdemo-small"),
-                        help="a checkpoint folder, or blip:NAME_OR_FOLDER (default: the demo's)")
+                        help="a checkpoint folder, or OWNER/NAME on the Hugging Face hub; several "
+                             "are joined by +, and each task goes to the first that can do it "
+                             "(default: the demo's)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--host", default="", help="address to listen on (default: this computer "
                         "only, 127.0.0.1; in a Space: all)")
@@ -51,6 +53,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help="programs may name a picture by an https address of the public "
                         "internet, which is then fetched from here (default: off, unless the "
                         "variable VITDEMO_ALLOW_ADDRESSES is set)")
+    parser.add_argument("--choose-model", action=argparse.BooleanOptionalAction, default=None,
+                        help="another model can be chosen on the page, for everyone who has it "
+                        "open (default: on your own computer only, without --share, --host and "
+                        "--mcp)")
     parser.add_argument("--mcp", action="store_true",
                         default=os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true",
                         help="serve the endpoints for programs as MCP tools for assistants, too "
@@ -70,6 +76,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for folder in args.allow_folder:
         if not folder.is_dir():
             parser.error(f"--allow-folder is {folder}; there is no such folder.")
+    if args.choose_model is None:
+        args.choose_model = args.alone and not args.mcp
+    if args.choose_model and (args.mcp or os.environ.get("SPACES_ZERO_GPU")):
+        parser.error("--choose-model does not work with --mcp, nor with a borrowed GPU.")
     if args.port is not None and not 0 < args.port < 65536:
         parser.error(f"--port is {args.port}; it must be from 1 to 65535.")
     return args
@@ -135,7 +145,9 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
         args.examples, tuple(args.allow_folder), args.store, not args.alone,
         addresses=args.allow_addresses,
         check_at_once=check_at_once(args, engine.info.family, gpu is not None),
-        load_model=load_model if args.alone else None))
+        open_with_result=True,
+        load_model=load_model if args.alone or args.choose_model else None,
+        model=args.model, choose_model=args.choose_model))
     blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,
                   prevent_thread_lock=True, max_file_size=LIMITS.max_file_megabytes * 2**20,
                   **launch_settings(server_rules(args), args.mcp))

@@ -14,6 +14,7 @@ against the caption alone, and the one teacher-forced pass with recording on aga
 """
 
 import argparse
+import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.timing import interleaved, keep, machine, print_tables, ratio
+from vitdemo.attention.capture import record
+from vitdemo.attention.trace import Rows
 from vitdemo.backends.base import Backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.device import pick
@@ -49,7 +52,8 @@ def random_blip(folder: Path) -> Any:
         BlipProcessor,
     )
 
-    from vitdemo.backends.blip_load import load_checkpoint
+    from vitdemo.backends.blip import FAMILY
+    from vitdemo.backends.hub import load_checkpoint
 
     torch.manual_seed(0)
     # The published BLIP-base has 12 text heads; the default start of its vision weights, 1e-10,
@@ -64,7 +68,7 @@ def random_blip(folder: Path) -> Any:
     model.save_pretrained(folder)
     vocabulary = {token: i for i, token in enumerate(tokens)}
     BlipProcessor(BlipImageProcessor(), BertTokenizer(vocab=vocabulary)).save_pretrained(folder)
-    return load_checkpoint(str(folder), pick("cpu"))
+    return load_checkpoint(str(folder), pick("cpu"), FAMILY)
 
 
 class Transformers:
@@ -152,38 +156,22 @@ def caption(backend: Backend, picture: Image.Image, decoding: Decoding,
     return step.text, found.weights
 
 
-def blip_pass(backend: Any, picture: Image.Image) -> tuple[Callable[[], object], ...]:
+def teacher_forced(backend: Any, picture: Image.Image) -> tuple[Callable[[], object], ...]:
     """The teacher-forced pass over 20 tokens: recording off, and on."""
-    from vitdemo.backends.blip_explain import read_written
-
-    (checkpoint,), (writer,) = backend._checkpoints.values(), backend._writers.values()
     features = backend.encode_pictures([picture])[0]
-    memory = writer.reader.memory(features.data.states[checkpoint.kind])
-    ids = list(range(1000, 1000 + TOKENS))
-    return (lambda: writer.teacher_forced(ids, memory)), \
-        (lambda: read_written(writer, memory, ids))
+    (trace,) = backend.traces(features, instruction="", text="", language="en", task="caption")
+    trace = dataclasses.replace(trace, written_ids=tuple(range(1000, 1001 + TOKENS)))
+    modules = [trace.layers[number].module for number in trace.looking]
 
-
-def native_pass(backend: Any, picture: Image.Image) -> tuple[Callable[[], object], ...]:
-    """The same for our own model."""
-    from vitdemo.attention.capture import capture_cross_attention, own_weights
-
-    decoder = backend.model.decoder
-    crossings = [block.cross for block in decoder.blocks]
-    with torch.inference_mode():
-        features = backend.encode_pictures([picture])[0]
-        memory = backend._read(features.data, "")
-    ids = torch.arange(1000, 1000 + TOKENS)[None]
-
-    @torch.inference_mode()
+    @torch.no_grad()
     def off() -> Tensor:
-        return decoder(ids, memory)
+        return trace.run(Rows(), trace.everything)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def on() -> Tensor:
-        with capture_cross_attention(crossings, own_weights) as record:
-            decoder(ids, memory)
-        return record.stacked()
+        with record(modules) as looks:
+            trace.run(Rows(), trace.everything)
+        return looks.stacked()
 
     return off, on
 
@@ -192,7 +180,7 @@ def check_equal(backend: Any, picture: Image.Image, decoding: Decoding,
                 sides: Sequence[Callable[[], tuple[list[int], np.ndarray]]]) -> None:
     """Stop where ours and transformers do not give the same words and the same maps."""
     text, weights = caption(backend, picture, decoding, explain=True)
-    (checkpoint,) = backend._checkpoints.values()
+    (checkpoint,) = backend.checkpoints.values()
     for side in sides:
         ids, want = side()
         if checkpoint.ids(text)[0] != ids or len(ids) != TOKENS:
@@ -228,8 +216,8 @@ def measure(repeats: int, model: str, beams: int) -> dict[str, Any]:
         del ways["transformers, with hand-made hooks"]
     check_equal(blip, picture, decoding,
                 [theirs.with_maps] + ([theirs.with_hooks] if beams == 1 else []))
-    for name, pair in (("BLIP", blip_pass(blip, picture)),
-                       ("own model", native_pass(native, picture))):
+    for name, pair in (("BLIP", teacher_forced(blip, picture)),
+                       ("own model", teacher_forced(native, picture))):
         ways[f"one pass, {name}, recording off"], ways[f"one pass, {name}, recording on"] = pair
     times = interleaved(ways, repeats)
     ratios = {f"{a} / {b}": round(ratio(times, a, b), 3) for a, b in COMPARISONS

@@ -7,9 +7,9 @@
 DIR is a data folder as for training (see train/README.md). The model describes each picture in its
 own words; of each description ``--words`` words are drawn, the same for all methods. Each is
 checked as in the app (`Engine.evidence`): the picture's regions are blurred along the word's map,
-along 10 random orders and by the distance from the centre, in 9 steps, and the areas under the
-word's probability are taken. The pictures of random orders and centre are made once for all words
-and methods of a picture.
+along 6 random orders, by the distance from the centre and along other words' maps, in 9 steps, and
+the areas under the word's probability are taken. The pictures of random orders and centre are made
+once for all words and methods of a picture.
 
 Two tables: words that depend on the picture, which are those that lose at least 0.1 of probability
 when all of it is blurred, and all words drawn ("of" and "a" mostly follow from the sentence, so no
@@ -34,7 +34,6 @@ import numpy as np
 
 from benchmarks.timing import machine, table, write_json
 from train.data.reading import find_splits, read_split
-from vitdemo.attention.faithfulness import ORDERS
 from vitdemo.attention.methods import choose
 from vitdemo.checks import SLOW
 from vitdemo.config import EngineConfig
@@ -61,8 +60,8 @@ class Found:
     def areas(self) -> tuple[float, ...]:
         """In the order of `COLUMNS`; the random orders' means."""
         one = self.evidence
-        return (one.deletion.area, one.insertion.area, sum(one.random_deletion) / ORDERS,
-                sum(one.random_insertion) / ORDERS, one.centre_deletion, one.centre_insertion)
+        return (one.deletion.area, one.insertion.area, float(np.mean(one.random_deletion)),
+                float(np.mean(one.random_insertion)), one.centre_deletion, one.centre_insertion)
 
     @property
     def depends(self) -> bool:
@@ -220,7 +219,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m benchmarks.faithfulness",
                                    description=(__doc__ or "").split("\n\n")[0])
     made.add_argument("--checkpoint", default=EngineConfig().model,
-                      help="a checkpoint folder, or blip:NAME_OR_FOLDER")
+                      help="a checkpoint folder, or OWNER/NAME on the hub")
     made.add_argument("--data", required=True, help="a data folder with metadata.jsonl files")
     made.add_argument("--split", default="validation", help="which split (default: validation)")
     made.add_argument("--limit", type=int, default=200, help="how many pictures (default: 200)")

@@ -95,16 +95,21 @@ def fill_store(store: Path, stamp: Stamp, files: Sequence[Path], size: int) -> N
     index.close()
 
 
-def measure(address: str, searches: int, pause: float) -> list[float]:
-    """Seconds of each search, the first two, which warm up, left out."""
-    from playwright.sync_api import sync_playwright
-
+def chromium() -> str:
+    """The path of this machine's Chromium."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                 None)
     if path is None:
         raise SystemExit("error: no Chromium was found; install the package chromium.")
+    return path
+
+
+def measure(address: str, searches: int, pause: float) -> list[float]:
+    """Seconds of each search, the first two, which warm up, left out."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
         page.set_default_timeout(300_000)
         page.goto(address)

@@ -1,8 +1,8 @@
 """Searching and indexing: ours against NumPy, FAISS and what small tools do.
 
     python -m benchmarks.retrieval [--sizes 10000 100000 1000000] [--queries 100]
-        [--hnsw-most 100000] [--milvus host:port] [--pictures 2000 20000] [--photos DIR]
-        [--stand-in] [--json FILE]
+        [--hnsw-most 100000] [--milvus host:port] [--texts 20000] [--pictures 2000 20000]
+        [--photos DIR] [--stand-in] [--json FILE]
 
 **Queries.** Vectors of the model's width, clustered as those of photographs are (made on the spot),
 queries from the same clusters. For each query all ways take turns, in turned order, and must give
@@ -18,6 +18,11 @@ the best 12 with their paths:
 clip-retrieval's way is an index of FAISS over all vectors: *FAISS HNSW* with its usual settings.
 
 Wall time, and beside it the processor time of all threads, which tells more on a busy machine.
+
+**Texts** (``--texts 20000``): a text of ten words beside each picture, one of them its own, the
+others as frequent as words are. *Words* searches for one picture's own word and two others of its
+text, by a vector that has nothing to do with it; how often it comes first stands beside the times.
+*Vectors alone* is the same store, asked without words.
 
 **Indexing** (`benchmarks/indexing.py`): see there. ``--sizes`` or ``--pictures`` with nothing
 behind leaves that part out.
@@ -38,12 +43,17 @@ from benchmarks.indexing import measure_indexing
 from benchmarks.timing import keep, machine, table
 from vitdemo.retrieval.base import Condition, Entry, Index, Stamp, open_index
 from vitdemo.retrieval.metadata import entry_id
+from vitdemo.retrieval.query_text import parse_query
+from vitdemo.retrieval.text_words import asked_words
 
 DIMENSION = 384  # of the demo model's vectors
 BEST = 12
 PIECE = 20_000  # vectors made, and entries written, at once
 SQLITE_MOST = 100_000  # rclip's way reads everything for each query
 FOLDERS = 10
+
+VOCABULARY = 3000  # made-up words, by Zipf's law
+TEXT_WORDS = 9  # of these beside a picture
 
 Way = Callable[[np.ndarray], list[str]]
 
@@ -68,12 +78,14 @@ def path_of(number: int) -> str:
     return f"/pictures/{number % FOLDERS}/{number:07}.jpg"
 
 
-def fill(index: Index, vectors: np.ndarray) -> float:
-    """Add every vector; gives the seconds that it took, an index's making included."""
+def fill(index: Index, vectors: np.ndarray, texts: Sequence[str] = ()) -> float:
+    """Add every vector, and a text beside each where there are some; gives the seconds that it
+    took, an index's making included."""
     start = time.perf_counter()
     for first in range(0, len(vectors), PIECE):
         index.add([Entry(entry_id(path_of(number)), path_of(number), vectors[number], 640, 480,
-                         {"folder": f"/pictures/{number % FOLDERS}", "bytes": number})
+                         {"folder": f"/pictures/{number % FOLDERS}", "bytes": number,
+                          **({"beside": texts[number]} if texts else {})})
                    for number in range(first, min(first + PIECE, len(vectors)))])
     return time.perf_counter() - start
 
@@ -190,6 +202,57 @@ def measure_queries(size: int, options: argparse.Namespace, place: Path) -> dict
     return {"vectors": size, "filled": filled, "ways": take_turns(ways, vectors, queries)}
 
 
+def texts_of(count: int) -> list[str]:
+    """A text for each of so many pictures, the first word of each its own."""
+    random = np.random.default_rng(3)
+    often = 1 / np.arange(1, VOCABULARY + 1)
+    drawn = random.choice(VOCABULARY, (count, TEXT_WORDS), p=often / often.sum())
+    return [" ".join([f"own{spelled(number)}", *(f"word{spelled(int(one))}" for one in row)])
+            for number, row in enumerate(drawn)]
+
+
+def spelled(number: int) -> str:
+    """A number in letters, as a word is cut between letters and digits."""
+    return "".join("abcdefghij"[int(digit)] for digit in str(number))
+
+
+def measure_texts(size: int, queries: np.ndarray, place: Path) -> dict[str, Any]:
+    """Searching with and without words in a store with texts, in turn. Vectors of names that a
+    model does not know lie no nearer to any picture: half of a query's vector is at random."""
+    vectors, texts = clustered(size), texts_of(size)
+    random = np.random.default_rng(4)
+    queries = queries / 2 + random.standard_normal(queries.shape) / (2 * DIMENSION) ** 0.5
+    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    index = open_index(str(place / f"texts-{size}"), Stamp("benchmark", "1", DIMENSION))
+    filled = fill(index, vectors, texts)
+    seconds: dict[str, list[float]] = {"vectors alone": [], "words": []}
+    worked: dict[str, list[float]] = {"vectors alone": [], "words": []}
+    first = 0
+    for turn, query in enumerate([queries[0], *queries]):
+        wanted = int(random.integers(size))
+        own, *others = texts[wanted].split()
+        words = asked_words(parse_query(" ".join([own, *others[:2]])))
+        for name in ("vectors alone", "words") if turn % 2 else ("words", "vectors alone"):
+            start, used = time.perf_counter(), time.process_time()
+            found = index.search(query, BEST, words=words if name == "words" else ())
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+                worked[name].append(time.process_time() - used)
+                first += name == "words" and found[0].path == path_of(wanted)
+    return {"vectors": size, "filled": filled, "first": first / len(queries), **{
+        name: {"p50": float(np.percentile(times, 50)) * 1e3,
+               "p95": float(np.percentile(times, 95)) * 1e3,
+               "work": float(np.median(worked[name])) * 1e3} for name, times in seconds.items()}}
+
+
+def show_texts(result: dict[str, Any]) -> None:
+    print(f"\n{result['vectors']:,} pictures with texts, filled in {result['filled']:.1f} s; "
+          f"what only a text names came first in {result['first']:.0%} of the searches")
+    print(table(("way", "p50 ms", "p95 ms", "work ms"), [
+        (name, *(f"{result[name][kind]:.1f}" for kind in ("p50", "p95", "work")))
+        for name in ("vectors alone", "words")]))
+
+
 def show_queries(result: dict[str, Any]) -> None:
     rows = [(name, f"{one['p50']:.1f}", f"{one['p95']:.1f}", f"{one['ratio']:.2f}",
              f"{one['work']:.1f}", f"{one['work_ratio']:.2f}", f"{one['recall']:.3f}")
@@ -207,6 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--texts", type=int, nargs="*", default=[20_000])
     parser.add_argument("--hnsw-most", type=int, default=100_000,
                         help="no FAISS HNSW above so many vectors: making it takes minutes")
     parser.add_argument("--pictures", type=int, nargs="*", default=[2_000, 20_000])
@@ -217,12 +281,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--milvus", default="", metavar="HOST:PORT")
     parser.add_argument("--json", default="", metavar="FILE")
     options = parser.parse_args(argv)
-    result: dict[str, Any] = {"machine": machine(), "queries": [], "indexing": {}}
+    result: dict[str, Any] = {"machine": machine(), "queries": [], "texts": [], "indexing": {}}
     with tempfile.TemporaryDirectory() as folder:
         for size in options.sizes:
             found = measure_queries(size, options, Path(folder))
             result["queries"].append(found)
             show_queries(found)
+        for size in options.texts:
+            found = measure_texts(size, clustered(options.queries, seed=1000), Path(folder))
+            result["texts"].append(found)
+            show_texts(found)
         if options.pictures:
             result["indexing"] = measure_indexing(
                 options.pictures, options.photos, options.model if not options.stand_in else "",

@@ -44,15 +44,17 @@ class Timing:
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int, warmups: int = 1,
-                progress: bool = True) -> dict[str, Timing]:
-    """Run every way once per turn, ``repeats`` turns after ``warmups`` that do not count.
+                progress: bool = True,
+                clock: Callable[[], float] = time.perf_counter) -> dict[str, Timing]:
+    """Run every way once per turn, ``repeats`` turns after ``warmups`` that do not count; ``clock``
+    may be `time.process_time`, which a busy machine disturbs less.
 
     The order is turned round on every other turn, so that no way always follows the same one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-warmups, repeats):
         for name in ways if turn % 2 == 0 else reversed(list(ways)):
-            seconds[name] += [once(ways[name])] if turn >= 0 else []
+            seconds[name] += [once(ways[name], clock)] if turn >= 0 else []
             if turn < 0:
                 once(ways[name])
         if progress:
@@ -62,17 +64,17 @@ def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int, warmups:
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
-def once(way: Callable[[], object]) -> float:
+def once(way: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, a GPU's work included, with no garbage collection in it."""
     gc.collect()
     was_on = gc.isenabled()
     gc.disable()
     try:
         _wait_for_gpu()
-        start = time.perf_counter()
+        start = clock()
         way()
         _wait_for_gpu()
-        return time.perf_counter() - start
+        return clock() - start
     finally:
         if was_on:
             gc.enable()

@@ -1,6 +1,7 @@
-"""Many visitors of the app at once, and a caption beside evidence.
+"""Many visitors of the app at once, a caption beside evidence, and texts in one batch.
 
     python -m benchmarks.visitors [--visitors 12] [--seconds 60] [--rounds 3] [--json FILE]
+    python -m benchmarks.visitors --rounds 0 --beside 0 --batches 5
 
 A real app, `python app.py` on this computer, with the demo's model. In each round every visitor
 opens a page, and then describes a picture, has its maps checked as the page does by itself,
@@ -10,11 +11,14 @@ when the time is over counts with the time it has waited.
 
 Then captions beside 0, 1, 2 and 5 jobs of evidence, of as many other visitors, as a ratio to
 captions beside none in the same run. A caption that takes longer than ``--longest`` counts as that.
+
+Last, 8 visitors at once against one by one, without the app (`benchmarks.batches`).
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import statistics
 import subprocess
 import sys
@@ -30,12 +34,14 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
+from benchmarks import batches
 from benchmarks.page import Busy, Functions, Page, PageError, app_client
 from benchmarks.start import ROOT, free_port, settings, stop, wait_for
 from benchmarks.timing import machine, table, write_json
 
 PICTURES = 24  # different ones, so that no visitor is spared the work by another
 BESIDE = (0, 1, 2, 5)  # jobs of evidence
+TOGETHER = 8  # visitors whose texts are one batch
 SEARCHES = ("a dog on grass", "a cat", "people on a street", "something red")
 
 
@@ -128,7 +134,7 @@ class Crowd:
         check = functions.of("describe-view", "ask")
         try:
             await page.call(check, functions.inputs(check, describe_picture=file),
-                            {"name": "check_all"})
+                            {"name": "check", "word": 0})
             made.counts["evidence"] += 1
         except Busy:
             made.counts["refused"] += 1
@@ -175,10 +181,11 @@ class Crowd:
             while True:
                 shown = await caption(page, functions, file, ("en", "zh")[language % 2])
                 language += 1
-                for method, _ in shown["methods"]:
+                words = range(len(shown["texts"][0]["words"]))
+                for (method, _), word in itertools.product(shown["methods"], words):
                     work = asyncio.create_task(page.call(
                         check, functions.inputs(check, describe_picture=file),
-                        {"name": "check_all", "method": method}))
+                        {"name": "check", "word": word, "method": method}))
                     begun.set()
                     await work
         finally:
@@ -264,6 +271,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help=f"only the first N of {BESIDE} evidence jobs (default: all)")
     parser.add_argument("--longest", type=float, default=120, help="seconds that a caption beside "
                         "evidence is waited for (default: 120)")
+    parser.add_argument("--batches", type=int, default=3, help="rounds of texts in one batch "
+                        "against one by one, 0: none (default: 3)")
     parser.add_argument("--address", default="", help="of an app on this computer that runs "
                         "already (default: one is started)")
     parser.add_argument("--process", type=int, default=0, help="its process's number")
@@ -272,14 +281,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     for flag, least, most in (("visitors", 1, 500), ("seconds", 0.1, 600), ("rounds", 0, 20),
                               ("captions", 1, 100), ("beside", 0, len(BESIDE)),
-                              ("longest", 0.1, 600)):
+                              ("longest", 0.1, 600), ("batches", 0, 100)):
         if not least <= getattr(args, flag) <= most:
             parser.error(f"--{flag} is {getattr(args, flag)}; it must be from {least} to {most}.")
     if args.address and urlsplit(args.address).hostname not in ("127.0.0.1", "localhost", "::1"):
         parser.error("--address must be on this computer: http://127.0.0.1:PORT/")
     app = None
     try:
-        if not args.address:
+        if not args.address and (args.rounds or args.beside):
             port = free_port()
             args.address = f"http://127.0.0.1:{port}/"
             app = subprocess.Popen([sys.executable, "app.py", "--port", str(port), "--model",
@@ -287,18 +296,25 @@ def main(argv: Sequence[str] | None = None) -> int:
                                    env=settings(), stdin=subprocess.DEVNULL)
             wait_for(args.address, app, time.perf_counter())
             args.process = app.pid
-        found = measure(args.address, args.process, args)
+        found = measure(args.address, args.process, args) if args.address else {
+            "rounds": [], "beside": {}}
     finally:
         if app is not None:
             stop(app)
     show(found, args.visitors)
+    if args.batches:
+        photos = sorted((ROOT / "examples").glob("*.jpg"))
+        found["batches"] = batches.measure(str(args.checkpoint), photos, TOGETHER, args.batches)
+        batches.show(found["batches"], TOGETHER)
     info = machine()
     if info["load"] > 1:
         print(f"\nThe machine was busy (load {info['load']}): compare ratios only.")
     if args.json:
         write_json(args.json, {"machine": info, "visitors": args.visitors,
                                "seconds": args.seconds, "beside": found["beside"],
-                               "rounds": [vars(one) for one in found["rounds"]]})
+                               "rounds": [vars(one) for one in found["rounds"]],
+                               "batches": {kind: vars(one) for kind, one
+                                           in found.get("batches", {}).items()}})
     return 0
 
 

@@ -1,6 +1,9 @@
 """An open page of the app as the browser tests see it, and what they measure on it."""
 
 import base64
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
 
+QUIET = 5  # seconds that a page is given at most to come to rest
 WAIT = 60_000  # milliseconds: for a slow and busy machine; a quick one waits for nothing
 playwright.expect.set_options(timeout=WAIT)
 
@@ -20,13 +24,60 @@ class App:
         self.requests: list[str] = []
         self.faults: list[str] = []
         page.set_default_timeout(WAIT)
-        page.on("request", lambda request: self.requests.append(request.url))
+        self._under_way: set[playwright.Request] = set()
+        page.on("request", self._begun)
+        page.on("requestfinished", lambda request: self._under_way.discard(request))
+        page.on("requestfailed", lambda request: self._under_way.discard(request))
         page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.add_init_script("try { localStorage.setItem('vitdemo-experts', 'open'); } catch {}")
         page.goto(address)
         page.wait_for_selector("#describe-picture input[type=file]", state="attached")
 
+    def _begun(self, request: "playwright.Request") -> None:
+        self.requests.append(request.url)
+        if "/queue/" in request.url:  # an act, or the stream on which what comes of acts is sent
+            self._under_way.add(request)
+
+    def quiet(self) -> None:
+        """Wait until all that was asked of the server has been answered and is on screen; not
+        for ever, as the page now and then leaves a stream open on which nothing comes."""
+        drawn = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        for _ in range(2):  # an answer may ask for something in its turn
+            self.page.evaluate(drawn)
+            end = time.monotonic() + QUIET
+            while self._under_way and time.monotonic() < end:
+                self.page.wait_for_timeout(50)
+        self.page.evaluate(drawn)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """An act, within, that the server has in its queue when this ends."""
+        with self.page.expect_response(lambda response: "/queue/join" in response.url):
+            yield
+
+    def session(self) -> str:
+        """The id by which the server knows the page."""
+        return next(url for url in reversed(self.requests)
+                    if "/heartbeat/" in url).rpartition("/")[2]
+
+    def holds(self, condition: str, argument: object = None) -> None:
+        """Wait until a JavaScript expression, or a function of ``argument``, is true."""
+        self.page.wait_for_function(condition, arg=argument)
+
     def give(self, field: str, *paths: Path) -> None:
         self.page.set_input_files(f"#{field} input[type=file]", [str(path) for path in paths])
+
+    def instruction(self) -> "playwright.Locator":
+        """The field for one's own instruction, opened."""
+        field = self.page.locator("#describe-instruction textarea")
+        if not field.is_visible():
+            self.page.click("#describe-presets [data-index=other]")
+            field.wait_for()
+        return field
+
+    def describe_in(self, language: str) -> None:
+        """Choose the language of the descriptions, where there is one."""
+        self.page.locator("#describe-view #describe-language").get_by_label(language).check()
 
     def words(self, view: str = "describe-view") -> "playwright.Locator":
         self.page.wait_for_selector(f"#{view} .vd-word")
@@ -52,6 +103,13 @@ class App:
         self.page.wait_for_selector(f"#{view} .vd-badge:not([hidden])")
         self.page.wait_for_function(
             "(view) => document.querySelector(`#${view} .vd-status`).textContent === ''", arg=view)
+
+    def until(self, true: Callable[[], object]) -> None:
+        """Wait for something that the server does on its own."""
+        end = time.monotonic() + WAIT / 1000
+        while not true():
+            assert time.monotonic() < end, "it never came"
+            self.page.wait_for_timeout(50)
 
     def control(self, label: str) -> "playwright.Locator":
         return self.page.locator("#describe-view").get_by_label(label, exact=True)

@@ -14,6 +14,7 @@ from vitdemo.config import LIMITS
 from vitdemo.engine import Engine
 from vitdemo.errors import CheckpointError
 from vitdemo.ui import Settings, build_ui, launch_settings
+from vitdemo.ui.blocks import AppBlocks
 
 __all__ = ["browser"]  # a fixture
 
@@ -56,17 +57,23 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="module")
-def address(engine: Engine, pictures: Path, uploads: Path) -> Iterator[str]:
-    """The address of the app, served from this process."""
+def served(engine: Engine, pictures: Path, uploads: Path) -> Iterator[AppBlocks]:
+    """The app, served from this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))
         blocks = build_ui(engine, Settings(pictures, folders=(pictures,),
                                            load_model=second_model))
-        _, local, _ = blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
+        blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
                                     share=False, max_file_size=LIMITS.max_file_megabytes * 2**20,
                                     **launch_settings())
-        yield local
+        yield blocks
         blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def address(served: AppBlocks) -> str:
+    """Its address."""
+    return served.local_url
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny model with random weights, a tokenizer and pictures made on the spot."""
 
 import json
+import os
 import string
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from vitdemo.device import pick
 from vitdemo.models.checkpoint import save_checkpoint
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import SPECIAL, TextTokenizer
+
+
+def pytest_configure() -> None:
+    """Each process serves its apps in a range of ports of its own: two that find the same one free
+    at the same moment would both begin there, and one would never answer."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    os.environ["GRADIO_SERVER_PORT"] = str(7860 + 200 * int(worker.removeprefix("gw")))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitdemo.attention.methods import METHODS, normalised
+from vitdemo.attention.methods import label_of, normalised
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine
@@ -163,7 +163,7 @@ class PlantedBackend(Backend):
         if method == "grad-cam":  # it looks at the wrong side
             maps = maps[:, ::-1]
         return replace(made, weights=normalised(maps)[None, None], method=method, gates=(),
-                       layer_names=(METHODS[method],), note=f"Made by {method}.")
+                       layer_names=(label_of(method),), note=f"Made by {method}.")
 
 
 class HeldBackend(PlantedBackend):

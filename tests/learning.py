@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
 from train.data.batches import StepBatch
-from train.data.features import VIEWS, View
+from train.data.features import VIEWS, PictureDataset, Store, View
 from train.data.reading import Row
 from train.distributed import Team
 from train.objectives.base import Objective
@@ -18,6 +20,20 @@ from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
 SMALL = {"caption_pictures": 4, "texts_per_picture": 2, "questions": 4, "pairs": 6}
+
+
+class NoiseStore(Store):
+    """Random numbers of the right shape, where nothing is to be read."""
+
+    def __init__(self, model: VLM) -> None:
+        super().__init__(PictureDataset([], View(), model))
+        self.channels, self.side = model.vision.channels, model.config.picture_size
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        return torch.randn(len(paths), self.tokens, self.channels)
+
+    def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
+        return torch.randn(len(paths), 2, 3, self.side, self.side)
 
 
 @dataclass

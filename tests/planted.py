@@ -4,6 +4,7 @@ above the backends: it has no weights, and every result can be worked out by han
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,16 @@ GRID = (3, 4)
 def picture(colour: str = "red", size: tuple[int, int] = (40, 30)) -> Picture:
     """One plain colour."""
     return open_picture(Image.new("RGB", size, COLOURS[colour]))
+
+
+def save_colours(folder: Path) -> Path:
+    """A folder with a picture of each colour, blue in a folder of its own, and a broken one."""
+    (folder / "more").mkdir(parents=True)
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (40, 30), colour).save(
+            folder / ("more" if name == "blue" else "") / f"{name}.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
 
 
 def unit(values: np.ndarray) -> np.ndarray:

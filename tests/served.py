@@ -15,7 +15,7 @@ from fake_engine import planted_engine
 from PIL import Image
 
 from vitdemo.ui import ServerRules, Settings, build_ui, launch_settings
-from vitdemo.ui.parts import PictureInput
+from vitdemo.ui.components import PictureInput
 
 WAIT = 60.0  # seconds until a test gives up
 

@@ -14,7 +14,7 @@ def arguments(data: Path, start: Path, out: Path, *more: str) -> list[str]:
     return ["--data", str(data), "--from", str(start), "--out", str(out), "--cache",
             str(out.parent / "cache"), "--steps", "12", "--validate-every", "6", "--pairs", "6",
             "--caption-pictures", "4", "--questions", "4", "--texts-per-picture", "2",
-            "--mixed-precision", "no", "--log-only", *more]
+            "--mixed-precision", "no", *more]
 
 
 def interrupted(work: Callable[..., Any], call: int) -> Callable[..., Any]:

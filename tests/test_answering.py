@@ -135,7 +135,7 @@ def test_the_app_and_the_evaluation_weigh_alike(tokenizer: TextTokenizer) -> Non
         hub = bank.of_pictures(picture_vector).item()
     for question, of in zip(questions, answers, strict=True):
         with torch.inference_mode():
-            memory = backend._read(features.data, question)
+            memory = backend.memory(features.data, question)
         vocabulary = Vocabulary.of(tokenizer, ["zh" if "狗" in question else "en"])
         texts = write_all(model.decoder, memory, vocabulary, decoding)[0]
         chances = answer_chances(texts, tokenizer.decode)
@@ -164,7 +164,7 @@ def test_a_model_without_a_bank_answers_by_its_decoder_alone(tokenizer: TextToke
         given.append({one.text: one.probability for one in backend.answer(
             features, "what is it?", "en", 7)})
         with torch.inference_mode():
-            memory = backend._read(features.data, "what is it?")
+            memory = backend.memory(features.data, "what is it?")
     decoding = Decoding(beams=10, length_penalty=0.0, max_tokens=12)
     texts = write_all(model.decoder, memory, Vocabulary.of(tokenizer, ["en"]), decoding)[0]
     chances = answer_chances(texts, tokenizer.decode)

@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from learning import learning
+from learning import NoiseStore, learning
 
-from train.data.balance import Balanced
-from train.data.pixels import NoiseStore
+from train.data.batch_sampler import Balanced
 from train.data.reading import Question, Row
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
@@ -43,7 +42,7 @@ def test_captions_pairs_and_questions_come_from_all_data_sets(tokenizer: TextTok
             for i in range(160)]
     rows += [Row(Path(f"s{i}.png"), ("a cat sits .",), (), (replace(asked, source="two"),),
                  "small/train") for i in range(10)]
-    found = learning(tiny_model, rows, NoiseStore(tiny_model, False), tokenizer,
+    found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer,
                      caption_pictures=50, pairs=20, questions=50)
     parts = [found.draw(step).parts for step in range(20)]
     for name in ("caption", "question", "contrastive"):

@@ -15,6 +15,7 @@ from benchmarks import visitors
 from benchmarks.page import Busy, Functions, Page, app_client
 from vitdemo.engine import Engine
 from vitdemo.ui import Settings, build_ui, launch_settings
+from vitdemo.ui.components import MODEL
 from vitdemo.ui.line import EACH
 
 
@@ -55,7 +56,7 @@ def test_the_benchmark_counts_what_visitors_meet(blocks: Any, tmp_path: Path,
     file = tmp_path / "found.json"
     assert visitors.main(["--address", blocks.local_url, "--visitors", "2", "--seconds", "1",
                           "--rounds", "1", "--captions", "1", "--beside", "2", "--longest", "60",
-                          "--json", str(file)]) == 0
+                          "--batches", "0", "--json", str(file)]) == 0
     found = json.loads(file.read_text())
     (one,) = found["rounds"]
     # However slow the machine is: what did not come within the second counts as waiting.
@@ -64,6 +65,19 @@ def test_the_benchmark_counts_what_visitors_meet(blocks: Any, tmp_path: Path,
     assert list(found["beside"]) == ["0", "1"]
     said = capsys.readouterr().out
     assert "p95" in said and "1 evidence jobs" in said
+
+
+def test_a_batch_is_held_against_one_by_one(tiny_checkpoint: Path, tmp_path: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "found.json"
+    assert visitors.main(["--rounds", "0", "--beside", "0", "--batches", "1", "--checkpoint",
+                          str(tiny_checkpoint), "--json", str(file)]) == 0
+    found = json.loads(file.read_text())["batches"]
+    assert list(found) == ["new pictures", "known pictures"]
+    for one in found.values():
+        assert one["different"] == 0 and one["batch"][0] > 1
+        assert min(*one["throughput"], *one["processor"], *one["first"]) > 0
+    assert "8 visitors over one by one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrong", [["--address", "http://example.org/"], ["--visitors", "0"],
@@ -87,7 +101,7 @@ def test_who_asks_too_much_is_told_so_and_who_goes_is_not_waited_for(blocks: Any
             asked = [asyncio.create_task(visitors.caption(greedy, functions, file))
                      for _ in range(3 * EACH)]
             # All but those that run and those that wait are sent away, with a sentence.
-            while sum(task.done() for task in asked) < 2 * EACH - 4:
+            while sum(task.done() for task in asked) < 2 * EACH - MODEL["concurrency_limit"]:
                 await asyncio.sleep(0.01)
             for task in asked:
                 if task.done():

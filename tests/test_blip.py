@@ -17,19 +17,25 @@ from PIL import Image
 from tiny_blip import CLASSES, SIDE, save_tiny_blip
 from transformers import BlipProcessor
 
+from vitdemo.attention.methods import over_words
+from vitdemo.backends import hub
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.blip import BlipBackend
-from vitdemo.backends.blip_explain import merge_tokens, word_places
-from vitdemo.backends.blip_load import load_checkpoint
-from vitdemo.backends.registry import load_backend, resolve
-from vitdemo.config import Decoding, EngineConfig
+from vitdemo.backends.blip import FAMILY, BlipBackend, BlipPicture, side_of
+from vitdemo.backends.hub import Checkpoint, word_places
+from vitdemo.backends.registry import resolve
+from vitdemo.backends.writing import write
+from vitdemo.config import Decoding
 from vitdemo.device import pick
 from vitdemo.errors import CheckpointError, TaskError, TextError
 from vitdemo.instructions import default_instruction
-from vitdemo.preprocess import to_pixels
+from vitdemo.preprocess import to_square
 from vitdemo.words import normalise_answer
 
 CPU = pick("cpu")
+
+
+def load_checkpoint(source: str) -> Checkpoint:
+    return hub.load_checkpoint(source, CPU, FAMILY)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +59,13 @@ def picture() -> Image.Image:
 def theirs(folder: Path, kind: str, picture: Image.Image):
     """The same checkpoint in plain transformers, its tokenizer and this picture's pixels."""
     model = CLASSES[kind].from_pretrained(folder).eval()
-    checkpoint = load_checkpoint(str(folder), CPU)
-    shape = checkpoint.pixel_format
-    return model, checkpoint.tokenizer, to_pixels([picture], shape.side, shape.mean, shape.std)
+    checkpoint = load_checkpoint(str(folder))
+    return model, checkpoint.tokenizer, pixels_of(checkpoint, picture)
+
+
+def pixels_of(checkpoint: Checkpoint, picture: Image.Image) -> torch.Tensor:
+    side = side_of(checkpoint)
+    return BlipPicture({side: to_square(picture, side)}).pixels(checkpoint)
 
 
 def features_of(backend: BlipBackend, picture: Image.Image) -> PictureFeatures:
@@ -63,13 +73,13 @@ def features_of(backend: BlipBackend, picture: Image.Image) -> PictureFeatures:
 
 
 def test_pixels_are_those_of_the_processor(folders, picture):
-    checkpoint = load_checkpoint(str(folders["captioning"]), CPU)
-    shape = checkpoint.pixel_format
-    assert shape.side == SIDE
-    ours = to_pixels([picture], shape.side, shape.mean, shape.std)
+    checkpoint = load_checkpoint(str(folders["captioning"]))
+    assert side_of(checkpoint) == SIDE
+    ours = pixels_of(checkpoint, picture)
     processor = BlipProcessor.from_pretrained(folders["captioning"])
     want = processor(images=picture, return_tensors="pt")["pixel_values"]
-    assert (ours - want).abs().max() < 2 / 255 / min(shape.std)  # rounding of 8-bit resizing
+    smallest = min(processor.image_processor.image_std)
+    assert (ours - want).abs().max() < 2 / 255 / smallest  # rounding of 8-bit resizing
 
 
 @pytest.mark.parametrize("prefix", ["", "a photo of"])
@@ -91,27 +101,28 @@ def test_words_equal_those_of_transformers(folders, backends, picture, prefix, s
         sure |= {"num_beams": decoding.beams, "length_penalty": decoding.length_penalty}
     want = model.generate(pixel_values=pixels, **prompt, **sure)[0].tolist()
     want = [number for number in want[1:] if number not in (0, 3)]  # padding and the end
-    *_, drafts = backend._writers["captioning"].write(
-        backend._writers["captioning"].reader.memory(
-            backend._states("captioning", features_of(backend, picture))),
-        backend._checkpoints["captioning"].ids(prefix)[0], decoding)
-    prompt_ids = backend._checkpoints["captioning"].ids(prefix)[0]
+    writer, features = backend.writers["captioning"], features_of(backend, picture)
+    prompt_ids = backend.checkpoints["captioning"].ids(prefix)[0]
+    state = writer.state(writer.memory(backend.states("captioning", features)))
+    *_, drafts = write(state, writer.prompt(prompt_ids), writer.end, decoding)
     assert [*prompt_ids, *drafts[0].ids] == want
     *_, last = backend.generate(features_of(backend, picture), prefix, "en", decoding)
     assert last.final
-    assert last.text == backend._checkpoints["captioning"].text(want)
+    assert last.text == backend.checkpoints["captioning"].text(want)
 
 
+@torch.no_grad()
 def test_log_probability_is_that_of_one_teacher_forced_pass(backends, picture):
     backend = backends["captioning"]
-    writer = backend._writers["captioning"]
-    memory = writer.reader.memory(backend._states("captioning", features_of(backend, picture)))
+    writer = backend.writers["captioning"]
+    memory = writer.memory(backend.states("captioning", features_of(backend, picture)))
     for strategy in ("greedy", "sample", "beam"):
         decoding = Decoding(strategy=strategy, max_tokens=10, temperature=2.0)
-        *_, (draft, *_) = writer.write(memory, (), decoding)
-        ids = [*draft.ids, writer.end] if draft.ended else draft.ids
-        with_all = writer.teacher_forced(ids, memory)
-        assert draft.log_probability == pytest.approx(float(with_all.sum()), abs=1e-3)
+        *_, (draft, *_) = write(writer.state(memory), writer.prompt(()), writer.end, decoding)
+        ids = torch.tensor([*draft.ids, writer.end] if draft.ended else draft.ids)
+        logits = writer.decoder.cls(writer.read(writer.prompt(ids.tolist())[:, :-1], memory))
+        logs = logits[0].log_softmax(-1).gather(1, ids[:, None])
+        assert draft.log_probability == pytest.approx(float(logs.sum()), abs=1e-3)
 
 
 def test_presets_of_our_own_model_are_no_prefix(backends, picture):
@@ -136,7 +147,7 @@ def test_best_answer_is_at_least_as_probable_as_the_greedy_one(folders, backends
     want: dict[str, float] = {}
     for row, score in zip(result.sequences.tolist(), result.sequences_scores.exp().tolist(),
                           strict=True):
-        text = normalise_answer(backend._checkpoints["VQA"].text(row))
+        text = normalise_answer(backend.checkpoints["VQA"].text(row))
         want[text] = want.get(text, 0) + score
     want.pop("", None)
     got = backend.answer(features_of(backend, picture), question, "en", 5)
@@ -210,14 +221,13 @@ def test_words_take_the_mean_of_their_tokens():
                                 [(0, 1), (2, 5), (5, 6), (6, 7), (8, 13), (13, 18), (18, 19)])
     assert [word.text for word in words] == ["a", "dog's", "skateboard"]
     assert places == [[0], [1, 2, 3], [4, 5]]
-    weights = torch.arange(7.0).view(1, 1, 7, 1) / 10
-    np.testing.assert_allclose(merge_tokens(weights, places)[0, 0, :, 0], [0, 0.2, 0.45],
-                               atol=1e-6)
+    np.testing.assert_allclose(over_words(np.arange(7.0)[:, None] / 10, places)[:, 0],
+                               [0, 0.2, 0.45], atol=1e-6)
 
 
 def test_one_backend_holds_one_checkpoint_of_each_kind(folders, backends, picture):
     names = "+".join(str(folder) for folder in folders.values())
-    both = load_backend(EngineConfig(model=f"blip:{names}", device="cpu"))
+    both = BlipBackend.load(names, CPU)
     assert both.info.tasks == {"caption", "ask", "match", "embed", "explain"}
     assert both.info.missing == {}
     assert both.info.dimension == 24
@@ -238,7 +248,7 @@ def test_two_checkpoints_of_one_kind_are_refused(folders):
 
 def test_each_kind_says_what_is_missing(backends):
     with pytest.raises(TaskError, match="captioning only; load a BLIP VQA checkpoint, such as "
-                                        "Salesforce/blip-vqa-base, for questions"):
+                                        "Salesforce/blip-vqa-base, for this: ask"):
         backends["captioning"].require("ask")
     for backend in backends.values():
         done, missing = backend.info.tasks, set(backend.info.missing)
@@ -261,9 +271,9 @@ def test_another_language_and_too_long_a_text_are_refused(backends, picture):
 
 
 def test_revision_follows_the_weights(folders, backends, tmp_path):
-    again = load_checkpoint(str(folders["retrieval"]), CPU).revision
+    again = load_checkpoint(str(folders["retrieval"])).revision
     assert again == backends["retrieval"].info.revision
-    other = load_checkpoint(str(save_tiny_blip(tmp_path / "x", "retrieval", 9)), CPU).revision
+    other = load_checkpoint(str(save_tiny_blip(tmp_path / "x", "retrieval", 9))).revision
     assert other != again
 
 
@@ -295,7 +305,7 @@ def test_unusable_checkpoints_are_refused_clearly(folders, tmp_path):
     cases[str(tmp_path / "empty")] = "no config.json"
     for source, message in cases.items():
         with pytest.raises(CheckpointError, match=message):
-            load_checkpoint(source, CPU)
+            load_checkpoint(source)
 
 
 class Refusal(HfHubHTTPError):
@@ -314,17 +324,17 @@ def test_the_hubs_faults_are_told_apart(monkeypatch, fault, message):
     def refuse(*_: object, **__: object) -> None:
         raise fault
 
-    monkeypatch.setattr("vitdemo.backends.blip_load.HfApi.model_info", refuse)
+    monkeypatch.setattr("vitdemo.backends.hub.HfApi.model_info", refuse)
     with pytest.raises(CheckpointError, match=message):
-        load_checkpoint("Some/blip", CPU)
+        load_checkpoint("Some/blip")
 
 
 def test_a_model_that_was_downloaded_before_needs_no_network(folders, monkeypatch):
-    module = "vitdemo.backends.blip_load"
+    module = "vitdemo.backends.hub"
     monkeypatch.setattr(f"{module}.try_to_load_from_cache", lambda *_: "/cache/file")
     monkeypatch.setattr(f"{module}.HfApi.model_info", None)  # not to be called
     with pytest.raises(CheckpointError, match="config.json of Some/blip cannot be read"):
-        load_checkpoint("Some/blip", CPU)  # it looks in the cache alone, where it is not
+        load_checkpoint("Some/blip")  # it looks in the cache alone, where it is not
 
 
 def test_names_lead_to_families(folders, tmp_path):
@@ -333,7 +343,7 @@ def test_names_lead_to_families(folders, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "meta.json").write_text("{}")
     assert resolve(str(tmp_path)) == ("native", str(tmp_path))
-    for name, message in {"blip:": "names no checkpoint", "clip:x": "no model family",
+    for name, message in {"blip:": "names no checkpoint", "clap:x": "no model family",
                           "checkpoints/none": "no checkpoint folder",
                           str(tmp_path / "meta.json"): "is a file", "": "no checkpoint"}.items():
         with pytest.raises(CheckpointError, match=message):

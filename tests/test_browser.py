@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_app import WAIT, App, contrast, corner_means, playwright
+from browser_app import App, contrast, corner_means, playwright
 from PIL import Image
 
 pytest_plugins = ["browser_fixtures"]  # its fixtures
@@ -43,8 +43,10 @@ def test_nothing_in_the_viewer_calls_the_server(app: App, pictures: Path) -> Non
     app.give("describe-picture", pictures / "red.png")
     words = app.words()
     app.checked()
+    words.nth(0).click()  # checked when it is chosen, once
+    app.page.wait_for_selector("#describe-view .vd-badge.vd-language")
     app.tab("Ask")
-    app.page.wait_for_selector("#ask-picture img")  # the last thing that the upload sets off
+    app.page.wait_for_selector("#ask-picture img", state="attached")  # the last act
     app.tab("Describe")
     before = len(app.requests)
     words.nth(4).click()
@@ -89,8 +91,8 @@ def test_words_are_reached_by_keys_and_previewed_by_the_mouse(app: App, pictures
                        ("Escape", -1)):
         app.page.keyboard.press(key)
         app.settled(f"0:{drawn}:-1:-1")
-        focused = app.page.evaluate("document.activeElement.textContent")
-        assert focused == ("All words" if drawn < 0 else words.nth(drawn).inner_text()), key
+        name = "All words" if drawn < 0 else words.nth(drawn).inner_text()
+        app.holds("(name) => document.activeElement.textContent === name", name)
     reachable = app.page.locator("#describe-view .vd-text [aria-pressed][tabindex='0']")
     assert reachable.count() == 1
     words.nth(4).hover()
@@ -106,7 +108,8 @@ def test_the_download_is_the_picture_with_its_map(app: App, pictures: Path) -> N
     app.words().nth(4).click()
     app.settled("0:4:-1:-1")
     with app.page.expect_download() as wanted:
-        app.page.get_by_role("button", name="Download PNG").click()
+        app.page.get_by_role("button", name="Save").locator("visible=true").click()
+        app.page.click("#describe-keep-png")
     assert wanted.value.suggested_filename == "vitdemo-left.png"
     saved = Image.open(wanted.value.path())
     assert saved.format == "PNG" and saved.width == 720 and saved.height > 540
@@ -122,7 +125,7 @@ def test_an_answer_shows_its_rivals_and_its_maps(app: App, pictures: Path) -> No
     app.page.locator("#describe-examples button").nth(2).click()  # one click runs an example
     app.words()
     app.tab("Ask")
-    app.page.wait_for_selector("#ask-picture img")  # both tabs are about the same picture
+    app.page.wait_for_selector("#ask-picture img", state="attached")  # as here
     app.page.fill("#ask-question textarea", "what is on the right?")
     app.page.keyboard.press("Enter")
     words = app.words("ask-view")
@@ -151,6 +154,7 @@ def test_search_by_words_by_picture_and_for_the_sentence(app: App, pictures: Pat
     assert hits.first.locator("img").get_attribute("alt") == "green.png"
     hits.first.click()
     assert app.words("search-view").all_inner_texts() == ["green"]
+    app.page.keyboard.press("Escape")
     app.page.fill("#search-words textarea", "")
     app.page.get_by_role("button", name="Find by picture").click()
     app.give("search-picture", pictures / "blue.png")
@@ -169,12 +173,12 @@ def test_search_by_words_by_picture_and_for_the_sentence(app: App, pictures: Pat
     app.page.get_by_label("A folder on this computer").check()
     app.page.fill("#search-folder textarea, #search-folder input", str(pictures.parent))
     app.page.click("#search-index")
-    app.page.wait_for_selector("#search-status [role=alert]")
-    assert "--allow-folder" in app.page.locator("#search-status").inner_text()
+    refusal = app.page.locator("#search-status [role=alert]")
+    playwright.expect(refusal).to_contain_text("--allow-folder")
     app.page.fill("#search-folder textarea, #search-folder input", str(pictures))
     app.page.click("#search-index")
-    app.page.wait_for_selector("#search-status strong")
-    assert "3 pictures to search" in app.page.locator("#search-status").inner_text()
+    playwright.expect(app.page.locator("#search-status strong")).to_have_text(
+        "3 pictures to search")
     app.tab("Which sentence fits?")
     app.give("fits-picture", pictures / "red.png")
     app.page.fill("#fits-sentences textarea", "green grass\na red ball on the left\nblue sky")
@@ -200,14 +204,14 @@ def broken_files(folder: Path) -> dict[str, str]:
 
 def test_a_bad_file_gives_one_sentence_and_costs_nothing_else(app: App, pictures: Path,
                                                               tmp_path: Path) -> None:
-    instruction = app.page.locator("#describe-instruction textarea")
+    instruction = app.instruction()
     instruction.fill("Say: my own words")
     for name, reason in broken_files(tmp_path).items():
         app.give("describe-picture", tmp_path / name)
         message = app.page.locator("#describe-view .vd-message", has_text=reason)
         message.wait_for()
         app.page.wait_for_function("!document.querySelector('#describe-picture img')")
-        app.page.wait_for_timeout(700)  # whatever follows the refusal must leave it on the screen
+        app.quiet()  # whatever follows the refusal must leave it on the screen
         text = message.inner_text(timeout=1000)
         assert name in text and "Traceback" not in text and "Error" not in text
         assert message.get_attribute("role") == "alert"
@@ -256,31 +260,31 @@ def test_a_pasted_picture_is_described_and_the_field_can_be_emptied(app: App) ->
         await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]); }""")
     app.page.get_by_label("Paste from clipboard").locator("visible=true").click()
     app.words()
-    app.page.wait_for_selector("#describe-picture img")
+    app.page.wait_for_selector("#describe-picture img", state="attached")
     app.tab("Ask")
-    app.page.wait_for_selector("#ask-picture img")  # the last thing that the paste sets off
+    app.page.wait_for_selector("#ask-picture img", state="attached")  # the last act
     app.tab("Describe")
     assert app.page.locator("#describe-picture img").count() == 1
-    app.page.locator("#describe-picture [aria-label='Remove Image']").click()
+    app.page.locator("#describe-picture [aria-label='Remove Image']").dispatch_event("click")
     hint = app.page.get_by_text("The description of your picture appears here")
     hint.wait_for()
-    app.page.wait_for_timeout(700)
+    app.quiet()
     assert hint.is_visible()
     assert app.page.locator("#describe-view .vd-message").is_hidden()
 
 
 def test_a_fault_of_the_program_is_one_calm_sentence(app: App, pictures: Path) -> None:
-    app.page.locator("#describe-instruction textarea").fill("Break.")
+    app.instruction().fill("Break.")
     app.give("describe-picture", pictures / "red.png")
     app.page.locator("#describe-view .vd-message", has_text="Something went wrong").wait_for()
-    app.page.wait_for_selector("#describe-picture img")  # the picture was not at fault
+    app.page.wait_for_selector("#describe-picture img", state="attached")  # it stays
 
 
 def test_chinese_words_are_whole(app: App, pictures: Path) -> None:
-    app.page.get_by_label("中文").check()
-    playwright.expect(app.page.locator("#describe-instruction textarea")).to_have_value(
-        "描述这张图片。", timeout=WAIT)
     app.give("describe-picture", pictures / "red.png")
+    app.words()
+    app.describe_in("中文")  # which describes it anew
+    app.page.wait_for_selector("#describe-view .vd-words[lang=zh]")
     words = app.words()
     assert "左边" in words.all_inner_texts() and "右边" in words.all_inner_texts()
     words.get_by_text("右边").click()
@@ -298,11 +302,7 @@ def test_an_upload_is_deleted_when_its_page_closes(browser: "playwright.Browser"
     assert len(list(uploads.rglob("private.png"))) == 1
     opened.page.close()
     other = App(context.new_page(), address)  # gives the server a reason to notice
-    for _ in range(60):
-        if not list(uploads.rglob("private.png")):
-            break
-        other.page.wait_for_timeout(250)
-    assert not list(uploads.rglob("private.png"))
+    other.until(lambda: not list(uploads.rglob("private.png")))
     context.close()
 
 
@@ -326,8 +326,8 @@ def test_a_phone_never_scrolls_sideways(browser: "playwright.Browser", address: 
                                       arg=scheme == "dark")
         assert contrast(opened.page, "#describe-view .vd-summary") >= 4.5, scheme
         assert contrast(opened.page, "#describe-view .vd-hint") >= 4.5, scheme
-    for name in ("Ask", "Search", "Compare"):
+    for name, part in (("Ask", "run"), ("Search", "run"), ("Compare", "view"), ("Tour", "view")):
         opened.tab(name)
-        opened.page.wait_for_selector(f"#{name.lower()}-run")
+        opened.page.wait_for_selector(f"#{name.lower()}-{part}")
         assert opened.page.evaluate(wide) <= 390, name
     context.close()

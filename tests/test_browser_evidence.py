@@ -1,6 +1,7 @@
 """Methods, evidence and requests: what the viewer shows of them and what it asks for."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from viewer_page import (
 
 from vitdemo import viewer
 from vitdemo.attention.faithfulness import agreement, always_on
+from vitdemo.records import Candidate
 
 pytest_plugins = ["chromium"]  # its browser
 pytestmark = pytest.mark.browser
@@ -30,6 +32,13 @@ OTHER = explanation(random_maps(seed=5), method="rollout")
 
 def payload(**additions: Any) -> dict[str, Any]:
     return viewer.payload([ONE], photograph(), "planted", **additions)
+
+
+def rivalled(**additions: Any) -> dict[str, Any]:
+    """With what else could stand in place of "dog" and of "red"."""
+    likely = [[("a", 0.7)], [("dog", 0.62), ("cat", 0.2), ("", 0.015)], [], [], [("red", 0.9)], []]
+    one = replace(ONE, rivals=tuple(tuple(Candidate(*each) for each in row) for row in likely))
+    return viewer.payload([one], photograph(), "planted", **additions)
 
 
 def patch(**additions: Any) -> dict[str, Any]:
@@ -65,21 +74,23 @@ def test_a_method_is_chosen_and_brings_its_own_layers(page: Page) -> None:
 
 
 def test_more_ways_are_asked_for_and_arrive_without_moving_the_choice(page: Page) -> None:
-    page.mount({**payload(), "id": "one"})
+    page.mount({**payload(), "id": "one",
+                "methods": [["cross-attention", "Plain"], ["rollout", "Rolled"]]})
     page.word("red")
     page.page.get_by_label("Style").select_option(label="Contour lines")
-    page.button("More ways to look").click()
+    page.page.get_by_text("All ways, side by side", exact=True).click()
+    page.page.wait_for_function("asked.length === 1")
     ((name, detail),) = page.asked()
     assert name == "methods" and detail["source"] == "caption" and detail["id"] == "one"
     assert not detail["method"]  # all of them
-    assert page.button("More ways to look").is_disabled()
+    assert page.button("Does it matter?").is_disabled()
     page.update({"id": "one", "patch_message": "Computing: rollout …", "patch_busy": True})
     assert page.text(".vd-status") == "Computing: rollout …"
     page.update({"id": "another", **patch(others=[OTHER])})  # of a result that is gone
-    assert not page.page.get_by_label("Way of looking").is_visible()
+    assert page.page.locator(".vd-methods .vd-thumb").count() < 2
     page.update({"id": "one", **patch(others=[OTHER])})
-    assert len(options(page, "Way of looking")) == 2
-    assert not page.button("More ways to look").is_visible()
+    page.page.locator(".vd-methods .vd-thumb").nth(1).wait_for()
+    assert page.button("Does it matter?").is_enabled()
     assert page.page.locator(".vd-word").nth(4).get_attribute("aria-pressed") == "true"
     assert page.page.get_by_label("Style").input_value() == "contour"
     assert page.page.get_attribute("#v", "data-method") == "cross-attention"
@@ -96,10 +107,10 @@ def test_a_way_that_is_still_to_be_worked_out_can_be_chosen(page: Page) -> None:
 def test_a_saved_report_has_no_buttons_that_need_the_model(page: Page) -> None:
     page.mount(payload(others=[OTHER], evidence=[evidence(1)]), ask=False)
     page.word("a")
-    for name in ("More ways to look", "Check this map", "Check every word", "Does it matter?"):
+    for name in ("Check this map", "Does it matter?"):
         assert not page.button(name).is_visible()
     page.word("dog")
-    assert "much more than chance" in page.text(".vd-badge")
+    assert "much more than" in page.text(".vd-badge")
 
 
 def test_the_badge_and_its_numbers(page: Page) -> None:
@@ -111,10 +122,10 @@ def test_the_badge_and_its_numbers(page: Page) -> None:
     assert asked[0] == "check" and asked[1]["word"] == 1
     assert asked[1]["method"] == "cross-attention"
     page.update(patch(evidence=[evidence(1), evidence(2, "chance")]))
-    assert page.text(".vd-badge").startswith("✓") and "more than chance" in page.text(".vd-badge")
+    assert page.text(".vd-badge").startswith("✓") and "more than" in page.text(".vd-badge")
     assert not page.button("Check this map").is_visible()
     assert not page.page.locator(".vd-table").is_visible()
-    page.page.get_by_text("The numbers", exact=True).click()
+    page.page.get_by_text("The numbers of the verdict", exact=True).click()
     page.page.locator(".vd-table tbody tr").first.wait_for()  # made when the part is opened
     cells = page.page.locator(".vd-table tbody tr").all_inner_texts()
     assert [row.split()[-2:] for row in cells] == [["0.325", "0.575"], ["0.450", "0.450"],
@@ -130,10 +141,53 @@ def test_the_badge_and_its_numbers(page: Page) -> None:
     page.word("and")
     assert page.text(".vd-badge").startswith("○")
     page.button("All words").click()
-    assert "2 maps checked" in page.text(".vd-badge")
-    assert "well supported: 1" in page.text(".vd-badge")
-    page.button("Check every word").click()
-    assert page.asked()[-1][0] == "check_all"
+    assert not page.page.locator(".vd-badge").is_visible()
+    assert not page.button("Check this map").is_visible()
+
+
+def test_the_chosen_word_is_checked_unasked_once_a_person_stays_with_it(page: Page) -> None:
+    page.mount({**payload(evidence=[evidence(1)]), "id": "one", "checking": True})
+    assert page.text(".vd-status") == "Checking the map …"
+    page.word("red")  # while the server is at the first one
+    page.update({"id": "one", "patch_message": "", "patch_busy": False, "unasked": True,
+                 **patch(evidence=[evidence(1)])})
+    page.page.wait_for_function("asked.length === 1")
+    ((name, detail),) = page.asked()
+    assert name == "look" and detail["word"] == 4
+    assert page.button("Does it matter?").is_enabled()  # nobody has to wait for that
+    assert not page.button("Check this map").is_visible()
+    page.word("dog")  # known
+    page.word("red")  # asked for
+    page.word("ball")
+    page.page.wait_for_function("asked.length === 2")
+    assert page.asked()[1][1]["word"] == 5
+
+
+def test_a_result_has_few_controls_and_the_drawer_remembers(page: Page) -> None:
+    page.mount({**rivalled(others=[OTHER], evidence=[evidence(1)]), "id": "one"})
+    page.page.evaluate("document.querySelector('.vd-experts').open = false")
+    reached = page.page.evaluate(
+        """() => [...document.querySelectorAll("#v :is(button, select, input, summary)")]
+        .filter((one) => one.checkVisibility() && one.tabIndex >= 0 && !one.closest(".vd-words"))
+        .map((one) => one.textContent)""")
+    assert reached == ["Play", "What else it could have written here", "Does it matter?", "Save",
+                       "For experts"]
+    assert not page.page.get_by_label("Style").is_visible()
+
+
+def test_what_else_could_stand_there_is_one_click_away(page: Page) -> None:
+    page.mount(rivalled())
+    page.word("dog")
+    assert not page.page.locator(".vd-rivals ol").is_visible()
+    page.page.get_by_text("What else it could have written here").click()
+    assert " ".join(page.text(".vd-rivals ol").split()) == "dog 62% cat 20% (the end) 1.5%"
+    page.word("red")  # it stays open
+    assert page.text(".vd-rivals ol").split() == ["red", "90%"]
+    page.button("All words").click()
+    assert not page.page.locator(".vd-rivals ol").is_visible()
+    page.update(payload())  # of a model that has none
+    page.word("dog")
+    assert not page.page.locator(".vd-rivals ol").is_visible()
 
 
 @pytest.mark.parametrize("verdict", ["strong", "some", "chance", "worse", "language"])
@@ -214,7 +268,7 @@ def test_regions_that_are_always_hot_can_be_hidden(page: Page) -> None:
 def test_methods_side_by_side_agree_as_python_says(page: Page) -> None:
     page.mount(payload(others=[OTHER]))
     page.word("dog")
-    page.page.get_by_text("Ways of looking, side by side", exact=True).click()
+    page.page.get_by_text("All ways, side by side", exact=True).click()
     thumbs = page.page.locator(".vd-methods .vd-thumb")
     thumbs.nth(1).wait_for()
     value = float(agreement(ONE, OTHER)[1])

@@ -46,11 +46,19 @@ def upload(app: App, paths: list[Path]) -> None:
 
 
 def test_a_tab_that_was_just_opened_complains_of_nothing(app: App) -> None:
-    app.page.wait_for_timeout(1000)  # what opening a page starts has started
+    app.quiet()  # what opening a page starts is over
     app.tab("Search")
-    app.page.wait_for_timeout(1500)
+    app.quiet()
     expect(app.page.locator("#search-hits")).to_contain_text("Pictures that fit appear here")
     expect(app.page.locator("#search-hits .vt-error")).to_have_count(0)
+
+
+def test_a_query_to_start_with_is_looked_for_at_once(app: App) -> None:
+    app.tab("Search")
+    sample = app.page.locator("#search-samples button").first
+    sample.click()
+    expect(app.page.locator("#search-hits .vt-understood")).to_contain_text(sample.inner_text())
+    expect(app.page.locator("#search-words textarea")).to_have_value(sample.inner_text())
 
 
 def test_signs_are_understood_and_words_have_their_part(app: App) -> None:
@@ -60,9 +68,10 @@ def test_signs_are_understood_and_words_have_their_part(app: App) -> None:
         "Looked for: “red” + 0.5 × “blue” − “green”")
     expect(names).to_have_text(["red.png", "blue.png", "green.png"])
     # The second look, by the match head, comes by itself.
-    expect(app.page.locator("#search-hits .vt-hint")).to_contain_text("second look")
+    expect(app.page.locator("#search-hits .vt-match").first).to_be_visible()
     app.page.locator("#search-hits button.vt-hit").first.click()
     expect(app.page.locator("#search-view .vd-word")).to_have_text(["red", "blue", "green"])
+    app.page.locator("#search-parts summary").click()
     rows = app.page.locator("#search-parts .vt-row")
     expect(rows).to_have_count(3)
     assert rows.nth(0).inner_text().startswith("red") and "+0." in rows.nth(0).inner_text()
@@ -70,6 +79,39 @@ def test_signs_are_understood_and_words_have_their_part(app: App) -> None:
     assert rows.nth(2).inner_text().startswith("−green")
     pressed = app.page.locator("#search-hits [aria-pressed=true] .vt-name")
     expect(pressed).to_have_text("red.png")
+
+
+def test_a_map_opens_over_the_hits_leads_to_the_next_and_closes(app: App) -> None:
+    app.tab("Search")
+    search(app, "red +0.5 blue")
+    sheet = app.page.locator("#search-sheet")
+    expect(sheet).to_be_hidden()
+    app.page.locator("#search-hits button.vt-hit").first.click()
+    expect(sheet).to_be_visible()
+    title = sheet.locator("[data-part=title]")
+    expect(title).to_have_text("red.png")
+    expect(sheet.locator("[data-part=earlier]")).to_be_disabled()
+    expect(app.page.locator("#search-view .vd-word")).to_have_count(2)
+    expect(sheet.locator("[data-part=note]")).to_have_text("")
+    sheet.locator("[data-part=later]").click()
+    expect(title).to_have_text("blue.png")
+    app.checked("search-view")
+    for key in ("Tab", "Shift+Tab"):  # the keyboard does not get out
+        for _ in range(40):
+            app.page.keyboard.press(key)
+            app.holds("document.activeElement.closest('#search-sheet') !== null")
+    app.page.keyboard.press("Escape")
+    expect(sheet).to_be_hidden()
+    app.holds("document.activeElement.querySelector('.vt-name')?.textContent === 'blue.png'")
+
+
+def test_a_date_among_the_words_can_be_taken_away(app: App) -> None:
+    app.tab("Search")
+    search(app, "green 1999")
+    expect(app.page.locator("#search-hits")).to_contain_text("No picture fits these conditions")
+    app.page.locator("#search-hits [data-act=undate]").click()
+    expect(app.page.locator("#search-hits .vt-name").first).to_have_text("green.png")
+    expect(app.page.locator("#search-words textarea")).to_have_value("green")
 
 
 def test_why_not_this_one_stands_beside_the_hit(app: App, pictures: Path) -> None:
@@ -82,10 +124,13 @@ def test_why_not_this_one_stands_beside_the_hit(app: App, pictures: Path) -> Non
     view = app.page.locator("#search-versus")
     expect(view.locator(".vd-sidebox .vd-word")).to_have_count(4)
     assert "The hit: red.png" in view.inner_text() and "blue.png" in view.inner_text()
+    app.page.keyboard.press("Escape")
+    app.page.get_by_role("button", name="For experts").click()
     app.give("search-other", pictures / "green.png")
     expect(verdict).to_contain_text("green.png stands at place 3.")
     stranger = pictures.parent / "stranger.png"
     Image.new("RGB", (90, 50), (9, 90, 200)).save(stranger)
+    app.page.keyboard.press("Escape")
     app.give("search-other", stranger)
     expect(verdict).to_contain_text("stranger.png is not among the pictures that were searched.")
 
@@ -99,7 +144,8 @@ def test_more_like_this_and_words_with_a_picture(app: App, pictures: Path) -> No
     like = app.page.locator("#search-hits .vt-understood").inner_text()
     assert names.first.inner_text() in like
     app.page.get_by_role("button", name="Find by picture").click()
-    app.page.get_by_label("How much it counts beside the words").first.fill("3")
+    app.page.get_by_role("button", name="For experts").click()
+    app.page.get_by_label("How much your picture counts beside the words").first.fill("3")
     app.give("search-picture", pictures / "blue.png")
     expect(app.page.locator("#search-hits .vt-understood")).to_have_text(
         "Looked for: “red” + 3 × your picture")
@@ -118,14 +164,14 @@ def test_pages_conditions_and_the_order_without(app: App, many: list[Path]) -> N
     expect(app.page.locator("#search-later")).to_be_hidden()
     app.page.click("#search-earlier")
     expect(names.first).to_have_text("12.png")
-    app.page.get_by_text("How hits are shown").first.click()
+    app.page.get_by_role("button", name="For experts").click()
     app.page.get_by_label("Look at the best 50 again").uncheck()
-    expect(app.page.locator("#search-hits .vt-hint")).to_contain_text("by that alone")
+    expect(app.page.locator("#search-note")).to_have_text("")
     app.page.get_by_text("Only pictures that …").first.click()
-    app.page.fill("#search-after input, #search-after textarea", "yesterday")
+    app.page.fill("#search-only-after input, #search-only-after textarea", "yesterday")
     search(app, "red")
     expect(app.page.locator("#search-hits [role=alert]")).to_contain_text("is no date")
-    app.page.fill("#search-after input, #search-after textarea", "1999")
+    app.page.fill("#search-only-after input, #search-only-after textarea", "1999")
     app.page.fill("#search-min-width input", "65")
     search(app, "red")
     expect(app.page.locator("#search-hits")).to_contain_text("No picture fits these conditions")
@@ -134,10 +180,10 @@ def test_pages_conditions_and_the_order_without(app: App, many: list[Path]) -> N
 def test_hits_are_saved_as_table_and_as_copies(app: App, many: list[Path]) -> None:
     upload(app, many)
     search(app, "green")
-    app.page.get_by_text("Save the hits").first.click()
+    app.page.locator("#search-save-hits button").first.click()
     app.page.fill("#search-save-count input", "5")
     app.page.press("#search-save-count input", "Tab")
-    app.page.wait_for_timeout(500)  # until the page has taken the number
+    app.quiet()  # the page has taken the number
     with app.page.expect_download() as wanted:
         app.page.click("#search-save-csv")
     rows = list(csv.DictReader(io.StringIO(
@@ -160,7 +206,7 @@ def test_almost_the_same_pictures_are_grouped(app: App, scene: Path, tmp_path: P
     other = tmp_path / "other.png"
     Image.open(scene).transpose(Image.Transpose.ROTATE_180).save(other)  # of the same colours
     upload(app, [scene, small, other])
-    app.page.get_by_text("Almost the same pictures").first.click()
+    app.page.get_by_role("button", name="For experts").click()
     app.page.click("#search-twins-run")
     found = app.page.locator("#search-twins-found")
     expect(found).to_contain_text("1 group of almost the same pictures among 3; 1 could go.")
@@ -177,6 +223,7 @@ def test_a_link_runs_the_search_that_it_holds(app: App, address: str) -> None:
     app.page.get_by_text("Only pictures that …").first.click()
     app.page.fill("#search-min-width input", "100")
     search(app, "green -red")
+    app.page.locator("#search-save-hits button").first.click()
     app.page.click("#find-copy")
     field = app.page.locator("#find-link textarea, #find-link input")
     expect(field).to_have_value(re.compile("task=find"))
@@ -184,7 +231,7 @@ def test_a_link_runs_the_search_that_it_holds(app: App, address: str) -> None:
     assert "text=green+-red" in link and "min_width=100" in link and "in=examples" in link
     app.page.goto(link)
     expect(app.page.locator("#search-hits .vt-understood")).to_have_text(
-        "Looked for: “green” − “red”; 100 to … pixels wide")
+        "Looked for: “green” − “red” · 100 to … pixels wide")
     expect(app.page.locator("#search-hits .vt-name").first).to_have_text("green.png")
     app.page.goto(f"{address}?task=find&text=red&size=13")
     expect(app.page.locator("#linked")).to_contain_text("“size” in the link is “13”")
@@ -217,7 +264,7 @@ def test_reading_a_folder_can_be_cancelled_in_the_middle(app: App, pictures: Pat
     app.page.click("#search-cancel")
     expect(status).to_contain_text("Cancelled:")
     expect(app.page.locator("#search-cancel")).to_be_hidden()
-    held = int(re.search(r"Cancelled: (\d+) picture", status.inner_text()).group(1))  # type: ignore
+    held = int(re.search(r"Cancelled: (\d+) of", status.inner_text()).group(1))  # type: ignore
     assert held < 80
     monkeypatch.undo()
     app.page.click("#search-index")

@@ -100,14 +100,6 @@ def test_a_word_is_chosen_at_first_and_play_goes_through_all(page: Page) -> None
     assert pressed.all_inner_texts() == ["All words"]
 
 
-def test_what_the_model_saw_is_outlined(page: Page) -> None:
-    page.mount({**viewer.payload([halves(0.1, 0.05)], photograph()), "seen": [20, 0, 140, 120]})
-    page.page.get_by_label("Outline what the model saw").check()
-    assert page.paths("seen") == ["M20 0H140V120H20Z"]
-    page.page.get_by_text("How this map was made").click()
-    assert "only a part" in page.text(".vd-made")
-
-
 def test_nothing_overflows_on_a_phone(browser: Browser) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True)
     phone = Page(context.new_page())
@@ -116,7 +108,7 @@ def test_nothing_overflows_on_a_phone(browser: Browser) -> None:
     phone.mount(viewer.payload([one], photograph(), "a-model/with-a-very-long-name" * 5,
                                others=[explanation(random_maps(), text, method="rollout")]))
     phone.page.locator(".vd-stage").tap()
-    for title in ("All layers and heads", "Ways of looking, side by side", "How this map was made"):
+    for title in ("All layers and heads", "All ways, side by side", "How this map was made"):
         phone.page.get_by_text(title, exact=True).click()
     phone.page.wait_for_selector(".vd-board[data-shown]")
     assert phone.page.locator(".vd-shares li").count() == 6  # the tap asked about a place
@@ -157,6 +149,7 @@ def test_one_colour_is_one_density_where_regions_differ_in_size(page: Page) -> N
     fine = explanation(np.full((6, 48), 0.8 / 48), grid=(6, 8))
     coarse = explanation(np.full((6, 12), 0.8 / 12))
     page.mount(compared(fine, coarse), compare=True)
+    page.page.get_by_label("Style", exact=True).select_option(label="Heat")  # from 0 upwards
     scales = [one.split()[-1] for one in page.page.locator(
         ".vd-pair .vd-scale").all_inner_texts()]
     assert scales == ["1.7%", "6.7%"]  # the same density: both maps look alike

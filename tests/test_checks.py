@@ -13,11 +13,12 @@ from vitdemo.config import Decoding
 from vitdemo.engine import Engine
 from vitdemo.errors import PictureError, VitDemoError
 from vitdemo.preprocess import Picture, open_picture
-from vitdemo.ui.ask import reply
-from vitdemo.ui.checks import follow_up, serve
-from vitdemo.ui.describe import narrate
-from vitdemo.ui.desk import GONE, OTHER, Desk
-from vitdemo.ui.watch import watched
+from vitdemo.texts import phrase
+from vitdemo.ui.jobs import Job, followed, said_of
+from vitdemo.ui.shown_result import Desk
+from vitdemo.ui.tabs.ask import reply
+from vitdemo.ui.tabs.describe import narrate
+from vitdemo.ui.viewer_requests import follow_up, serve
 from vitdemo.wanted import NotWanted, while_wanted
 
 LEFT, RIGHT = 4, 10  # places of these words in the planted caption
@@ -67,67 +68,45 @@ def test_a_word_that_needs_no_picture_says_so(engine: Engine, noise: Picture) ->
     assert last["patch"][0]["evidence"]["cross-attention"][0]["verdict"] == "language"
 
 
-def test_all_words_are_checked_in_parts_that_add_up(engine: Engine, noise: Picture) -> None:
-    desk, _ = described(engine, noise)
-    parts = answers(engine, desk, noise, name="check_all")
-    counts = [sum(row is not None for row in part["patch"][0]["evidence"]["cross-attention"])
-              for part in parts if part["patch"]]  # one that tells how far it is may come first
-    assert counts == sorted(counts) and counts[0] < counts[-1] == 11
-    assert [part["patch_busy"] for part in parts] == [True] * (len(parts) - 1) + [False]
-
-
-def test_evidence_follows_by_itself_with_the_pictures_share(engine: Engine,
-                                                            noise: Picture) -> None:
+def test_the_first_words_evidence_follows_by_itself_with_the_pictures_share(
+        engine: Engine, noise: Picture) -> None:
     desk = Desk()
-    list(reply(engine, noise, "what is on the right?", desk))
+    *_, (shown, _) = reply(engine, noise, "what is on the right?", desk)
     parts = list(follow_up(engine, desk, noise))
+    assert all(part["unasked"] for part in parts)
     first = {one["source"]: one for one in parts[0]["patch"]}
     assert set(first) == {"question", "answer"} and "evidence" not in first["answer"]
     assert len(first["question"]["share"]["sentences"]) == 5
-    second = next(found for part in parts if "evidence" in str(
-        found := {one["source"]: one for one in part["patch"]}))
-    assert "evidence" in second["answer"] and "evidence" not in second["question"]
     last = {one["source"]: one for one in parts[-1]["patch"]}
-    assert all(row for one in last.values() for row in one["evidence"]["cross-attention"])
+    assert "evidence" not in last["question"]
+    rows = last["answer"]["evidence"]["cross-attention"]
+    assert [place for place, row in enumerate(rows) if row] == [shown["texts"][-1]["first"]]
     assert not parts[-1]["patch_busy"]
 
 
-def test_a_slow_check_tells_how_far_it_is_and_stops_when_left() -> None:
-    go, ended = threading.Event(), threading.Event()
+def test_what_work_tells_is_worded_and_leaving_it_ends_the_work() -> None:
+    job: Job[int] = Job()
+    go = threading.Event()
 
-    def slow(tell: Any) -> str:
-        tell(30, 120)
+    def work() -> str:
+        job.tell(1)
         assert go.wait(60)
-        try:
-            tell(60, 120)
-        finally:
-            ended.set()
+        job.tell(2)
         return "done"
 
-    told = []
-    watching = watched(slow, 0.02)
-    told.append(next(watching))
-    while "30 of 120" not in told[-1]:
-        told.append(next(watching))
+    steps = said_of(followed(job, work, 0.01), "step {}".format)
+    assert next(steps) == "step 1"
     go.set()
     with pytest.raises(StopIteration) as end:
         while True:
-            next(watching)
+            assert next(steps) == "step 2"
     assert end.value.value == "done"
-
     go.clear()
-    ended.clear()
-    watching = watched(slow, 0.02)
-    next(watching)
+    steps = said_of(followed(job, work, 0.01), str)
+    next(steps)
     threading.Timer(0.1, go.set).start()
-    watching.close()  # the page was closed: the second "tell" ends the call
-    assert ended.is_set()
-    with pytest.raises(PictureError, match="broken"):
-        list(watched(lambda tell: broken(), 0.02))
-
-
-def broken() -> None:
-    raise PictureError("broken")
+    steps.close()  # the page was closed
+    assert job.stopped and not job.running
 
 
 def test_a_result_that_leaves_the_screen_is_not_checked_on(noise: Picture) -> None:
@@ -189,12 +168,12 @@ def test_a_link_opens_the_method_it_names(engine: Engine, noise: Picture) -> Non
 def test_what_no_longer_fits_is_refused_with_a_sentence(engine: Engine, noise: Picture) -> None:
     desk, shown = described(engine, noise)
     other = open_picture(Image.new("RGB", (40, 30), "red"))
-    with pytest.raises(PictureError, match=OTHER):
+    with pytest.raises(PictureError, match=phrase("checking.other_picture")):
         answers(engine, desk, other, name="check", id=shown["id"], word=1)
-    with pytest.raises(PictureError, match=GONE):
+    with pytest.raises(PictureError, match=phrase("checking.gone")):
         answers(engine, desk, noise, name="check", id="another", word=1)
     desk.clear()
-    with pytest.raises(PictureError, match=GONE):
+    with pytest.raises(PictureError, match=phrase("checking.gone")):
         answers(engine, desk, noise, name="check", id=shown["id"], word=1)
 
 
@@ -202,7 +181,7 @@ def test_what_no_longer_fits_is_refused_with_a_sentence(engine: Engine, noise: P
     {"name": "rm"}, {}, {"name": "check"}, {"name": "check", "word": "1"},
     {"name": "check", "word": True}, {"name": "check", "word": 99},
     {"name": "check", "word": -1}, {"name": "check", "word": 1, "method": "magic"},
-    {"name": "check_all", "source": "question"}, {"name": "methods", "method": "magic"},
+    {"name": "check", "word": 0, "source": "question"}, {"name": "methods", "method": "magic"},
     {"name": "matter", "word": 1, "regions": "1"}, {"name": "matter", "word": 1, "regions": [1e9]},
     {"name": "matter", "word": 1, "regions": [48]}, {"name": "matter", "word": 1, "regions": []},
     {"name": "matter", "word": 1, "regions": {"a": 1}}])
@@ -217,5 +196,5 @@ def test_a_request_that_makes_no_sense_is_one_sentence(engine: Engine, noise: Pi
 def test_the_settings_of_a_text_are_kept_for_the_report(engine: Engine, noise: Picture) -> None:
     _, shown = described(engine, noise)
     assert shown["settings"]["Instruction"] == "Describe the picture."
-    assert shown["settings"]["Strategy"] == "beam" and "Seed" not in shown["settings"]
+    assert shown["settings"]["Words chosen by"] == "beam" and "Seed" not in shown["settings"]
     assert "planted" in shown["settings"]["Model"]

@@ -8,8 +8,8 @@ import pytest
 
 import vitdemo.ui
 from vitdemo.errors import TextError
-from vitdemo.ui.parts import carried, place_of
-from vitdemo.ui.search_link import pixels
+from vitdemo.ui.components import carried, place_of
+from vitdemo.ui.search.link import pixels
 
 
 @pytest.mark.parametrize("data", [
@@ -23,10 +23,10 @@ def test_an_index_out_of_range_is_no_click(data: Any) -> None:
 
 
 def test_no_tab_reads_a_click_in_another_way() -> None:
-    for path in Path(vitdemo.ui.__file__).parent.glob("*.py"):
+    for path in Path(vitdemo.ui.__file__).parent.rglob("*.py"):
         text = path.read_text("utf-8")
         assert "event.index" not in text, path
-        assert "._data" not in text or path.name == "parts.py", path
+        assert "._data" not in text or path.name == "components.py", path
 
 
 @pytest.mark.parametrize(("given", "kept"), [

@@ -11,8 +11,8 @@ from vitdemo.engine import Engine
 from vitdemo.errors import CheckpointError, ConfigError, TaskError, TextError
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.ui import Settings, build_ui
-from vitdemo.ui.compare import Choice, compared
-from vitdemo.ui.models import KEPT, Models
+from vitdemo.ui.second_model import KEPT, Models
+from vitdemo.ui.tabs.compare import Choice, compared
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,19 @@ def test_two_pictures_stand_side_by_side(engine: Engine) -> None:
     assert said(payload) == ["A cat on the left and a dog on the right."] * 2
 
 
+def test_two_instructions_are_followed_side_by_side(engine: Engine) -> None:
+    one = photo()
+    payload = compared([engine, engine], [one, one], Choice(
+        "instructions", first_instruction="Say: a cat", second_instruction="Say: a dog"))
+    assert said(payload) == ["A cat.", "A dog."]
+    assert [payload[side]["name"] for side in ("left", "right")] == ["Say: a cat", "Say: a dog"]
+
+
 def test_two_methods_explain_the_same_words(engine: Engine) -> None:
     one = photo()
     payload = compared([engine, engine], [one, one],
-                       Choice("methods", methods=("relevancy", "grad-cam")))
+                       Choice("methods", "first", first_method="relevancy",
+                              second_method="grad-cam"))
     assert [payload[side]["texts"][0]["method"] for side in ("left", "right")] == [
         "relevancy", "grad-cam"]
     assert payload["left"]["name"] != payload["right"]["name"]
@@ -75,7 +84,8 @@ def test_what_the_second_model_cannot_do_is_one_sentence(engine: Engine) -> None
     with pytest.raises(TaskError, match="does not know the language"):
         compared([engine, english], [one, one], Choice("models", "first", language="zh"))
     with pytest.raises(ConfigError, match="magic"):
-        compared([engine, engine], [one, one], Choice("methods", methods=("magic", "relevancy")))
+        compared([engine, engine], [one, one],
+                 Choice("methods", "first", first_method="magic", second_method="relevancy"))
 
 
 def test_second_models_are_loaded_once_and_few_are_kept() -> None:
@@ -93,7 +103,7 @@ def test_second_models_are_loaded_once_and_few_are_kept() -> None:
     for name in ("two", "three")[:KEPT]:
         models.get(name)
     assert not models.holds("one")
-    with pytest.raises(CheckpointError, match="Name a second model"):
+    with pytest.raises(CheckpointError, match="Name the second model"):
         models.get("  ")
     with pytest.raises(CheckpointError, match="nothing"):
         models.get("nothing")
@@ -106,13 +116,13 @@ def choices(blocks: gr.Blocks, elem_id: str) -> list[str]:
 
 
 def test_other_models_are_offered_to_the_owner_alone(engine: Engine) -> None:
-    assert choices(build_ui(engine), "compare-what") == ["pictures", "methods"]
+    assert choices(build_ui(engine), "compare-what") == ["instructions", "pictures", "methods"]
     alone = build_ui(engine, Settings(load_model=lambda name: planted_engine()))
-    assert choices(alone, "compare-what") == ["pictures", "methods", "models"]
+    assert choices(alone, "compare-what") == ["instructions", "pictures", "methods", "models"]
 
 
 def test_only_words_that_the_model_can_give_are_offered() -> None:
     blocks = build_ui(planted_engine(tasks=("match", "explain"), missing={"caption": "x"}))
     assert choices(blocks, "compare-words") == ["own"]
     blocks = build_ui(planted_engine(tasks=("caption", "explain"), missing={"match": "x"}))
-    assert choices(blocks, "compare-words") == ["each", "first"]
+    assert choices(blocks, "compare-words") == ["each"]  # of two instructions

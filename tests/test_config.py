@@ -71,3 +71,5 @@ def test_decoding_at_its_bounds() -> None:
 def test_bad_engine_settings(value: object) -> None:
     with pytest.raises(ConfigError, match="cached_pictures"):
         EngineConfig(cached_pictures=value)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="cached_megabytes"):
+        EngineConfig(cached_megabytes=value)  # type: ignore[arg-type]

@@ -14,8 +14,8 @@ from vitdemo.attention.dependence import (
 )
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.records import Explanation
-from vitdemo.ui.ask import reply
-from vitdemo.ui.desk import Desk
+from vitdemo.ui.shown_result import Desk
+from vitdemo.ui.tabs.ask import reply
 
 CAPTION = ("This caption hardly depends on the picture: the model would say much the same without "
            "it.")
@@ -45,6 +45,14 @@ def test_the_content_word_that_the_picture_gives_most_is_first() -> None:
     maps[1] = 0  # no map, nothing to show
     assert first_word(explanation(sure, blank, maps=maps)) == 5
     assert first_word(explanation(sure, blank, unread=("", "unknown", "", "", "", ""))) == 5
+
+
+def test_a_thing_that_depends_on_the_picture_is_before_what_it_does() -> None:
+    text = "an airplane is flying in the air"
+    blank = (0.9, 0.01, 0.9, 0.001, 0.9, 0.9, 0.9)
+    assert first_word(explanation((0.9, 0.6, 0.9, 0.9, 0.9, 0.9, 0.9), blank, text)) == 1
+    # Nor is a thing chosen that the model would have written without the picture, or guessed.
+    assert first_word(explanation((0.9, 0.02, 0.9, 0.9, 0.9, 0.9, 0.9), blank, text)) == 3
 
 
 @pytest.mark.parametrize("blank", [(), (0.9,) * 6])  # unknown; no word is likelier with the picture
@@ -102,6 +110,17 @@ def test_an_answer_has_the_probability_that_stands_beside_it(chance: float, star
     assert confidence_sentence(yes, chance) == ANSWER
     two = explanation((0.6,), (0.25,), "two", source="answer")
     assert confidence_sentence(two, chance).startswith(start)
+
+
+@pytest.mark.parametrize("text, told", [("yes", True), ("No.", True), ("是的", True),
+                                        ("two", False), ("no dog", False)])
+def test_a_yes_or_no_is_as_good_as_the_model_was_measured(text: str, told: bool) -> None:
+    words = len(text.split())
+    one = explanation((0.9,) * words, (0.1,) * words, text, source="answer")
+    line = ("Of people’s yes-or-no questions this model gets 54% right (51% without the picture); "
+            "a coin gets 50%.")
+    assert (confidence_sentence(one, 0.9, (0.536, 0.511)) == line) is told
+    assert confidence_sentence(one, 0.9) == "Sure of this answer (90%)."
 
 
 def test_the_engine_tells_what_a_blank_picture_gives() -> None:

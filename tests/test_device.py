@@ -50,5 +50,5 @@ def test_a_gpu_beyond_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_dtype() -> None:
-    with pytest.raises(ConfigError, match="'int8' is unknown; use auto, float32"):
-        pick("cpu", "int8")
+    with pytest.raises(ConfigError, match="'int3' is unknown; use auto, float32"):
+        pick("cpu", "int3")

@@ -159,7 +159,7 @@ def test_plain_text_says_what_was_there() -> None:
     (("search", "red", "--store", "{store}", "--best", -1), "--best is -1"),
     (("search", "red", "--store", "{store}", "--best", 10**12), "--best is 1000000000000"),
     (("search", "red", "--store", "{store}", "--min-width", 10**30), "at most 1,000,000"),
-    (("search", "red", "--store", "{store}", "--after", "2024-00"), "'2024-00' is no date"),
+    (("search", "red", "--store", "{store}", "--after", "2024-00"), "“2024-00” is no date"),
     (("search", "red", "--store", "{store}", "--picture", "{red}", "--picture-weight", "nan"),
      "weight is nan"),
     (("duplicates", "--store", "{store}", "--cosine", "nan"), "cosine is nan"),
@@ -229,7 +229,8 @@ def test_why_names_a_hit_that_broke_and_shows_the_hits(name: str, run: Run, phot
     assert ["parts" in hit for hit in hits] == [not hit["path"].endswith(name) for hit in hits]
     assert f"not known of {photos / name} what each word does" in err and err.count("\n") == 1
     code, out, err = run("search", "an animal –red", "--why", "--store", tmp_path / "store")
-    assert code == 0 and len(out.splitlines()) == 6
+    assert code == 0 and len(out.splitlines()) == 7
+    assert out.endswith("red.png: Its file name says: red\n")
     assert "Looked for: “an animal” − “red”\n" in err
 
 

@@ -89,6 +89,25 @@ def test_cache_forgets_the_picture_not_used_for_longest(backend: Planted) -> Non
     assert len(backend.batches) == 4
 
 
+def test_what_is_kept_is_bounded_in_bytes() -> None:
+    class Large(Planted):
+        def encode_pictures(self, pictures):  # type: ignore[no-untyped-def]
+            return [type(one)({"cells": [one.data, np.zeros(2**22, np.uint8)]}, one.size)
+                    for one in super().encode_pictures(pictures)]
+
+        def embed_pictures(self, features):  # type: ignore[no-untyped-def]
+            return np.ones((len(features), 3), np.float32)
+
+    backend = Large()
+    engine = Engine(backend, EngineConfig(cached_megabytes=10))
+    for colour in ("red", "green", "red", "blue", "red"):  # 4 MB and some bytes each
+        engine.embed_pictures([picture(colour)])
+        assert 0 < engine.cached_bytes <= 10 * 2**20
+    assert len(backend.batches) == 3
+    engine.embed_pictures([picture("green")])
+    assert len(backend.batches) == 4
+
+
 def test_a_batch_does_not_push_pictures_out_of_the_cache(backend: Planted) -> None:
     engine = Engine(backend, EngineConfig(cached_pictures=2))
     engine.ask(picture("red"), "what colour?")
@@ -97,9 +116,10 @@ def test_a_batch_does_not_push_pictures_out_of_the_cache(backend: Planted) -> No
     assert vectors.shape == (21, 3) and vectors.dtype == np.float32
     assert vectors[20].argmax() == 0 and vectors[3].argmax() == 1
     assert sum(backend.batches) == 1 + 20  # the red one came from the cache
-    assert len(engine._cache) == 1
     engine.ask(picture("red"), "what colour?")
     assert sum(backend.batches) == 1 + 20
+    engine.ask(many[-1], "what colour?")
+    assert sum(backend.batches) == 1 + 20 + 1  # of the others none was kept
 
 
 def test_ask_gives_runners_up_and_reads_the_language_off_the_question(engine: Engine) -> None:
@@ -208,7 +228,7 @@ def test_languages_that_the_model_lacks_are_refused_by_name() -> None:
 
 def test_tasks_that_the_model_lacks_are_refused_with_its_reason() -> None:
     engine = Engine(Planted(tasks=(), missing={"ask": "it has no answer head"}))
-    with pytest.raises(TaskError, match="planted cannot do 'ask': it has no answer head"):
+    with pytest.raises(TaskError, match="planted cannot do “ask”: it has no answer head"):
         engine.ask(picture(), "what?")
     caption = Engine(Planted()).caption(picture())
     for call in (lambda: engine.stream(picture()), lambda: engine.match(picture(), ["red"]),

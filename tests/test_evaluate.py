@@ -17,9 +17,9 @@ from train.data.instructions import ANSWERS
 from train.data.reading import METADATA, Question, Row, read_split
 from train.evaluate import Parts, evaluate_split, main
 from train.evaluation import metrics
-from train.evaluation.name_search import names_said
 from train.evaluation.predict import ModelPredictor, ablations
-from train.evaluation.tables import table
+from train.evaluation.report_cli import table
+from train.evaluation.rerank import names_said
 from train.evaluation.vqa_metrics import vqa_figures
 from vitdemo.config import ModelConfig
 from vitdemo.models.checkpoint import save_checkpoint
@@ -192,8 +192,6 @@ def test_a_perfect_model_gets_100_and_a_blank_picture_shows_what_it_guesses(
     for language in ("en", "zh"):
         reranked = figures["retrieval"][language]["reranked"]
         assert reranked["image_to_text"]["r1"] == 100 and reranked["candidates"] == 2
-        assert figures["match"][language]["accuracy"] == 100
-        assert figures["match"][language]["blank"] == 50  # it scores both alike
         assert figures["yes_no"][language]["accuracy"] == 100
         assert figures["yes_no"][language]["said_yes"] == 50
     assert {key: of["n"] for key, of in vqa["by_source"].items()} == {
@@ -258,7 +256,6 @@ def test_a_model_that_mixes_up_pictures_does_not(tmp_path: Path) -> None:
     assert figures["caption"]["en"]["bleu4"] < 20
     assert figures["retrieval"]["en"]["text_to_image"]["r1"] == 0
     assert figures["vqa"]["accuracy"] == figures["vqa"]["vqa_score"] == 0
-    assert figures["match"]["en"]["accuracy"] < 60  # right about its own picture, not this one
     assert figures["yes_no"]["en"]["accuracy"] == 0 and figures["yes_no"]["en"]["neither"] == 100
 
 
@@ -271,7 +268,7 @@ def test_the_json_has_the_promised_layout(
                  str(out), "--device", "cpu"]) == 0
     figures = json.loads(out.read_text(encoding="utf-8"))
     assert set(figures) == {"photos", "asked", "_meta"}
-    assert set(figures["photos"]) == {"caption", "retrieval", "vqa", "yes_no", "match"}
+    assert set(figures["photos"]) == {"caption", "retrieval", "vqa", "yes_no"}
     assert set(figures["asked"]) == {"vqa"}
     for language in ("en", "zh"):
         assert set(BLEU_KEYS) < set(figures["photos"]["caption"][language])
@@ -279,13 +276,9 @@ def test_the_json_has_the_promised_layout(
             assert set(figures["photos"]["retrieval"][language][way]) == {
                 "r1", "r5", "r10", "median_rank", "ci"}
         reranked = figures["photos"]["retrieval"][language]["reranked"]
-        assert set(reranked) == {"text_to_image", "image_to_text", "match_alone", "weights",
-                                 "candidates"}
+        assert set(reranked) == {"text_to_image", "image_to_text", "weights", "candidates"}
         assert set(figures["photos"]["yes_no"][language]) == {"accuracy", "said_yes", "neither",
                                                               "n"}
-        match = figures["photos"]["match"][language]
-        assert set(match) == {"accuracy", "blank", "n", "by_kind"}
-        assert all(set(of) == {"accuracy", "blank", "n"} for of in match["by_kind"].values())
     vqa = figures["asked"]["vqa"]
     assert set(vqa["ci"]) == {"accuracy", "vqa_score"}
     assert set(vqa) == {"accuracy", "n", "vqa_score", "vqa_score_n", "ci", "blank", "wrong_picture",
@@ -319,7 +312,7 @@ def test_several_data_sets_splits_and_limit(tmp_path: Path, checkpoint: Path) ->
     assert figures["one"]["caption"]["en"]["pictures"] == 3
     assert figures["one"]["retrieval"]["en"]["texts"] == 6
     assert "reranked" not in figures["one"]["retrieval"]["en"]
-    assert not {"yes_no", "match"} & set(figures["one"])
+    assert "yes_no" not in figures["one"]
     assert not {"blank", "wrong_picture", "shuffled"} & set(figures["one"]["vqa"])
     assert (figures["_meta"]["split"], figures["_meta"]["limit"]) == ("test", 3)
 
@@ -408,28 +401,6 @@ def test_bad_rows_stop_it_or_are_left_out(
     assert f"{METADATA}, line 2" in capsys.readouterr().err
     assert main([*command, "--skip-bad"]) == 0
     assert "1 bad row(s) left out" in capsys.readouterr().err
-
-
-def test_pictures_without_captions_are_described_where_questions_were_made_of_some(
-        tmp_path: Path, checkpoint: Path) -> None:
-    folder = make_data(tmp_path / "data", 4, captions=False)
-    rows = [json.loads(line) for line in (folder / METADATA).read_text("utf-8").splitlines()]
-    for row in rows[:3]:
-        row["qa"].append({"question": "what sits on the grass ?", "answer": "dog",
-                          "type": "object", "source": "coco_qa"})
-    rows[2]["captions"] = ["a red dog"]
-    (folder / METADATA).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    command = ["--checkpoint", str(checkpoint), "--data", str(folder), "--json"]
-    found = {}
-    for name, more in (("with", []), ("without", ["--no-restored"])):
-        assert main([*command, str(tmp_path / name), *more]) == 0
-        found[name] = json.loads((tmp_path / name).read_text("utf-8"))
-    assert set(found["without"]) == {"data", "_meta"}
-    (restored,) = set(found["with"]) - set(found["without"])
-    assert restored == "data (restored captions)"
-    assert set(found["with"][restored]) == {"caption", "retrieval"}
-    assert found["with"][restored]["retrieval"]["en"]["pictures"] == 2
-    assert found["with"]["data"] == found["without"]["data"]
 
 
 @pytest.mark.parametrize("change, message", [

@@ -82,7 +82,7 @@ def test_steps_go_in_slices_that_grow_and_are_paid_for_once(engine: Engine,
     other = half((160, 120))
     engine.evidence(other, "a red thing", words=[1])
     assert backend.scored == sorted(backend.scored) or len(backend.scored) <= 8
-    assert sum(backend.scored) <= 2 + 70 + 14 + 14
+    assert sum(backend.scored) <= 2 + 42 + 14 + 3 * 14
     backend.scored.clear()
     assert engine.evidence(other, "a red thing", words=[1])
     assert backend.scored == [], "numbers are kept"
@@ -90,7 +90,7 @@ def test_steps_go_in_slices_that_grow_and_are_paid_for_once(engine: Engine,
     assert sum(backend.scored) <= 2 * 14, "a further word costs its own masks only"
     backend.scored.clear()
     engine.evidence(other, "a red thing", words=[1], seed=1)
-    assert sum(backend.scored) > 40, "another seed has other orders"
+    assert sum(backend.scored) > 30, "another seed has other orders"
 
 
 def test_words_and_sources(engine: Engine) -> None:
@@ -103,11 +103,11 @@ def test_words_and_sources(engine: Engine) -> None:
     for word in (3, -1, True, "red"):
         with pytest.raises(TextError, match="no word .*0 to 2"):
             engine.evidence(half(), answer, source="question", words=[word])
-    with pytest.raises(TextError, match="'caption'.*question, answer"):
+    with pytest.raises(TextError, match="“caption”.*question, answer"):
         engine.evidence(half(), answer, source="caption")
     with pytest.raises(ConfigError, match="magic"):
         engine.evidence(half(), answer, "magic")
-    with pytest.raises(TaskError, match="planted cannot do 'explain'"):
+    with pytest.raises(TaskError, match="planted cannot do “explain”"):
         Engine(Planted(tasks=("match",))).evidence(half(), "red")
 
 
@@ -134,7 +134,7 @@ def test_maps_of_no_numbers_are_no_trouble(engine: Engine, backend: Planted) -> 
 
     backend.explain = broken  # type: ignore[method-assign]
     assert all(one.verdict in VERDICTS for one in engine.evidence(half(), "a red thing"))
-    with pytest.raises(TextError, match="'red' did not look at the picture"):
+    with pytest.raises(TextError, match="“red” did not look at the picture"):
         engine.what_if(half(), "a red thing", 1)
     (share,) = engine.picture_share(half(), "a red thing")
     assert share.probability[1] == pytest.approx(2 / 12)

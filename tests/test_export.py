@@ -18,7 +18,7 @@ from vitdemo.retrieval import export
 from vitdemo.retrieval.duplicates import Group, Groups, Twin
 from vitdemo.retrieval.export import LEFT_OUT, write_hits, zip_name
 from vitdemo.tables import cell
-from vitdemo.ui.search_keep import write_groups
+from vitdemo.ui.search.duplicates import write_groups
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from vitdemo.attention.deletion import (
     centre_order,
     masks_of,
     order_of,
+    others_of,
     random_orders,
     weigh,
 )
@@ -28,7 +29,7 @@ from vitdemo.attention.faithfulness import (
     share_sentence,
 )
 from vitdemo.preprocess import grid_boxes
-from vitdemo.records import VERDICTS, Curve, Evidence, Explanation, PictureShare, Word
+from vitdemo.records import VERDICTS, Curve, Evidence, Explanation, OtherMap, PictureShare, Word
 
 GRID, SIZE = (6, 6), (120, 120)
 K = 36
@@ -36,8 +37,10 @@ K = 36
 
 def explained(maps: np.ndarray, source: str = "caption") -> Explanation:
     maps = np.asarray(maps, np.float32)
-    words = tuple(Word("x", 2 * n, 2 * n + 1) for n in range(len(maps)))
-    return Explanation("x " * len(maps), source, words, maps[None, None], grid_boxes(GRID, SIZE),
+    names = ("dog", "red", "tree", "man", "ball")[:len(maps)]
+    starts = [sum(len(name) + 1 for name in names[:n]) for n in range(len(names))]
+    words = tuple(Word(name, at, at + len(name)) for name, at in zip(names, starts, strict=True))
+    return Explanation(" ".join(names), source, words, maps[None, None], grid_boxes(GRID, SIZE),
                        GRID, SIZE, "cross-attention", ("layer",))
 
 
@@ -113,7 +116,7 @@ def test_weigh_equals_the_slow_way_and_scores_each_mask_once() -> None:
     found = weigh(explanation, score, [2, 0], seed=5)
     assert [one.word for one in found] == [2, 0]
     (masks,) = asked
-    assert len(np.unique(masks, axis=0)) == len(masks) == 2 + 70 + 14 + 2 * 14
+    assert len(np.unique(masks, axis=0)) == len(masks) == 2 + 42 + 14 + 3 * 14, "all three maps"
     for one in found:
         def along(order: np.ndarray, word: int = one.word) -> float:
             values = []
@@ -146,15 +149,45 @@ def test_a_probability_that_is_no_number_counts_as_zero() -> None:
 
 
 def test_the_right_map_is_strong_and_a_wrong_one_worse() -> None:
-    places = [7, 8, 13, 14]
+    places = [0, 1, 6, 7]
     score = planted_score(places)
     right, wrong = a_map(places), 1 - a_map(places)
     assert weigh(explained(right), score)[0].verdict == "strong"
     assert weigh(explained(wrong / wrong.sum()), score)[0].verdict == "worse"
-    half = a_map([*places[:3], 30, 31, 35])
+    half = a_map([*places[:3], 33, 34, 35])
     assert weigh(explained(half), score)[0].verdict in ("strong", "some")
     deaf = weigh(explained(right), planted_score(places, base=0.9))[0]
     assert deaf.verdict == "language"
+
+
+def test_a_map_that_is_not_the_words_own_is_told() -> None:
+    """The centre's map, one map for all words, and another word's map are better than chance for a
+    thing in the middle that two words depend on, and none passes for a word's own."""
+    here, there = [0, 1, 6, 7], [14, 15, 20, 21]
+
+    def score(hidden: np.ndarray) -> np.ndarray:
+        return np.column_stack([planted_score(here)(hidden),
+                                planted_score(there)(hidden)])
+
+    def verdicts(*maps: np.ndarray) -> list[str]:
+        return [one.verdict for one in weigh(explained(np.stack(maps)), score)]
+
+    right, left = a_map(there)[0], a_map(here)[0]
+    centre = 1 / (1 + centre_order(grid_boxes((6, 6), SIZE), SIZE).argsort())
+    assert verdicts(left, right) == ["strong", "shared"], "what is in the middle shows no skill"
+    both = a_map([*here, *there])[0]
+    assert not {"strong", "some"} & set(verdicts(both, both)), "one map for all words"
+    assert not {"strong", "some"} & set(verdicts(right, left)), "swapped"
+    assert not {"strong", "some"} & set(verdicts(centre, centre)), "the centre"
+
+
+def test_the_other_words_are_those_with_a_map_and_a_probability_of_their_own() -> None:
+    maps = np.concatenate([a_map([0]), a_map([1, 2]), np.zeros((1, K)), a_map([3, 4, 5])])
+    given = explained(maps)
+    assert others_of(given, 0) == [1, 3] and others_of(given, 3) == [0, 1]
+    assert others_of(replace(given, source="text"), 0) == []
+    again = replace(given, words=(given.words[0], *given.words[:1], *given.words[2:]))
+    assert others_of(again, 0) == [3], "the same word is no other"
 
 
 def test_maps_drawn_at_random_are_mostly_chance() -> None:
@@ -194,6 +227,10 @@ def test_a_flat_map_is_no_evidence() -> None:
     ((0.55, 0.45, [0.5] * 10, [0.5] * 10, 0.9, 0.1), "worse"),
     # ahead of all, but random orders lie as far apart themselves
     ((0.38, 0.62, [0.39, 0.61] * 5, [0.61, 0.39] * 5, 0.9, 0.1), "chance"),
+    # beside the centre and other words: better than all, as good as one, worse than chance
+    ((0.2, 0.8, [0.5] * 10, [0.5] * 10, 0.9, 0.1, [(0.4, 0.6), (0.3, 0.7)]), "strong"),
+    ((0.2, 0.8, [0.5] * 10, [0.5] * 10, 0.9, 0.1, [(0.4, 0.6), (0.21, 0.79)]), "shared"),
+    ((0.8, 0.2, [0.5] * 10, [0.5] * 10, 0.9, 0.1, [(0.9, 0.1)]), "worse"),
 ])
 def test_judge(numbers: tuple, verdict: str) -> None:
     assert judge(*numbers) == verdict
@@ -211,7 +248,17 @@ def test_each_verdict_has_a_sentence_in_plain_words() -> None:
         assert len(set(said)) == len(VERDICTS)
         assert all(one.endswith(".") and len(one) < 120 for one in said)
     assert evidence_sentence(evidence("strong")) == \
-        "Blurring these regions changes the word much more than chance."
+        "Blurring these places changes the word much more than blurring random ones or the middle."
+    dog = OtherMap(2, "dog", 0.5, 0.5)
+    own = replace(evidence("strong"), others=(dog,), probability=0.9)
+    assert evidence_sentence(own).startswith("This word’s own: ")
+    shared = replace(own, verdict="shared")
+    assert evidence_sentence(shared).endswith("in the middle or where it looked for “dog”.")
+    off_centre = replace(shared, centre_deletion=0.9)
+    assert evidence_sentence(off_centre).endswith("no more than where it looked for “dog”.")
+    assert evidence_sentence(replace(shared, centre_deletion=0.9, source="answer")) == \
+        "Blurring here changes the answer more than at random, but no more than where it looked " \
+        "for “dog”."
     assert "no better than chance" in evidence_sentence(evidence("chance"))
     assert "Do not trust" in evidence_sentence(evidence("worse"))
     assert evidence_sentence(evidence("language")) == \

@@ -83,8 +83,8 @@ def test_reasons_are_in_plain_words() -> None:
 
 
 @pytest.mark.parametrize(("settings", "named"), [
-    ({"after": "31.5.2024"}, "2024-05-31"), ({"before": "2024-02-30"}, "'2024-02-30' is no date"),
-    ({"after": "2024-13"}, "no date"), ({"after": "2024-00"}, "'2024-00' is no date"),
+    ({"after": "31.5.2024"}, "2024-05-31"), ({"before": "2024-02-30"}, "“2024-02-30” is no date"),
+    ({"after": "2024-13"}, "no date"), ({"after": "2024-00"}, "“2024-00” is no date"),
     ({"before": "2024-02-00"}, "no date"), ({"after": "2024-00-07"}, "no date"),
     ({"after": "0000"}, "no date"), ({"before": "20240"}, "no date"), ({"after": 2024}, "a text"),
     ({"after": "²⁰²⁴"}, "no date"), ({"after": "9" * 5000}, "is no date"),

@@ -13,7 +13,9 @@ from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction
 from vitdemo.models.captioning import Captioner
 from vitdemo.models.decoding import Hypothesis, best, write_all
-from vitdemo.words import repeated_words
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+from vitdemo.words import broken_words, repeated_words
 
 BEAM = Decoding(beams=4, max_tokens=6, min_tokens=2)
 
@@ -45,12 +47,13 @@ def candidates(native_backend: NativeBackend) -> list[str]:
     """The sentences that beam search finds, likeliest first."""
     (features,) = native_backend.encode_pictures([make_picture()])
     with torch.inference_mode():
-        memory = native_backend._memory(features.data, "")
+        memory = native_backend.memory(features.data, "")
     found = write_all(native_backend.model.decoder, memory,
                       native_backend.inference.captioner.vocabulary(["en"]), BEAM)[0]
     found = [text for text in found if text.ended] or found
     texts = [native_backend.tokenizer.decode(text.ids) for text in found]
-    texts = [text for text in texts if not repeated_words(text)] or texts
+    fewest = min(len(repeated_words(text)) for text in texts)
+    texts = [text for text in texts if len(repeated_words(text)) == fewest]
     assert len(set(texts)) > 1
     return texts
 
@@ -96,3 +99,15 @@ def test_evaluation_writes_what_the_app_writes(native_backend: NativeBackend) ->
 def test_a_fit_that_is_no_number_is_refused() -> None:
     with pytest.raises(Exception, match="fit is nan"):
         Decoding(fit=math.nan)
+
+
+def test_a_caption_with_a_broken_word_is_not_shown(tokenizer: TextTokenizer, tiny_model: VLM,
+                                                   ) -> None:
+    captioner = Captioner(tiny_model, tokenizer)
+    texts = [Hypothesis(tuple(tokenizer.batch_pieces([text])[0]), -1.0 - i, ended)
+             for i, (text, ended) in enumerate((("男孩在草地上玩", False), ("一个男孩在描", True),
+                                                ("男孩在草地上跑", True)))]
+    assert broken_words("一个白色的披萨上放着一块油炸食") == ["食"]
+    assert broken_words("男孩在草地上跑") == []
+    assert captioner._well_formed(texts[1:]) == texts[2:]
+    assert captioner._well_formed(texts[:2]) == texts[1:2]  # one that has ended goes before

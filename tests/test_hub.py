@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,7 +75,7 @@ def test_a_resumed_run_knows_them_again(tmp_path: Path) -> None:
     assert changes(before, digest(train, [], [path])) == ""
     other = saved(tmp_path / "more" / "birds", {**columns, "caption": ["A cat ."]})
     later, _ = read_rows([other], skip_bad=False)
-    assert "1 with other texts (birds/train/" in changes(before, digest(later, [], [other]))
+    assert "in train 1 pictures (birds/train/" in changes(before, digest(later, [], [other]))
 
 
 def test_pictures_are_written_once(tmp_path: Path) -> None:
@@ -144,28 +142,17 @@ def test_two_processes_that_write_at_once_do_not_meet(tmp_path: Path, cache: Pat
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path / "birds", {"image": [content(0), content(1)],
                                       "caption": ["A dog .", "A cat ."]})
-    real, process, begun = hub._rows, [11], []
+    real, begun = hub._rows, []
 
     def meanwhile(*given: Any) -> Any:
         begun.append(list(cache.rglob("*.part")))
         if len(begun) == 1:  # the other process comes while this one writes, and is faster
-            process[0] = 12
             find_splits(path, "train")
-            process[0] = 11
         return real(*given)
 
     monkeypatch.setattr(hub, "_rows", meanwhile)
-    monkeypatch.setattr(hub.os, "getpid", lambda: process[0])
     assert [row.captions for row in rows(path)] == [("A dog .",), ("A cat .",)]
     assert [len(parts) for parts in begun] == [1, 2] and not list(cache.rglob("*.part"))
-    folder = next(cache.rglob("train"))
-    stale, fresh = (folder.with_name(f"train.host-{i}.part") for i in range(2))
-    for part in (stale, fresh):
-        part.mkdir()
-    os.utime(stale, (0, 0))
-    shutil.rmtree(folder)
-    assert len(rows(path)) == 2  # what a killed process left a day ago is cleared away
-    assert fresh.exists() and not stale.exists()
 
 
 def test_questions_of_one_picture_come_together(tmp_path: Path) -> None:
@@ -290,5 +277,5 @@ def test_the_tests_install_what_the_training_folder_can_use() -> None:
     assert "-r requirements-train.txt" in (ROOT / "requirements-dev.txt").read_text().splitlines()
     wanted = (ROOT / "requirements-train.txt").read_text().splitlines()
     capped = [line for line in wanted
-              if re.fullmatch(r"(datasets|matplotlib)>=\d[\d.]*,<\d+", line)]
+              if re.fullmatch(r"(datasets|peft)>=\d[\d.]*,<\d+", line)]
     assert len(capped) == 2

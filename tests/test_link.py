@@ -1,5 +1,6 @@
 """Links to a view of the app: what goes into an address comes out of it, and nothing else does."""
 
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -7,23 +8,23 @@ import pytest
 from fake_engine import FAKE_METHODS
 
 from vitdemo.config import LIMITS, Decoding
+from vitdemo.ui.deep_links import complaint, example_of, link_to, needs_picture
 from vitdemo.ui.link import View, chosen_of, query_of, read_query
-from vitdemo.ui.places import complaint, link_to
 
 LANGUAGES = ("en", "zh")
 
 
 def read(query: str) -> tuple[View, list[str]]:
-    return read_query(dict(parse_qsl(query)), LANGUAGES, FAKE_METHODS)
+    return read_query(dict(parse_qsl(query)), LANGUAGES, FAKE_METHODS, ("cat",))
 
 
 @pytest.mark.parametrize("view", [
-    View("describe", "Describe & tell: 100%?", "en",
+    View("describe", "Describe & tell: 100%?", "en", "cat",
          {"strategy": "sample", "seed": 7, "temperature": 1.5, "top_p": 0.4, "max_tokens": 50,
-          "min_tokens": 40}, {"method": "relevancy", "layer": 0, "head": 2}),
-    View("ask", "图片里有什么？ <b>", "zh", {}, {"layer": 1}),
-    View("fits", "a red ball\n一个红球", "", {}, {"method": "grad-cam"}),
-    View("find", "a+b=c", "", {}, {}), View("compare"), View("tour")])
+          "min_tokens": 40}, {"word": "dog", "method": "relevancy", "layer": 0, "head": 2}),
+    View("ask", "图片里有什么？ <b>", "zh", "", {}, {"layer": 1}),
+    View("fits", "a red ball\n一个红球", "", "", {}, {"method": "grad-cam"}),
+    View("find", "a+b=c"), View("compare"), View("tour")])
 def test_a_link_gives_back_what_it_was_made_of(view: View) -> None:
     query = query_of(view)
     assert query.isascii()
@@ -32,11 +33,12 @@ def test_a_link_gives_back_what_it_was_made_of(view: View) -> None:
 
 def test_a_link_is_short_where_nothing_was_changed() -> None:
     start = {name: getattr(Decoding(), name) for name in ("strategy", "beams", "seed")}
-    view = View("describe", "Describe the picture.", "en", start, {"layer": -1, "head": -1})
+    view = View("describe", "Describe the picture.", "en", "", start, {"layer": -1, "head": -1})
     assert query_of(view) == "task=describe&text=Describe+the+picture.&language=en"
 
 
 @pytest.mark.parametrize(("query", "named"), [
+    ("example=horse", ("example", "horse", "cat")),
     ("task=dance", ("task", "dance", "describe, ask, find, fits")),
     ("language=fr", ("language", "fr", "en, zh")),
     ("method=magic", ("method", "magic", "cross-attention, relevancy, grad-cam")),
@@ -63,7 +65,7 @@ def test_what_makes_no_sense_is_named_and_left_out(query: str, named: tuple[str,
 
 def test_one_bad_part_costs_the_others_nothing() -> None:
     view, complaints = read("task=ask&text=what%3F&layer=x&head=2&beams=99&seed=3")
-    assert view == View("ask", "what?", "", {"seed": 3}, {"head": 1})
+    assert view == View("ask", "what?", "", "", {"seed": 3}, {"head": 1})
     assert len(complaints) == 2
 
 
@@ -80,8 +82,9 @@ def test_what_is_said_of_a_link_is_escaped() -> None:
 
 def test_any_link_is_read_and_what_is_kept_makes_a_link_again() -> None:
     random = np.random.default_rng(0)
-    names = ["task", "language", "method", "layer", "head", "text", "in", "size", "order", "camera",
-             "folder", "after", "orientation", "min_width", "max_height", "seed", "beams",
+    names = ["task", "language", "method", "layer", "head", "text", "example", "word", "in",
+             "size", "order", "camera", "folder", "after", "orientation", "min_width", "max_height",
+             "seed", "beams",
              "temperature", "fit", "strategy", "__x", "utm_y", "z", "\0", "💥" * 50]
     values = ["", "1", "0", "-1", "9" * 5000, "0" * 5000 + "1", "1e999", "nan", "inf", "-0", "²",
               "１２", "a\0b", "\ud800", "<script>", "2024-00", "2024–05", "describe", "find",
@@ -91,7 +94,7 @@ def test_any_link_is_read_and_what_is_kept_makes_a_link_again() -> None:
     for _ in range(1500):
         params = {str(random.choice(names)): values[random.integers(len(values))]
                   for _ in range(random.integers(0, 9))}
-        view, complaints = read_query(params, LANGUAGES, FAKE_METHODS)
+        view, complaints = read_query(params, LANGUAGES, FAKE_METHODS, ("cat",))
         assert all(0 < len(one) < 400 for one in complaints) and len(complaints) < 25
         query = query_of(view)
         again, none = read(query)
@@ -110,8 +113,26 @@ def test_a_viewer_that_shows_nothing_gives_no_choice(stated: str | None) -> None
 
 
 def test_the_button_makes_the_address_of_the_page() -> None:
-    shown = '{"source": "answer", "word": 3, "layer": 1, "head": -1, "method": "relevancy"}'
-    url, note = link_to("http://here/app/", "ask", shown, " what? ", "", ())
-    assert url == "http://here/app/?task=ask&text=what%3F&method=relevancy&layer=2" and not note
-    url, note = link_to("http://here/", "ask", "", "x" * 3000, "", ())
-    assert url == "http://here/?task=ask" and "too long" in note
+    shown = ('{"source": "answer", "said": "dog", "word": 3, "layer": 1, "head": -1, '
+             '"method": "relevancy"}')
+    url, label = link_to("http://here/app/", "ask", shown, " what? ", "", (), (), "cat")
+    assert url == ("http://here/app/?task=ask&text=what%3F&example=cat&word=dog&method=relevancy"
+                   "&layer=2")
+    assert "example" in label
+    url, label = link_to("http://here/", "ask", "", "x" * 3000, "", ())
+    assert url == "http://here/?task=ask" and "too long" in label
+
+
+def test_a_picture_is_an_example_by_what_is_in_it(tmp_path: Path) -> None:
+    example, copy, other = (tmp_path / name for name in ("cat.jpg", "a/cat.jpg", "b/cat.jpg"))
+    for file, data in ((example, b"cat"), (copy, b"cat"), (other, b"dog")):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+    assert example_of(str(copy), [example]) == "cat"
+    for path in (str(other), str(tmp_path / "c" / "cat.jpg"), None):
+        assert example_of(path, [example]) == ""
+
+
+def test_a_link_to_a_photograph_says_what_to_do() -> None:
+    assert "the word “dog” opens" in needs_picture(View("describe", choice={"word": "dog"}))
+    assert "then ask" in needs_picture(View("ask", "what?"))

@@ -4,15 +4,10 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from tiny import noise
 
 from vitdemo.attention.masking import LONGEST, Masker, blank_picture, blurred_pictures
 from vitdemo.preprocess import grid_boxes
-
-
-def noise(width: int, height: int) -> Image.Image:
-    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(values)
 
 
 def test_only_the_hidden_regions_change() -> None:

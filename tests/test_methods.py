@@ -7,17 +7,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitdemo.attention import relevancy, rollout
+from vitdemo.attention import rollout
+from vitdemo.attention.capture import Look
 from vitdemo.attention.grad_cam import grad_cam, only_through
 from vitdemo.attention.methods import (
     METHODS,
-    NOTES,
     WordMaps,
     bounded,
     choose,
     explanation,
+    label_of,
     matched,
     normalised,
+    note_of,
     over_words,
     rows_at_once,
 )
@@ -63,8 +65,8 @@ def test_rollout_is_the_product_of_whole_matrices():
                     step[regions + t, start + j] += size * weight
                 step[regions + t] /= 1 + size
             whole = step @ whole
-        share = rollout.self_attention(share, own)
-        share = rollout.cross_attention(share, seen, torch.eye(regions), gate)
+        share = rollout.self_attention(share, own.mean(0))
+        share = rollout.cross_attention(share, seen.mean(0), torch.eye(regions), gate)
     np.testing.assert_allclose(share, whole[regions:, :regions], atol=1e-6)
     assert (share.sum(-1) < 1).all(), "the rest came from text"
 
@@ -74,7 +76,8 @@ def test_rollout_of_a_vision_encoder_is_a_product_too():
     whole = np.eye(6)
     for weights in layers:
         whole = (weights.numpy().mean(0) / 2 + np.eye(6) / 2) @ whole
-    np.testing.assert_allclose(rollout.vision(layers, prefix=1), whole[:, 1:], atol=1e-6)
+    found = rollout.vision([weights.mean(0) for weights in layers], prefix=1)
+    np.testing.assert_allclose(found, whole[:, 1:], atol=1e-6)
 
 
 # Relevancy
@@ -117,30 +120,29 @@ def test_relevancy_follows_the_equations():
         np.testing.assert_allclose(found.picture[row], want, rtol=1e-6)
 
 
-def test_only_looks_that_help_count_and_each_row_has_its_own_gradient():
-    weights = shares(3, 2, 4, 5).requires_grad_()
-    values = torch.randn(5, generator=torch.Generator().manual_seed(1))
-    target = (weights * values).sum((1, 2, 3)) * torch.tensor([1.0, -2.0, 0.0])
-    ((mean,),) = relevancy.means(target, [weights])
-    for row, factor in enumerate((1.0, -2.0, 0.0)):
-        want = (weights.detach()[row] * values * factor).clamp(min=0).mean(0)
-        torch.testing.assert_close(mean[row], want)
-    assert weights.grad is None
-    unused = shares(3, 2, 4, 5).requires_grad_()
-    _, (nothing,) = relevancy.means((weights * values).sum((1, 2, 3)), [weights], [unused])
-    assert torch.equal(nothing, torch.zeros(3, 4, 5))
-
-
-def test_a_pass_without_a_graph_is_a_fault_and_no_empty_map():
-    with pytest.raises(AssertionError, match="without a graph"):
-        relevancy.means(torch.ones(2), [shares(2, 1, 3, 3)])
+@pytest.mark.parametrize("fused", [False, True])
+def test_only_looks_that_help_count_and_each_row_has_its_own_gradient(fused):
+    """Eq. 5, from the gradient of the weights themselves and from that of a fused kernel."""
+    weights, value = shares(3, 2, 4, 5).requires_grad_(), torch.randn(3, 2, 5, 6)
+    factors = torch.tensor([1.0, -2.0, 0.0])
+    output = weights @ value
+    target = output.sum((1, 2, 3)) * factors
+    slopes, outer = torch.autograd.grad(target.sum(), [weights, output])
+    look = Look(given=weights)
+    if fused:  # queries whose products with the keys are the logarithms of the weights
+        query, key = weights.detach().log(), torch.eye(5).expand(3, 2, 5, 5)
+        look = Look(query=query, key=key, value=value, output=output)
+    found = look.relevant(outer if fused else slopes)
+    for row in range(3):
+        want = (weights.detach()[row] * slopes[row]).clamp(min=0).mean(0)
+        torch.testing.assert_close(found[row], want, atol=1e-6, rtol=1e-4)
+    assert torch.equal(look.relevant(None), torch.zeros(3, 4, 5))
 
 
 def test_a_gradient_that_is_no_number_counts_as_nothing():
     gradient = torch.full((1, 2, 3, 4), float("nan"))
     gradient[0, 0, 0, 0] = float("inf")
-    assert torch.equal(relevancy.mean_over_heads(shares(1, 2, 3, 4), gradient),
-                       torch.zeros(1, 3, 4))
+    assert torch.equal(Look(given=shares(1, 2, 3, 4)).relevant(gradient), torch.zeros(1, 3, 4))
 
 
 # Grad-CAM
@@ -226,9 +228,9 @@ def test_occlusion_equals_sliding_by_hand():
             want[region] = np.mean(losses)
         np.testing.assert_allclose(found.weights[0, 0, q], want / want.sum(), rtol=1e-5)
     assert (found.method, found.layer_names, found.gates) == \
-        ("occlusion", (METHODS["occlusion"],), ())
+        ("occlusion", (label_of("occlusion"),), ())
     assert found.words == base.words and found.word_probabilities == base.word_probabilities
-    assert found.note == NOTES["occlusion"]
+    assert found.note == note_of("occlusion", base.source)
 
 
 def test_occlusion_points_at_the_one_place_that_counts():
@@ -287,9 +289,9 @@ def test_a_method_is_chosen_by_name():
 
 
 def test_every_method_has_a_label_and_a_note():
-    assert set(NOTES) == set(METHODS) - {"cross-attention"}
-    assert len(set(METHODS.values())) == len(METHODS)
-    for note in NOTES.values():
+    assert len({label_of(name) for name in METHODS}) == len(METHODS)
+    for name in set(METHODS) - {"cross-attention"}:
+        note = note_of(name, "text")
         assert note.endswith(".") and "  " not in note
 
 
@@ -299,7 +301,7 @@ def test_a_record_says_how_it_was_made():
     boxes = grid_boxes((1, 2), (8, 8))
     share = explanation(WordMaps("red dog", "text", words, maps), "rollout", boxes, (1, 2), (8, 8))
     assert share.weights.sum() == pytest.approx(.4, abs=1e-6), "a share of the picture stays one"
-    assert share.note == NOTES["rollout"]
+    assert share.note == note_of("rollout", "text")
     made = explanation(WordMaps("red dog", "text", words, maps), "relevancy", boxes, (1, 2), (8, 8),
                        "And more.")
     np.testing.assert_allclose(made.weights[0, 0], [[.5, .5], [0, 0]])

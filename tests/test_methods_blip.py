@@ -11,12 +11,14 @@ from test_methods import slow_relevancy
 from tiny_blip import CLASSES, save_tiny_blip
 from torch import Tensor
 
+from vitdemo.attention import trace
 from vitdemo.attention.methods import normalised
-from vitdemo.backends import blip_methods
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.blip import BlipBackend
-from vitdemo.backends.blip_explain import ANSWER_PATH, word_places
+from vitdemo.backends.blip_trace import ANSWER_PATH
+from vitdemo.backends.hub import word_places
 from vitdemo.device import pick
+from vitdemo.texts import phrase
 
 QUESTION, ANSWER = "what colour is the skateboard?", "red dogs"
 TEXT = "a dog skateboards on a beach"
@@ -48,10 +50,10 @@ class Slow:
     def __init__(self, backend: BlipBackend, features: PictureFeatures, task: str, read: str,
                  written: str, only: list[int] | None = None) -> None:
         kind = KINDS[task]
-        self.checkpoint = backend._checkpoints[kind]
+        self.checkpoint = backend.checkpoints[kind]
         model, tokenizer = self.checkpoint.model, self.checkpoint.tokenizer
         model.requires_grad_(True)
-        self.states = backend._states(kind, features).clone().requires_grad_()
+        self.states = backend.states(kind, features).clone().requires_grad_()
         self.own: dict[str, list[Tensor]] = {"read": [], "written": []}
         self.cross: dict[str, list[Tensor]] = {"read": [], "written": []}
         looked_at = self.states
@@ -112,7 +114,7 @@ PATCHES = np.eye(REGIONS + 1)[:, 1:]
 @pytest.fixture(autouse=True)
 def frozen_again(backend):
     yield
-    for checkpoint in backend._checkpoints.values():
+    for checkpoint in backend.checkpoints.values():
         checkpoint.model.requires_grad_(False)
 
 
@@ -169,7 +171,7 @@ def test_rollout_goes_through_the_vision_encoder(backend, features):
     """The product of whole matrices over patches, question and answer."""
     slow = Slow(backend, features, "ask", QUESTION, ANSWER)
     vision = slow.checkpoint.model.vision_model
-    pixels = features.data.pixels(slow.checkpoint.pixel_format)
+    pixels = features.data.pixels(slow.checkpoint)
     output = vision(pixel_values=pixels, output_attentions=True)
     torch.testing.assert_close(output.last_hidden_state, slow.states, atol=1e-4, rtol=1e-4)
     read, written = (one[0].shape[2] for one in (slow.own["read"], slow.own["written"]))
@@ -203,7 +205,7 @@ def test_several_passes_give_what_one_gives(backend, features, monkeypatch):
         for task, text in (("caption", TEXT), ("ask", ANSWER)):
             whole = explain(backend, features, task, text, method)
             with monkeypatch.context() as patch:
-                patch.setattr(blip_methods, "rows_at_once", lambda _: 2)
+                patch.setattr(trace, "rows_at_once", lambda _: 2)
                 parts = explain(backend, features, task, text, method)
             for one, other in zip(whole, parts, strict=True):
                 # A product of other rows rounds otherwise; shares of a small sum show that.
@@ -211,7 +213,7 @@ def test_several_passes_give_what_one_gives(backend, features, monkeypatch):
 
 
 def hooks(backend) -> int:
-    return sum(len(module._forward_hooks) for checkpoint in backend._checkpoints.values()
+    return sum(len(module._forward_hooks) for checkpoint in backend.checkpoints.values()
                for module in checkpoint.model.modules())
 
 
@@ -225,7 +227,7 @@ def test_nothing_is_left_behind(backend, features):
                 fresh = backend.encode_pictures([Image.fromarray(values)])[0]
                 found = explain(backend, fresh, task, text, method)
             assert all(np.isfinite(one.weights).all() for one in found)
-    for checkpoint in backend._checkpoints.values():
+    for checkpoint in backend.checkpoints.values():
         assert not any(one.requires_grad for one in checkpoint.model.parameters())
     assert hooks(backend) == found_there
     after = explain(backend, features, "ask", ANSWER, "cross-attention")
@@ -236,7 +238,8 @@ def test_nothing_is_left_behind(backend, features):
 def test_an_answers_note_says_that_it_looks_through_the_question(backend, features):
     for method in backend.info.methods[1:]:
         question, answer = explain(backend, features, "ask", ANSWER, method)
-        assert answer.note.endswith(ANSWER_PATH) and ANSWER_PATH not in question.note
+        path = phrase(ANSWER_PATH)
+        assert answer.note.endswith(path) and path not in question.note
 
 
 def test_states_of_zeros(backend, features):

@@ -9,8 +9,8 @@ from conftest import make_model
 from test_methods import slow_relevancy
 from torch import Tensor
 
+from vitdemo.attention import trace
 from vitdemo.attention.methods import normalised
-from vitdemo.backends import native_methods
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.native import NativeBackend
 from vitdemo.device import Placement, pick
@@ -285,7 +285,7 @@ def test_several_passes_give_what_one_gives(backend, features, monkeypatch):
         whole = explain(backend, features, "caption", TEXT, method)
         asked = explain(backend, features, "ask", ANSWER, method)
         with monkeypatch.context() as patch:
-            patch.setattr(native_methods, "rows_at_once", lambda _: 3)
+            patch.setattr(trace, "rows_at_once", lambda _: 3)
             parts = explain(backend, features, "caption", TEXT, method)
             again = explain(backend, features, "ask", ANSWER, method)
         for one, other in zip((*whole, *asked), (*parts, *again), strict=True):

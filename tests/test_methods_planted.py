@@ -81,7 +81,7 @@ class PlantedBlip:
             str(save_tiny_blip(folder / kind, kind, seed))
             for kind, seed in (("captioning", 1), ("VQA", 2), ("retrieval", 3))), pick("cpu"))
         self.bright: dict[str, Tensor] = {}
-        for kind, checkpoint in self.backend._checkpoints.items():
+        for kind, checkpoint in self.backend.checkpoints.items():
             width = checkpoint.model.config.vision_config.hidden_size
             self.bright[kind] = torch.randn(width, generator=torch.Generator().manual_seed(7))
             text = checkpoint.model.text_decoder.bert if kind == "captioning" else \

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import make_model
 
+from vitdemo.attention.capture import record
 from vitdemo.config import FUSIONS, ModelConfig
 from vitdemo.errors import ConfigError
 from vitdemo.models.fusion import FusionBlock, Modulation
@@ -133,13 +134,18 @@ def test_cross_attention_weights_are_the_ones_it_uses() -> None:
     mask[0, ..., 4] = False
     with torch.no_grad():
         pairs = cross.project(memory)
-        weights = cross.weights(x, pairs, mask)  # (R, H, T, N)
+        with record([cross]) as looks:
+            cross(x, [(pairs, mask)])
+        weights = looks[0].weights()  # (R, H, T, N)
         assert weights.shape == (6, 4, 3, 5)
         assert torch.allclose(weights.sum(-1), torch.ones(6, 4, 3), atol=1e-5)
         assert float(weights[:3, ..., 4].max()) == 0.0
         values = pairs[1].repeat_interleave(3, 0)  # (R, H, N, d)
         mixed = (weights @ values).transpose(1, 2).reshape(6, 3, 16)
-        assert torch.allclose(cross.out(mixed), cross(x, pairs, mask), atol=1e-5)
+        assert torch.allclose(cross.out(mixed), cross(x, [(pairs, mask)]), atol=1e-5)
+    with record([cross], graph=True) as looks:  # the plain products, as in training on a CPU
+        cross(x, [(pairs, mask)])
+    assert torch.allclose(looks[0].weights(), weights, atol=1e-6) and looks[0].given is not None
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit", "resnet18"])

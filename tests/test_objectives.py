@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from learning import learning
+from learning import NoiseStore, learning
 
-from train.data.pixels import NoiseStore
 from train.data.reading import Row
 from train.finetune import build_parser
 from train.objectives.registry import OBJECTIVES
@@ -39,7 +38,7 @@ def test_each_learns_something_with_those_that_it_needs(name: str, tokenizer: Te
             for i in range(12)]
     needed = {"match": "contrastive", "attention": "caption", "region": "caption",
               "distil": "fade"}.get(name, name)
-    found = learning(tiny_model, rows, NoiseStore(tiny_model, False), tokenizer,
+    found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer,
                      **{**OFF, f"loss_{name}": 1.0, f"loss_{needed}": 1.0, "fade_pictures": 2,
                         "reward_pictures": 2})
     assert set(found.objectives) == {name, needed}
@@ -49,7 +48,7 @@ def test_each_learns_something_with_those_that_it_needs(name: str, tokenizer: Te
 
 
 def test_what_can_learn_nothing_is_refused(tokenizer: TextTokenizer, tiny_model: VLM) -> None:
-    rows, store = [Row(Path("a.png"), ("a dog .",), (), ())] * 3, NoiseStore(tiny_model, False)
+    rows, store = [Row(Path("a.png"), ("a dog .",), (), ())] * 3, NoiseStore(tiny_model)
     with pytest.raises(ConfigError, match="every loss has weight 0"):
         learning(tiny_model, rows, store, tokenizer, **OFF)
     with pytest.raises(ConfigError, match="loss_distil has a weight and loss_fade has none"):

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from conftest import make_model
 from small_run import arguments
 
-from train.data.pixels import LiveStore
+from train.adapt import grow
+from train.data.features import LiveStore
 from train.data.reading import read_split
 from train.finetune import main
-from train.upgrade import grow
 from vitdemo.config import EngineConfig, ModelConfig
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError

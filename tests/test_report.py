@@ -134,9 +134,10 @@ def test_the_page_holds_everything(photo: Picture) -> None:
     text = page(Report(photo, (one,), INFO, (other,), (weighed(),), (SHARE,),
                        {"Instruction": "Describe it."}, (Candidate("blue", 0.25),), "dog.jpg",
                        WHEN))
-    for piece in ("Describe it.", "abc123", "dog.jpg", "22 November 2026, 08:05", "blue: 25%",
-                  "What a map cannot say", "much more than chance", "On a grey picture", "96 × 64",
-                  "2 rows of 3", "planted &lt;model&gt;"):
+    for piece in ("Describe it.", "abc123", "dog.jpg", "22 November 2026, 08:05",
+                  "blue</bdi>: 25%",
+                  "What a map cannot say", "much more than", "with a grey one", "96 × 64",
+                  "2 rows of 3", "Sure of every word.", "planted &lt;model&gt;"):
         assert piece in text, piece
     assert text.count('<tr><th scope="row"') == 3  # one row for each word
     assert text.count('src="data:image/jpeg;base64,') == 3 + 1  # and the picture without scripts

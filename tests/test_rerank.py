@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,5 +118,29 @@ def test_the_engine_matches_pictures_a_few_at_a_time() -> None:
     assert found.shape == (9, 2) and (found[:, 0] > found[:, 1]).all()
     assert sum(backend.batches) == 9, "in slices, each once"
     assert found[0, 0] == pytest.approx(engine.match(photos[0], ["red"])[0].score)
-    with pytest.raises(TaskError, match="cannot do 'match'"):
+    with pytest.raises(TaskError, match="cannot do “match”"):
         Engine(Planted(tasks=("embed",))).match_pictures(photos, ["red"])
+
+
+class Judge(Named):
+    """The same, and it can tell what fits; grey stands for the logit 2.8."""
+
+    info = replace(Named.info, fit=(7.0, 1.0, -5.2))
+
+
+def test_hits_fit_that_come_near_a_best_one_which_is_above_a_grey_picture(tmp_path: Path) -> None:
+    def fits(logits: Sequence[float], cosine: float, query: Query) -> list[bool | None]:
+        listed = hits(tmp_path, logits, [cosine] * len(logits))
+        return [hit.fits for hit in Reranker(Judge()).order(listed, query)]
+
+    # log-odds 3.1, 1.6, -2.9: what is more than 2.5 below the best one fits less
+    assert fits([9, 7.5, 3], 0.3, Query.of("dog")) == [True, True, False]
+    assert fits([9, 7.5, 3], 0.3, Query.of("dog +cat")) == [True, True, False]
+    # -2.6 and -3.6: the nearest, and nothing fits
+    assert fits([4.7, 3.7], 0.1, Query.of("blorf")) == [False, False]
+    assert fits([9, 3], 0.3, Query.of("dog -cat")) == [None, None]
+    assert fits([9, 3], 0.3, Query.of("dog", picture())) == [None, None]
+    listed = hits(tmp_path, [9, 3], [0.3, 0.3])
+    (tmp_path / "1.png").unlink()
+    assert [hit.fits for hit in Reranker(Judge()).order(listed, Query.of("dog"))] == [True, None]
+    assert all(hit.fits is None for hit in Reranker(Named()).order(listed, Query.of("dog")))

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_picture
-from learning import learning
+from learning import NoiseStore, learning
 
 from train.data.cocoqa_captions import restored_caption, restored_captions
-from train.data.pixels import NoiseStore
 from train.data.reading import Question, Row
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
@@ -79,7 +78,7 @@ def rows(tmp_path: Path) -> list[Row]:
 
 def test_restored_captions_are_those_of_one_data_set_more(rows: list[Row], tiny_model: VLM,
                                                          tokenizer: TextTokenizer) -> None:
-    found = learning(tiny_model, rows, NoiseStore(tiny_model, False), tokenizer, pairs=8,
+    found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer, pairs=8,
                      caption_pictures=8, loss_reward=1.0, reward_pictures=4)
     steps = [found.draw(step).parts for step in range(25)]
     share = 5 ** 0.5 / (5 ** 0.5 + 10 ** 0.5)
@@ -98,5 +97,5 @@ def test_nothing_is_restored_of_other_questions(rows: list[Row], tiny_model: VLM
                                                 tokenizer: TextTokenizer) -> None:
     plain = [replace(row, questions=tuple(replace(q, source="other") for q in row.questions))
              for row in rows]
-    found = learning(tiny_model, plain, NoiseStore(tiny_model, False), tokenizer)
+    found = learning(tiny_model, plain, NoiseStore(tiny_model), tokenizer)
     assert max(int(found.draw(step).parts["caption"].rows.max()) for step in range(12)) < 10

@@ -15,7 +15,6 @@ from train.data.features import VIEWS, open_features
 from train.data.reading import Row, read_split
 from train.evaluation.metrics import caption_words
 from train.finetune import main
-from train.objectives.sampling import draw_captions, memory_of
 from train.objectives.self_critical import (
     TEMPERATURE,
     Judge,
@@ -24,12 +23,18 @@ from train.objectives.self_critical import (
     reward_loss,
     sentence_bleu,
 )
+from train.objectives.writing import draw_captions, memory_of
 from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
 _END = "\n"
-DRAWN = {"loss_reward": 1.0, "reward_pictures": 4, "reward_fault": 0.0}
+DRAWN = {"loss_reward": 1.0, "reward_pictures": 4}
+
+
+@pytest.fixture(autouse=True)
+def no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.objectives.self_critical.FAULT", 0.0)
 
 
 @pytest.fixture

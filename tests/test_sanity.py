@@ -86,8 +86,6 @@ def test_shuffled_maps_that_go_with_the_word_or_with_the_place() -> None:
     assert alike.verdict == "alike"
     both = explained(after, maps[list(order)] + maps)
     assert sanity.compare_shuffled(before, both, order).verdict in ("mixed", "alike")
-    for one in (found, stayed, alike):
-        assert "nan" not in sanity.shuffled_sentence(one)
 
 
 def test_shuffled_words_that_cannot_be_compared() -> None:
@@ -96,16 +94,15 @@ def test_shuffled_words_that_cannot_be_compared() -> None:
     assert sanity.compare_shuffled(before, before, order).verdict == "unclear"
     other = explained("two one", noise(2))
     assert sanity.compare_shuffled(explained("a b", noise(2)), other, (1, 0)).verdict == "unclear"
-    assert "Too few" in sanity.shuffled_sentence(sanity.Shuffled((), (), (), "unclear"))
 
 
 def test_verdicts_on_random_weights() -> None:
     maps = noise(3)
     trained = explained("one two three", maps)
     same = sanity.compare_randomised(trained, trained)
-    assert same.verdict == "unchanged" and "hardly change" in sanity.randomised_sentence(same)
+    assert same.verdict == "unchanged"
     other = sanity.compare_randomised(trained, explained("one two three", noise(3, 5)))
-    assert other.verdict == "changed" and "as they should" in sanity.randomised_sentence(other)
+    assert other.verdict == "changed"
     mixed = np.concatenate((maps[:2], noise(3, 5)[2:]))  # two words of three keep their maps
     half = sanity.compare_randomised(trained, explained("one two three", mixed))
     assert half.verdict == "partly"
@@ -137,8 +134,9 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def weights(backend: Any) -> dict[str, torch.Tensor]:
-    models = [backend.model] if hasattr(backend, "model") else [
-        checkpoint.model for checkpoint in backend._checkpoints.values()]
+    models = [model for one in getattr(backend, "backends", [backend])
+              for model in ([one.model] if hasattr(one, "model") else
+                            [checkpoint.model for checkpoint in one.checkpoints.values()])]
     return {f"{i}.{name}": value for i, model in enumerate(models)
             for name, value in model.state_dict().items()}
 

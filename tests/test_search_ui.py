@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import pytest
 from fake_engine import planted_engine
 from PIL import Image
@@ -26,16 +27,17 @@ from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import Skipped
 from vitdemo.retrieval.why import Part, Why, WhyNot
 from vitdemo.ui import Settings, build_ui
-from vitdemo.ui.albums import Library, album_of_files, allowed_folder, folders_in
-from vitdemo.ui.finding import Finding, size_of
-from vitdemo.ui.indexing import folder_chips, indexed_html, reading_html
+from vitdemo.ui.components import Context
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
-from vitdemo.ui.parts import Context
-from vitdemo.ui.search_fields import filters_of
-from vitdemo.ui.search_hits import groups_html, page_html, pager_text
-from vitdemo.ui.search_keep import write_groups
-from vitdemo.ui.search_link import SEARCH, read_search, search_of, settings_of
-from vitdemo.ui.search_why import parts_html, verdict_html
+from vitdemo.ui.search.duplicates import groups_html, write_groups
+from vitdemo.ui.search.fields import filters_of, wish_of
+from vitdemo.ui.search.galleries import Library, album_of_files, allowed_folder, folders_in
+from vitdemo.ui.search.hits import page_html, pager_text, verdict_html
+from vitdemo.ui.search.indexing import folder_chips, indexed_html, reading_html
+from vitdemo.ui.search.link import SEARCH, read_search, search_of, settings_of
+from vitdemo.ui.search.state import HitList, Wish, size_of
+from vitdemo.ui.search.why import parts_html
+from vitdemo.ui.search.why import verdict_html as why_not_html
 from vitdemo.ui.session import Sessions
 
 
@@ -89,7 +91,7 @@ def test_only_allowed_folders_may_be_read(engine: Engine, tree: Path,
         allowed_folder(allowed, str(tree / "in" / "red.png"))
     with pytest.raises(PictureError, match="no path can hold"):
         allowed_folder(allowed, "a\0b")
-    with pytest.raises(PictureError, match=r"may be searched \(none\)"):
+    with pytest.raises(PictureError, match=r"may be searched \(–\)"):
         allowed_folder(context(engine), str(tree / "in"))
 
 
@@ -115,14 +117,13 @@ def test_a_shared_app_offers_no_folders_and_ones_own_does(engine: Engine, tree: 
         blocks = build_ui(engine, settings)
         radio = next(block for block in blocks.blocks.values()
                      if getattr(block, "elem_id", "") == "search-source")
-        return [label for label, _ in radio.choices]
+        return [value for _, value in radio.choices]
 
-    assert offered(Settings(shared=True)) == ["My own pictures"]
-    assert offered(Settings(shared=True, store=str(tree / "store"))) == ["My own pictures"]
-    assert offered(Settings()) == ["My own pictures"]
-    assert offered(Settings(store=str(tree / "store")))[-1] == "A folder on this computer"
-    assert offered(Settings(folders=(tree / "in",))) == ["My own pictures",
-                                                         "A folder on this computer"]
+    assert offered(Settings(shared=True)) == ["uploads"]
+    assert offered(Settings(shared=True, store=str(tree / "store"))) == ["uploads"]
+    assert offered(Settings()) == ["uploads"]
+    assert offered(Settings(store=str(tree / "store")))[-1] == "folder"
+    assert offered(Settings(folders=(tree / "in",))) == ["uploads", "folder"]
 
 
 def test_the_app_says_how_a_folder_is_named(engine: Engine, tree: Path) -> None:
@@ -212,7 +213,7 @@ def test_times_are_in_plain_words() -> None:
         "a few seconds", "about 40 seconds", "about 3 minutes", "about 2 hours"]
     assert reading_html(Progress(120, 5000, 14.2, 343.0, "a<b>.jpg", 0)).count("<b>") == 0
     text = reading_html(Progress(120, 5000, 14.2, 343.0, "a.jpg", 0))
-    assert "Read 120 of 5,000 pictures, 14.2 a second, about 6 minutes left" in text
+    assert "Read 120 of 5,000 pictures · 14.2 a second · about 6 minutes left" in text
     assert 'value="120" max="5000"' in text
     looking = reading_html(Progress(70, 0, 0.0, None, "/photos", 0))
     assert "70 pictures so far" in looking and "max=" not in looking
@@ -222,7 +223,7 @@ def test_a_cancelled_reading_says_that_it_goes_on_from_there() -> None:
     report = IndexReport(("/a",), 3, 0, 1, 2, 10, (Skipped("/a/<x>.jpg", "It is broken."),), 5,
                          1.5, True)
     page = indexed_html(report, 99, lasting=True)
-    assert "Cancelled: <strong>14 pictures" in page and "goes on from there" in page
+    assert "Cancelled: <strong>14 of the pictures" in page and "goes on from there" in page
     assert "3 new, 1 moved, 2 gone, 10 as before" in page and "--store" not in page
     assert "&lt;x&gt;.jpg: It is broken." in page and "there are 99" in page
 
@@ -234,7 +235,7 @@ def test_what_vanished_is_asked_about_and_what_was_passed_over_is_told() -> None
                          passed_over={"nef": 3, "txt": 1}, vanished=gone)
     page = indexed_html(report, 15, lasting=True)
     assert "15 pictures that could be searched before are not there any more" in page
-    assert "/a/&lt;b&gt;: 6 of 6 pictures (/a/&lt;b&gt; is empty)" in page and "5 folders" in page
+    assert "/a/&lt;b&gt;: 6 of 6 pictures (/a/&lt;b&gt; is empty)" in page and "and 5 more" in page
     assert "press “Take them out”" in page and "With other folders" not in page
     assert "3 NEF" in page and "1 TXT" in page
 
@@ -267,13 +268,13 @@ def test_the_question_is_about_what_vanished_and_no_more(engine: Engine, tmp_pat
 # Pages of hits
 
 @pytest.fixture
-def finding(engine: Engine, tmp_path: Path) -> Iterator[Finding]:
+def hits(engine: Engine, tmp_path: Path) -> Iterator[HitList]:
     """Forty pictures, ever less red."""
     gallery = engine.gallery()
     paths = [save(tmp_path / f"{n:02}.png", (255 - 5 * n, 3 * n, 0)) for n in range(40)]
     made = album_of_files(engine, [str(path) for path in paths], "a test")
-    found = Finding()
-    found.begin(made.opened(), Query.of("red"), Filters(), 12, second=True)
+    found = HitList()
+    found.begin(made.opened(), Query.of("red"), Filters(), Wish())
     yield found
     made.close()
     gallery.close()
@@ -283,114 +284,177 @@ def stems(hits: list[Hit]) -> list[int]:
     return [int(Path(hit.path).stem) for hit in hits]
 
 
-def test_pages_follow_each_other_without_gap_or_repeat(finding: Finding) -> None:
+def test_pages_follow_each_other_without_gap_or_repeat(hits: HitList) -> None:
     seen = []
     for page in (1, 2, 3, 4):
-        assert finding.page == page
-        seen += stems(finding.shown())
-        assert finding.more() == (page < 4)
-        finding.turn(page + 1)
-    assert finding.page == 4 and sorted(seen) == list(range(40))
+        assert hits.page == page
+        seen += stems([group[0] for group in hits.shown()])
+        assert hits.more() == (page < 4)
+        hits.turn(page + 1)
+    assert hits.page == 4 and sorted(seen) == list(range(40))
     assert seen[:3] == [0, 1, 2]
-    finding.turn(-5)
-    assert finding.page == 1
+    hits.turn(-5)
+    assert hits.page == 1
 
 
-def test_another_size_keeps_the_first_hit_on_screen(finding: Finding) -> None:
-    finding.turn(3)
-    first = finding.shown()[0].id
-    finding.resize(24)
-    assert finding.page == 2 and finding.shown()[0].id == first
-    finding.resize(5)  # no fewer than 12
-    assert finding.size == 12
-    assert [size_of(value) for value in ("48", 9999, "x", None, float("inf"))] == [
-        48, 200, 12, 12, 12]
+def test_another_size_keeps_the_first_hit_on_screen(hits: HitList) -> None:
+    hits.turn(3)
+    first = hits.shown()[0][0].id
+    hits.change(Wish(24))
+    assert hits.page == 2 and hits.shown()[0][0].id == first
+    assert [size_of(value) for value in ("48", 9999, "x", None, float("inf"), 5)] == [
+        48, 200, 12, 12, 12, 12]
 
 
-def test_the_second_look_can_be_switched_off(finding: Finding) -> None:
-    assert finding.wants_second_look()
-    head = finding.head = [replace(hit, match=0.9) for hit in reversed(finding.hits)]
-    assert stems(finding.shown()) == list(range(39, 27, -1))
-    finding.second = False
-    assert stems(finding.shown())[0] == 0 and finding.hit(head[0].id).id == head[0].id
-    finding.begin(finding.gallery, Query.of("green"), Filters(), 12, True)
-    assert not finding.head
-    finding.begin(finding.gallery, Query.of(picture=None, text="red"), Filters(), 12, False)
-    assert not finding.wants_second_look()
+def firsts(hits: HitList) -> list[int]:
+    return stems([group[0] for group in hits.shown()])
 
 
-def test_more_like_this_keeps_the_conditions(finding: Finding) -> None:
+def test_the_order_on_screen_stays_until_another_is_asked_for(hits: HitList) -> None:
+    assert hits.wants_second_look() and firsts(hits)[0] == 0
+    hits.looked_at([replace(hit, match=0.9) for hit in reversed(hits.hits)])
+    assert firsts(hits) == list(range(12)) and hits.moved() == 12
+    assert hits.fitting() is None  # this model cannot tell
+    assert "12 changed places: show" in verdict_html(hits)
+    hits.accept()
+    assert firsts(hits) == list(range(39, 27, -1)) and hits.moved() == 0
+    hits.turn(2)
+    hits.change(replace(hits.wish, size=24))
+    assert hits.accepted and firsts(hits)[0] == 39
+    hits.change(replace(hits.wish, second=False))
+    assert firsts(hits)[0] == 0 and not hits.wants_second_look()
+
+
+def test_it_is_said_that_nothing_fits_and_which_hits_do(hits: HitList) -> None:
+    hits.looked_at([replace(hit, match=0.5, fits=False) for hit in reversed(hits.hits)])
+    assert hits.fitting() == 0
+    said = verdict_html(hits)
+    assert "Nothing here seems to fit “red”" in said and "changed" not in said
+    assert "Fits less" in page_html(hits, Thumbnails(), why=True, versus=True)
+    hits.looked_at([replace(hit, match=0.9, fits=place < 2) for place, hit in
+                    enumerate(hits.hits)])
+    assert "2 pictures seem to fit" in verdict_html(hits)
+    assert page_html(hits, Thumbnails(), why=True, versus=True).count(">Fits<") == 2
+
+
+def test_the_newest_of_those_that_fit_come_first(hits: HitList) -> None:
+    dated = [replace(hit, metadata={"day": f"20{place + 10}-01-01"}) for place, hit in
+             enumerate(hits.hits)]
+    hits.hits = dated
+    hits.change(Wish(newest=True))
+    assert firsts(hits)[:2] == [39, 38]
+    hits.looked_at([replace(hit, match=0.9, fits=place < 3) for place, hit in enumerate(dated)])
+    assert firsts(hits)[:2] == [39, 38] and hits.moved() == 12
+    hits.accept()
+    assert firsts(hits)[:4] == [2, 1, 0, 3]
+
+
+def test_almost_the_same_hits_stand_as_one_until_they_are_asked_for(engine: Engine,
+                                                                    tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    scene = Image.fromarray(pixels).resize((320, 240), Image.Resampling.NEAREST)
+    paths = [str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+    for path, image in zip(paths, (scene, scene.resize((160, 120)), scene.rotate(180)),
+                           strict=True):
+        image.save(path)
+    made = album_of_files(engine, paths, "a test")
+    hits = HitList(Thumbnails().hash_of)
+    hits.begin(made.opened(), Query.of("red"), Filters(), Wish())
+    assert sorted(map(len, hits.shown())) == [1, 2]
+    pair = next(group for group in hits.shown() if len(group) == 2)
+    assert "1 more almost the same" in page_html(hits, Thumbnails(), why=True, versus=True)
+    hits.unfold(pair[0].id)
+    assert sorted(map(len, hits.shown())) == [1, 1, 1]
+    made.close()
+
+
+def test_a_date_among_the_words_is_a_filter_that_can_be_taken_away(hits: HitList) -> None:
+    assert hits.gallery is not None
+    hits.begin(hits.gallery, Query.of("red 1999"), Filters(min_width=1), Wish())
+    page = page_html(hits, Thumbnails(), why=True, versus=True)
+    assert "“red”" in page and 'data-act="undate"' in page and "1999 <span" in page
+    assert not hits.hits and hits.filters == Filters(after="1999", before="1999", min_width=1)
+    again = hits.undated()
+    assert len(again.hits) == 40 and again.query.text == "red"
+    assert again.filters == Filters(min_width=1)
+
+
+def test_more_like_this_keeps_the_conditions(hits: HitList) -> None:
     from vitdemo.preprocess import open_picture
 
-    finding.begin(finding.gallery, Query.of("red"), Filters(min_width=1), 24, True)
-    hit = finding.hits[-1]
-    finding.like(Query.of(picture=open_picture(hit.path), picture_label="the picture “x”"))
-    assert finding.hits[0].id == hit.id and finding.filters == Filters(min_width=1)
-    assert finding.size == 24 and "Looked for: the picture “x”" in page_html(
-        finding, Thumbnails(), why=False, versus=False)
+    assert hits.gallery is not None
+    hits.begin(hits.gallery, Query.of("red"), Filters(min_width=1), Wish(24))
+    hit = hits.hits[-1]
+    hits.like(Query.of(picture=open_picture(hit.path), picture_label="the picture “x”"))
+    assert hits.hits[0].id == hit.id and hits.filters == Filters(min_width=1)
+    assert hits.wish.size == 24 and "Looked for: the picture “x”" in page_html(
+        hits, Thumbnails(), why=False, versus=False)
 
 
-def test_what_is_not_there_is_said(finding: Finding) -> None:
+def test_what_is_not_there_is_said(hits: HitList) -> None:
     with pytest.raises(StoreError, match="no longer on the screen"):
-        finding.hit("nothing")
+        hits.hit("nothing")
     with pytest.raises(StoreError, match="Search for something first"):
-        Finding().turn(1)
+        HitList().turn(1)
     with pytest.raises(StoreError, match="Search for something first"):
-        Finding().like(Query.of("red"))
-    assert not Finding().shown() and pager_text(Finding()) == ""
-    finding.begin(finding.gallery, Query.of("red"), Filters(min_width=999), 12, True)
-    page = page_html(finding, Thumbnails(), why=True, versus=True)
+        HitList().like(Query.of("red"))
+    assert not HitList().shown() and pager_text(HitList()) == ""
+    assert hits.gallery is not None
+    hits.begin(hits.gallery, Query.of("red"), Filters(min_width=999), Wish())
+    page = page_html(hits, Thumbnails(), why=True, versus=True)
     assert "No picture fits these conditions" in page and "999 to … pixels wide" in page
 
 
-def test_hits_are_named_safely_and_told_by_their_ids(finding: Finding) -> None:
-    first = finding.shown()[0]
-    finding.hits[1] = Hit('"><b>', "/nowhere/${alert(1)}<b>.png", 0.25, 4, 3, {}, 0.5)
-    finding.chosen = first.id
-    page = page_html(finding, Thumbnails(), why=True, versus=True)
-    assert "<b>" not in page and "no longer there" in page and "0.250 · 50%" in page
+def test_hits_are_named_safely_and_told_by_their_ids(hits: HitList) -> None:
+    first = hits.shown()[0][0]
+    hits.groups[1] = [Hit('"><b>', "/nowhere/${alert(1)}<b>.png", 0.25, 4, 3, {}, 0.5)]
+    hits.chosen = first.id
+    page = page_html(hits, Thumbnails(), why=True, versus=True)
+    assert "<b>" not in page and "no longer there" in page and "Similarity 0.25" in page
+    assert "Fits: 50%" in page
     assert f'data-id="{first.id}" data-act="why" type="button" aria-pressed="true"' in page
     assert page.count('data-act="like"') == 12
     assert page.count('data-act="versus"') == 11  # nothing stands before the first
-    plain = page_html(finding, Thumbnails(), why=False, versus=False, only=3)
+    plain = page_html(hits, Thumbnails(), why=False, versus=False, only=3)
     assert '<button type="button" class="vt-hit"' not in plain and "versus" not in plain
     assert plain.count("<img") == 2 and plain.count("vt-gone") == 10  # one of the three is gone
-    finding.turn(2)
-    second = page_html(finding, Thumbnails(), why=True, versus=True)
+    hits.turn(2)
+    second = page_html(hits, Thumbnails(), why=True, versus=True)
     assert '<ol class="vt-hits" start="13">' in second and "Pictures 13 to 24." in second
-    assert second.count('data-act="versus"') == len(finding.shown())
-    assert "Page 2" in pager_text(finding)
+    assert second.count('data-act="versus"') == len(hits.shown())
+    assert "Page 2" in pager_text(hits)
 
 
 # The fields and links
 
 def test_fields_become_filters() -> None:
     assert filters_of(["", None, "", None, 0, None, None, "any", ""]) == Filters()
-    found = filters_of([" /a ", "2024", "2025", 100, None, 0, 50, "portrait", " Canon ", 12, True])
-    assert found == Filters("/a", "2024", "2025", 100, 0, 0, 50, "portrait", "Canon")
+    given = [" /a ", "2024", "2025", 100, None, 0, 50, "portrait", " Canon ", True, 24, False]
+    assert filters_of(given) == Filters("/a", "2024", "2025", 100, 0, 0, 50, "portrait", "Canon")
+    assert wish_of(given) == Wish(24, second=False, newest=True)
 
 
-START = ("The example photographs", "", "", "", None, None, None, None, "any", "", 12, True)
+START = ("examples", "", "", "", None, None, None, None, "any", "", False, 12, True)
 
 
 def test_a_link_holds_the_search() -> None:
     assert search_of(START) == {"in": "examples"}
-    given = ("A folder on this computer", "/a b", "2024", "", 100, None, None, 50, "portrait",
-             "Canon", 48, False)
+    given = ("folder", "/a b", "2024", "", 100, None, None, 50, "portrait", "Canon", True, 48,
+             False)
     found = search_of(given)
     assert found == {"in": "folder", "folder": "/a b", "after": "2024", "min_width": 100,
                      "max_height": 50, "orientation": "portrait", "camera": "Canon", "size": 48,
-                     "order": "vectors"}
+                     "order": "vectors", "sort": "newest"}
     params = {name: str(value) for name, value in found.items()}
     assert read_search(params) == (found, []) and not params
-    choice = gr.Radio(["The example photographs", "A folder on this computer"])
+    choice = gr.Radio(["examples", "folder"])
     back = settings_of(found, choice)
     assert len(back) == 1 + len(SEARCH)
     assert search_of(back) == found
-    own = gr.Radio(["The example photographs"])
+    own = gr.Radio(["examples"])
     assert settings_of(found, own)[1] == ""  # nobody else's folders
     assert all(one == gr.skip() for one in settings_of({}, own))
-    assert search_of(("My own pictures", *START[1:])) == {}
+    assert search_of(("uploads", *START[1:])) == {}
 
 
 @pytest.mark.parametrize(("name", "value", "named"), [
@@ -412,17 +476,17 @@ def test_parts_are_bars_to_both_sides() -> None:
     assert "&lt;dog&gt;" in made and "+0.200" in made and "−0.100" in made and "87%" in made
     assert "−0.5 × indoor" in made and "do not add up" in made
     assert "margin-left:50.0%;width:50.0%" in made and "margin-left:25.0%;width:25.0%" in made
-    assert "all there is to search with" in made
+    assert "all</span>" in made
 
 
 @pytest.mark.parametrize(("changes", "said"), [
     ({"held": False}, "b.png is not among the pictures that were searched."),
-    ({"misfits": ("it is portrait",)}, "left out because it is portrait."),
+    ({"misfits": ("it is portrait",)}, "left out: it is portrait."),
     ({"place": 37}, "stands at place 37."), ({"looked": 1000}, "not among the first 1,000.")])
 def test_the_verdict_says_what_keeps_a_picture_back(changes: dict[str, object], said: str) -> None:
     ours, theirs = Why(0.3, (Part("dog", 1, 0.2),)), Why(0.1, (Part("dog", 1, -0.05),))
     found = replace(WhyNot(ours, theirs, True, 0, 0, ()), **changes)  # type: ignore[arg-type]
-    made = verdict_html(found, Hit("1", "/a.png", 0.3, 4, 3), "b.png")
+    made = why_not_html(found, Hit("1", "/a.png", 0.3, 4, 3), "b.png")
     assert said in made and "0.200 less than the hit" in made and "−0.050" in made
 
 
@@ -433,14 +497,14 @@ def test_groups_say_what_to_keep_and_delete_nothing(tmp_path: Path) -> None:
     found = Groups((Group(twins, "It is the sharpest."),), 12, 1, True)
     made = groups_html(found, Thumbnails())
     assert "1 group of almost the same pictures among 12; 1 could go." in made
-    assert "<strong>Keep.</strong> It is the sharpest." in made and "Nothing is deleted" in made
+    assert "Keep. It is the sharpest." in made and "Nothing is deleted" in made
     assert "0.990 alike, 1 of 64 bits differ" in made and "more pictures" in made
     write_groups(tmp_path / "list.csv", found, paths=False)
     lines = (tmp_path / "list.csv").read_text(encoding="utf-8-sig").splitlines()
     assert lines[1].startswith("1,yes,a.png,40,30") and lines[2].startswith("1,,'=b.png,")
     assert str(tmp_path) not in "".join(lines) and all(map(os.path.exists, paths))
     nothing = groups_html(Groups((), 1, 0, False), Thumbnails())
-    assert "No two of 1 picture are almost the same." in nothing
+    assert "Of the 1 pictures no two are" in nothing
 
 
 def test_reading_folders_never_takes_a_place_of_those_who_search(engine: Engine,
@@ -456,5 +520,7 @@ def test_a_second_search_gets_its_second_look_though_the_first_ones_is_under_way
     blocks = build_ui(engine)
     looks = [fn for fn in blocks.fns.values()
              if fn.trigger_after is not None and (fn.name or "").endswith("look")]
-    assert len(looks) == 8  # words, link, picture, more like this, two for pages, size, switch
+    # words, sample, link, picture, more like this, date, two pages, size, switch, newest,
+    # unfold, order
+    assert len(looks) == 13
     assert all(fn.trigger_mode == "multiple" for fn in looks)

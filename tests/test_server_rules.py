@@ -153,10 +153,10 @@ def test_no_route_is_open_that_nobody_has_looked_at(served: Served) -> None:
         "GET /", "GET /config", "GET /config/", "GET /theme.css", "GET /favicon.ico",
         "GET /manifest.json", "GET /robots.txt", "GET /static/", "GET /assets/", "GET /svelte/",
         "GET /info", "GET /info/", "GET /openapi.json", "GET /startup-events", "GET /app_id",
-        "GET /app_id/", "GET /queue/data", "GET /queue/status", "GET /upload_progress",
-        "GET /heartbeat/", "GET /call/", "GET /call/v2/", "GET /file=", "POST /upload",
-        "POST /queue/join", "POST /cancel", "POST /reset", "POST /reset/", "POST /call/",
-        "POST /call/v2/", "POST /run/"}, open_now
+        "GET /app_id/", "GET /healthz", "GET /metrics", "GET /queue/data", "GET /queue/status",
+        "GET /upload_progress", "GET /heartbeat/", "GET /call/", "GET /call/v2/", "GET /file=",
+        "POST /upload", "POST /queue/join", "POST /cancel", "POST /reset", "POST /reset/",
+        "POST /call/", "POST /call/v2/", "POST /run/"}, open_now
 
 
 def test_files_are_given_out_from_the_uploads_alone(served: Served, pictures: Path,

@@ -21,7 +21,8 @@ from PIL import Image
 import app
 from vitdemo.borrowed import LONGEST, PASS, BorrowedEngine, needs_gpu
 from vitdemo.config import Decoding
-from vitdemo.engine import Engine, without_gpu
+from vitdemo.device import without_gpu
+from vitdemo.engine import Engine
 from vitdemo.errors import TextError
 from vitdemo.preprocess import Picture, open_picture
 

@@ -90,3 +90,13 @@ def test_a_small_copy_looks_like_the_picture(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match="0 bytes"):
         (tmp_path / "empty.jpg").touch()
         open_small(tmp_path / "empty.jpg", 100)
+
+
+def test_a_picture_of_one_colour_has_no_hash(tmp_path: Path) -> None:
+    Image.new("RGB", (80, 60), "red").save(tmp_path / "plain.png")
+    Image.linear_gradient("L").save(tmp_path / "grades.png")
+    thumbnails = Thumbnails()
+    assert thumbnails.hash_of(str(tmp_path / "plain.png")) is None
+    assert thumbnails.hash_of(str(tmp_path / "gone.png")) is None
+    found = thumbnails.hash_of(str(tmp_path / "grades.png"))
+    assert found is not None and found.shape == (64,)

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_model, make_picture
-from learning import learning
+from learning import NoiseStore, learning
 from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
 from train.data.caption_questions import made_questions, thing_counts
 from train.data.features import VIEWS, View, open_features
 from train.data.instructions import human_questions, is_short, mirrored
-from train.data.pixels import NoiseStore
 from train.data.reading import Question, Row, read_split
 from train.finetune import main, read_rows
 from train.objectives.contrastive import contrastive_loss, read_by_length
@@ -172,7 +171,7 @@ def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model
 def test_each_use_has_random_numbers_of_its_own(data: Path, tokenizer: TextTokenizer,
                                                 tiny_model: VLM) -> None:
     rows = list(read_split(data / "train").rows)
-    found = learning(tiny_model, rows, NoiseStore(tiny_model, False), tokenizer,
+    found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer,
                      loss_fade=1.0, fade_pictures=4, caption_pictures=4)
     parts = [found.draw(step).parts for step in range(60)]
     first = torch.stack([part["fade"].cover.flatten() for part in parts]).flatten()
@@ -228,7 +227,7 @@ def test_a_killed_run_goes_on_with_the_same_losses(data: Path, start: Path,
     assert losses_of(out) == losses_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--steps", "0"), ("--views", "9"),
+@pytest.mark.parametrize(("flag", "value"), [("--steps", "0"), ("--train", "all"),
                                              ("--mixed-precision", "int3"),
                                              ("--dropout", "1")])
 def test_bad_settings_are_refused_by_name(flag: str, value: str, data: Path, start: Path,

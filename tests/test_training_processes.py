@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from learning import learning
+from learning import NoiseStore, learning
 from small_run import arguments
 
 import train.objectives.learn_word_evidence
 import train.run
 from train import finetune
-from train.data.pixels import NoiseStore
 from train.data.reading import Row, read_split
 from train.finetune import main
 from train.objectives.matching import draw_wrong
@@ -114,7 +113,7 @@ def test_the_first_process_reads_the_data_first(monkeypatch: pytest.MonkeyPatch)
 def test_more_processes_than_rows_are_refused(data: Path, tokenizer: TextTokenizer,
                                               tiny_model: VLM) -> None:
     rows = list(read_split(data / "train").rows)
-    store = NoiseStore(tiny_model, False)
+    store = NoiseStore(tiny_model)
     found = learning(tiny_model, rows, store, tokenizer, questions=1)
     with pytest.raises(ConfigError, match="questions comes to 1 a step, fewer than the 2"):
         found.draw(0, 1, 2)

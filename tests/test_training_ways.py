@@ -7,20 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from PIL import Image
 from small_run import arguments, losses_of
 
 import train.run
 from train.adapt import parameter_groups, prepare
-from train.data.features import VIEWS, scaled_pixels
-from train.data.pixels import LiveStore, PixelStore
+from train.data.features import VIEWS, LiveStore, PixelStore, scaled_pixels
 from train.data.reading import read_split
-from train.evaluation.before_after import worse
-from train.evaluation.validation import validate
+from train.evaluation.before_after import validate, worse
 from train.finetune import main
 from train.settings import RunSettings
 from vitdemo.config import Decoding, EngineConfig
@@ -86,7 +82,7 @@ def test_an_interrupted_run_goes_on_with_the_same_numbers(
     real, calls = train.run.step_losses, iter(range(100))
 
     def interrupted(*parts: Any) -> Any:
-        if next(calls) == 2 + 2:  # two of the forecast, then two steps
+        if next(calls) == 2:
             raise KeyboardInterrupt
         return real(*parts)
 
@@ -197,14 +193,11 @@ def test_steps_drawn_in_other_processes_are_the_same(kind: str, data: Path, star
     assert runs[0] == runs[1] and len(runs[0]) == 3
 
 
-def test_a_forecast_trains_nothing(data: Path, start: Path, tmp_path: Path,
-                                   capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    assert main(arguments(data, start, out, "--forecast", "--steps", "50")) == 0
+def test_a_run_says_what_it_is_to_do(data: Path, start: Path, tmp_path: Path,
+                                     capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(data, start, tmp_path / "out", "--steps", "1")) == 0
     said = capsys.readouterr().out
-    assert "50 steps, about 40.0 epochs" in said  # 8 pictures a step, 10 rows
-    assert " s each)" in said and "GB at the highest" in said and "processes: 1" in said
-    assert not out.exists() and not (tmp_path / "cache").exists()
+    assert re.search(r"1 steps on 10 pictures, [\d,]+ trained weights, on cpu, processes: 1", said)
 
 
 def test_without_looks_the_average_of_the_last_weights_is_kept(
@@ -226,7 +219,7 @@ def test_without_looks_the_average_of_the_last_weights_is_kept(
 def test_a_run_stops_when_validation_gets_no_better(
         data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str]) -> None:
-    totals = iter([9.0, 1.0, 5.0, 4.0, 5.0])  # the forecast's, then one a step
+    totals = iter([1.0, 5.0, 4.0, 5.0])  # one a step
     monkeypatch.setattr(train.run, "validate", lambda *given: {"total": next(totals)})
     out = tmp_path / "out"
     given = arguments(data, start, out, "--patience", "2", "--validate-every", "1")
@@ -274,11 +267,10 @@ def test_figures_before_and_after_are_those_of_start_and_shipped(
 def test_a_run_tells_what_it_did(data: Path, start: Path, tmp_path: Path,
                                  capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboard")
-    pytest.importorskip("matplotlib")
     out, other = tmp_path / "out", tmp_path / "other"
     (data / "validation").rename(other)
     given = arguments(data / "train", start, out, *FAST, "--also-evaluate", str(other))
-    assert main([word for word in given if word != "--log-only"]) == 0
+    assert main(given) == 0
     figures = json.loads((out / "figures.json").read_text())
     assert set(figures) == {"own validation", "other"}
     for both in figures.values():
@@ -295,9 +287,6 @@ def test_a_run_tells_what_it_did(data: Path, start: Path, tmp_path: Path,
     kept = {event.step: event.value for event in events.Scalars("loss/loss")}
     assert kept == pytest.approx(dict(losses_of(out)), rel=1e-5)
     assert "validation/total" in events.Tags()["scalars"]
-    drawn = np.asarray(Image.open(out / "plot.png").convert("RGB"))
-    assert drawn.shape[0] > 600 and drawn.shape[1] > 900
-    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
 
 
 def test_a_loss_of_quality_is_said() -> None:

@@ -1,4 +1,4 @@
-"""What evaluation makes from captions (yes/no questions, hard wrong captions), and re-ranking."""
+"""Yes/no questions that evaluation makes from captions, and re-ranking."""
 
 import random
 from collections import Counter
@@ -9,12 +9,15 @@ import pytest
 
 from train.data.mentions import NAMES, things_absent
 from train.data.reading import Row
-from train.data.yes_no import YesNo, make_yes_no
-from train.evaluation.hard_negatives import make_pairs
 from train.evaluation.metrics import retrieval_scores
-from train.evaluation.name_search import name_search, names_said
-from train.evaluation.rerank import WEIGHTS, reranked_scores
-from train.evaluation.vqa_metrics import shuffled, wrong_pictures, yes_no_figures
+from train.evaluation.rerank import WEIGHTS, name_search, names_said, reranked_scores
+from train.evaluation.vqa_metrics import (
+    YesNo,
+    make_yes_no,
+    shuffled,
+    wrong_pictures,
+    yes_no_figures,
+)
 from vitdemo.models.names import parse_name
 
 
@@ -75,51 +78,6 @@ def test_yes_no_figures_count_yes_no_and_neither() -> None:
     assert yes_no_figures(questions, ["有", "没有", "有", "没有。"], "zh")["accuracy"] == 100
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_a_hard_wrong_caption_says_what_no_caption_of_the_picture_says(language: str) -> None:
-    rows = park()
-    pairs = make_pairs(rows, language)
-    kinds = Counter(pair.kind for pair in pairs)
-    assert kinds["similar"] == 40 and kinds["colour"] > 3 and kinds["object"] > 3
-    words = {"en": ("dog", "cat", "horse", "boat", "guitar", "red", "blue", "green", "bird"),
-             "zh": ("狗", "猫", "马", "船", "吉他", "红", "蓝", "绿", "鸟")}[language]
-    for pair in pairs:
-        own = rows[pair.row].captions if language == "en" else rows[pair.row].captions_zh
-        assert pair.right in own and pair.wrong not in own
-        if pair.kind == "similar":
-            new = [word for word in words if word in pair.wrong]
-            assert any(all(word not in text for text in own) for word in new)
-            assert any(pair.wrong in other.captions + other.captions_zh for other in rows)
-    assert pairs == make_pairs(rows, language)
-
-
-@pytest.mark.parametrize("captions, kind, word, wanted", [
-    (("Two dogs run .",), "number", "two", {"three", "four", "five", "six"}),
-    (("Two dogs run .",), "object", "dogs", {"cats", "horses", "birds"}),
-    (("A dog is running .", "A dog jumps"), "verb", "running",
-     {"walking", "sitting", "standing", "sleeping", "swimming", "climbing", "riding", "dancing",
-      "kneeling"}),  # not jumping: the other caption says so
-    (("A man in a red coat .",), "object", "coat", {"shirt", "dress", "sweater"}),  # no jacket
-    (("Old women talk .",), "object", "women", {"men", "boys"}),  # not girls: they may be meant
-])
-def test_one_word_is_changed_for_another_of_its_kind(
-        captions: tuple[str, ...], kind: str, word: str, wanted: set[str]) -> None:
-    found = set()
-    for seed in range(150):
-        for pair in make_pairs([row(*captions)], "en", seed):
-            before, after = pair.right.lower().split(), pair.wrong.lower().split()
-            changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
-            found |= {b for a, b in changed if pair.kind == kind and a == word}
-            assert pair.kind != "similar"  # there is no other picture
-    assert found == wanted
-
-
-def test_the_article_follows_the_changed_word() -> None:
-    said = {pair.wrong for seed in range(80) for pair in make_pairs([row("See a frisbee .")], "en",
-                                                                     seed)}
-    assert "See an umbrella ." in said and not any("a umbrella" in text for text in said)
-
-
 def test_shuffled_words_are_the_same_words() -> None:
     question = "what is the man on the left holding ?"
     mixed = shuffled(question)
@@ -165,7 +123,6 @@ def test_a_match_head_that_knows_puts_every_found_one_first() -> None:
         # The best ten are put in order, so whoever was among them is first now, and nobody else.
         assert before[way]["r1"] < before[way]["r10"] < 100
         assert after[way]["r1"] == pytest.approx(before[way]["r10"])
-        assert after["match_alone"][way]["r1"] == pytest.approx(before[way]["r10"])
         assert all(weight > 0 for weight in after["weights"][way])
     assert len(asked) == len(set(asked)) < 120 * 10 + 60 * 10
 
@@ -179,7 +136,6 @@ def test_a_match_head_that_knows_nothing_is_given_no_weight() -> None:
         assert after["weights"][way] == [0, 0]
         assert after[way].pop("ci") == before[way].pop("ci")
         assert after[way] == pytest.approx(before[way])
-        assert after["match_alone"][way]["r1"] < before[way]["r1"] / 2
 
 
 def test_the_weight_is_chosen_on_the_other_half() -> None:

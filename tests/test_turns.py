@@ -1,18 +1,23 @@
 """Only what was asked for last writes on a panel."""
 
+import asyncio
 import copy
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
 from fake_engine import planted_engine
+from PIL import Image
 
 from vitdemo import wanted
 from vitdemo.errors import TextError
 from vitdemo.ui import build_ui
-from vitdemo.ui.parts import PageValue
+from vitdemo.ui.blocks import AppBlocks
+from vitdemo.ui.components import PageValue, picture_input
+from vitdemo.ui.session import Sessions
 from vitdemo.ui.turns import Turn, Turns, in_turn
 from vitdemo.wanted import NotWanted
 
@@ -54,6 +59,24 @@ def test_the_last_request_wins_and_the_others_end() -> None:
     assert got == ["b0"] and list(first) == []
     assert list(second) == ["b1", "b2"]
     assert turns.cleared == 2
+
+
+def test_a_picture_is_wrapped_so_that_nothing_new_leaves_its_file_alone(
+        tmp_path: Path, picture: Image.Image) -> None:
+    picture.save(path := tmp_path / "a.png")
+    with AppBlocks(Sessions()) as page:
+        field, text, button = picture_input(), gr.Textbox(), gr.Button()
+        button.click(lambda: (str(path), "text"), None, [field, text])
+    [event] = page.fns.values()
+
+    def sent(*given: Any) -> list[Any]:
+        return asyncio.run(page.postprocess_data(event, list(given), None))
+
+    first, second = sent(str(path), "text")
+    assert first["__type__"] == "update" and first["value"]["orig_name"] == "a.png"
+    assert second == "text"
+    assert sent(None, "text") == [{"__type__": "update", "value": None}, "text"]
+    assert sent(SKIP, SKIP) == [SKIP, SKIP]
 
 
 def test_what_waited_too_long_is_never_begun() -> None:

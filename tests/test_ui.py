@@ -20,18 +20,19 @@ from vitdemo.config import LIMITS, Decoding
 from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, PictureError, StoreError, TextError
 from vitdemo.preprocess import open_picture
-from vitdemo.records import Match
+from vitdemo.records import Answer, Candidate, Match
 from vitdemo.retrieval.lines import rank_lines
 from vitdemo.scratch import scratch_folder
+from vitdemo.texts import phrase, speaking
 from vitdemo.ui import Settings, build_ui, launch_settings
-from vitdemo.ui.albums import album_of_files
-from vitdemo.ui.ask import WEIGHED, reply
+from vitdemo.ui.components import Context, PictureInput, bars, guarded, percent, read_picture
 from vitdemo.ui.controls import decoding_of
-from vitdemo.ui.describe import narrate
-from vitdemo.ui.desk import Desk
-from vitdemo.ui.fits import lines_of, match_bars
-from vitdemo.ui.parts import SORRY, Context, PictureInput, bars, guarded, percent, read_picture
+from vitdemo.ui.search.galleries import album_of_files
+from vitdemo.ui.search.rank_sentences import lines_of, match_bars
 from vitdemo.ui.session import Sessions
+from vitdemo.ui.shown_result import Desk
+from vitdemo.ui.tabs.ask import answer_bars, reply
+from vitdemo.ui.tabs.describe import narrate
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -107,6 +108,17 @@ def test_a_task_the_model_lacks_is_greyed_with_the_reason() -> None:
     assert "“Ask” is off: with planted, it was trained on captions only." in shown
 
 
+@pytest.mark.parametrize(("tasks", "opened"), [
+    (("caption", "ask", "embed", "match", "explain"), ["describe", "find"]),
+    (("ask", "explain"), ["ask", "fits"]), (("embed", "match"), ["search", "find"]),
+    (("match", "explain"), ["search", "fits"])])
+def test_the_page_opens_with_what_the_model_can_do(tasks: tuple[str, ...],
+                                                   opened: list[str]) -> None:
+    blocks = build_ui(planted_engine(tasks=tasks))
+    assert [block.selected for block in blocks.blocks.values()
+            if isinstance(block, gr.Tabs)] == opened
+
+
 def test_a_page_asks_nothing_of_other_hosts(engine: Engine) -> None:
     blocks = build_ui(engine)
     assert blocks.analytics_enabled is False
@@ -161,15 +173,14 @@ def test_an_answer_comes_with_five_bars_and_its_text_is_escaped(engine: Engine) 
     assert rows.count("<li") == 5 and "width:61.0%" in rows and ">61%<" in rows
     assert "top &lt;b&gt;" in rows and "<b>" not in rows
     assert [text["source"] for text in payload["texts"]] == ["question", "answer"]
-    assert WEIGHED not in rows
 
 
 def test_an_answer_that_two_judges_chose_says_so() -> None:
     engine, photo, desk = planted_engine(), open_picture(Image.new("RGB", (64, 48))), Desk()
     engine._backend.info = dataclasses.replace(engine.info, weighs_answers=True)
     _, rows = list(reply(engine, photo, "what is on the left?", desk))[-1]
-    assert rows.endswith(f'<p class="vt-hint">{WEIGHED}</p>') and rows.count("<li") == 5
-    assert desk.fitting("", photo).settings["How it chooses"] == WEIGHED
+    assert rows.count("<li") == 5
+    assert "weighs two things" in desk.fitting("", photo).settings["How it chooses"]
 
 
 def test_decoding_controls_reach_the_model() -> None:
@@ -183,6 +194,8 @@ def test_decoding_controls_reach_the_model() -> None:
 
 def test_a_wrong_picture_is_one_sentence_and_a_fault_is_logged(
         caplog: pytest.LogCaptureFixture) -> None:
+    sorry = phrase("frame.fault")
+
     @guarded(lambda error, inputs: f"{error} {inputs}")
     def handler(what: str) -> Iterator[str]:
         yield "begun"
@@ -192,8 +205,8 @@ def test_a_wrong_picture_is_one_sentence_and_a_fault_is_logged(
 
     assert list(handler("user")) == ["begun", "This is no picture. ('user',)"]
     with caplog.at_level(logging.ERROR):
-        assert list(handler("fault")) == ["begun", f"{SORRY} ('fault',)"]
-    assert "ZeroDivisionError" in caplog.text and "secret" not in SORRY
+        assert list(handler("fault")) == ["begun", f"{sorry} ('fault',)"]
+    assert "ZeroDivisionError" in caplog.text and "secret" not in sorry
 
 
 def test_a_handler_that_says_nothing_leaves_the_screen_as_it_is() -> None:
@@ -217,6 +230,14 @@ def test_bars_stay_inside_and_escape() -> None:
     assert "<script>" not in made and "width:100.0%" in made and "width:0.0%" in made
     assert "a &quot;label&quot;" in made
     assert [percent(v) for v in (0.0001, 0.012, 0.5)] == ["under 0.1%", "1.2%", "50%"]
+    with speaking("zh"):
+        assert percent(0.0001) == "不到 0.1%"
+
+
+def test_rivals_under_one_percent_are_not_worth_a_line() -> None:
+    rivals = (Candidate("two", 0.2), Candidate("ten", 0.009))
+    made = answer_bars(Answer("one", "how many?", "en", 0.004, rivals, 0.1))
+    assert made.count("<li>") == 2 and "ten" not in made
 
 
 def test_sentences_are_buttons_only_where_they_lead_to_maps() -> None:

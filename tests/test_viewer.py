@@ -98,7 +98,7 @@ def test_colour_maps_are_matplotlibs() -> None:
 
 
 def test_script_and_styles_need_nothing_from_outside() -> None:
-    for text in (viewer.gradio_script(), viewer.styles()):
+    for text in (viewer.script(), viewer.gradio_script(), viewer.styles()):
         assert not re.search(r"https?://|@import|url\(|\bfetch\(|XMLHttpRequest", text)
     assert "function mountViewer(" in viewer.script()
     # Gradio reads the CSS as a template: these would be replaced.

@@ -13,16 +13,15 @@ from small_run import arguments, interrupted, losses_of
 
 import train.objectives.learn_word_evidence
 import train.run
+from train.adapt import grow
 from train.data.batch_sampler import BatchSampler
-from train.data.features import VIEWS, open_features
-from train.data.pixels import PixelStore
+from train.data.features import VIEWS, PixelStore, open_features
 from train.data.reading import read_split
 from train.evaluation.predict import ModelPredictor
 from train.finetune import main
 from train.objectives.learn_word_evidence import learn_evidence
-from train.upgrade import grow
+from vitdemo.attention.trace import Rows
 from vitdemo.backends.native import NativeBackend
-from vitdemo.backends.native_methods import Task, outcome
 from vitdemo.config import ModelConfig
 from vitdemo.device import pick
 from vitdemo.errors import ConfigError
@@ -109,12 +108,9 @@ def test_every_way_to_match_is_the_same(weighing: VLM, tokenizer: TextTokenizer)
                                              language="en", task="match")
     np.testing.assert_allclose(of_words[:, 0], chances[:, 1], atol=1e-5)
     for i, one in enumerate(features):  # what the maps of a sentence's words are gradients of
-        task = Task(weighing, tokenizer, one.data, "match", TEXTS[1], *tokenizer.encode(
-            [TEXTS[1]]), "", (), tokenizer.language_start["en"])
+        (trace,) = backend.traces(one, instruction="", text=TEXTS[1], language="en", task="match")
         with torch.no_grad():
-            words, z = weighing.encode_text(task.read_ids, task.read_mask)
-            memory = task.memory(weighing.vision.tokens(one.data), words, z)
-            score = outcome(task, memory, z).sigmoid()
+            score = trace.run(Rows(), None).sigmoid()
         assert float(score) == pytest.approx(chances[i, 1], abs=1e-5)
     predictor = ModelPredictor(weighing, tokenizer)
     found = predictor.match_logits(predictor.keep(together), TEXTS, pairs)
@@ -192,7 +188,7 @@ def test_a_run_learns_them_once(data: Path, tiny_checkpoint: Path, tmp_path: Pat
         patch.setattr(train.run, "step_losses", interrupted(train.run.step_losses, 7))
         assert main(arguments(*given, tmp_path / "two", *more)) == 130
     with monkeypatch.context() as patch:
-        patch.setattr(train.run.Run, "learn_evidence", lambda _: pytest.fail("learnt again"))
+        patch.setattr(train.run, "learn_evidence", lambda *_: pytest.fail("learnt again"))
         assert main(arguments(*given, tmp_path / "two", *more, "--resume")) == 0
         assert losses_of(tmp_path / "two") == losses_of(tmp_path / "whole")
         # Without the flag a checkpoint that has them goes on with what it has.

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tiny import stir
 from transformers import (
     BertTokenizer,
     BlipConfig,
@@ -51,14 +52,13 @@ def save_tiny_blip(folder: Path, kind: str, seed: int = 0) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = CLASSES[kind](config)
-        for name, parameter in model.named_parameters():  # biases and norms start at 0 and 1
-            if parameter.dim() == 1:
-                parameter.data += 0.2 * torch.randn_like(parameter)
-            # Or else a random model says one word for ever, the picture's.
-            elif "text_decoder.bert.embeddings.position" in name:
-                parameter.data *= 15
-            elif "text_decoder" in name and "crossattention.output" in name:
-                parameter.data *= 0.4
+        stir(model)
+    for name, parameter in model.named_parameters():
+        # Or else a random model says one word for ever, the picture's.
+        if "text_decoder.bert.embeddings.position" in name:
+            parameter.data *= 15
+        elif parameter.dim() > 1 and "text_decoder" in name and "crossattention.output" in name:
+            parameter.data *= 0.4
     if kind != "retrieval":  # ends are rare in a random model
         model.text_decoder.cls.predictions.decoder.bias.data[words["[SEP]"]] = 1.0
     model.save_pretrained(folder)

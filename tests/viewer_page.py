@@ -35,7 +35,8 @@ class Page:
             """([payload, ask, compare]) => { window.asked = [];
             const send = ask ? (name, detail) => asked.push([name, detail]) : null;
             const mount = compare ? mountCompare : mountViewer;
-            window.v = mount(document.querySelector("#v"), payload, send); }""",
+            window.v = mount(document.querySelector("#v"), payload, send);
+            for (const drawer of document.querySelectorAll(".vd-experts")) drawer.open = true; }""",
             [plain, ask, compare])
 
     def update(self, payload: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,40 +18,31 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.data.cocoqa_captions import restored_captions
 from train.data.reading import Row, Split
-from train.data.yes_no import YesNo, make_yes_no
-from train.evaluation.hard_negatives import make_pairs, match_figures
+from train.evaluation.corruptions import corrupted
 from train.evaluation.metrics import (
     caption_scores,
     caption_words,
     fault_figures,
     retrieval_scores,
 )
-from train.evaluation.name_search import name_search, names_said
-from train.evaluation.predict import ModelPredictor, Predictor
-from train.evaluation.report_cli import (
-    about,
-    add_common,
-    check,
-    finish,
-    open_predictor,
-    read_splits,
-    rounded,
-)
-from train.evaluation.rerank import reranked_scores
-from train.evaluation.tables import table
+from train.evaluation.predict import ModelPredictor
+from train.evaluation.report_cli import check, finish, read_splits, rounded, table
+from train.evaluation.rerank import name_search, names_said, reranked_scores
 from train.evaluation.vqa_metrics import (
+    YesNo,
     answers_about_wrong_pictures,
     choice_figures,
     choice_scores,
+    make_yes_no,
     shuffled,
     vqa_figures,
     yes_no_figures,
 )
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.config import Decoding
-from vitdemo.models.checkpoint import FILES, Checkpoint
+from vitdemo.device import pick
+from vitdemo.models.checkpoint import FILES, Checkpoint, load_checkpoint
 from vitdemo.models.names import read_names
 
 LANGUAGES = ("en", "zh")
@@ -67,7 +58,7 @@ class Parts:
     wrong_picture: bool = False  # every question about another row's picture too
     shuffled: bool = False  # every question with its words in another order too
     rerank: int = 0  # so many candidates are ranked anew by the match head; 0: none
-    made: bool = False  # yes/no questions and pairs of captions made from captions
+    made: bool = False  # yes/no questions made from captions
     retrieval: bool = True  # vectors of all sentences and names, and what they find
     ablate: bool = False  # every question with parts of the model switched off too
 
@@ -83,7 +74,7 @@ class _Said:
     choices: dict[str, list[list[float]]]  # picture -> scores of the choices of questions with such
 
 
-def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts(), *,
+def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts(), *,
                    quiet: bool = False) -> dict[str, Any]:
     """All figures of one split, in percent; a part is there only where the split has such rows.
 
@@ -91,8 +82,8 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
     those of `fault_figures`, "pictures". "retrieval" -> language -> "text_to_image" and
     "image_to_text" -> "r1", "r5", "r10", "median_rank" (a rank); "pictures", "texts", "names" ->
     see `name_search`, and "reranked" -> see `reranked_scores`. "vqa" -> see `vqa_figures`.
-    "choices" -> see `choice_figures`. "yes_no" -> language -> see `yes_no_figures`. "match" ->
-    language -> see `match_figures`. "ci" beside figures has their 95% intervals (`bootstrap`).
+    "choices" -> see `choice_figures`. "yes_no" -> language -> see `yes_no_figures`. "ci" beside
+    figures has their 95% intervals (`bootstrap`).
     """
     made = {language: make_yes_no(split.rows, language) for language in LANGUAGES} \
         if parts.made else {}
@@ -121,14 +112,10 @@ def evaluate_split(predictor: Predictor[Any], split: Split, parts: Parts = Parts
         if asked:
             figures.setdefault("yes_no", {})[language] = yes_no_figures(
                 asked, said.answers[f"yes_no {language}"], language)
-        pairs = make_pairs(split.rows, language)
-        if pairs:
-            figures.setdefault("match", {})[language] = match_figures(
-                predictor, said.kept, pairs, parts.blank)
     return figures
 
 
-def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
+def _predict(predictor: ModelPredictor, split: Split, parts: Parts,
              made: dict[str, list[YesNo]], quiet: bool) -> _Said:
     said = _Said({language: [] for language in LANGUAGES}, np.zeros((0, 0)), [], {}, {})
     asks = _asks(split.rows, parts, made)
@@ -145,12 +132,14 @@ def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
                 if wanted:
                     said.captions[language] += predictor.captions(features, wanted, language)
             vectors.append(predictor.embed_pictures(features))
-            if parts.rerank or parts.made:
+            if parts.rerank:
                 said.kept += predictor.keep(features)
             for name, texts in asks.items():
                 asked = [(i, text) for i, place in enumerate(places) for text in texts[place]]
                 if asked:
-                    seen = without_content if name == "blank" else features
+                    seen = features
+                    if name == "blank" and without_content is not None:
+                        seen = without_content
                     about = [0 if name == "blank" else i for i, _ in asked]
                     with switched_off.get(name, nullcontext)():
                         said.answers.setdefault(name, []).extend(
@@ -165,7 +154,7 @@ def _predict(predictor: Predictor[Any], split: Split, parts: Parts,
     return said
 
 
-def _choose(predictor: Predictor[Any], rows: Sequence[Row], places: Sequence[int], features: Any,
+def _choose(predictor: ModelPredictor, rows: Sequence[Row], places: Sequence[int], features: Any,
             without_content: Any, scores: dict[str, list[list[float]]]) -> None:
     """Add the scores of the choices of these rows' questions."""
     asked = [(i, question) for i, place in enumerate(places)
@@ -196,7 +185,7 @@ def _asks(rows: Sequence[Row], parts: Parts, made: dict[str, list[YesNo]],
     return asks
 
 
-def _retrieval(predictor: Predictor[Any], said: _Said, places: Sequence[int],
+def _retrieval(predictor: ModelPredictor, said: _Said, places: Sequence[int],
                references: Sequence[Sequence[str]], language: str, count: int, title: str,
                quiet: bool) -> dict[str, Any]:
     flat = [text for of_row in references for text in of_row]
@@ -232,8 +221,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         VitDemoError: the checkpoint, the data or an option cannot be used.
     """
     check(arguments, limit=1, batch=1, threads=1, rerank=0)
+    Decoding(beams=arguments.beams)  # a bad number is refused before anything is read
     keep_freed_memory()  # as the app does: it is timed, too
-    checkpoint, predictor = open_predictor(arguments)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    checkpoint = load_checkpoint(arguments.checkpoint, pick(arguments.device).device)
+    predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
+                               batch=arguments.batch)
     parts = Parts(arguments.blank, arguments.wrong_picture, arguments.shuffled, arguments.rerank,
                   arguments.made, ablate=arguments.ablate)
     started = time.time()
@@ -241,19 +235,15 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     timed: tuple[Row, ...] = ()
     for split in read_splits(arguments):
         figures[split.name] = evaluate_split(predictor, split, parts)
-        if arguments.restored and (again := with_restored(split)).rows:
-            figures[again.name] = evaluate_split(predictor, again, Parts())
+        for title, damaged in corrupted(split) if arguments.corruptions else ():
+            figures[f"{split.name}, {title}"] = evaluate_split(predictor, damaged,
+                                                               Parts(retrieval=False))
         timed = timed or split.rows
     return {**rounded(figures), "_meta": {
-        **about(arguments, checkpoint, started), "cost": rounded(cost(checkpoint, timed), 4)}}
-
-
-def with_restored(split: Split) -> Split:
-    """The pictures of a split that have no captions but questions that were made of some, with
-    those captions; see `restored`."""
-    rows = tuple(replace(row, captions=texts, questions=()) for row in split.rows
-                 if not row.captions and (texts := restored_captions(row)))
-    return replace(split, name=f"{split.name} (restored captions)", rows=rows)
+        "checkpoint": checkpoint.folder.name, "revision": checkpoint.revision,
+        "split": arguments.split, "limit": arguments.limit, "beams": arguments.beams,
+        "device": str(predictor.device), "seconds": round(time.time() - started, 1),
+        "cost": rounded(cost(checkpoint, timed), 4)}}
 
 
 def cost(checkpoint: Checkpoint, rows: Sequence[Row]) -> dict[str, Any]:
@@ -294,10 +284,22 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m train.evaluate", description=(
         "Figures of a checkpoint on pictures with captions or questions: BLEU, CIDEr, ROUGE-L "
         "(METEOR where Java is), recall@1/5/10 and search by everyday names before and after "
-        "re-ranking, VQA accuracy, each with its 95% interval, trials made from captions, size "
-        "and speed."))
-    add_common(result, beams=Decoding.beams)
+        "re-ranking, VQA accuracy, each with its 95% interval, yes/no questions from captions, "
+        "size and speed."))
     add = result.add_argument
+    add("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder")
+    add("--data", type=Path, required=True, action="append", metavar="DIR", help=(
+        "a folder with a metadata.jsonl, a data set with splits inside, or a folder of data "
+        "sets; may be given several times"))
+    add("--split", default="validation", help="which split of a data set (default: validation)")
+    add("--json", type=Path, metavar="FILE", help="write the figures to this file too")
+    add("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
+    add("--beams", type=int, default=Decoding.beams,
+        help=f"beams of the search for words, 1 is greedy ({Decoding.beams})")
+    add("--batch", type=int, default=32, help="pictures at a time (32)")
+    add("--threads", type=int, metavar="N", help="CPU threads (default: what PyTorch chooses)")
+    add("--skip-bad", action="store_true", help="leave bad rows out instead of stopping")
+    add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     add("--blank", action=argparse.BooleanOptionalAction, default=True, help=(
         "ask every question about a blank picture too: what the model knows without looking"))
     add("--wrong-picture", action=argparse.BooleanOptionalAction, default=True,
@@ -307,9 +309,9 @@ def parser() -> argparse.ArgumentParser:
     add("--rerank", type=int, default=50, metavar="K", help=(
         "rank the best K found anew by the match head (50; 0: do not). On a CPU the slowest part"))
     add("--made", action=argparse.BooleanOptionalAction, default=True,
-        help="yes/no questions and hard pairs of captions, made from the captions")
-    add("--restored", action=argparse.BooleanOptionalAction, default=True, help=(
-        "describe and find pictures without captions, too, whose questions were made of some"))
+        help="yes/no questions made from the captions")
+    add("--corruptions", action="store_true", help=(
+        "captions and answers about damaged pictures too, in five ways of three strengths"))
     add("--ablate", action="store_true", help=(
         "ask every question with the fusion, and with the modulation, switched off too"))
     return result

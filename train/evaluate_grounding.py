@@ -12,24 +12,9 @@ stands in several captions of a picture, or twice in one, counts each time. A na
 that neither gives alone ("teddy bear") is one name, with the mean of its words' maps; so is
 the map of "cross-attention" the mean over its layers and heads.
 
-The figures, each a mean over the n names, for each method:
-
-- "pointing": the map's peak, the middle of its strongest region, lies inside a box of the category
-  (Zhang et al. 2016, Top-down neural attention by excitation backprop, the pointing game).
-- "pointing_off_centre": the same over the n_off_centre names whose boxes do not hold the centre of
-  the picture.
-- "inside": the share of the map that lies inside the boxes (their union; a region that is partly
-  inside counts by the part of its area). The map is made to add up to 1 first.
-- "share_inside_over_area": the mean of "inside" divided by the mean share of the picture that the
-  boxes cover (a ratio of means): 1 is what a flat map gets. "..._off_centre" is over the same names
-  as above.
-- "mean_ratio": the mean over names of "inside" divided by the share of the picture that this name's
-  boxes cover (a mean of ratios): small things weigh more here.
-- "pointing_above_centre": "pointing" less that of the centre of the picture.
-- "ci": the 95% interval of each, by a bootstrap of 1,000 draws over pictures.
-
-Baselines: "centre" is a map that is all in the one point in the middle of the picture; "random" is
-what a point drawn evenly over the picture gets on average, exactly.
+The figures stand in train/README.md: the pointing game (Zhang et al. 2016, "Top-down neural
+attention by excitation backprop"), the share of a map inside the boxes, and what the middle of the
+picture and a random point score.
 """
 
 import argparse
@@ -53,29 +38,22 @@ from train.grounding.pointing import (
     holds,
     names_of,
 )
-from vitdemo.attention.masking import blurred_pictures
-from vitdemo.attention.occlusion import occlusion
-from vitdemo.attention.regions import smoothed
-from vitdemo.backends.base import Backend, PictureFeatures
+from vitdemo.backends.base import Backend
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import EngineConfig
 from vitdemo.errors import ConfigError, DataError
 from vitdemo.instructions import default_instruction
 from vitdemo.preprocess import open_picture
-from vitdemo.records import Explanation
 from vitdemo.words import split_words
 
 _LANGUAGE = "en"  # of COCO's captions
-SLOW = "occlusion"  # about a hundred masked pictures for each picture: only when asked for
 
 
 def evaluate(backend: Backend, pictures: Sequence[GroundedPicture], methods: Sequence[str], *,
-             heads: bool = False, smooth: bool = False, quiet: bool = False) -> dict[str, Any]:
+             quiet: bool = False) -> dict[str, Any]:
     """{"methods": {NAME: figures}, "baselines": {"centre": figures, "random": figures}}.
 
-    The figures are those that the file names. ``heads`` adds every layer ("METHOD: LAYER") and
-    every head ("METHOD: LAYER, head 1") of methods that have several; ``smooth`` adds each map
-    with every region's mean over itself and its neighbours ("NAME, 3x3").
+    The figures are those that the file names.
 
     Raises:
         DataError: a picture cannot be used.
@@ -85,11 +63,10 @@ def evaluate(backend: Backend, pictures: Sequence[GroundedPicture], methods: Seq
     masses: dict[str, list[float]] = {}
     for number, picture in enumerate(tqdm(pictures, desc="pictures", unit="picture",
                                           disable=quiet)):
-        explain = Explainer(backend, picture)
         about = _about(picture)
         for caption in picture.captions:
             rows += [(number, *about[name.category]) for name in caption.names]
-        for title, hit, mass in _scores(explain, picture, methods, heads, smooth):
+        for title, hit, mass in _scores(backend, picture, methods):
             hits.setdefault(title, []).append(hit)
             masses.setdefault(title, []).append(mass)
     scorer = Scorer(names_of(rows))
@@ -105,75 +82,32 @@ def _about(picture: GroundedPicture) -> dict[str, tuple[float, bool]]:
             for category, boxes in picture.boxes.items()}
 
 
-def _scores(explain: "Explainer", picture: GroundedPicture, methods: Sequence[str], heads: bool,
-            smooth: bool) -> Iterator[tuple[str, float, float]]:
-    """Name of the map, hit and mass inside, for each name in the captions of one picture."""
+def _scores(backend: Backend, picture: GroundedPicture,
+            methods: Sequence[str]) -> Iterator[tuple[str, float, float]]:
+    """Method, hit and mass inside, for each name in the captions of one picture, which are
+    explained as if the model had written them."""
+    image = open_picture(picture.file).image
+    if image.size != picture.size:
+        raise DataError(f"{picture.file.name} is {image.width} x {image.height} pixels, but its "
+                        f"boxes are for {picture.size[0]} x {picture.size[1]}.")
+    features = backend.encode_pictures([image])[0]
     words = {caption.text: split_words(caption.text) for caption in picture.captions}
     for method in methods:
         targets: dict[str, Target] = {}
         for caption in picture.captions:
-            explained = explain(caption.text, method)
-            titles, maps = _maps(explained, heads, smooth)
+            (explained,) = backend.explain(
+                features, instruction=default_instruction(_LANGUAGE), text=caption.text,
+                language=_LANGUAGE, task="caption", method=method)
+            maps = explained.mean_map()  # (Q, K)
             places = {word.start: place for place, word in enumerate(explained.words)}
             for name in caption.names:
                 if name.category not in targets:
                     targets[name.category] = Target.of(explained.boxes,
                                                        picture.boxes[name.category])
                 rows = [places[words[caption.text][word].start] for word in name.words]
-                of_name = maps[:, rows].mean(axis=1)  # (M, K)
+                of_name = maps[rows].mean(axis=0, keepdims=True)  # (1, K)
                 hits, masses = hits_and_masses(of_name, targets[name.category])
-                yield from zip(titles, hits.tolist(), masses.tolist(), strict=True)
-
-
-class Explainer:
-    """Explains captions of one picture as if the model had written them; the picture, and for
-    occlusion its masked copies, are encoded once.
-
-    Raises:
-        DataError: the picture has another size than its boxes are for.
-        PictureError: it cannot be read.
-    """
-
-    def __init__(self, backend: Backend, picture: GroundedPicture) -> None:
-        self._backend = backend
-        self._image = open_picture(picture.file).image
-        if self._image.size != picture.size:
-            raise DataError(f"{picture.file.name} is {self._image.width} x {self._image.height} "
-                            "pixels, but its boxes are for "
-                            f"{picture.size[0]} x {picture.size[1]}.")
-        self._features = backend.encode_pictures([self._image])[0]
-        self._masked: list[PictureFeatures] = []
-
-    def __call__(self, text: str, method: str) -> Explanation:
-        """The maps of every word of a caption."""
-        given = {"instruction": default_instruction(_LANGUAGE), "text": text,
-                 "language": _LANGUAGE, "task": "caption"}
-        slow = method == SLOW
-        (found,) = self._backend.explain(self._features, **given, method="" if slow else method)
-        if not slow:
-            return found
-
-        def score(hidden: np.ndarray) -> np.ndarray:
-            if not self._masked:  # the masks are the same for every caption
-                self._masked = self._backend.encode_pictures(
-                    blurred_pictures(self._image, found.boxes, hidden))
-            return self._backend.word_probabilities(self._masked, **given)[0]
-
-        return occlusion(found, score)
-
-
-def _maps(explained: Explanation, heads: bool, smooth: bool) -> tuple[list[str], np.ndarray]:
-    """The M maps to score of each word of one explanation: their names, and (M, Q, K)."""
-    layers, of_layer = explained.weights.shape[:2]
-    found = [(explained.method, explained.mean_map())]
-    if heads and layers * of_layer > 1:
-        for layer, weights in zip(explained.layer_names, explained.weights, strict=True):
-            found.append((f"{explained.method}: {layer}", weights.mean(axis=0)))
-            found += [(f"{explained.method}: {layer}, head {head + 1}", one)
-                      for head, one in enumerate(weights)]
-    if smooth and explained.grid != (0, 0):
-        found += [(f"{title}, 3x3", smoothed(maps, explained.grid)) for title, maps in found]
-    return [title for title, _ in found], np.stack([maps for _, maps in found])
+                yield method, float(hits[0]), float(masses[0])
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -194,7 +128,7 @@ def table(figures: dict[str, Any]) -> str:
 
 
 def choose_methods(backend: Backend, wanted: str) -> tuple[str, ...]:
-    """The methods to measure: those named, parted by commas, or all but occlusion, the slow one.
+    """The methods to measure: those named, parted by commas, or all.
 
     Raises:
         ConfigError: the model has no such method.
@@ -202,9 +136,9 @@ def choose_methods(backend: Backend, wanted: str) -> tuple[str, ...]:
     """
     for task in ("caption", "explain"):
         backend.require(task)
-    known = (*backend.info.methods, SLOW)
+    known = backend.info.methods
     if not wanted:
-        return backend.info.methods
+        return known
     names = tuple(dict.fromkeys(name.strip() for name in wanted.split(",") if name.strip()))
     for name in names:
         if name not in known:
@@ -227,7 +161,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     backend = load_backend(EngineConfig(model=str(arguments.checkpoint), device=arguments.device))
     methods = choose_methods(backend, arguments.methods)
     pictures, started = pictures[:arguments.limit], time.time()
-    figures = evaluate(backend, pictures, methods, heads=arguments.heads, smooth=arguments.smooth)
+    figures = evaluate(backend, pictures, methods)
     return {**figures, "_meta": {
         "checkpoint": backend.info.name, "revision": backend.info.revision,
         "pictures": len(pictures), "captions": sum(len(one.captions) for one in pictures),
@@ -246,10 +180,7 @@ def parser() -> argparse.ArgumentParser:
     add("--instances", type=Path, required=True, metavar="FILE", help="COCO's instances_*.json")
     add("--captions", type=Path, required=True, metavar="FILE", help="COCO's captions_*.json")
     add("--methods", default="", metavar="A,B", help=(
-        "methods to measure (default: all that the model has, but occlusion)"))
-    add("--heads", action="store_true", help="every layer and every head by itself too")
-    add("--smooth", action="store_true", help=(
-        "every map too with each region's mean over itself and its neighbours"))
+        "methods to measure (default: all that the model has)"))
     add("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     add("--limit", type=int, metavar="N", help="only the first N pictures")
     add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")

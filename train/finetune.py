@@ -16,18 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from train import recipe
+from train.adapt import grow, settled
 from train.data.reading import SPLITS, Row
 from train.data.run_data import digest, read_also, read_rows, reader_of
 from train.distributed import processes
-from train.precision import settled
+from train.recipe import mean_of
 from train.run import Run
 from train.settings import Settings
 from train.small_data_defaults import said, scaled
 from train.state import check, latest_state, read_progress
-from train.upgrade import grow
-from train.weight_average import mean_of
 from vitdemo.allocator import keep_freed_memory
-from vitdemo.disk import writing
 from vitdemo.errors import ConfigError, VitDemoError
 from vitdemo.models.checkpoint import load_checkpoint
 
@@ -50,33 +48,36 @@ _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "querybank": ("before the first step keep so many pictures, and captions of each language, as "
                   "the bank that matches are measured against", {"type": int}),
     "skip-bad": ("leave out bad rows instead of stopping at the first", {"action": "store_true"}),
-    "log-only": ("write log.jsonl alone, without TensorBoard and the plot",
-                 {"action": "store_true"}),
 }
 _DEFAULTS: dict[str, Any] = {"cache": Path("cache/features"), "also_evaluate": [],
                              "picture_size": 0, "region_head": False, "word_evidence": False,
-                             "querybank": 0, "skip_bad": False, "log_only": False}
+                             "querybank": 0, "skip_bad": False}
 
 
-def defaults() -> dict[str, Any]:
-    """What every flag is where nobody sets it; the paths that are needed have no default."""
-    return {**_DEFAULTS, **Settings().flat()}
+class _Parser(argparse.ArgumentParser):
+    """Of a recipe what is wrong is raised, and not said with how to call the program."""
+
+    strict = True
+
+    def error(self, message: str) -> Any:
+        if self.strict:
+            super().error(message)
+        raise ConfigError(message)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> _Parser:
     """The command line; every field of the settings is a flag."""
-    parser = argparse.ArgumentParser(prog="python -m train.finetune", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     argument_default=argparse.SUPPRESS)
-    parser.add_argument("--recipe", type=Path, default=None,
+    parser = _Parser(prog="python -m train.finetune", description=__doc__, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                     argument_default=argparse.SUPPRESS)
+    parser.add_argument("--recipe", type=Path,
                         help="a TOML file with the settings; see train/README.md")
     for name, (text, options) in _PATHS.items():
         parser.add_argument(f"--{name}", help=text, **options)
     for name, text in (("resume", "go on with the run that is under --out"),
                        ("accept-changes", "with --resume: go on although the data or the settings "
-                                          "are not those that the run began with"),
-                       ("forecast", "say how long it would take and how much memory, and end")):
-        parser.add_argument(f"--{name}", help=text, action="store_true", default=False)
+                                          "are not those that the run began with")):
+        parser.add_argument(f"--{name}", help=text, action="store_true")
     for part in Settings().parts():
         group = parser.add_argument_group((type(part).__doc__ or "").rstrip("."))
         for field in dataclasses.fields(part):
@@ -94,14 +95,18 @@ def parse(argv: Sequence[str] | None) -> list[argparse.Namespace]:
     """
     parser = build_parser()
     given = vars(parser.parse_args(argv))
+    file = given.pop("recipe", None)
     stages = [recipe.Stage("", {})]
-    if given["recipe"] is not None:
-        stages = recipe.read(given["recipe"], {**defaults(), **dict.fromkeys(recipe.PATHS)})
-    merged = recipe.merge(stages, given, defaults())
+    if file is not None:
+        parser.strict = False
+        stages = recipe.read(file, lambda line: vars(parser.parse_args(line)))
+        parser.strict = True
+    merged = recipe.merge(stages, given, {"resume": False, "accept_changes": False, **_DEFAULTS,
+                                          **Settings().flat()})
     for values in merged:
         missing = [flag for name, flag in _NEEDED if values.get(name) is None]
         if missing and not values["mean"]:
-            if given["recipe"] is None:
+            if file is None:
                 parser.error(f"the following arguments are required: {', '.join(missing)}")
             raise ConfigError(f"neither the recipe nor the command line says {missing[0]}.")
     return [argparse.Namespace(**values) for values in merged]
@@ -147,26 +152,14 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         print("nothing to validate on: the last weights are kept", file=sys.stderr)
     with processes().main_process_first():
         also = [(source.name, read_also(source, args.skip_bad)) for source in args.also_evaluate]
-    run = Run(start, train, validation, args.out, args.cache, settings, kept, also,
-              pictures=not args.log_only)
-    if state is None or args.forecast:
-        text = run.forecast().text()
-        if run.chief:
-            print(text)
-    if args.forecast:
-        return
-    with writing(args.out):
-        args.out.mkdir(parents=True, exist_ok=True)
-    run.open()
+    run = Run(start, train, validation, args.out, args.cache, settings, kept, also)
+    if run.chief:
+        print(run.about())
     if state is not None:
         run.resume(state)
     else:
-        if start.model.region_head is not None and not grown_from.regions:
-            run.warm_up()
-        if args.word_evidence:
-            run.learn_evidence()
-        if args.querybank:
-            run.fill_querybank()
+        run.learn_first(args.region_head and not grown_from.regions, args.word_evidence,
+                        bool(args.querybank))
         run.begin()
     run.train()
 
@@ -175,7 +168,7 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
     """Run the stages of a recipe; their settings are looked at before the first one starts."""
     every = [settings_of(args) for args in stages]
     for args in stages:
-        if latest_state(args.out) is not None and not (args.resume or args.forecast):
+        if latest_state(args.out) is not None and not args.resume:
             raise ConfigError(f"{args.out} already holds a run; add --resume to go on with it, "
                               "or choose another --out.")
     if len({settings.run.mixed_precision for settings in every}) > 1:
@@ -185,12 +178,9 @@ def run_all(stages: Sequence[argparse.Namespace]) -> None:
         if len(stages) > 1:
             print(f"stage {args.stage}", file=sys.stderr)
         if args.mean:
-            if processes().is_main_process and not args.forecast:
-                mean_of(args.mean, args.out, args.weights, args.train_pattern)
+            if processes().is_main_process:
+                mean_of(args.mean, args.out, args.weights)
             processes().wait_for_everyone()
-            continue
-        if args.forecast and not args.start.is_dir() and args is not stages[0]:
-            print("its start is made by the stage before it; no forecast", file=sys.stderr)
             continue
         key = repr((args.data, args.skip_bad))
         if key not in read:

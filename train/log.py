@@ -1,4 +1,4 @@
-"""What a run writes about itself: log.jsonl, TensorBoard's events, and a plot."""
+"""What a run writes about itself: log.jsonl, and TensorBoard's events where that is installed."""
 
 import json
 import sys
@@ -7,15 +7,15 @@ from typing import Any
 
 from vitdemo.disk import cannot_write, replacing, writing
 
-LOG, EVENTS, PLOT = "log.jsonl", "tensorboard", "plot.png"
+LOG, EVENTS = "log.jsonl", "tensorboard"
 Entry = dict[str, Any]
 
 
 class RunLog:
-    """The log of one run; ``pictures`` adds TensorBoard and the plot, where they are installed."""
+    """The log of one run."""
 
-    def __init__(self, out: Path, pictures: bool = True) -> None:
-        self.out, self.file, self.pictures = out, out / LOG, pictures
+    def __init__(self, out: Path) -> None:
+        self.out, self.file = out, out / LOG
         self.events: Any = None
 
     def open(self, step: int) -> None:
@@ -24,8 +24,6 @@ class RunLog:
             kept = [entry for entry in read_log(self.file) if entry["step"] <= step]
             with replacing([self.file]) as (part,):
                 part.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-        if not self.pictures:
-            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -54,21 +52,6 @@ class RunLog:
             with writing(self.out / EVENTS):
                 for name, value in _scalars(entry):
                     self.events.add_scalar(name, value, entry["step"])
-
-    def plot(self) -> None:
-        """Draw what was logged so far as plot.png."""
-        if not self.pictures or not self.file.is_file():
-            return
-        try:
-            from train.plot import draw
-        except ImportError:
-            print("matplotlib is not installed; there is no plot.png", file=sys.stderr)
-            self.pictures = False
-            return
-        with replacing([self.out / PLOT]) as (part,):
-            draw(read_log(self.file), part, self.out.name)
-        if self.events is not None:
-            self.events.flush()
 
     def close(self) -> None:
         """The last numbers reach the disk."""

@@ -7,22 +7,21 @@
 
 With `[[stage]]` tables there are several runs: what stands above them counts for all, each has a
 `name`, writes to OUT/NAME and starts from the one before it. A stage with `mean = {a = 0.25,
-b = 0.75}` trains nothing; it writes the weighted mean of those stages.
+b = 0.75}` trains nothing; it writes the weighted mean of those stages (Wortsman et al. 2022, "Model
+soups").
 """
 
-import difflib
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vitdemo.errors import ConfigError
+from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 
-PATHS = ("data", "from", "out", "cache", "also_evaluate")
-_LISTS = ("data", "also_evaluate")
-_ONLY_FLAGS = ("recipe", "resume", "accept_changes", "forecast")
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
+_ONLY_FLAGS = ("recipe", "resume", "accept_changes")
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,16 @@ class Stage:
     mean: dict[str, float] = field(default_factory=dict)
 
 
-def read(file: Path, known: Mapping[str, Any]) -> list[Stage]:
-    """The stages of a recipe. ``known``: every key that may stand in it, with its default.
+def read(file: Path, parsed: Callable[[Sequence[str]], dict[str, Any]]) -> list[Stage]:
+    """The stages of a recipe. ``parsed`` gives the values of a command line, and raises
+    `ConfigError` where one is wrong: a recipe's keys are its flags, with _ for -.
 
     Raises:
         ConfigError: it cannot be read, or a key or a value in it is wrong.
     """
     content = _load(file)
     tables = content.pop("stage", None)
-    common = _checked(content, known, file, "")
+    common = _values(content, file, "", parsed)
     if tables is None:
         return [Stage("", common)]
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -61,8 +61,9 @@ def read(file: Path, known: Mapping[str, Any]) -> list[Stage]:
             if key in table:
                 raise ConfigError(f"{file}: {key} in stage {name} has no meaning; a stage starts "
                                   "from the one before it and writes to OUT/NAME.")
-        stages.append(Stage(name, {**common, **_checked(table, known, file, f" in stage {name}")},
-                            _mean(mean, before, file, name)))
+        stages.append(Stage(
+            name, {**common, **_values(table, file, f", stage {name}", parsed)},
+            _mean(mean, before, file, name)))
     return stages
 
 
@@ -71,11 +72,8 @@ def merge(stages: Sequence[Stage], given: Mapping[str, Any],
     """All values of each stage: the command line (``given``) over the recipe over the defaults."""
     merged: list[dict[str, Any]] = []
     for stage in stages:
-        values = {**defaults, **{key: value for key, value in stage.values.items()
-                                 if key != "from"}}
-        if "from" in stage.values:
-            values["start"] = stage.values["from"]
-        values.update(given, stage=stage.name, given={*stage.values, *given})
+        values = {**defaults, **stage.values, **given, "stage": stage.name,
+                  "given": {*stage.values, *given}}
         out = values.get("out")
         if merged:
             values["start"] = merged[-1]["out"]
@@ -100,31 +98,20 @@ def _load(file: Path) -> dict[str, Any]:
         raise ConfigError(f"the recipe {file} is not TOML: {error}.") from error
 
 
-def _checked(table: Mapping[str, Any], known: Mapping[str, Any], file: Path,
-             where: str) -> dict[str, Any]:
-    """The values of a table as the settings want them."""
-    return {key: _value(key, value, known, f"{file}: {key}{where}")
-            for key, value in table.items()}
-
-
-def _value(key: str, value: Any, known: Mapping[str, Any], what: str) -> Any:
-    if key in _ONLY_FLAGS:
-        raise ConfigError(f"{what} belongs on the command line, as --{key.replace('_', '-')}.")
-    if key not in known:
-        near = difflib.get_close_matches(key, known, 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else "see --help for all settings."
-        raise ConfigError(f"{what} is no setting; {hint}")
-    if key in _LISTS:
-        several = [value] if isinstance(value, str) else value
-        if not isinstance(several, list) or not all(isinstance(x, str) for x in several):
-            raise ConfigError(f"{what} is {value!r}; it must be a folder in quotes, or a list of "
-                              "such.")
-        return [Path(x) for x in several]
-    kind = str if key in PATHS else type(known[key])
-    fits = type(value) is kind or (kind is float and type(value) is int)
-    if not fits:
-        raise ConfigError(f"{what} is {value!r}; it must be {_KINDS[kind]}.")
-    return Path(value) if key in PATHS else kind(value)
+def _values(table: Mapping[str, Any], file: Path, where: str,
+            parsed: Callable[[Sequence[str]], dict[str, Any]]) -> dict[str, Any]:
+    """The values of a table, as the command line would have them."""
+    line: list[str] = []
+    for key, value in table.items():
+        flag = f"--{key.replace('_', '-')}"
+        if key in _ONLY_FLAGS:
+            raise ConfigError(f"{file}{where}: {key} belongs on the command line, as {flag}.")
+        for each in value if isinstance(value, list) else [value]:
+            line += [] if each is False else [flag] if each is True else [f"{flag}={each}"]
+    try:
+        return parsed(line)
+    except ConfigError as error:
+        raise ConfigError(f"{file}{where}: {error}.") from error
 
 
 def _mean(mean: Any, before: Sequence[str], file: Path, name: str) -> dict[str, float]:
@@ -136,3 +123,35 @@ def _mean(mean: Any, before: Sequence[str], file: Path, name: str) -> dict[str, 
             raise ConfigError(f"{file}: mean in stage {name} names {part!r}, which is no stage "
                               f"before it ({', '.join(before) or 'there is none'}).")
     return mean
+
+
+def mean_of(parts: Mapping[Path, float], out: Path, weights: str = "float16") -> None:
+    """Write the mean of checkpoints, each with its share, to ``out``, its ``weights`` as int8,
+    float16 or float32.
+
+    The last one gives the shape. A weight that some of them lack, that of a region head say, is the
+    mean over those that have it.
+
+    Raises:
+        ConfigError: the shares do not add up to 1, or the models do not fit together.
+    """
+    if not math.isclose(sum(parts.values()), 1, abs_tol=1e-6) or min(parts.values()) < 0:
+        raise ConfigError("the shares of a mean must be 0 or above and add up to 1, not to "
+                          f"{sum(parts.values()):g}.")
+    loaded = [(load_checkpoint(folder), share) for folder, share in parts.items()]
+    last = loaded[-1][0]
+    mixed = {}
+    for name, value in last.model.state_dict().items():
+        having = [(found.model.state_dict()[name], share) for found, share in loaded
+                  if name in found.model.state_dict()]
+        if any(other.shape != value.shape for other, _ in having):
+            raise ConfigError(f"the models of a mean do not fit together: {name} has other shapes.")
+        whole = sum(share for _, share in having)
+        if value.is_floating_point() and whole > 0:
+            value = sum((other * (share / whole) for other, share in having),
+                        start=value.new_zeros(value.shape))
+        mixed[name] = value
+    last.model.load_state_dict(mixed)
+    meta = {**last.meta, "name": out.name,
+            "averaged": {folder.name: share for folder, share in parts.items()}}
+    save_checkpoint(out, last.model, last.tokenizer, meta, weights)

@@ -12,33 +12,27 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from train import forecast
-from train.adapt import parameter_groups, plain, prepare
+from train.adapt import depthwise_in_float32, parameter_groups, plain, prepare
 from train.data.batch_sampler import BatchSampler
-from train.data.batches import StepBatch, to_device
-from train.data.features import VIEWS, Store, open_features, view_file
-from train.data.pixels import LateStore, LiveStore, NoiseStore, PixelStore
-from train.data.prefetch import drawn_ahead
+from train.data.batches import StepBatch, drawn_ahead, to_device
+from train.data.features import VIEWS, LiveStore, PixelStore, Store, open_features
 from train.data.reading import Row
 from train.distributed import Team
-from train.evaluation.before_after import OWN, Comparison, Held
-from train.evaluation.validation import validate
+from train.evaluation.before_after import OWN, Comparison, Held, table, validate, worse
 from train.log import RunLog
-from train.nonfinite import stop
-from train.objectives.fill_querybank import fill_querybank
+from train.objectives.contrastive import fill_querybank
 from train.objectives.learn_word_evidence import learn_evidence
-from train.objectives.region_words import RegionWords
-from train.objectives.registry import build, draw_step, step_losses
-from train.objectives.warm_up_regions import warm_up
-from train.precision import depthwise_in_float32
+from train.objectives.region_words import RegionWords, warm_up
+from train.objectives.registry import build, chosen, draw_step, step_losses
 from train.settings import Settings, rate_at
 from train.state import Average, load_state, save_state
+from vitdemo.disk import writing
+from vitdemo.errors import TrainingError
 from vitdemo.instructions import known
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 SAVE_MINUTES = 5.0  # between two saved states
 PICTURE_DROPOUT = 0.5  # in the picture head, which would know the photographs by heart
-_SAMPLE = 4  # pictures and questions that the forecast measures validation with
 
 
 class Run:
@@ -50,7 +44,7 @@ class Run:
 
     def __init__(self, start: Checkpoint, train: list[Row], validation: list[Row], out: Path,
                  cache: Path, settings: Settings, kept: dict[str, Any],
-                 also: Sequence[tuple[str, list[Row]]] = (), pictures: bool = True) -> None:
+                 also: Sequence[tuple[str, list[Row]]] = ()) -> None:
         self.start, self.settings, self.config, self.out = start, settings, settings.run, out
         self.cache, self.kept = cache, kept
         self.accelerator = Accelerator(mixed_precision=self.config.mixed_precision)
@@ -58,6 +52,7 @@ class Run:
         self.chief = self.accelerator.is_main_process
         self.model = start.model.to(self.accelerator.device)
         prepare(self.model, self.config)
+        chosen(settings.objectives)  # refused before hours of features, not after
         if self.config.mixed_precision == "bf16" and self.accelerator.device.type == "cpu":
             depthwise_in_float32(self.model)
         self.model.decoder.dropout = self.config.dropout
@@ -65,14 +60,17 @@ class Run:
         start.tokenizer.admit(start.tokenizer.latin_in(
             [text for row in train for text in row.captions_zh]))
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.stage = self.config.backbone_stage
         self.live = self.config.train == "full"  # features change with every step
-        self.views = VIEWS[:self.config.views]
         self.train_rows, self.validation = train, validation
-        self.held = [(OWN, validation)] if validation else []
-        self.held += also
-        self.sampler = BatchSampler(train, NoiseStore(self.model, self.live, self.stage),
-                                    start.tokenizer, self.config.seed, self.views,
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+        with self.accelerator.main_process_first():
+            paths = [row.path for row in train]
+            store = PixelStore(self.model, paths, VIEWS) if self.live else \
+                open_features(self.model, paths, VIEWS, cache)
+            held = [(OWN, validation)] if validation else []
+            self.compared = [Held(name, rows, self._store(rows)) for name, rows in [*held, *also]]
+        self.sampler = BatchSampler(train, store, start.tokenizer, self.config.seed, VIEWS,
                                     self.config.kept_tokens)
         self.objectives = build(settings.objectives, self.sampler, self.model)
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config), betas=(0.9, 0.98))
@@ -81,82 +79,37 @@ class Run:
         self.average = Average(self.model)
         self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
         self.ahead: Iterator[StepBatch] | None = None
-        self.log, self.comparison = RunLog(out, pictures), Comparison(out)
-        self.compared: list[Held] = []
+        self.log, self.comparison = RunLog(out), Comparison(out)
 
-    def forecast(self) -> forecast.Forecast:
-        """Measure two steps, which are not counted, on pictures that are only noise."""
-        seconds = forecast.seconds_of(lambda: self._losses(0))
-        parts = draw_step(self.objectives, self.sampler, 0).parts
-        shown = sum(len(parts[name].everyone) for name in ("caption", "question") if name in parts)
-        self.optimizer.zero_grad()
-        looks = math.ceil(self.config.steps / (self.config.validate_every or math.inf)) + 2
-        trained = sum(p.numel() for p in self.trained)
-        memory = forecast.peak_memory(self.accelerator.device)
-        return forecast.Forecast(
-            self.config.steps, self.config.steps * shown / len(self.train_rows), seconds,
-            self._missing_features() * forecast.picture_seconds(self.model),
-            looks * self._validation_seconds() if self.validation else 0.0,
-            memory and memory + 8 * trained, trained,
-            f"{self.accelerator.device}, processes: {self.team.world}")
-
-    def _missing_features(self) -> int:
-        """How many features are still to be computed."""
-        if self.live and not self.stage:
-            return 0
-        wanted = [(rows, view) for rows, views in (
-            (self.train_rows, self.views), *((rows, VIEWS[:1]) for _, rows in self.held))
-            for view in views]
-        return sum(len(rows) for rows, view in wanted if not view_file(
-            self.model, [row.path for row in rows], view, self.cache, self.stage).is_file())
-
-    def _validation_seconds(self) -> float:
-        rows = self.validation[:_SAMPLE]
-        self.model.eval()
-        started = time.perf_counter()
-        validate(self.model, self.start.tokenizer, rows, NoiseStore(self.model, False),
-                 _SAMPLE, _SAMPLE)
-        seconds = time.perf_counter() - started
-        asked = sum(len(row.questions) for row in self.validation)
-        most = max(min(250, len(self.validation)) / len(rows), min(600, asked) / _SAMPLE)
-        return seconds * most
-
-    def open(self) -> None:
-        """Open the pictures: their features are computed where they are not kept yet."""
-        paths = [row.path for row in self.train_rows]
-        with self.accelerator.main_process_first():
-            self.sampler.store = PixelStore(self.model, paths, self.views) \
-                if self.live and not self.stage else \
-                open_features(self.model, paths, self.views, self.cache, stage=self.stage)
-            self.compared = [Held(name, rows, self._store(rows)) for name, rows in self.held]
+    def about(self) -> str:
+        """What is to be done, in one line."""
+        return (f"{self.config.steps} steps on {len(self.train_rows)} pictures, "
+                f"{sum(p.numel() for p in self.trained):,} trained weights, on "
+                f"{self.accelerator.device}, processes: {self.team.world}")
 
     def _store(self, rows: Sequence[Row]) -> Store:
         paths = [row.path for row in rows]
-        if self.live and not self.stage:
-            return LiveStore(self.model, paths)
-        kept = open_features(self.model, paths, VIEWS[:1], self.cache, stage=self.stage)
-        return LateStore(self.model, kept) if self.stage else kept
+        return LiveStore(self.model, paths) if self.live else \
+            open_features(self.model, paths, VIEWS[:1], self.cache)
 
-    def warm_up(self) -> None:
-        """Train a region head that `grow` made, alone."""
-        words = RegionWords(self.settings.objectives["region"], self.sampler, self.model)
-        loss = warm_up(self.model, words, self.config.mixed_precision == "bf16")
-        self._say(f"region head: loss {loss:.1f} a picture")
-
-    def learn_evidence(self) -> None:
-        """Learn the weights of words, alone and from the start."""
-        loss = learn_evidence(self.model, self.sampler, self.config.mixed_precision == "bf16")
-        self._say(f"weights of words: loss {loss:.2f} a text")
-
-    def fill_querybank(self) -> None:
-        """Keep pictures and captions as they are now seen and read."""
-        fill_querybank(self.model, self.sampler)
+    def learn_first(self, regions: bool, evidence: bool, querybank: bool) -> None:
+        """What is learnt alone before the first step: a region head that `grow` made, the weights
+        of words, from the start, and the bank, of pictures and captions as they are now seen."""
+        half = self.config.mixed_precision == "bf16"
+        if regions:
+            words = RegionWords(self.settings.objectives["region"], self.sampler, self.model)
+            self._say(f"region head: loss {warm_up(self.model, words, half):.1f} a picture")
+        if evidence:
+            loss = learn_evidence(self.model, self.sampler, half)
+            self._say(f"weights of words: loss {loss:.2f} a text")
+        if querybank:
+            fill_querybank(self.model, self.sampler)
 
     def begin(self) -> None:
         """Measure the model that the run starts with."""
         self.team.share(self.trained)
         self.model.eval()
-        self.comparison.before(self.model, self.start.tokenizer, self.compared)
+        self.comparison.measure("before", self.model, self.start.tokenizer, self.compared)
         self.average = Average(self.model)
         if self.chief:
             self.log.open(0)
@@ -170,7 +123,7 @@ class Run:
         self.step, self.since = progress["step"], progress["since"]
         self.best = -math.inf if progress["best"] is None else progress["best"]
         self.saved = self.step
-        self.comparison.resume()
+        self.comparison.read()
         if self.chief:
             self.log.open(self.step)
 
@@ -254,9 +207,24 @@ class Run:
         return draw_step(self.objectives, self.sampler, step, team.rank, team.world)
 
     def _check(self, values: dict[str, float], step: int) -> None:
-        if not all(math.isfinite(value) for value in values.values()):
-            raise stop(step + 1, values, self._draw(step, Team()), self.train_rows, self.out,
-                       self.saved)
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if not bad:
+            return
+        pictures = self._draw(step, Team()).pictures()
+        broken = [row for rows, features in pictures
+                  for row, kept in zip(rows.tolist(), features, strict=True)
+                  if not torch.isfinite(kept).all()]
+        rows = sorted({row for of, _ in pictures for row in of.tolist()})
+        files = [str(self.train_rows[row].path) for row in sorted(set(broken)) or rows]
+        said = " and ".join(f"{name} ({values[name]})" for name in bad
+                            if name != "loss" or len(bad) == 1)
+        raise TrainingError(
+            f"step {step + 1} has a loss that is not finite: {said}; "
+            f"{'the features of' if broken else 'it looked at'} {', '.join(files[:3])}"
+            f"{', ...' * (len(files) > 3)}{' are not finite' * bool(broken)}. "
+            + (f"The state of step {self.saved}" if self.saved else "What was in the folder before")
+            + f" and the checkpoint in {self.out} are as they were. Look at these pictures; if "
+            "they are sound, go on with --resume --accept-changes and a smaller --learning-rate.")
 
     def _validate(self) -> None:
         held = self.compared[0]
@@ -270,15 +238,14 @@ class Run:
             if scores["total"] > self.best:
                 self.best, self.since = scores["total"], 0
                 self._ship(scores)
-        if self.chief:
-            self.log.plot()
 
     def _ship(self, scores: dict[str, float]) -> None:
         """Write the checkpoint that the app opens."""
         if self.chief:
             meta = {"name": self.out.name, "step": self.step, "git": git_revision(),
                     "sources": self.start.meta.get("sources", []),
-                    "instructions": known(self.start.meta.get("instructions")),
+                    "instructions": known([*known(self.start.meta.get("instructions")), *(
+                        key for each in self.objectives.values() for key in each.teaches)]),
                     "started_from": self.start.meta.get("name", self.start.folder.name),
                     "validation": scores, "settings": self.settings.flat()}
             save_checkpoint(self.out, plain(self.model), self.start.tokenizer, meta,
@@ -288,16 +255,15 @@ class Run:
         """Measure what was shipped, and say what has changed."""
         if not self.chief:
             return
-        self.log.plot()
         self.log.close()
         if not self.compared:
             return
         shipped = load_checkpoint(self.out, self.accelerator.device)
-        self.comparison.after(
-            shipped.model, shipped.tokenizer, self.compared, lambda part: LiveStore(
+        self.comparison.measure(
+            "after", shipped.model, shipped.tokenizer, self.compared, lambda part: LiveStore(
                 shipped.model, [row.path for row in part.rows]) if self.live else part.store)
         self.comparison.write()
-        print(self.comparison.table())
+        print("\n".join([table(self.comparison.figures), *worse(self.comparison.figures)]))
 
     def save(self, finished: bool = False) -> None:
         """Save what `resume` needs."""

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from train.data.features import VIEWS
+from train.objectives.base import Options, option
 from train.objectives.registry import OBJECTIVES
-from train.options import Options, option
 from vitdemo.errors import ConfigError
 
 WARMUP = 0.05  # share of the steps in which the rate rises
@@ -28,14 +27,10 @@ class RunSettings(Options):
     text_rate: float = option(0.1, "of the text encoder, as a share of --learning-rate", least=0)
     backbone_rate: float = option(0.02, "of the vision backbone, likewise, with --train full",
                                   least=0)
-    backbone_stage: int = option(0, "with --train full: of the backbone only this stage and later "
-                                 "ones", least=0)
     weight_decay: float = option(0.05, "of matrices (Loshchilov, Hutter 2019)", least=0)
     dropout: float = option(0.1, "in the decoder", least=0, below=1)
     kept_tokens: float = option(0.6, "share of a picture's tokens that is kept while writing and "
                                 "matching, in place of dropout", above=0)
-    views: int = option(2, "views of each picture: as it is, mirrored and cropped, cropped, "
-                        "mirrored", least=1)
     workers: int = option(0, "other processes that draw the coming steps; 0: this one draws each "
                           "itself", least=0)
     validate_every: int = option(500, "steps between two looks at the validation split; 0: no look",
@@ -50,11 +45,6 @@ class RunSettings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.views > len(VIEWS):
-            raise ConfigError(f"views is {self.views}; it must be from 1 to {len(VIEWS)}.")
-        if self.backbone_stage and self.train != "full":
-            raise ConfigError(f"backbone_stage is {self.backbone_stage} and train is "
-                              f"{self.train!r}; of the backbone only --train full trains anything.")
         try:
             re.compile(self.train_pattern)
         except re.error as error:

@@ -1,7 +1,7 @@
 """The engine on a GPU that is lent for one call at a time, as Hugging Face's ZeroGPU does.
 
 Such a call runs in a process of its own, so the cut is where only plain records go in and out: the
-engine's public methods. A method that needs no GPU says so (`engine.without_gpu`); every other one,
+engine's public methods. A method that needs no GPU says so (`device.without_gpu`); every other one,
 a new one included, borrows by itself.
 """
 
@@ -119,6 +119,8 @@ def passes(name: str, *args: Any, **settings: Any) -> int:
         text = given["result"] if isinstance(given["result"], str) else given["result"].text
         words = len(text.split()) if given["words"] is None else len(given["words"])
         count += MASKED + EACH_WORD * words
+    if name == "smallest_part":
+        count += 2 * MASKED
     return count + REGIONS * (given.get("method") == "occlusion")
 
 

@@ -20,6 +20,14 @@ class LRU(Generic[Value]):
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def values(self) -> list[Value]:
+        """All of them, the one not used for longest first."""
+        return list(self._values.values())
+
+    def drop(self) -> None:
+        """Forget the one not used for longest."""
+        self._values.popitem(last=False)
+
     def get(self, key: str) -> Value | None:
         """The value, which counts as used now, or None."""
         if key not in self._values:
@@ -32,4 +40,4 @@ class LRU(Generic[Value]):
         self._values[key] = value
         self._values.move_to_end(key)
         while len(self._values) > self.capacity:
-            self._values.popitem(last=False)
+            self.drop()

@@ -16,7 +16,7 @@ FIRST_YEAR = 1826  # of the oldest photograph there is: a year before it is no d
 # Which date a picture is known by, the best first; "file" is that of the file itself.
 DATES = ("original", "digitized", "gps", "modified", "file")
 # What Pillow raises on EXIF data of odd types and with pointers that lead nowhere.
-_ODD = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError,
+ODD = (OSError, SyntaxError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError,
         AttributeError, AssertionError, EOFError, MemoryError)
 _DATE = re.compile(r"(\d{4})\s?[:/.-]\s?(\d{1,2})\s?[:/.-]\s?(\d{1,2})(?!\d)"
                    r"(?:[T\s]\s*(\d{1,2})\s?:\s?(\d{1,2})(?:\s?:\s?(\d{1,2}))?(?!\d))?")
@@ -85,7 +85,7 @@ def _gps_time(gps: Mapping[int, Any]) -> str:
     """The satellites' date and time of day (UTC) as one text."""
     try:
         clock = ":".join(f"{int(part):02}" for part in _value(gps, GPS.GPSTimeStamp))
-    except _ODD:
+    except ODD:
         clock = ""
     return f"{_text(_value(gps, GPS.GPSDateStamp))[:10]} {clock}"
 
@@ -93,21 +93,21 @@ def _gps_time(gps: Mapping[int, Any]) -> str:
 def _exif(image: Image.Image) -> Mapping[int, Any]:
     try:
         return image.getexif()
-    except _ODD:
+    except ODD:
         return {}
 
 
 def _ifd(exif: Mapping[int, Any], tag: int) -> Mapping[int, Any]:
     try:
         return exif.get_ifd(tag) if isinstance(exif, Image.Exif) else {}
-    except _ODD:
+    except ODD:
         return {}
 
 
 def _value(tags: Mapping[int, Any], tag: int) -> Any:
     try:
         return tags.get(tag)
-    except _ODD:
+    except ODD:
         return None
 
 

@@ -15,12 +15,19 @@ from vitdemo.attention.faithfulness import said_anyway
 from vitdemo.attention.masking import Masker, blank_picture
 from vitdemo.attention.methods import choose
 from vitdemo.attention.occlusion import occlusion
+from vitdemo.attention.smallest import outline, smallest, superpixels
 from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.config import Decoding
 from vitdemo.errors import ConfigError, TextError
 from vitdemo.lock import DeviceLock
 from vitdemo.preprocess import Picture
-from vitdemo.records import UNREAD, Evidence, Explanation, PictureShare, WhatIf
+from vitdemo.records import (
+    Evidence,
+    Explanation,
+    PictureShare,
+    SmallestPart,
+    WhatIf,
+)
 from vitdemo.trials import Progress, Request, Trials
 from vitdemo.words import split_words, tidy, unread_words
 
@@ -89,12 +96,12 @@ class Checks:
         if method == SLOW:
             found = tuple(occlusion(one, self._score(picture, request, one, place, progress))
                           for place, one in enumerate(found))
-        return tuple(self._marked(one) for one in found)
+        return tuple(self._marked(one, request.task) for one in found)
 
-    def _marked(self, explanation: Explanation) -> Explanation:
+    def _marked(self, explanation: Explanation, task: str) -> Explanation:
         """What the model did not read is marked, and has no map: that of a sign for all unknown
         words, or of the rest of the text, is none of its own."""
-        unread = unread_words(explanation.words, self._backend.unread(explanation.text))
+        unread = unread_words(explanation.words, self._backend.doing(task).unread(explanation.text))
         if not unread:
             return explanation
         read = np.array([not why for why in unread])
@@ -124,6 +131,28 @@ class Checks:
         """Word probabilities (n, Q) of the explanation at ``place`` for masks (n, K)."""
         return lambda hidden: self._trials.probabilities(
             picture, request, explanation.boxes, hidden, progress)[place]
+
+    def smallest_part(self, picture: Picture, request: Request, word: int, source: str,
+                      progress: Progress | None) -> SmallestPart:
+        """See `Engine.smallest_part`."""
+        found = self._maps(picture, request, "", self._lock.later)
+        place = _place_of(found, source)
+        _check_word(found[place].words if found else (), word)
+        _check_read(found[place], word)
+        labels = superpixels(picture.image)
+
+        def score(hidden: np.ndarray) -> np.ndarray:
+            return self._trials.probabilities(picture, request, labels, hidden,
+                                              progress)[place][:, word].astype(np.float64)
+
+        enough, needed = smallest(score, int(labels.max()) + 1)
+        nothing = np.zeros_like(enough)
+        whole, blank, kept, left = (float(value) for value in score(np.stack(
+            [nothing, ~nothing, ~enough, needed])))
+        areas = [float(part[labels].mean()) for part in (enough, needed)]
+        lines = [outline(labels, part, picture.image.size) for part in (enough, needed)]
+        return SmallestPart(word, found[place].source, lines[0], areas[0], lines[1], areas[1],
+                            whole, blank, kept, left)
 
     def what_if(self, picture: Picture, request: Request, said: str, word: int, method: str,
                 source: str, choice: "Choice", decoding: Decoding) -> WhatIf:
@@ -220,24 +249,20 @@ def regions_of(explanation: Explanation, word: int,
     count = len(explanation.boxes)
     if choice.regions is None:
         if not 0 < choice.share <= 1:
-            raise ConfigError(f"share is {choice.share}; it must be above 0 and at most 1.")
+            raise ConfigError("check.share", share=choice.share)
         weights = np.nan_to_num(explanation.mean_map()[word])
-        if explanation.unread and explanation.unread[word]:
-            raise TextError(f"The word {explanation.words[word].text!r} was not read: "
-                            f"{UNREAD[explanation.unread[word]]}. Choose another word.")
+        _check_read(explanation, word)
         if not weights.sum() > 0:
-            raise TextError(f"The word {explanation.words[word].text!r} did not look at the "
-                            "picture, so there is nothing to blur. Choose another word.")
+            raise TextError("check.no_map", word=explanation.words[word].text)
         chosen = order_of(weights, choice.seed)[:max(1, round(choice.share * count))].tolist()
     else:
         chosen = list(dict.fromkeys(choice.regions))
         for region in chosen:
             if isinstance(region, bool) or not isinstance(region, int | np.integer) \
                     or not 0 <= region < count:
-                raise ConfigError(f"There is no region {region}; this picture has regions 0 to "
-                                  f"{count - 1}.")
+                raise ConfigError("check.no_region", region=region, last=count - 1)
         if not chosen:
-            raise ConfigError("No regions are given. Choose at least one to blur.")
+            raise ConfigError("check.no_regions")
     left = sorted(set(range(count)) - set(chosen))
     pool = left if len(left) >= len(chosen) else list(range(count))
     drawn = np.random.default_rng([choice.seed, count]).choice(pool, len(chosen), replace=False)
@@ -252,15 +277,19 @@ def _place_of(found: Sequence[Explanation], source: str) -> int:
     """
     sources = [one.source for one in found]
     if source and source not in sources:
-        raise TextError(f"There is no {source!r} to explain here; "
-                        f"choose from: {', '.join(sources) or 'nothing'}.")
+        raise TextError("check.no_source", source=source, known=", ".join(sources) or "-")
     return sources.index(source) if source else max(0, len(found) - 1)
+
+
+def _check_read(explanation: Explanation, word: int) -> None:
+    if explanation.unread and explanation.unread[word]:
+        raise TextError(f"unread.{explanation.unread[word]}.choose",
+                        word=explanation.words[word].text)
 
 
 def _check_word(words: Sequence[object], word: int) -> None:
     if not words:
-        raise TextError("The text has no words, so there is nothing to check.")
+        raise TextError("check.no_words")
     if isinstance(word, bool) or not isinstance(word, int | np.integer) \
             or not 0 <= word < len(words):
-        raise TextError(f"There is no word {word}; the words are counted from 0 to "
-                        f"{len(words) - 1}.")
+        raise TextError("check.no_word", word=word, last=len(words) - 1)

@@ -4,7 +4,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from vitdemo import __version__
 from vitdemo.config import Decoding, EngineConfig
@@ -18,11 +18,13 @@ EPILOGUE = """examples:
   python -m vitdemo caption photo.jpg
   python -m vitdemo ask photo.jpg "what colour is the dog?"
   python -m vitdemo match photo.jpg "a dog on grass" "a red car"
+  python -m vitdemo describe ~/Pictures --write xmp --question "who is there?"
   python -m vitdemo index ~/Pictures --store my-pictures
   python -m vitdemo search "a dog on grass -people" --store my-pictures --after 2024
   python -m vitdemo duplicates --store my-pictures
   python -m vitdemo explain photo.jpg --png map.png --word 2
   python -m vitdemo explain photo.jpg --evidence --report report.html
+  python -m vitdemo models HuggingFaceTB/SmolVLM-256M-Instruct
   python -m vitdemo serve
 
 python -m vitdemo COMMAND --help says more about one of them. Exit codes: 0 done, 2 something is
@@ -38,8 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with standard_streams() as usable:
         try:
             if not usable:
-                raise DiskError("The standard output is closed, so nothing could be shown. Open "
-                                "it, or write >/dev/null to do without.")
+                raise DiskError("terminal.closed")
             return _run(arguments)
         except VitDemoError as error:
             say_error(error)
@@ -87,36 +88,49 @@ def parser() -> argparse.ArgumentParser:
                     "looked.")
     top.add_argument("--version", action="version", version=f"vitdemo {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_caption, _ask, _match, _index, _search, _duplicates, _explain):
+    for add in (_caption, _describe, _ask, _match, _index, _search, _duplicates, _explain,
+                _models):
         add(commands)
     commands.add_parser("serve", add_help=False, help="start the app in the browser")
     return top
 
 
-def _command(commands: Commands, name: str, what: str,
-             more: str = "") -> argparse.ArgumentParser:
-    """A command with the options that all have."""
+def _parser_of(commands: Commands, name: str, what: str, more: str) -> argparse.ArgumentParser:
     made = commands.add_parser(
         name, help=what, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         description=what[0].upper() + what[1:] + "." + (f"\n\n{more}" if more else ""))
-    common = made.add_argument_group("the model")
-    common.add_argument("--model", metavar="FOLDER", default="",
-                        help="a checkpoint folder, or blip:NAME_OR_FOLDER for a BLIP model "
-                             f"(default: {EngineConfig().model})")
-    common.add_argument("--device", default="auto", metavar="DEVICE",
-                        help="auto, cpu, cuda, cuda:1 or mps (default: auto, a GPU where there "
-                             "is one)")
-    common.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16",
-                                                            "float16"),
-                        help="how numbers are kept (default: auto, which is float32)")
-    made.add_argument("--json", action="store_true",
-                      help="print the result as JSON, for programs")
+    made.add_argument("--json", action="store_true", help="print the result as JSON, for programs")
     return made
 
 
-def _language(made: argparse.ArgumentParser, default: str, what: str) -> None:
+def _command(commands: Commands, name: str, what: str,
+             more: str = "") -> argparse.ArgumentParser:
+    """A command with the options that all have which use a model."""
+    made = _parser_of(commands, name, what, more)
+    common = made.add_argument_group("the model")
+    _placement(common)
+    common.add_argument("--model", metavar="NAME", default="",
+                        help="a checkpoint folder, or OWNER/NAME on the Hugging Face hub; several "
+                             "are joined by +, and each task goes to the first that can do it "
+                             f"(default: {EngineConfig().model})")
+    return made
+
+
+def _placement(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--device", default="auto", metavar="DEVICE",
+                       help="auto, cpu, cuda, cuda:1 or mps (default: auto, a GPU where there is "
+                            "one)")
+    group.add_argument("--dtype", default="auto", choices=(
+        "auto", "float32", "bfloat16", "float16", "int8", "int4"),
+        help="how numbers are kept; int8 and int4 take a CUDA GPU and bitsandbytes (default: auto, "
+             "which is float32; half of it for a large model on a GPU, or where there is less "
+             "memory)")
+
+
+def _language(made: argparse.ArgumentParser, default: Any, what: str, **more: Any) -> None:
     names = ", ".join(f"{code} ({name})" for code, name in LANGUAGES.items())
-    made.add_argument("--language", default=default, metavar="CODE", help=f"{what}: {names}")
+    made.add_argument("--language", default=default, metavar="CODE", help=f"{what}: {names}",
+                      **more)
 
 
 def _decoding(made: argparse.ArgumentParser) -> None:
@@ -152,6 +166,36 @@ def _caption(commands: Commands) -> None:
     made.add_argument("--instruction", default="", metavar="TEXT",
                       help='how to describe it, such as "Describe the picture in a few words."')
     _language(made, "en", "the language of the description")
+    _decoding(made)
+
+
+def _describe(commands: Commands) -> None:
+    made = _command(commands, "describe", "describe every picture of folders, into files",
+                    "Captions, answers to your questions and names of what is surely seen. The "
+                    "pictures themselves\nare left as they are. The next time only those are "
+                    "described that are new or changed. Ctrl-C\nstops at any time, and the same "
+                    "command carries on.")
+    made.add_argument("folders", nargs="+", metavar="DIR", help="a folder of pictures")
+    made.add_argument("--write", action="append", default=[], metavar="FORM",
+                      choices=("json", "txt", "xmp", "jsonl", "csv", "metadata"),
+                      help="json, txt or xmp: files beside each picture, such as photo.jpg.xmp; "
+                           "jsonl or csv: one file (--out); metadata: the metadata.jsonl of each "
+                           "DIR, for training; may be given several times (default: json)")
+    made.add_argument("--out", metavar="FILE", default="",
+                      help="the file of jsonl or csv (default: descriptions.jsonl or .csv in the "
+                           "first DIR)")
+    _language(made, [], "the language of the captions (default: en), may be given several times",
+              action="append")
+    made.add_argument("--question", action="append", default=[], metavar="TEXT",
+                      help="a question to answer about each picture; may be given several times")
+    made.add_argument("--instruction", default="", metavar="TEXT", help="how to describe them")
+    made.add_argument("--existing", default="skip", choices=("skip", "overwrite", "append"),
+                      help="what becomes of texts that are there: skip leaves those of pictures "
+                           "that have not changed, and all that somebody else wrote; overwrite "
+                           "replaces them; append adds what is new to them (default: skip)")
+    made.add_argument("--workers", type=int, default=0, metavar="INT",
+                      help="processes that read files (default: one for each processor core, 8 at "
+                           "most)")
     _decoding(made)
 
 
@@ -283,3 +327,14 @@ def _explain(commands: Commands) -> None:
     _language(made, "", "the language of description or answer (default: en, or that of the "
                         "question)")
     _decoding(made)
+
+
+def _models(commands: Commands) -> None:
+    made = _parser_of(commands, "models", "list the kinds of models, or say what one will take",
+                      "Without a name: each kind with what it can do, how its maps are made, and "
+                      "one such model on\nthe Hugging Face hub. With a name: its size, the memory "
+                      "it needs and what is free, what is to be\ndownloaded, licence and "
+                      "languages. Nothing but its config is fetched.")
+    made.add_argument("name", nargs="?", default="", metavar="NAME",
+                      help="a checkpoint folder, or OWNER/NAME on the hub; several joined by +")
+    _placement(made)

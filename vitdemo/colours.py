@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from vitdemo.texts import Message
+
 _SAME = 2  # levels of 255 that a profile may move colours by and still be sRGB
 _STEPS = (0, 36, 73, 109, 146, 182, 219, 255)  # of the colours that a profile is tried on
 _WIDE = ("I", "F")  # one number a pixel, of more than 8 bits; and what begins with I;16
@@ -14,12 +16,17 @@ _BAD_PROFILE = (OSError, ValueError, TypeError, RuntimeError, MemoryError, Image
 
 
 class ProfileError(ValueError):
-    """A colour profile cannot be used; the text says why."""
+    """A colour profile cannot be used; ``why`` says why."""
+
+    def __init__(self, why: Message) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
-def to_rgb(image: Image.Image, profile: bytes | None = None) -> tuple[Image.Image, str]:
+def to_rgb(image: Image.Image, profile: bytes | None = None
+           ) -> tuple[Image.Image, Message | None]:
     """A decoded picture as RGB; ``image`` may be changed. And why its ICC ``profile`` was passed
-    over, "" where it was not.
+    over, None where it was not.
 
     Without a profile colours are taken for sRGB. A profile that is sRGB changes nothing, to the
     bit. Rendering is perceptual, as in browsers.
@@ -28,12 +35,12 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> tuple[Image.Imag
         image = _to_grey(image)
     if image.mode in ("La", "RGBa"):  # alpha multiplied in already
         image = image.convert("LA" if image.mode == "La" else "RGBA")
-    why = ""
+    why: Message | None = None
     if profile and image.mode != "LAB":
         try:
             image = _to_srgb(image, profile)
         except ProfileError as error:
-            why = str(error)
+            why = error.why
     if _see_through(image):
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         ground = Image.new("RGB", image.size, (255, 255, 255))
@@ -56,7 +63,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
     except _BAD_PROFILE as error:
-        raise ProfileError("it is damaged") from error
+        raise ProfileError(Message("picture.profile_damaged")) from error
     if space == "GRAY" and image.mode in ("1", "L", "LA"):
         return _grey_to_srgb(image, source)
     if space == "RGB" and image.mode != "CMYK":
@@ -64,8 +71,8 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     elif space == "CMYK" and image.mode == "CMYK":
         mode = "CMYK"
     else:
-        raise ProfileError(f"it is for {space or 'unknown'} colours and the picture's are "
-                           f"{image.mode}")
+        raise ProfileError(Message("picture.profile_of_others", space=space or "?",
+                                   mode=image.mode))
     transform = _transform(source, mode)
     if mode != "CMYK" and _changes_nothing(transform, mode):
         return image
@@ -96,13 +103,13 @@ def _transform(source: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCms
         target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
         made = ImageCms.ImageCmsTransform(source, target, mode, "RGBA" if mode == "RGBA" else "RGB")
     except _BAD_PROFILE as error:
-        raise ProfileError("it is damaged") from error
+        raise ProfileError(Message("picture.profile_damaged")) from error
     ends: dict[str, Any] = {"L": (255, 0), "CMYK": ((0, 0, 0, 0), (0, 0, 0, 255)),
             "RGB": ((255,) * 3, (0,) * 3), "RGBA": ((255,) * 4, (0, 0, 0, 255))}
     white, black = (np.asarray(_applied(made, Image.new(mode, (1, 1), colour)))[0, 0, :3]
                     for colour in ends[mode])
     if white.min() < 128 or black.max() > 127:
-        raise ProfileError("it is damaged")
+        raise ProfileError(Message("picture.profile_damaged"))
     return made
 
 
@@ -111,7 +118,7 @@ def _applied(transform: ImageCms.ImageCmsTransform, image: Image.Image,
     try:
         return transform.apply(image, into)
     except _BAD_PROFILE as error:
-        raise ProfileError("it is damaged") from error
+        raise ProfileError(Message("picture.profile_damaged")) from error
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:

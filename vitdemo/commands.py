@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from vitdemo.records import (
     PictureShare,
 )
 from vitdemo.terminal import plain, plain_json, say, say_error
+from vitdemo.texts import phrase
 from vitdemo.words import clean_text, unread_note, unread_notes
 
 _HOME = Path(__file__).resolve().parent.parent  # the project folder, where it is not installed
@@ -78,7 +79,7 @@ def ask(options: argparse.Namespace) -> int:
         rows = [(found.text, percent(found.probability))]
         rows += [(one.text, percent(one.probability)) for one in found.runners_up]
         print()
-        _print_table(("answer", "probability"), rows)
+        _print_table(_heads("answer", "probability"), rows)
     return 0
 
 
@@ -93,7 +94,7 @@ def match(options: argparse.Namespace) -> int:
                      **_notes(picture)})
     else:
         best = sorted(found, key=lambda one: math.inf if one.unread.nothing else -one.score)
-        _print_table(("fits", "similarity", "sentence"),
+        _print_table(_heads("fits", "similarity", "sentence"),
                      [("-" if one.unread.nothing else percent(one.score),
                        _cosine(one.similarity), one.text) for one in best])
     return 2 if any(one.unread.nothing for one in found) else 0
@@ -120,12 +121,20 @@ def duplicates(options: argparse.Namespace) -> int:
     return search_command.duplicates(options, lambda: _engine(options), _print_json, _print_table)
 
 
+def describe(options: argparse.Namespace) -> int:
+    """Describe whole folders; see `vitdemo.describe_command`."""
+    from vitdemo import describe_command
+
+    return describe_command.run(options, _decoding_of(options), lambda: _engine(options),
+                                _print_json)
+
+
 def explain(options: argparse.Namespace) -> int:
     """Where each word looked: a table, JSON with every layer and head, a picture, a report; and
     whether the maps can be trusted."""
     decoding = _decoding_of(options)
     if options.word is not None and not options.png:
-        raise ConfigError("--word chooses the map for --png; give --png FILE too.")
+        raise ConfigError("terminal.word_without_png")
     picture = _opened(options.picture)
     engine = _engine(options)
     if options.method:
@@ -134,7 +143,7 @@ def explain(options: argparse.Namespace) -> int:
     if options.question is not None:
         result = engine.ask(picture, options.question, options.language)
     elif options.text is not None:
-        result = clean_text(options.text, "The sentence")
+        result = clean_text(options.text, phrase("typed.sentence"))
     else:
         result = engine.caption(picture, options.instruction, options.language or "en", decoding)
     found = engine.explain(picture, result, options.method)
@@ -145,7 +154,7 @@ def explain(options: argparse.Namespace) -> int:
     if options.evidence:
         for one in found:
             evidence += engine.evidence(picture, result, options.method, one.source,
-                                        progress=_progress_of("masked pictures"))
+                                        progress=_progress)
         shares = engine.picture_share(picture, result)
     if options.png:
         _save_png(picture.image, found, options.word, options.png)
@@ -156,7 +165,8 @@ def explain(options: argparse.Namespace) -> int:
         width, height = picture.image.size
         _print_json({"picture": {"path": options.picture, "width": width, "height": height,
                                  **_notes(picture)},
-                     "model": engine.info.name, "result": said,
+                     "model": (engine.info.behind(found[-1]) if found else engine.info).name,
+                     "result": said,
                      "explanations": [{**explanation_json(one), **layers_json(one)}
                                       for one in found],
                      **(evidence_json(evidence, shares) if options.evidence else {})})
@@ -183,24 +193,27 @@ def _save_report(options: argparse.Namespace, engine: Engine, picture: Picture,
     from vitdemo import report  # with it come the viewer's parts
 
     if options.report:
-        settings = {} if isinstance(result, str) else {"Language": LANGUAGES[result.language]}
+        settings = {} if isinstance(result, str) else {
+            phrase("setting.language"): LANGUAGES[result.language]}
         if isinstance(result, Caption):
-            settings |= {"Instruction": result.instruction, "Words chosen by": options.strategy,
-                         "Seed": str(options.seed)}
-        report.write_html(options.report, picture, found, engine.info, evidence=evidence,
+            settings |= {phrase("setting.instruction"): result.instruction,
+                         phrase("setting.strategy"): options.strategy,
+                         phrase("setting.seed"): str(options.seed)}
+        answer = result if isinstance(result, Answer) else None
+        info = engine.info.behind(found[-1]) if found else engine.info
+        report.write_html(options.report, picture, found, info, evidence=evidence,
                           shares=shares, settings=settings, name=Path(options.picture).name,
-                          answers=result.runners_up if isinstance(result, Answer) else ())
-        say(f"saved {options.report}", sys.stderr)
+                          answers=answer.runners_up if answer else (),
+                          probability=answer.probability if answer else None)
+        say(phrase("terminal.saved", file=options.report), sys.stderr)
     if options.csv:
         report.write_csv(options.csv, found)
-        say(f"saved {options.csv}", sys.stderr)
+        say(phrase("terminal.saved", file=options.csv), sys.stderr)
 
 
 def _print_evidence(found: Sequence[Explanation], evidence: Sequence[Evidence],
                     shares: Sequence[PictureShare]) -> None:
-    print("Can the maps be trusted? Area under the word's probability while the picture is\n"
-          "blurred, the map's strongest regions first (lower is better) or last (higher is\n"
-          "better), and the mean of random orders:")
+    print(phrase("terminal.evidence"))
     words = {(one.source, place): word.text for one in found
              for place, word in enumerate(one.words)}
     numbers = {key: str(number) for number, key in enumerate(words, start=1)}
@@ -211,35 +224,40 @@ def _print_evidence(found: Sequence[Explanation], evidence: Sequence[Evidence],
                   np.mean(one.random_insertion))
         rows.append((numbers[key], words[key], *(f"{value:.3f}" for value in values),
                      evidence_sentence(one)))
-    _print_table(("", "word", "first", "random", "last", "random", "verdict"), rows)
-    print("\nHow much did the picture count?")
-    _print_table(("", "word", ""), [
+    _print_table(_heads("", "word", "first", "random", "last", "random", "verdict"), rows)
+    print(f"\n{phrase('terminal.share')}")
+    _print_table(_heads("", "word", ""), [
         (numbers[share.source, word], words[share.source, word], share_sentence(share, word))
         for share in shares for word in range(len(share.probability))])
 
 
-def _progress_of(what: str) -> Callable[[int, int], None]:
-    """Counts on stderr where a person looks at it."""
-    def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            end = "\r\x1b[K" if done == total else ""
-            print(f"\r\x1b[K{done} of {total} {what}{end}", end="", file=sys.stderr, flush=True)
-    return progress
+def _progress(done: int, total: int) -> None:
+    """Counts masked pictures on stderr where a person looks at it."""
+    if sys.stderr.isatty():
+        end = "\r\x1b[K" if done == total else ""
+        told = phrase("terminal.masked", done=done, total=total)
+        print(f"\r\x1b[K{told}{end}", end="", file=sys.stderr, flush=True)
+
+
+def _heads(*names: str) -> tuple[str, ...]:
+    """The heads of a table; "" stays empty."""
+    return tuple(name and phrase(f"column.{name}") for name in names)
 
 
 def _print_explanations(found: Sequence[Explanation]) -> None:
     if not found:
-        print("The description has no words to explain.")
+        print(phrase("terminal.no_words"))
     number = 0
     for explanation in found:
-        say(f"{explanation.source}: {explanation.text}")
+        say(phrase("terminal.text", title=phrase(f"source.{explanation.source}"),
+                   text=explanation.text))
         rows = []
         for place, weights in enumerate(explanation.mean_map()):
             number += 1
             summary, sentence = where(explanation, place, weights)
             rows.append((str(number), explanation.words[place].text, percent(summary.total),
                          sentence))
-        _print_table(("", "word", "on picture", "where"), rows)
+        _print_table(_heads("", "word", "on_picture", "where"), rows)
         if explanation.note:
             say(explanation.note)
         print()
@@ -248,20 +266,25 @@ def _print_explanations(found: Sequence[Explanation]) -> None:
 def _save_png(image: Any, found: Sequence[Explanation], number: int | None, file: str) -> None:
     maps = [(one, weights) for one in found for weights in one.mean_map()]
     if not maps:
-        raise TextError("There is no word to draw a map of.")
+        raise TextError("terminal.no_word")
     if number is not None and not 1 <= number <= len(maps):
-        raise ConfigError(f"--word is {number}; there are words 1 to {len(maps)}.")
+        raise ConfigError("terminal.word_number", number=number, last=len(maps))
     if number is None:  # of the last text: the description, or the answer
         explanation = next(one for one in reversed(found) if one.words)
         weights = explanation.mean_map().mean(axis=0)
-        top = float(weights.max())
     else:
         explanation, weights = maps[number - 1]
-        top = float(explanation.mean_map().max())  # one scale for all words of a text
-    drawn = draw(image, explanation, weights, top)
+    drawn = draw(image, explanation, weights)
     with replacing([Path(file)]) as (part,):
         drawn.save(part, "PNG")
-    say(f"saved {file}", sys.stderr)
+    say(phrase("terminal.saved", file=file), sys.stderr)
+
+
+def models(options: argparse.Namespace) -> int:
+    """The kinds of models, or what one will take; see `vitdemo.models_command`."""
+    from vitdemo import models_command
+
+    return models_command.run(options, _print_json, _print_table)
 
 
 def serve(arguments: Sequence[str]) -> int:
@@ -269,8 +292,7 @@ def serve(arguments: Sequence[str]) -> int:
     places = [folder / "app.py" for folder in (_HOME, Path.cwd())]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise ConfigError("The app (app.py) is not here. Go to the project folder, the one with "
-                          "app.py in it, and run this again there.")
+        raise ConfigError("terminal.no_app")
     sys.path.insert(0, str(file.parent))
     app = importlib.import_module("app")
     return int(app.main(list(arguments)) or 0)
@@ -280,7 +302,7 @@ def _opened(name: str) -> Picture:
     """A picture of the command line, with notes on what of it is damaged on stderr."""
     picture = open_picture(name)
     for note in picture.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(phrase("terminal.note", text=note), file=sys.stderr)
     return picture
 
 
@@ -333,8 +355,4 @@ def _tell(notes: Sequence[str]) -> None:
     """Sentences for a person, beside the result."""
     for note in filter(None, notes):
         say(note, sys.stderr)
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 

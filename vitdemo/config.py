@@ -147,11 +147,13 @@ LIMITS = Limits()
 class EngineConfig:
     """What the engine is made of."""
 
-    model: str = "checkpoints/vitdemo-small"  # a checkpoint folder, or blip:NAME_OR_FOLDER
+    model: str = "checkpoints/vitdemo-small"  # a folder or a name: see backends.registry
     device: str = "auto"  # auto, cpu, cuda, mps
-    dtype: str = "auto"  # auto, float32, bfloat16, float16
+    dtype: str = "auto"  # auto, float32, bfloat16, float16, int8, int4
     cached_pictures: int = 64  # how many pictures' features are kept
+    cached_megabytes: int = 512  # of those, at most
 
     def __post_init__(self) -> None:
-        _require(_whole(self.cached_pictures, 1, 2**31), "cached_pictures", self.cached_pictures,
-                 "a whole number, 1 or more")
+        for name in ("cached_pictures", "cached_megabytes"):
+            value = getattr(self, name)
+            _require(_whole(value, 1, 2**31), name, value, "a whole number, 1 or more")

@@ -1,24 +1,40 @@
 """Picks the device and the number type, and says why."""
 
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 
 from vitdemo.errors import ConfigError
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+_BITS = {"int8": 8, "int4": 4}
+
+
+def without_gpu(method: Method) -> Method:
+    """Mark a method of the engine that itself asks nothing of the model."""
+    vars(method)["without_gpu"] = True
+    return method
+
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model runs. ``reason`` is a sentence for the user."""
+    """Where a model runs. ``reason`` is a sentence for the user. ``bits`` is 8 or 4 where a model
+    of transformers keeps its weights in so many (by bitsandbytes), else 0; ``spread`` says that
+    those that have no room on the GPU stay in the computer's memory (by accelerate)."""
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    bits: int = 0
+    spread: bool = False
 
 
 def pick(device: str = "auto", dtype: str = "auto") -> Placement:
     """Choose device ("auto", "cpu", "cuda", "cuda:1", "mps") and dtype ("auto", "float32",
-    "bfloat16", "float16").
+    "bfloat16", "float16"; "int8" and "int4" keep weights in 8 or 4 bits on a CUDA GPU).
 
     "auto" takes CUDA where it works, then Apple's MPS, then the CPU, and float32 everywhere: the
     demo model is small, and maps and probabilities stay the same on every machine.
@@ -26,9 +42,15 @@ def pick(device: str = "auto", dtype: str = "auto") -> Placement:
     Raises:
         ConfigError: the device is not there, or the name is unknown.
     """
+    if dtype in _BITS:
+        placement = pick(device, "bfloat16")
+        if placement.device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
+            raise ConfigError(f"dtype {dtype} takes a CUDA GPU and bitsandbytes "
+                              "(pip install bitsandbytes).")
+        return replace(placement, bits=_BITS[dtype])
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in ("auto", *names):
-        raise ConfigError(f"dtype {dtype!r} is unknown; use auto, {', '.join(names)}.")
+        raise ConfigError(f"dtype {dtype!r} is unknown; use auto, {', '.join((*names, *_BITS))}.")
     number = names.get(dtype, torch.float32)
     if device == "auto":
         if torch.cuda.is_available():

@@ -5,35 +5,42 @@ second question on a picture skips the vision encoder. P pictures, M texts, E em
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitdemo.backends.base import Backend, PictureFeatures, Step
-from vitdemo.cache import LRU
+from vitdemo.backends.base import Backend
 from vitdemo.checks import Checks, Choice
 from vitdemo.config import LIMITS, Decoding, EngineConfig
-from vitdemo.errors import ConfigError, TextError
-from vitdemo.instructions import default_instruction
+from vitdemo.device import without_gpu
+from vitdemo.errors import ConfigError, TaskError, TextError
+from vitdemo.feature_cache import FeatureCache
+from vitdemo.instructions import default_instruction, nearest
 from vitdemo.lock import DeviceLock
+from vitdemo.measures import Measures
 from vitdemo.preprocess import Picture
 from vitdemo.records import (
     Answer,
     Caption,
+    Description,
     Evidence,
     Explanation,
     Match,
     ModelInfo,
     PictureShare,
+    SmallestPart,
     Unread,
     WhatIf,
+    Wishes,
 )
+from vitdemo.scheduler import Scheduler
 from vitdemo.slices import Slices
 from vitdemo.streams import width
+from vitdemo.texts import phrase
 from vitdemo.trials import Progress, Request
-from vitdemo.user_texts import UserTexts
-from vitdemo.words import clean_text, language_of, tidy
+from vitdemo.user_texts import UserTexts, caption_of
+from vitdemo.words import clean_text, language_of
 
 if TYPE_CHECKING:
     from vitdemo.retrieval.gallery import Gallery
@@ -41,21 +48,15 @@ if TYPE_CHECKING:
 # At most, in one slice; how many fit is found out.
 BATCH = 16  # pictures
 TEXT_BATCH, MATCH_BATCH = 64, 16  # texts encoded; texts matched with a picture
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def without_gpu(method: Method) -> Method:
-    """Mark a method of the engine that itself asks nothing of the model."""
-    vars(method)["without_gpu"] = True
-    return method
 
 
 class Engine:
     """Describes pictures, answers questions on them, compares them with texts, and explains.
 
     Safe to call from several threads: they take the device in the order they came, what a person
-    waits for before checks (see `DeviceLock`). A text that is being written gives it back after
-    every word, and all that is long after every short slice. Reads no files and keeps none.
+    waits for before checks (see `DeviceLock`). Texts that are being written have their words in
+    one batch (see `Scheduler`), and give it back after every word; all that is long gives it back
+    after every short slice. Reads no files and keeps none.
     """
 
     def __init__(self, backend: Backend, config: EngineConfig = EngineConfig(),
@@ -63,16 +64,31 @@ class Engine:
         self.config = config
         self._backend = backend
         self._lock = lock or DeviceLock()
-        self._cache: LRU[PictureFeatures] = LRU(config.cached_pictures)
-        self._texts = UserTexts(backend)
+        self.measures = Measures()
+        self._forget()
         self._picture_slices = Slices(width(), BATCH)
         self._pair_slices, self._text_slices = Slices(1, MATCH_BATCH), Slices(1, TEXT_BATCH)
+
+    def _forget(self) -> None:
+        backend, config = self._backend, self.config
+        self._cache = FeatureCache(backend, config.cached_pictures,
+                                   config.cached_megabytes * 2**20, self.measures)
+        self._features = self._cache.of
+        self._scheduler = Scheduler(self._lock, self._cache, self.measures)
+        self._texts = UserTexts(backend)
         self._checks = Checks(backend, self._lock, lambda one: self._features([one])[0])
+
+    @without_gpu
+    def close(self) -> None:
+        """Give the model's memory back; what is asked of it then ends with a `TaskError`."""
+        with self._lock:
+            self._lock.close(TaskError("chooser.closed"))
+            self._backend.close()
+            self._forget()
 
     @classmethod
     def load(cls, config: EngineConfig = EngineConfig()) -> "Engine":
-        """Load the model that ``config.model`` names: a checkpoint folder, or
-        "blip:NAME_OR_FOLDER".
+        """Load the model that ``config.model`` names; see `backends.registry.resolve`.
 
         Raises:
             CheckpointError: there is none, or it cannot be used.
@@ -85,22 +101,15 @@ class Engine:
     @without_gpu
     def randomised(self, seed: int = 0) -> "Engine":
         """An engine over a copy of the model whose weights are random, for sanity checks: it has
-        learned nothing. It takes as much memory again; the device's lock is the same one.
-
-        Raises:
-            TaskError: this model cannot be copied with random weights.
-        """
+        learned nothing. It takes as much memory again; the device's lock is the same one. It raises
+        `TaskError` where this model cannot be copied so."""
         return Engine(self._backend.randomised(seed, self._lock.later), self.config, self._lock)
 
     def explain_randomised(self, picture: Picture, result: Caption | Answer | str,
                            words: Sequence[int] = (), source: str = "", seed: int = 0
                            ) -> tuple[tuple[Explanation, ...], tuple[Evidence, ...]]:
         """`explain`, and the `evidence` of these words, by a `randomised` copy that goes
-        afterwards: what they give when the model has learned nothing.
-
-        Raises:
-            TaskError, TextError: see `randomised`, `explain` and `evidence`.
-        """
+        afterwards: what they give when the model has learned nothing. It raises what they do."""
         made = self.randomised(seed)
         found = made.explain(picture, result)
         if not (words and found):
@@ -125,44 +134,33 @@ class Engine:
                 model knows.
         """
         self._backend.require("caption")
-        instruction, unread = self._texts.read(instruction, "The instruction", language,
-                                               may_be_empty=True)
+        instruction, unread = self._texts.read(instruction, phrase("typed.instruction"),
+                                               "caption", language, may_be_empty=True)
         instruction = instruction or default_instruction(language)
         return self._stream(picture, instruction, language, decoding, unread)
 
     def _stream(self, picture: Picture, instruction: str, language: str,
                 decoding: Decoding, unread: Unread) -> Iterator[Caption]:
-        seconds, last = 0.0, None
-        start = time.perf_counter()
-        with self._lock:
-            features = self._features([picture])[0]
-            steps = self._backend.generate(features, instruction, language, decoding)
-        try:
-            while True:
-                with self._lock:
-                    step = next(steps, None)
-                if step is None:
-                    break
-                seconds += time.perf_counter() - start
-                if step.final or last is None or step.text != last.text:
-                    yield _caption(step, language, instruction, seconds, unread)
-                last = step
-                start = time.perf_counter()  # the caller's own time does not count
-        finally:
-            # No lock here: this may run in the garbage collector, in a thread that holds it.
-            close = getattr(steps, "close", None)
-            if close is not None:
-                close()
+        seconds, last, start = 0.0, None, time.perf_counter()
+        steps = self._scheduler.write(self._backend.doing("caption"), picture, lambda features:
+                                      self._backend.generate(features, instruction, language,
+                                                             decoding))
+        for step in steps:
+            seconds += time.perf_counter() - start
+            if step.final or last is None or step.text != last.text:
+                yield caption_of(step, language, instruction, seconds, unread)
+            last = step
+            if last.final:
+                break
+            start = time.perf_counter()  # the caller's own time does not count
+        steps.close()
         assert last is not None and last.final, f"{self.info.name} gave no final step"
+        self.measures.add("seconds", "write", seconds)
 
     def caption(self, picture: Picture, instruction: str = "", language: str = "en",
                 decoding: Decoding = Decoding()) -> Caption:
         """The finished caption of `stream`, with the same errors."""
-        result = None
-        for result in self.stream(picture, instruction, language, decoding):  # noqa: B007
-            pass
-        assert result is not None
-        return result
+        return [*self.stream(picture, instruction, language, decoding)][-1]
 
     def ask(self, picture: Picture, question: str, language: str = "", count: int = 5) -> Answer:
         """Answer a question on a picture.
@@ -176,17 +174,42 @@ class Engine:
                 the model knows.
         """
         self._backend.require("ask")
-        question, unread = self._texts.read(question, "The question", language)
+        question, unread = self._texts.read(question, phrase("typed.question"), "ask", language)
         language = language or language_of(question)
         if count < 1:
-            raise ConfigError(f"count is {count}; ask for at least 1 answer.")
+            raise ConfigError("typed.count", count=count)
         start = time.perf_counter()
+        states = self._scheduler.write(self._backend.doing("ask"), picture, lambda features:
+                                       self._backend.answering(features, question, language,
+                                                               count))
+        best, *more = next(state for state in states if state)
+        seconds = time.perf_counter() - start
+        self.measures.add("seconds", "answer", seconds)
+        return Answer(best.text, question, language, best.probability, tuple(more), seconds, unread)
+
+    def describe(self, pictures: Sequence[Picture], wishes: Wishes,
+                 decoding: Decoding = Decoding()) -> list[Description]:
+        """Captions, answers and names of many pictures, in batches, behind what persons wait for.
+
+        Raises:
+            TaskError, TextError: see `stream` and `ask`.
+        """
+        work = self._texts.describer(wishes, decoding)
+        batches = Slices(BATCH, BATCH).each(pictures, lambda some: work(
+            self._features(some, keep=False)), self._lock.later)
+        return [one for batch in batches for one in batch]
+
+    def surely_seen(self, picture: Picture, caption: Caption) -> tuple[str, ...]:
+        """Names of things that are surely in the picture and that the caption leaves out, in its
+        language, the likeliest first."""
         with self._lock:
             features = self._features([picture])[0]
-            found = self._backend.answer(features, question, language, count)
-        best = found[0]
-        return Answer(best.text, question, language, best.probability, tuple(found[1:]),
-                      time.perf_counter() - start, unread)
+            return self._backend.surely_seen(features, caption.text, caption.language)
+
+    def understood(self, instruction: str, language: str) -> str:
+        """The key of the taught instruction (`vitdemo.instructions`) that a person's own is like
+        enough; "" where it is like none that the model was taught."""
+        return nearest(instruction, language, self.info.instructions, self.embed_texts)
 
     def match(self, picture: Picture, texts: Sequence[str]) -> list[Match]:
         """How well each text fits the picture, in the order given.
@@ -201,9 +224,8 @@ class Engine:
         """
         self._backend.require("match")
         if len(texts) > LIMITS.max_sentences:
-            raise TextError(f"There are {len(texts)} sentences; compare at most "
-                            f"{LIMITS.max_sentences} at once.")
-        given = self._texts.some(texts)
+            raise TextError("typed.sentences", count=len(texts), most=LIMITS.max_sentences)
+        given = self._texts.some(texts, "match")
         if not given:
             return []
         read = [place for place, (_, unread) in enumerate(given) if not unread.nothing]
@@ -222,13 +244,10 @@ class Engine:
                                                              strict=True)]
 
     def match_pictures(self, pictures: Sequence[Picture], texts: Sequence[str]) -> np.ndarray:
-        """How well each text fits each picture, by the match head: float32 (P, M), 0..1.
-
-        Raises:
-            TaskError, TextError: see `match`.
-        """
+        """How well each text fits each picture, by the match head: float32 (P, M), 0..1. It raises
+        what `match` does."""
         self._backend.require("match")
-        cleaned = self._texts.all(texts)
+        cleaned = self._texts.all(texts, "match")
         rows = self._picture_slices.each(pictures, lambda some: self._backend.score_pairs(
             self._features(some, keep=False), cleaned), self._lock.later)
         return np.concatenate([np.zeros((0, len(cleaned)), np.float32), *rows])  # (P, M)
@@ -261,7 +280,7 @@ class Engine:
 
         ``source`` is that of one explanation; "" is the text that the model wrote, or the
         sentence. ``words`` are places of its words, counted from 0; None is all of them.
-        ``seed`` draws the random orders. One word takes about 100 masked pictures, each
+        ``seed`` draws the random orders. One word takes at most 114 masked pictures, each
         further one 14; numbers are kept, so that the next word or method of the same result only
         pays for its own. The device is given back every few seconds; ``progress`` is then called
         with how many masked pictures are done and how many there are.
@@ -292,6 +311,13 @@ class Engine:
         return self._checks.what_if(picture, request, said, word, method, source,
                                     Choice(share, seed, regions), decoding)
 
+    def smallest_part(self, picture: Picture, result: Caption | Answer | str, word: int,
+                      source: str = "", progress: Progress | None = None) -> SmallestPart:
+        """The least of the picture that is enough for a word, and the least without which it goes:
+        a search of about 200 masked pictures (`vitdemo.attention.smallest`). ``source``,
+        ``progress`` (for each batch) and what is raised are as in `evidence`."""
+        return self._checks.smallest_part(picture, self._request(result), word, source, progress)
+
     def picture_share(self, picture: Picture,
                       result: Caption | Answer | str) -> tuple[PictureShare, ...]:
         """How much the picture counted for each word: one record for each explanation, in order.
@@ -308,13 +334,7 @@ class Engine:
     def _request(self, result: Caption | Answer | str) -> Request:
         """What a result was made from, a sentence cleaned first."""
         self._backend.require("explain")
-        if isinstance(result, Caption):
-            return Request(result.instruction, result.raw_text, result.language, "caption")
-        if isinstance(result, Answer):
-            return Request(result.question, result.text, result.language, "ask")
-        self._backend.require("match")
-        text, _ = self._texts.read(result, "The sentence")
-        return Request("", text, language_of(text), "match")
+        return self._texts.request(result)
 
     @property
     def picture_side(self) -> int:
@@ -339,7 +359,7 @@ class Engine:
                 model knows.
         """
         self._backend.require("embed")
-        return self._vectors(self._texts.all(texts))
+        return self._vectors(self._texts.all(texts, "embed"))
 
     def _vectors(self, cleaned: Sequence[str]) -> np.ndarray:
         """`embed_texts` of texts that are clean already: (M, E)."""
@@ -361,35 +381,20 @@ class Engine:
         from vitdemo.retrieval.base import Stamp, open_index
         from vitdemo.retrieval.gallery import Gallery
 
-        stamp = Stamp(self.info.name, self.info.revision, self.info.dimension)
-        return Gallery(open_index(uri, stamp), self)
+        info = self.info.doing("embed")
+        return Gallery(open_index(uri, Stamp(info.name, info.revision, info.dimension)), self)
 
-    def _features(self, pictures: Sequence[Picture], keep: bool = True) -> list[PictureFeatures]:
-        """Features from the cache or the encoder; the caller holds the lock.
+    @without_gpu
+    def waiting(self) -> tuple[int, int]:
+        """How many persons' requests and how many checks wait for the device."""
+        return self._lock.waiting()
 
-        Those of many pictures are looked up but not kept: indexing a folder must not push out the
-        picture that somebody is asking about.
-        """
-        found = {picture.digest: self._cache.get(picture.digest) for picture in pictures}
-        lacking = {p.digest: p for p in pictures if found[p.digest] is None}
-        if lacking:
-            encoded = self._backend.encode_pictures([p.image for p in lacking.values()])
-            found.update(zip(lacking, encoded, strict=True))
-            if keep:
-                for digest, one in zip(lacking, encoded, strict=True):
-                    self._cache.put(digest, one)
-        features = [found[picture.digest] for picture in pictures]
-        return [value for value in features if value is not None]
+    @property
+    def cached_bytes(self) -> int:
+        """Of the pictures' features that are kept."""
+        return self._cache.bytes()
 
     @without_gpu
     def unread(self, text: str) -> Unread:
         """What of a text the model does not read; "" is a text with nothing to read."""
         return self._backend.unread(clean_text(text, "The text", may_be_empty=True))
-
-
-def _caption(step: Step, language: str, instruction: str, seconds: float,
-             unread: Unread) -> Caption:
-    text = tidy(step.text, language)
-    if not step.final:  # the full stop comes with the end
-        text = text.rstrip(".。")
-    return Caption(text, step.text, language, instruction, step.log_probability, seconds, unread)

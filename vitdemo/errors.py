@@ -1,8 +1,26 @@
 """What vitdemo raises for a user's input; each message says what is wrong and what to do."""
 
+from vitdemo.texts import DEFAULT, Message, catalogue
+
 
 class VitDemoError(Exception):
-    """Base of every error that a user can cause; its text is shown as it is."""
+    """Base of every error that a user can cause.
+
+    It is made of a key of the catalogue and its values, which may be errors themselves; ``str``
+    words it in the language of whoever is shown it. Errors that only a developer or somebody who
+    trains can meet are English sentences instead.
+    """
+
+    def __init__(self, key: str | Message, /, **values: object) -> None:
+        super().__init__(key)
+        self.message: str | Message = key
+        if not isinstance(key, Message) and key in catalogue(DEFAULT):
+            self.message = Message(key, **{
+                name: value.message if isinstance(value, VitDemoError) else value
+                for name, value in values.items()})
+
+    def __str__(self) -> str:
+        return str(self.message)
 
 
 class PictureError(VitDemoError):

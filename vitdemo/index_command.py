@@ -3,14 +3,15 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
-from vitdemo.retrieval.walk import absolute, passed_over_lines
+from vitdemo.retrieval.walk import Skipped, absolute, passed_over_lines
 from vitdemo.terminal import plain, say
+from vitdemo.texts import phrase
 
 LIVE_EVERY = 0.1  # seconds between two states of the line on a terminal
 LOG_EVERY = 30.0  # the same where the output is a file
@@ -25,15 +26,14 @@ def run(options: argparse.Namespace, opened: Callable[[], Gallery],
     """
     absolute(options.folders, or_gone=options.prune)
     gallery = opened()
-    line = _Line()
+    line = ProgressLine()
     try:
         report = index_folders(gallery, options.folders, progress=line.tell,
                                workers=options.workers, prune=options.prune)
-        count = gallery.count()
+        count, reads_texts = gallery.count(), gallery.index.reads_texts
     except KeyboardInterrupt:
         line.clear()
-        say(f"{_number(line.stored, 'picture')} of this run are in the store {options.store}. "
-            "The same command carries on from there.", sys.stderr)
+        say(phrase("indexing.stopped", count=line.stored, store=options.store), sys.stderr)
         raise
     finally:
         line.clear()
@@ -44,11 +44,13 @@ def run(options: argparse.Namespace, opened: Callable[[], Gallery],
                     **totals})
     else:
         _print_report(report)
-        say(f"The store {options.store} now holds {_number(count, 'picture')}.")
+        say(phrase("indexing.holds", store=options.store, count=count))
+        if not reads_texts:
+            say(phrase("indexing.no_texts", store=options.store))
     return 0
 
 
-class _Line:
+class ProgressLine:
     """One line on a terminal that is written over, or now and then one in a log."""
 
     def __init__(self) -> None:
@@ -81,48 +83,44 @@ class _Line:
 def describe(now: Progress) -> str:
     """How far the work is: "120 of 2,000, 25.3 pictures a second, 2 minutes left"."""
     if not now.total:
-        return f"Looking through the folders: {_number(now.done, 'picture')} so far"
-    parts = [f"{now.done:,} of {now.total:,}"]
+        return phrase("indexing.looking", count=now.done)
+    parts = [phrase("indexing.done", done=now.done, total=now.total)]
     if now.per_second:
-        parts.append(f"{now.per_second:,.1f} pictures a second")
+        parts.append(phrase("indexing.speed", number=now.per_second))
     if now.seconds_left is not None and now.done < now.total:
-        parts.append(f"{duration(now.seconds_left)} left")
-    return ", ".join(parts)
+        parts.append(phrase("indexing.left", time=duration(now.seconds_left)))
+    return phrase("list.join").join(parts)
 
 
 def duration(seconds: float) -> str:
     """A time for a person: "40 seconds", "2 minutes", "1 h 5 min"."""
     if seconds < 90:
-        return _number(max(1, round(seconds)), "second")
+        return phrase("indexing.seconds", count=max(1, round(seconds)))
     minutes = round(seconds / 60)
-    return _number(minutes, "minute") if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    return phrase("indexing.minutes", count=minutes) if minutes < 90 else \
+        phrase("indexing.hours", hours=minutes // 60, minutes=minutes % 60)
 
 
 def _print_report(report: IndexReport) -> None:
     for part in report.parts:
-        say(f"{part.folder}: {_number(part.added, 'picture')} read")
-    told = [f"{getattr(report, kind):,} {word}" for kind, word in (
-        ("added", "new"), ("changed", "changed"), ("moved", "moved"), ("deleted", "gone"),
-        ("unchanged", "unchanged"))]
-    print(f"{', '.join(told)}, in {report.seconds:.1f} s")
-    if report.skipped:
-        print(f"{_number(len(report.skipped), 'file')} could not be read:")
-        for one in report.skipped:
-            say(f"  {one.path}: {one.reason}")
-    if report.noted:
-        print(f"{_number(len(report.noted), 'note')} on what was read:")
-        for one in report.noted:
-            say(f"  {one.path}: {one.reason}")
+        say(phrase("indexing.read", folder=part.folder, count=part.added))
+    kinds = {kind: getattr(report, kind)
+             for kind in ("added", "changed", "moved", "deleted", "unchanged", "reworded")}
+    print(phrase("indexing.totals", seconds=report.seconds, **kinds))
+    print_files("indexing.skipped", report.skipped)
+    print_files("indexing.noted", report.noted)
     for line in passed_over_lines(report.passed_over):
         say(line)
     if report.vanished:
-        print(f"{_number(sum(one.gone for one in report.vanished), 'picture')} of the store are "
-              "not there any more. As so many vanished at once, they were kept:")
+        print(phrase("indexing.vanished", count=sum(one.gone for one in report.vanished)))
         for gone in report.vanished:
             say(f"  {gone.told()}")
-        print("Where a drive is not mounted, mount it. If they are gone for good, the same command "
-              "with --prune\ntakes them out of the store.")
+        print(phrase("indexing.prune"))
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def print_files(key: str, files: Sequence[Skipped]) -> None:
+    """Files and what is to be said of them, under a sentence with how many there are."""
+    if files:
+        print(phrase(key, count=len(files)))
+    for one in files:
+        say(f"  {one.path}: {one.reason}")

@@ -5,9 +5,14 @@ people, place, colours), a language, and phrasings with | between, of which the 
 """
 
 import functools
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
 from importlib import resources
 
+import numpy as np
+
+# Cosine of two instructions that ask for the same. Of eleven that people might write, those that
+# mean a taught one have 0.47 to 0.97 with it; "How many dogs?" has 0.14 with the nearest.
+ALIKE = 0.4
 OLDEST = ("describe", "short")  # what a checkpoint knows whose meta.json does not say
 
 
@@ -39,7 +44,32 @@ def default_instruction(language: str) -> str:
     return taught()[language]["describe"][0]
 
 
+def in_language(text: str, language: str) -> str:
+    """An instruction that may be offered in this language, whatever language it is in; another
+    stays as it is."""
+    for offered in taught().values():
+        for key, phrasings in offered.items():
+            if text.strip() == phrasings[0]:
+                return taught()[language][key][0]
+    return text
+
+
 def is_preset(text: str) -> bool:
     """Whether a text is, in any language, an instruction that may be offered."""
     return any(text.strip() == phrasings[0] for keys in taught().values()
                for phrasings in keys.values())
+
+
+def nearest(own: str, language: str, keys: Container[str],
+            embed: Callable[[Sequence[str]], np.ndarray]) -> str:
+    """The key, one of ``keys``, of the instruction that a person's own is like enough; "" where it
+    is like none. ``embed`` gives the unit vectors of texts, (M, E)."""
+    offered = [(key, text) for key, texts in taught()[language].items() if key in keys
+               for text in texts]
+    for key, text in offered:
+        if text == own.strip():
+            return key
+    vector, *known = embed([own, *(text for _, text in offered)])
+    likeness = np.array(known) @ vector
+    best = int(likeness.argmax())
+    return offered[best][0] if likeness[best] >= ALIKE else ""

@@ -3,7 +3,9 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from types import TracebackType
 
 from vitdemo import wanted
@@ -31,6 +33,7 @@ class DeviceLock:
         self._holder: deque[object] | None = None  # the line of whoever has it
         self._users: deque[object] = deque()
         self._checks: deque[object] = deque()
+        self._closed: Exception | None = None
         self._passed = 0  # user turns that went before the check that is first in line
         self._quiet_since = -pause  # when the last user turn ended
         self.later = _Later(self)
@@ -43,28 +46,52 @@ class DeviceLock:
                  trace: TracebackType | None) -> None:
         self._give_back()
 
+    @contextmanager
+    def unless(self, needless: Callable[[], bool]) -> Iterator[bool]:
+        """``with lock:``, but who waits leaves the line when ``needless()``; whether it was got.
+        That is looked at whenever a turn ends."""
+        got = self._take(self._users, needless)
+        try:
+            yield got
+        finally:
+            if got:
+                self._give_back()
+
+    def close(self, error: Exception) -> None:
+        """Nobody gets it any more: who waits for it, or asks for it later, is raised ``error``. To
+        be called by who has it."""
+        with self._changed:
+            self._closed = error
+
     def waiting(self) -> tuple[int, int]:
         """How many user actions and how many checks wait."""
         with self._changed:
             return len(self._users), len(self._checks)
 
-    def _take(self, line: deque[object]) -> None:
+    def _take(self, line: deque[object], needless: Callable[[], bool] = lambda: False) -> bool:
         wanted.check()
-        self._wait(line)
+        if not self._wait(line, needless):
+            return False
         try:
             wanted.check()  # it may have waited for long
-        except wanted.NotWanted:
+            if self._closed is not None:
+                raise copy(self._closed)  # which comes to know of what is under way here
+        except Exception:
             self._give_back()
             raise
+        return True
 
-    def _wait(self, line: deque[object]) -> None:
+    def _wait(self, line: deque[object], needless: Callable[[], bool]) -> bool:
         me = object()
         with self._changed:
             line.append(me)
             try:
                 while (seconds := self._seconds_until(me)) != 0:
+                    if needless():
+                        return False
                     self._changed.wait(seconds)
                 self._holder = line
+                return True
             finally:  # also where Ctrl-C ends the waiting
                 line.remove(me)
                 self._changed.notify_all()

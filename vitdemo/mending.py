@@ -14,8 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-PASSED_OVER = "parts that carry no pixels are damaged and were passed over"
-NO_END = "its end marker is missing; all of its pixels are there"
+PASSED_OVER = "picture.passed_over"
+NO_END = "picture.no_end"
 MAX_CHUNKS = 50_000  # in one file
 MAX_PROFILE = 16 * 2**20  # bytes of a colour profile, unpacked
 # What may stand in place of what is missing. Their first bits are ones where zeros are filled in
@@ -35,7 +35,7 @@ _TIFF_KEPT = frozenset((271, 272, 306, 34665, 34675, 34853))
 
 @dataclass(frozen=True)
 class Mended:
-    """A file's bytes without what is bad; ``note`` says what that was.
+    """A file's bytes without what is bad; ``note`` is the key of what that was.
 
     ``info`` is to be added to what Pillow knows of the picture. Where ``others`` are given, the end
     is a guess: only if each of them decodes to the same pixels, none of these were guessed.

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from vitdemo.records import UNREAD, Explanation
+from vitdemo.records import Explanation
+from vitdemo.texts import phrase
 
-# Nine even steps of matplotlib's cividis (CC0), dark to bright; it reads alike for all eyes.
-CIVIDIS = ((0, 34, 77), (26, 56, 111), (67, 78, 107), (97, 100, 111), (124, 123, 120),
-           (154, 147, 118), (186, 172, 108), (220, 200, 88), (253, 231, 55))
-PLACES = (("in the upper left", "at the top", "in the upper right"),
-          ("on the left", "in the middle", "on the right"),
-          ("in the lower left", "at the bottom", "in the lower right"))
+# Seven even steps of the bright half of matplotlib's magma (CC0), as in the viewer's glow.
+GLOW = ((183, 55, 121), (216, 69, 108), (242, 98, 93), (252, 137, 97),
+        (254, 176, 120), (254, 215, 153), (252, 253, 191))
+OPACITY = 0.7  # of the brightest part of a glow
+PLACES = (("upper_left", "top", "upper_right"), ("left", "middle", "right"),
+          ("lower_left", "bottom", "lower_right"))
 STRONG_AREA = 1 / 12  # of the picture: what "strongest" speaks of
 RASTER = 256  # longest side on which regions that are no full grid are drawn, in pixels
 
@@ -33,28 +34,24 @@ class Summary:
     even: bool = True
 
     def sentence(self) -> str:
-        """For a person: "strongest in the lower left; 34% of the attention in 8% of ...". """
+        """For a person: "Strongest in the lower left; 34% of the attention in 8% of ...". """
         if self.total <= 0:
-            return "did not look at the picture"
-        if self.even:
-            start = f"about even, a little more {self.place}"
-        else:
-            start = f"strongest {self.place}"
-        return (f"{start}; {percent(self.share)} of the attention in {percent(self.area)} of the "
-                "picture")
+            return phrase("overlay.nowhere")
+        return phrase("overlay.even" if self.even else "overlay.strongest", place=self.place,
+                      share=percent(self.share), area=percent(self.area))
 
 
 def where(explanation: Explanation, word: int, weights: np.ndarray) -> tuple[Summary, str]:
     """A word's map (K,) summed up, and in a sentence; a word that was not read has none."""
     summary = summarise(weights, explanation.boxes, explanation.picture_size)
     why = explanation.unread[word] if explanation.unread else ""
-    return summary, f"not read: {UNREAD[why]}" if why else summary.sentence()
+    return summary, phrase(f"unread.{why}.word") if why else summary.sentence()
 
 
 def percent(value: float) -> str:
     """0.34 -> "34%"; never "0%" for something."""
     if 0 < value < 0.00995:
-        return "under 0.1%" if value < 0.001 else f"{100 * value:.1f}%"
+        return phrase("percent.under_01") if value < 0.001 else f"{100 * value:.1f}%"
     return f"{100 * value:.0f}%"
 
 
@@ -83,7 +80,8 @@ def summarise(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> 
     share = float(weights[strongest].sum()) / total
     area = float(areas[strongest].sum())
     column, row = np.clip(_middle(weights, middles, density, strongest) * 3, 0, 2).astype(int)
-    return Summary(total, share, min(1.0, area / (size[0] * size[1])), PLACES[row][column],
+    return Summary(total, share, min(1.0, area / (size[0] * size[1])),
+                   phrase(f"viewer.place.{PLACES[row][column]}"),
                    share < 1.5 * area / areas.sum())
 
 
@@ -105,19 +103,23 @@ def _middle(weights: np.ndarray, middles: np.ndarray, density: np.ndarray,
     return np.asarray(middle)
 
 
-def draw(image: Image.Image, explanation: Explanation, weights: np.ndarray, top: float,
-         opacity: float = 0.6) -> Image.Image:
-    """The picture with a map (K,) over it in colours from 0 (dark blue) to ``top`` (yellow).
+def draw(image: Image.Image, explanation: Explanation, weights: np.ndarray) -> Image.Image:
+    """The picture with a map (K,) over it as a glow: what got no more than the mean stays as it is.
 
     Regions that tile the picture are drawn smoothly between their middles, others as they lie.
-    ``image`` is the picture or a smaller copy of it.
+    ``image`` is the picture or a smaller copy of it. The viewer draws by the same rule (`vdRange`
+    in viewer/paint.js).
     """
-    values = _raster(explanation, weights / max(top, 1e-12), image.size)
-    levels = np.clip(values.round(), 0, 255).astype(np.uint8)
-    table = np.stack([np.interp(np.arange(256), np.linspace(0, 255, len(CIVIDIS)), channel)
-                      for channel in zip(*CIVIDIS, strict=True)], 1)  # (256, 3)
-    colours = Image.fromarray(table.round().astype(np.uint8)[levels])
-    return Image.blend(image, colours, opacity)
+    mean = max(float(weights.mean()), 1e-12)
+    top = max(float(weights.max()), 2 * mean)
+    quarter = float(np.sort(weights)[(len(weights) - 1) // 4]) / mean
+    values = _raster(explanation, (weights - mean) / (top - mean), image.size).clip(0, 255)
+    steps = np.linspace(0, 255, len(GLOW))
+    colours = np.stack([np.interp(values, steps, channel) for channel in zip(*GLOW, strict=True)],
+                       2)  # (height, width, 3)
+    opacity = OPACITY * np.clip((1 - quarter) / 0.6, 0, 1)  # little is lit where all is even
+    seen = opacity * np.minimum(1.6 * values / 255, 1)[..., None]
+    return Image.fromarray((np.asarray(image) * (1 - seen) + colours * seen).astype(np.uint8))
 
 
 def _raster(explanation: Explanation, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -66,9 +66,8 @@ class PixelBudget:
         patience = self.patience if patience is None else patience
         with self._changed:
             if self._holders[thread] + pixels > self.total:
-                raise BusyError(f"{name} is not opened: with the other pictures that are open it "
-                                f"would be over {self.total / 1e6:g} megapixels. Use fewer or "
-                                "smaller pictures at once.")
+                raise BusyError("picture.too_many_open", name=name,
+                                most=f"{self.total / 1e6:g}")
             # Who holds something is served first: the others may be waiting for just that.
             add = self._waiting.appendleft if self._holders[thread] else self._waiting.append
             add(ticket)
@@ -83,8 +82,7 @@ class PixelBudget:
                 gc.collect()  # a picture in a circle of references is let go here
             with self._changed:
                 if not self._changed.wait_for(fits, max(0.0, patience - _SHORT)):
-                    raise BusyError(f"{name} is not opened now: other large pictures take all the "
-                                    "memory there is for them. Try again in a moment.")
+                    raise BusyError("picture.others_open", name=name)
                 self._used += pixels
                 self.peak = max(self.peak, self._used)
                 self._holders[thread] += pixels
@@ -103,8 +101,7 @@ class PixelBudget:
             BusyError: another one took too long.
         """
         if not self._several.acquire(timeout=self.patience):
-            raise BusyError("These pictures are not opened now: other large pictures are being "
-                            "read. Try again in a moment.")
+            raise BusyError("picture.others_are_read")
         try:
             yield
         finally:

@@ -24,6 +24,8 @@ from vitdemo.config import LIMITS, Limits
 from vitdemo.errors import BusyError, PictureError
 from vitdemo.mending import Mended, mended
 from vitdemo.pixel_budget import BUDGET, Share
+from vitdemo.texts import Message, phrase
+from vitdemo.written import written_in
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +60,7 @@ class Budget(Protocol):
 class Opened:
     """A decoded picture, upright RGB, and the (width, height) of the upright original.
 
-    ``camera`` is what `from_camera` tells of it, ``notes`` are those of `Picture`.
+    ``camera`` and ``notes`` are those of `Picture`.
     """
 
     image: Image.Image
@@ -71,8 +73,9 @@ class Opened:
 class Picture:
     """An upright RGB picture, the SHA-256 of its pixels and size, and the name it came with.
 
-    ``camera`` tells when and with what it was taken (`vitdemo.camera.from_camera`); ``notes`` are
-    sentences on what of the file is damaged and was passed over.
+    ``camera`` tells when and with what it was taken (`vitdemo.camera.from_camera`), and as "inside"
+    what somebody wrote into the file; ``notes`` are sentences on what of the file is damaged and
+    was passed over.
     """
 
     image: Image.Image
@@ -100,20 +103,19 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image
         PictureError: no such file, no picture, broken, or over one of the limits.
     """
     if isinstance(source, Image.Image):
-        name = name or "The picture"
+        name = name or phrase("picture.unnamed")
         return _finish(_decode(source, name, limits, None), name)
     if isinstance(source, bytes):
-        found, data = "The picture", source
+        found, data = phrase("picture.unnamed"), source
     elif isinstance(source, str | os.PathLike):
         found, data = _read_file(Path(source), limits)
     else:
-        found, data = "The picture", source.read(limits.max_file_megabytes * 2**20 + 1)
+        found, data = phrase("picture.unnamed"), source.read(limits.max_file_megabytes * 2**20 + 1)
     name = name or found
     if not data:
-        raise PictureError(f"{name} is empty (0 bytes). Choose another file.")
+        raise PictureError("picture.empty", name=name)
     if len(data) > limits.max_file_megabytes * 2**20:
-        raise PictureError(f"{name} is over the limit of {limits.max_file_megabytes} MB. "
-                           "Save it smaller.")
+        raise PictureError("picture.over", name=name, most=limits.max_file_megabytes)
     return _finish(_read(data, name, limits, BUDGET), name)
 
 
@@ -136,18 +138,18 @@ def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise PictureError(f"{path} is a folder; a picture file is wanted.")
+            raise PictureError("picture.folder", name=path)
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block for ever
-            raise PictureError(f"{path} is not a plain file; a picture file is wanted.")
+            raise PictureError("picture.not_plain", name=path)
         if status.st_size > limits.max_file_megabytes * 2**20:
-            raise PictureError(f"{path.name} has {status.st_size / 2**20:.0f} MB; the limit "
-                               f"is {limits.max_file_megabytes} MB. Save it smaller.")
+            raise PictureError("picture.large_file", name=path.name,
+                               size=round(status.st_size / 2**20), most=limits.max_file_megabytes)
         return path.name, path.read_bytes()
     except FileNotFoundError as error:
-        raise PictureError(f"{path} does not exist.") from error
+        raise PictureError("picture.none", name=path) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
         why = getattr(error, "strerror", None) or error
-        raise PictureError(f"{path} cannot be read: {why}.") from error
+        raise PictureError("picture.unreadable", name=path, why=why) from error
 
 
 def open_shrunk(data: bytes, side: int, name: str, limits: Limits = LIMITS,
@@ -163,7 +165,7 @@ def open_shrunk(data: bytes, side: int, name: str, limits: Limits = LIMITS,
         BusyError: there is no memory for it now.
     """
     if not data:
-        raise PictureError(f"{name} is empty (0 bytes). Choose another file.")
+        raise PictureError("picture.empty", name=name)
     return _read(data, name, limits, budget, shrink=2 * side)
 
 
@@ -203,13 +205,13 @@ def _read(data: bytes, name: str, limits: Limits, budget: Budget, shrink: int = 
     try:
         return _decode(_open_data(data, name, limits), name, limits, budget, shrink)
     except _Damaged as error:
-        told = str(error)  # the error itself would hold what was decoded so far
+        damage = error.message  # the error itself would hold what was decoded so far
     for one in mended(data):
         with contextlib.suppress(_Damaged):
             found = _read_mended(one, name, limits, budget, shrink)
-            notes = (f"{name}: {one.note}.",) if one.note else ()
+            notes = (phrase(one.note, name=name),) if one.note else ()
             return replace(found, notes=notes + found.notes)
-    raise PictureError(told)
+    raise PictureError(damage)
 
 
 def _read_mended(one: Mended, name: str, limits: Limits, budget: Budget, shrink: int) -> Opened:
@@ -224,7 +226,7 @@ def _read_mended(one: Mended, name: str, limits: Limits, budget: Budget, shrink:
         if one.others:
             digests.add(_digest(found.image))
         if len(digests) > 1:
-            raise _Damaged
+            raise _Damaged("picture.broken", name=name, why="")
     assert found is not None
     return found
 
@@ -238,14 +240,10 @@ def _open_data(data: bytes, name: str, limits: Limits) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=kinds)
     except UnidentifiedImageError as error:
         if data[4:12] in _HEIC:
-            raise PictureError(f"{name} is a HEIC photograph, which cannot be read here. "
-                               "Save it as JPEG first, or install the package pillow-heif."
-                               ) from error
-        raise _Damaged(f"{name} is not a picture that can be read here. "
-                       "Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
+            raise PictureError("picture.heic", name=name) from error
+        raise _Damaged("picture.other_kind", name=name) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise PictureError(f"{name} is far over the limit of {limits.max_megapixels} megapixels. "
-                           "Make it smaller first.") from error
+        raise PictureError("picture.far_over", name=name, most=limits.max_megapixels) from error
     except Exception as error:  # Pillow on foreign bytes: of any kind, and never a fault of ours
         raise _broken(name, error) from error
 
@@ -263,24 +261,21 @@ def register_heic() -> bool:
 
 def _broken(name: str, error: BaseException) -> PictureError:
     if isinstance(error, MemoryError):
-        return BusyError(f"{name} is not opened now: there is not enough memory. Close other "
-                         "programs, or make the picture smaller.")
-    return _Damaged(f"{name} is broken or cut off ({error or type(error).__name__}). "
-                    "Try to save or download it again.")
+        return BusyError("picture.no_memory", name=name)
+    return _Damaged("picture.broken", name=name, why=str(error) or type(error).__name__)
 
 
 def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:
     width, height = size
     if width * height > limits.max_megapixels * 1_000_000:
-        raise PictureError(f"{name} has {width} x {height} pixels "
-                           f"({width * height / 1e6:.0f} megapixels); the limit is "
-                           f"{limits.max_megapixels} megapixels. Make it smaller first.")
+        raise PictureError("picture.large", name=name, width=width, height=height,
+                           megapixels=round(width * height / 1e6), most=limits.max_megapixels)
     if min(width, height) < limits.min_side:
-        raise PictureError(f"{name} is only {width} x {height} pixels; each side must have at "
-                           f"least {limits.min_side}.")
+        raise PictureError("picture.small", name=name, width=width, height=height,
+                           least=limits.min_side)
     if max(width, height) > limits.max_aspect * min(width, height):
-        raise PictureError(f"{name} is {width} x {height} pixels; a side may be at most "
-                           f"{limits.max_aspect:g} times the other. Crop it first.")
+        raise PictureError("picture.narrow", name=name, width=width, height=height,
+                           times=limits.max_aspect)
 
 
 def _decode(image: Image.Image, name: str, limits: Limits, budget: Budget | None,
@@ -299,6 +294,8 @@ def _decode(image: Image.Image, name: str, limits: Limits, budget: Budget | None
         rawmode = str(tiles[0][3]) if tiles and image.format == "PNG" else ""
         image.load()  # a cut-off file raises here
         camera, turn = from_camera(image), turn_of(image)
+        if text := written_in(image):
+            camera["inside"] = text
         image = image if budget else image.copy()
         scaled_transparency(image.info, rawmode)
         profile = image.info.get("icc_profile", b"")
@@ -306,7 +303,7 @@ def _decode(image: Image.Image, name: str, limits: Limits, budget: Budget | None
         rgb, why = to_rgb(image, usable)
         del image
         if profile != b"" and not usable:
-            why = "it is damaged"
+            why = Message("picture.profile_damaged")
         rgb = rgb.transpose(turn) if turn is not None else rgb
     except BaseException as error:
         if share is not None:
@@ -317,8 +314,7 @@ def _decode(image: Image.Image, name: str, limits: Limits, budget: Budget | None
     rgb.info = {}  # nothing of it is of the new pixels
     if share is not None:
         share.keep(rgb.width * rgb.height, rgb)
-    notes = (f"{name}: its colour profile was passed over, as {why}; its colours may differ a "
-             "little from the right ones.",) if why else ()
+    notes = (phrase("picture.profile_passed_over", name=name, why=why),) if why else ()
     return Opened(rgb, size[::-1] if turn in SIDEWAYS else size, camera, notes)
 
 

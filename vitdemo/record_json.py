@@ -23,17 +23,25 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
     mean over layers and heads."""
     means = explanation.mean_map()
     words = []
-    for number, word in enumerate(explanation.words):
+    for number in range(len(explanation.words)):
         summary, sentence = where(explanation, number, means[number])
-        chances, unread = explanation.word_probabilities, explanation.unread
-        words.append({**asdict(word), "probability": chances[number] if chances else None,
-                      "where": sentence, "on_picture": round(summary.total, DIGITS),
-                      "unread": unread[number] or None if unread else None,
-                      "map": rounded(means[number])})
+        words.append({**word_json(explanation, number), "where": sentence,
+                      "on_picture": round(summary.total, DIGITS), "map": rounded(means[number])})
     return {"source": explanation.source, "text": explanation.text, "method": explanation.method,
             "note": explanation.note, "picture_size": list(explanation.picture_size),
             "grid": list(explanation.grid), "boxes": rounded(explanation.boxes, 2),
             "words": words}
+
+
+def word_json(explanation: Explanation, number: int) -> dict[str, Any]:
+    """A word's text and place, its probability, "rivals" (see `Explanation`), and why it was not
+    read."""
+    chances, unread = explanation.word_probabilities, explanation.unread
+    return {**asdict(explanation.words[number]),
+            "probability": chances[number] if chances else None,
+            "rivals": [asdict(one) for one in explanation.rivals[number]]
+            if explanation.rivals else [],
+            "unread": unread[number] or None if unread else None}
 
 
 def layers_json(explanation: Explanation) -> dict[str, Any]:

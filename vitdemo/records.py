@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vitdemo.instructions import OLDEST
+from vitdemo.texts import Message
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Unread:
     nothing: bool = False
 
 
-# Why a word was not read, and what a person is told of it.
-UNREAD = {"unknown": "the model does not know this word", "cut": "the text was cut before it"}
+# Why a word was not read: the model does not know it, or the text was cut before it.
+UNREAD = ("unknown", "cut")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,26 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Wishes:
+    """What is to be said of each of many pictures: a caption in each of the languages, answers to
+    questions, each in its own language, and the names of what is surely seen."""
+
+    languages: tuple[str, ...] = ("en",)
+    questions: tuple[str, ...] = ()
+    instruction: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What was said of one picture: captions in the order of the languages, an answer to each of
+    the questions, and names in the first language, the likeliest first."""
+
+    captions: tuple[str, ...]
+    answers: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Match:
     """How well a text fits a picture: ``score`` 0..1 (match head), ``similarity`` (cosine) -1..1,
     nan where the model has no vectors. Both are nan where nothing of the text was read."""
@@ -97,7 +118,9 @@ class Hit:
     """One picture found: its id in the index, where it lies, and its score (cosine, -1..1).
 
     ``metadata`` is what the index keeps with it. ``match`` is the match head's probability, 0..1,
-    that the words fit, nan where it was not asked.
+    that the words fit, nan where it was not asked. ``fits`` says whether they do, so far as the
+    model can tell; None where it was not asked, or cannot tell. ``told`` is how much of the words
+    stands in what is written about the picture, 0..1, and 1 less where words to keep away do.
     """
 
     id: str
@@ -107,6 +130,8 @@ class Hit:
     height: int
     metadata: Mapping[str, str | int | float] = field(default_factory=dict)
     match: float = math.nan
+    fits: bool | None = None
+    told: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +148,10 @@ class Explanation:
     ``word_probabilities`` has Q values 0..1, the model's probability of each word given those
     before it (the product over its tokens), and is empty for a text the model did not write.
     ``blank_probabilities`` are the same on a picture that is one grey, and empty where unknown.
+    ``rivals`` has for each of the Q words the likeliest texts that could begin there, the words
+    before it being as they are, with their probabilities, falling, which add up to at most 1: whole
+    words, pieces of words, "…s" for a piece that the word before would go on with, and "" for the
+    end of the text. It is empty for a text the model did not write.
     ``note`` says in plain words how the map was made where that is not the plain cross-attention.
     ``unread`` has Q values, "" for a word that was read, else one of `UNREAD`, and is empty where
     all were; the map of such a word is empty.
@@ -142,6 +171,7 @@ class Explanation:
     note: str = ""
     unread: tuple[str, ...] = ()
     blank_probabilities: tuple[float, ...] = ()
+    rivals: tuple[tuple[Candidate, ...], ...] = ()
 
     def __post_init__(self) -> None:
         layers, _, queries, regions = self.weights.shape
@@ -169,15 +199,27 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class OtherMap:
+    """What blurring along the map of another word does to a word: that other one's place among the
+    words and its text, and the areas under the tested word's curves, 0..1."""
+
+    word: int
+    text: str
+    deletion: float
+    insertion: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """How far the map of one word can be trusted (Petsiuk et al. 2018, RISE, section 4.2).
 
     ``deletion`` blurs the map's regions from the most to the least important, so a small area is
     good; ``insertion`` from the least to the most important, so a large area is good. The same
     areas for random orders (one value an order; the picture is the same, so they are shared by all
-    words) and for an order by the distance from the centre stand beside them. ``probability`` is
-    the word's on the whole picture, ``blank`` on the picture with every region blurred. ``verdict``
-    is one of `VERDICTS`. ``word`` counts the whole words of the explanation from 0.
+    words), for an order by the distance from the centre and, where each word has a probability of
+    its own, for the maps of ``others``, words of the same text, stand beside them. ``probability``
+    is the word's on the whole picture, ``blank`` on the picture with every region blurred.
+    ``verdict`` is one of `VERDICTS`. ``word`` counts the whole words of the explanation from 0.
     """
 
     word: int
@@ -192,10 +234,12 @@ class Evidence:
     probability: float
     blank: float
     verdict: str
+    others: tuple[OtherMap, ...] = ()
 
 
-# What the evidence says of a map, best first; "language" is a word that does not need the picture.
-VERDICTS = ("strong", "some", "chance", "worse", "language")
+# What the evidence says of a map, best first; "shared" is one that is better than chance but not
+# than the centre or another word's, "language" a word that does not need the picture.
+VERDICTS = ("strong", "some", "shared", "chance", "worse", "language")
 
 
 @dataclass(frozen=True)
@@ -218,6 +262,31 @@ class WhatIf:
     probability: float
     probability_after: float
     probability_random: float
+
+
+Outline = tuple[tuple[tuple[float, float], ...], ...]  # closed lines of points (x, y)
+
+
+@dataclass(frozen=True)
+class SmallestPart:
+    """The least of the picture that is enough for one word, and the least without which it goes.
+
+    ``enough`` and ``needed`` are outlines in pixels of the picture the user gave, with a hole where
+    one line lies inside another; both are empty where the word does not need the picture. Their
+    areas are shares of the picture. ``probability`` is the word's on the whole picture, ``blank``
+    with all of it blurred, ``kept`` with all but ``enough``, ``left`` with ``needed`` blurred.
+    """
+
+    word: int
+    source: str
+    enough: Outline
+    enough_area: float
+    needed: Outline
+    needed_area: float
+    probability: float
+    blank: float
+    kept: float
+    left: float
 
 
 @dataclass(frozen=True)
@@ -249,9 +318,14 @@ class ModelInfo:
     embedding vectors, 0 where it has none. ``methods`` names the ways to explain that it knows
     (`vitdemo.attention.methods.METHODS`), the default one first; empty where it cannot explain.
     ``match_weight`` is that of a match logit beside a cosine, where search puts its best hits in a
-    new order (docs/decisions.md). ``weighs_answers``: an answer is chosen also by how well what it
-    claims fits the picture, which its maps know nothing of. ``instructions`` are the keys of those
-    that it was taught (`vitdemo.instructions`)."""
+    new order (docs/decisions.md); ``fit`` makes the log-odds that the best hit fits at all out of
+    its cosine and of how far its match logit is above that of a grey picture: two factors and what
+    is added; empty where that was not measured. ``weighs_answers``: an answer is chosen also by how
+    well what it claims fits the picture, which its maps know nothing of. ``instructions`` are the
+    keys of those that it was taught (`vitdemo.instructions`). ``yes_no`` are the shares, 0..1, of
+    people's yes/no questions that it answers right with the picture and with a blank one; empty
+    where that was not measured. ``parts`` are several models that
+    share the work, in whose order each task goes to the first that can do it."""
 
     name: str
     family: str
@@ -259,12 +333,24 @@ class ModelInfo:
     tasks: frozenset[str]
     languages: tuple[str, ...]
     dimension: int
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str | Message] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
     match_weight: float = 0.03
+    fit: tuple[float, ...] = ()
     weighs_answers: bool = False
     instructions: tuple[str, ...] = OLDEST
+    yes_no: tuple[float, ...] = ()
+    parts: tuple["ModelInfo", ...] = ()
+
+    def doing(self, task: str) -> "ModelInfo":
+        """The model that does a task: itself, or one of its parts."""
+        return next((part for part in self.parts if task in part.tasks), self)
+
+    def behind(self, explanation: Explanation) -> "ModelInfo":
+        """The model that an explanation is of."""
+        return self.doing(_TASKS_OF[explanation.source])
 
 
+_TASKS_OF = {"caption": "caption", "question": "ask", "answer": "ask", "text": "match"}
 ALL_TASKS = ("caption", "ask", "match", "embed", "explain")
 LANGUAGES = {"en": "English", "zh": "中文"}

@@ -20,9 +20,11 @@ from vitdemo.retrieval.export import KINDS, write_hits
 from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.metadata import told_day
 from vitdemo.retrieval.query import Query
-from vitdemo.retrieval.rerank import Reranker
+from vitdemo.retrieval.rerank import Reranker, nothing_fits
+from vitdemo.retrieval.text_words import said_of
 from vitdemo.retrieval.why import why
 from vitdemo.terminal import say
+from vitdemo.texts import phrase
 
 FILTERS = tuple(Filters.__dataclass_fields__)
 Table = Callable[[tuple[str, ...], list[tuple[str, ...]]], None]
@@ -44,7 +46,8 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
     for note in picture.notes if picture else ():
         print(f"note: {note}", file=sys.stderr)
     query = Query.of(options.text or "", picture, options.picture_weight,
-                     f"the picture {options.picture}")
+                     phrase("query.the_picture", name=options.picture))
+    filters = filters.within(query.date)
     check_store(options.store)
     engine = load()
     gallery = engine.gallery(options.store)
@@ -52,15 +55,21 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
         vector = query.vector(engine)
         for note in (missed := query.missed(engine)):
             say(note, sys.stderr)
-        hits = gallery.search(vector, max(options.limit, options.best),
-                              filters.conditions())
+        hits = gallery.search(vector, max(options.limit, options.best), filters.conditions(),
+                              query.words)
         empty = not hits and not gallery.count()
+        if query.words and gallery.lacks_texts(hits):
+            say(phrase("search.hits.older"), sys.stderr)
     finally:
         gallery.close()
     if options.best and query.terms and "match" in engine.info.tasks:
         hits = Reranker(engine).order(hits, query, options.best, _tell)
+        if nothing_fits(hits):
+            say(phrase("search.hits.nothing_fits", words=query.sentence), sys.stderr)
     hits = hits[:options.limit]
     parts = _parts(engine, query, hits) if options.why else {}
+    said = {hit.id: said_of(query.words, hit.path, hit.metadata)
+            for hit in hits} if options.why else {}
     if options.save:
         for sentence in write_hits(Path(options.save), hits, query.understood()):
             say(f"left out: {sentence}", sys.stderr)
@@ -69,12 +78,18 @@ def run(options: argparse.Namespace, load: Callable[[], Engine],
         print_json({"store": options.store, "query": _given(options),
                     "understood": query.understood(), "unread": missed,
                     "filters": {name: value for name, value in asdict(filters).items() if value},
-                    "hits": [{**_plain(hit), **({"parts": parts[hit.id]} if hit.id in parts else {})
-                              } for hit in hits]})
+                    "hits": [{**_plain(hit),
+                              **({"parts": parts[hit.id]} if hit.id in parts else {}),
+                              **({"said": list(map(asdict, said[hit.id]))} if said else {})}
+                             for hit in hits]})
         return 0
-    say(f"Looked for: {query.understood()}", sys.stderr)
+    when = f"; {query.date}" if query.date else ""
+    say(f"Looked for: {query.understood()}{when}", sys.stderr)
     if hits:
         _print_hits(hits, parts, print_table, bool(filters.after or filters.before))
+        for hit in hits:
+            for one in said.get(hit.id, []):
+                say(f"{hit.path}: " + phrase(f"search.why.{one.source}", text=one.text))
     else:
         say("The store is empty." if empty else "No picture fits these conditions.", sys.stderr)
     return 0

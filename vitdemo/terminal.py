@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from vitdemo.errors import DiskError
+from vitdemo.texts import DEFAULT, best_language, phrase, speaking
 
 # Control characters (with the one-byte CSI), line and paragraph ends, and the marks that turn the
 # direction of what follows: a file may be named with any of them.
@@ -46,11 +47,17 @@ def say_error(error: Exception) -> None:
     """Print an error as one line on standard error; of a very long one, its beginning and its
     end."""
     text = str(error)
-    say(f"error: {text if len(text) <= 600 else f'{text[:300]} … {text[-300:]}'}", sys.stderr)
+    shown = text if len(text) <= 600 else f"{text[:300]} … {text[-300:]}"
+    say(phrase("terminal.error", text=shown), sys.stderr)
 
 
 class PlainFormatter(logging.Formatter):
-    """A log of which no line is made by what is told in it."""
+    """A log in English, of which no line is made by what is told in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record; errors in it are worded here."""
+        with speaking(DEFAULT):
+            return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """One line."""
@@ -86,9 +93,7 @@ class _Results:
             raise
         except OSError as error:
             drain(self._stream)
-            raise DiskError(f"The results could not be written to the output: "
-                            f"{error.strerror or error}. Make room, or send them elsewhere."
-                            ) from error
+            raise DiskError("terminal.not_written", why=error.strerror or error) from error
 
 
 class _Remarks(_Results):
@@ -110,8 +115,9 @@ def drain(stream: TextIO) -> None:
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[bool]:
-    """A block whose standard streams can be relied on; gives whether results can be seen at all,
-    which they cannot where standard output is closed. A signal to end raises `Stopped` in it."""
+    """A block whose standard streams can be relied on, and whose sentences are in the terminal's
+    language; gives whether results can be seen at all, which they cannot where standard output is
+    closed. A signal to end raises `Stopped` in it."""
     before = sys.stdout, sys.stderr
     if None in before or sys.stdin is None:
         while os.open(os.devnull, os.O_RDWR) < 2:
@@ -125,11 +131,17 @@ def standard_streams() -> Iterator[bool]:
     sys.stdout, sys.stderr = _Results(out), _Remarks(err)  # type: ignore[assignment]
     handlers = _watch_signals()
     try:
-        yield before[0] is not None
+        with speaking(best_language(_locale())):
+            yield before[0] is not None
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         sys.stdout, sys.stderr = out, err
+
+
+def _locale() -> str:
+    """The language of the terminal's messages, as in "zh_CN.UTF-8"."""
+    return next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
 
 
 def _watch_signals() -> dict[int, Any]:

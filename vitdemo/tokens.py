@@ -150,6 +150,15 @@ class TextTokenizer:
                               for ids, language in zip(self.batch_pieces(texts), languages,
                                                        strict=True)])
 
+    def word_numbers(self, texts: Sequence[str], length: int) -> Tensor:
+        """Of which whole word of its text each token of `encode_targets` is a part: (M, length),
+        -1 where of none."""
+        numbers = torch.full((len(texts), length), -1, dtype=torch.long)
+        for row, text in enumerate(texts):
+            for number, (_, places) in enumerate(self.word_tokens(text)):
+                numbers[row, [place + 1 for place in places]] = number
+        return numbers
+
     def pad_rows(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Rows of ids to a padded (M, T) and its bool mask."""
         length = max(map(len, rows), default=0)

@@ -6,6 +6,7 @@ A helper of the engine's. n masks, K regions, Q words of an explanation.
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
 
@@ -66,9 +67,10 @@ class Trials:
                       hidden: np.ndarray,
                       progress: Progress | None = None) -> tuple[np.ndarray, ...]:
         """Each word's probability with these regions blurred: bool (n, K) to float32 (n, Q), one
-        for each explanation of the request. The caller does not hold the lock."""
+        for each explanation of the request. ``boxes`` are what `Masker` takes. The caller does not
+        hold the lock."""
         keys = [row.tobytes() for row in np.packbits(hidden, axis=1)]
-        name = f"{picture.digest} {boxes.tobytes().hex()} {request!r}"
+        name = f"{picture.digest} {sha256(boxes.tobytes()).hexdigest()} {request!r}"
         known = self._of(name)
         missing = {key: row for key, row in zip(keys, hidden, strict=True)
                    if key not in known.rows}

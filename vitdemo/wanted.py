@@ -33,6 +33,11 @@ def check() -> None:
     _check.get()()
 
 
+def current() -> Callable[[], None]:
+    """`check` as it is in this context, for whoever works on it in another."""
+    return _check.get()
+
+
 def while_wanted(still: Callable[[], bool]) -> contextvars.Context:
     """A context for work that ends when ``still()`` is no longer true: ``context.run(work)``. Work
     that began it in turn ends it, too."""

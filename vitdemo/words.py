@@ -9,11 +9,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import resources
 from types import ModuleType
 
 from vitdemo.config import LIMITS
 from vitdemo.errors import TextError
 from vitdemo.records import UNREAD, Unread, Word
+from vitdemo.texts import joined, listed, phrase
 
 _CHINESE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -112,6 +114,20 @@ def repeated_words(text: str) -> list[str]:
     return [word for word, count in Counter(content_words(text)).items() if count > 1]
 
 
+@functools.cache
+def _alone() -> frozenset[str]:
+    text = resources.files("vitdemo").joinpath("alone_zh.txt").read_text(encoding="utf-8")
+    return frozenset(text) - {"\n"}
+
+
+def broken_words(text: str) -> list[str]:
+    """The single Chinese characters of a text that are a part of a word, the rest of which is not
+    there (食 of 食物): content words of one character that people do not write alone. What they do
+    write alone stands in `alone_zh.txt`, from 30,937 captions, each at least twice."""
+    return [word for word in content_words(text)
+            if len(word) == 1 and is_chinese(word) and word not in _alone()]
+
+
 def unread_words(words: Sequence[Word], unread: Unread) -> tuple[str, ...]:
     """For each word of a text "", or why nothing of it was read (`UNREAD`); () where all were."""
     unknown, cut = UNREAD
@@ -127,12 +143,11 @@ def unread_note(text: str, unread: Unread) -> str:
     """What was not read of a text, in a sentence or two for a person; "" where all was."""
     said = []
     if unread.unknown:
-        said.append(f"The model does not know {_listed([one.text for one in unread.unknown])}.")
+        said.append(phrase("typed.unknown", words=_listed([one.text for one in unread.unknown])))
     if unread.cut is not None:
         before, after = text[:unread.cut][-_SHOWN:].lstrip(), text[unread.cut:][:_SHOWN].rstrip()
-        said.append(f"The text is longer than the model reads. It was cut after "
-                    f"“… {before.rstrip()}”; from “{after} …” on it was not read.")
-    return " ".join(said)
+        said.append(phrase("typed.cut", before=before.rstrip(), after=after))
+    return joined(said)
 
 
 def unread_notes(texts: Sequence[str], unread: Sequence[Unread]) -> list[str]:
@@ -145,16 +160,14 @@ def unread_notes(texts: Sequence[str], unread: Sequence[Unread]) -> list[str]:
              in zip(texts, unread, strict=True) if one.cut is not None][:_CUTS]
     lost = [text for text, one in zip(texts, unread, strict=True) if one.nothing]
     if lost:
-        said.append(f"There is no score for {_listed(lost)}, of which no word was read.")
+        said.append(phrase("typed.no_score", texts=_listed(lost)))
     return said
 
 
 def _listed(texts: Sequence[str]) -> str:
     """“a”, “b” and 3 more."""
     names = list(dict.fromkeys(f"“{_short(text)}”" for text in texts))
-    more = len(names) - _NAMED
-    names = names[:_NAMED] + ([f"{more} more"] if more > 0 else [])
-    return ", ".join(names[:-1]) + (" and " if names[:-1] else "") + names[-1]
+    return listed(names[:_NAMED], max(0, len(names) - _NAMED))
 
 
 def _short(text: str) -> str:
@@ -215,16 +228,14 @@ def clean_text(text: str, what: str, may_be_empty: bool = False) -> str:
     """
     text = unicodedata.normalize("NFC", " ".join(text.split()))
     if not text and not may_be_empty:
-        raise TextError(f"{what} is empty. Write something first.")
+        raise TextError("typed.empty", what=what)
     if len(text) > LIMITS.max_text_characters:
-        raise TextError(f"{what} has {len(text)} characters; the limit is "
-                        f"{LIMITS.max_text_characters}. Shorten it.")
+        raise TextError("typed.long", what=what, length=len(text),
+                        most=LIMITS.max_text_characters)
     if any("\udc80" <= character <= "\udcff" for character in text):  # bytes in disguise (PEP 383)
-        raise TextError(f"{what} holds bytes that are no characters in the encoding of this "
-                        f"terminal, {sys.getfilesystemencoding()}. Let the terminal use UTF-8, as "
-                        "with LC_ALL=C.UTF-8, and type the text anew.")
+        raise TextError("typed.bytes", what=what, encoding=sys.getfilesystemencoding())
     for place, character in enumerate(text):
         if unicodedata.category(character) in ("Cc", "Cs"):
-            raise TextError(f"{what} holds a control character (U+{ord(character):04X}, at place "
-                            f"{place + 1}). Delete it, or type the text anew.")
+            raise TextError("typed.control", what=what, code=f"U+{ord(character):04X}",
+                            place=place + 1)
     return text

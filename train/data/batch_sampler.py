@@ -5,24 +5,57 @@ draw the same step and each takes every world-th row of it, so that together the
 would. Shapes as in `batches`; A pictures of all processes.
 """
 
+import heapq
+import itertools
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from train.data.balance import Balanced
 from train.data.batches import TextBatch, Totals
-from train.data.cocoqa_captions import restored_captions
+from train.data.cocoqa_captions import in_chinese, restored_captions
 from train.data.features import Store, View
 from train.data.instructions import mirrored
+from train.data.mentions import word_bags
 from train.data.reading import Row
-from train.data.word_bags import word_bags
 from train.distributed import Share
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.tokens import TextTokenizer
+
+T = TypeVar("T")
+ALPHA = 0.5  # of a group's size, whose power is its share
+
+
+class Balanced(Generic[T]):
+    """Items of several groups: the share of a group goes with the square root of its size, and
+    within a group all are as likely (temperature sampling: Devlin 2018, multilingual BERT;
+    Arivazhagan et al. 2019, arXiv:1907.05019, section 4.2)."""
+
+    def __init__(self, items: Sequence[T], groups: Sequence[Hashable]) -> None:
+        """``groups``: of each item."""
+        sizes = Counter(groups)
+        self.items = list(items)
+        self.weights = [sizes[group] ** (ALPHA - 1) for group in groups]
+        self._sums = list(itertools.accumulate(self.weights))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def draw(self, maker: random.Random) -> T:
+        """One item."""
+        return maker.choices(self.items, cum_weights=self._sums)[0]
+
+    def sample(self, maker: random.Random, count: int) -> list[T]:
+        """Different items, at most as many as there are (Efraimidis, Spirakis 2006)."""
+        waits = [maker.expovariate(weight) for weight in self.weights]
+        chosen = heapq.nsmallest(count, range(len(waits)), waits.__getitem__)
+        return [self.items[i] for i in chosen]
+
 
 LANGUAGES = ("en", "zh")
 TARGET_TOKENS = 20  # of a text to write; longer captions are left out where they can be
@@ -43,7 +76,7 @@ class BatchSampler:
 
     ``captioned``: by language, the rows that people described; ``described`` and ``by_people``: the
     same to draw from, a small data set more often than its size says, the first with rows of
-    which captions could be restored.
+    which captions could be restored, or have a Chinese one in the table.
     """
 
     def __init__(self, rows: Sequence[Row], store: Store, tokenizer: TextTokenizer, seed: int,
@@ -56,8 +89,9 @@ class BatchSampler:
                                      if self.captions_of(i, language)] for language in LANGUAGES}
         self.by_people = {language: self._balanced(places)
                           for language, places in self.captioned.items()}
-        self.described = {**self.by_people, "en": self._balanced(
-            [*self.captioned["en"], *self.restored])}
+        self.described = {language: self._balanced(
+            [i for i in range(len(self.rows)) if self.texts_of(i, language)])
+            for language in self.by_people}
         self.languages = [language for language in LANGUAGES if self.captioned[language]]
         self.lengths = self._count_tokens()
         self.bags, self.seen_words = word_bags(self.rows, tokenizer)
@@ -75,9 +109,11 @@ class BatchSampler:
         return found.texts(language)
 
     def texts_of(self, row: int, language: str) -> Sequence[str]:
-        """A row's captions, people's or, where it has none, restored ones."""
-        return self.captions_of(row, language) or (
-            self.restored.get(row, ()) if language == "en" else ())
+        """A row's captions, people's or, where it has none, restored ones or the table's."""
+        if people := self.captions_of(row, language):
+            return people
+        english = self.captions_of(row, "en") or self.restored.get(row, ())
+        return english if language == "en" else in_chinese(english)
 
     def fitting(self, texts: Sequence[str]) -> list[str]:
         """The captions that need not be cut; a cut one gets no end, and a model that sees many of
@@ -127,8 +163,10 @@ class BatchSampler:
                    for text in item.texts]
         ids, real = self.tokenizer.encode_targets(
             targets, [item.language for item in items for _ in item.texts])
+        parts = self.tokenizer.word_numbers(targets, ids.shape[1])
         limit = TARGET_TOKENS + 2  # start and end
-        ids, real = (x[:, :limit].unflatten(0, (len(items), -1)) for x in (ids, real))  # (A, K, S)
+        ids, real, parts = (x[:, :limit].unflatten(0, (len(items), -1))
+                            for x in (ids, real, parts))  # (A, K, S)
         kept, swaps = self.draw_kept(share, len(items)), share.uniform(len(items), 2)
         own = share.own
         different = sorted(set(asked))
@@ -141,7 +179,7 @@ class BatchSampler:
         used, which = which[own].unique(return_inverse=True)
         return TextBatch(self.features(rows[own], views[own], share), words[used],
                          words_mask[used], which, ids[own].flatten(0, 1), real[own].flatten(0, 1),
-                         torch.tensor(rows)[own], rows, kept[own],
+                         parts[own].flatten(0, 1), torch.tensor(rows)[own], rows, kept[own],
                          swaps[own], totals)
 
     def _balanced(self, places: Sequence[int]) -> Balanced[int]:

@@ -2,8 +2,8 @@
 
 Shapes: P pictures of this process, N picture tokens, n of them kept, C channels of the backbone,
 K texts per picture, T text tokens, S decoder tokens, U different instructions. Where the backbone
-learns, too, ``features`` are pixels, uint8 (P, 3, side, side), or what its first stages made of
-them (P, c, h, w), until `objectives.registry` makes features of them.
+learns, too, ``features`` are pixels, uint8 (P, 3, side, side), until `objectives.registry` makes
+features of them.
 
 All that is random about a picture comes with it, each use with numbers of its own: so a step is the
 same on one process and on several.
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+_KEPT = 2  # batches that each process has ready
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class TextBatch:
     """Pictures, each with an instruction and K texts to write.
 
     features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
-    them; targets and their mask (P * K, S), start and end tokens included; ``rows`` (P,) says
-    which row of the data each picture is, ``everyone`` those of all processes; ``kept`` (P, n) are
-    the picture tokens that are read; ``swaps`` (P, 2), 0..1, by which names are swapped.
+    them; targets and their mask (P * K, S), start and end tokens included, and of which of its
+    text's whole words each token is a part, -1 of none (``words``); ``rows`` (P,) says which row
+    of the data each picture is, ``everyone`` those of all processes; ``kept`` (P, n) are the
+    picture tokens that are read; ``swaps`` (P, 2), 0..1, by which names are swapped.
     """
 
     features: Tensor
@@ -47,6 +49,7 @@ class TextBatch:
     instruction_of: Tensor
     targets: Tensor
     target_mask: Tensor
+    words: Tensor
     rows: Tensor
     everyone: list[int]
     kept: Tensor
@@ -57,20 +60,13 @@ class TextBatch:
 @dataclass
 class StepBatch:
     """One step: what each objective drew, by its name; an objective that finds nothing of its kind
-    in the data has no part. ``stage``: that of the backbone which goes on from the features, where
-    they are of the stages before it."""
+    in the data has no part."""
 
     parts: dict[str, Any] = field(default_factory=dict)
-    stage: int = 0
 
     def pictures(self) -> list[tuple[Tensor, Tensor]]:
         """(rows, features) of each part that has pictures."""
         return [(part.rows, part.features) for part in _with_pictures(self.parts)]
-
-    @property
-    def rows(self) -> list[int]:
-        """Every row of the data that this step looks at, each once."""
-        return sorted({int(row) for rows, _ in self.pictures() for row in rows})
 
 
 def to_device(part: T, device: torch.device) -> T:
@@ -106,3 +102,26 @@ def _changed(part: Any, change: Callable[[str, Tensor], Tensor], name: str = "")
             each.name: _changed(getattr(part, each.name), change, each.name)
             for each in dataclasses.fields(part)})
     return part
+
+
+class _Steps(torch.utils.data.Dataset):
+    def __init__(self, draw: Callable[[int], StepBatch]) -> None:
+        self.draw = draw
+
+    def __getitem__(self, number: int) -> StepBatch:
+        return self.draw(number)
+
+
+def drawn_ahead(draw: Callable[[int], StepBatch], numbers: range,
+                workers: int) -> Iterator[StepBatch]:
+    """The batches with these numbers, in order, drawn by ``workers`` other processes while this one
+    learns: a GPU need not wait for pictures to be read. Who draws a step does not matter."""
+    loader = torch.utils.data.DataLoader(
+        _Steps(draw), sampler=list(numbers), batch_size=None, num_workers=workers,
+        collate_fn=_unchanged,  # type: ignore[arg-type]  # of no batches, as batch_size says
+        prefetch_factor=_KEPT)
+    return iter(loader)
+
+
+def _unchanged(batch: StepBatch) -> StepBatch:
+    return batch

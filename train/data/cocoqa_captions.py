@@ -1,16 +1,23 @@
-"""What COCO-QA's questions tell of photographs without captions: captions, and yes or no.
+"""What stands in for people's captions: COCO-QA's questions, and a table of Chinese ones.
 
 COCO-QA's questions were made by a program that put a question word in the place of a noun or a
 number of a person's caption (Ren, Kiros, Zemel 2015, "Exploring Models and Data for Image Question
 Answering", section 3.3). Where it did nothing else, the answer put back gives the caption again,
 but for its articles; where it also changed the order of words, most is left alone. Questions to be
 answered with yes or no, which COCO-QA has not, are made of its answers.
+
+Few photographs of COCO have a Chinese caption by a person (COCO-CN: Li et al. 2019). The table
+has an English caption of the others, as people wrote it (COCO, CC BY 4.0) or as a question of
+COCO-QA gave it back, and its Chinese by a large language model. People's Chinese captions go before
+these, and nothing is measured by them.
 """
 
 import random
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
 
 from train.data.instructions import is_there
 from train.data.mentions import COLOURS
@@ -85,3 +92,22 @@ def _things(row: Row) -> list[str]:
     answers = (_answer(question) for question in row.questions
                if question.source == SOURCE and question.type == "object")
     return [answer for answer in answers if not is_many(answer)]
+
+
+_TABLE = "chinese_captions.tsv"
+
+
+def in_chinese(captions: Sequence[str]) -> tuple[str, ...]:
+    """The Chinese of those of the English captions that the table has."""
+    table = _table()
+    return tuple(table[key] for key in map(_key, captions) if key in table)
+
+
+def _key(caption: str) -> str:
+    return " ".join(caption.lower().strip().rstrip(".").split())
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, str]:
+    text = resources.files("train.data").joinpath(_TABLE).read_text(encoding="utf-8")
+    return dict(line.split("\t") for line in text.splitlines())

@@ -1,7 +1,8 @@
 """Backbone features of every training picture, computed once and kept in a memory map.
 
 With a frozen backbone the features never change, so each picture is encoded once per view: as it
-is, mirrored, cropped. Shapes: P pictures, N tokens, C channels, B pictures that are asked for.
+is, mirrored and cropped. For one that learns pixels are read anew for every step.
+Shapes: P pictures, N tokens, C channels, B pictures that are asked for.
 """
 
 import contextlib
@@ -40,7 +41,7 @@ class View:
         return f"View(mirrored={self.mirrored}, least_area={self.least_area}, clouded=False)"
 
 
-VIEWS = (View(), View(mirrored=True, least_area=0.6), View(least_area=0.6), View(mirrored=True))
+VIEWS = (View(), View(mirrored=True, least_area=0.6))
 
 
 def apply_view(image: Image.Image, view: View, generator: np.random.Generator) -> Image.Image:
@@ -90,10 +91,7 @@ class PictureDataset(torch.utils.data.Dataset):
 
 
 class Store:
-    """Where the steps get their pictures from. ``stage``: of the backbone that learns, the one
-    that goes on from what this store has; 0 where it has all features, or pixels."""
-
-    stage = 0
+    """Where the steps get their pictures from."""
 
     def __init__(self, pictures: PictureDataset) -> None:
         self.pictures = pictures
@@ -105,9 +103,8 @@ class Store:
         return len(self.pictures.boxes)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """Features (B, N, C), pixels uint8 (B, 3, side, side), or what the stages before ``stage``
-        made of those (B, C, h, w), of these pictures, each in its view.
-        ``draw`` is the step; what is not computed anew for each step does not depend on it."""
+        """Features (B, N, C), or pixels uint8 (B, 3, side, side), of these pictures, each in its
+        view. ``draw`` is the step; features that are kept do not depend on it."""
         raise NotImplementedError
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
@@ -116,23 +113,16 @@ class Store:
 
 
 class FeatureStore(Store):
-    """Features of a list of pictures: one float16 (P, N, C) per view, on disk. Those of a stage
-    have N = h * w places of a square grid."""
+    """Features of a list of pictures: one float16 (P, N, C) per view, on disk."""
 
-    def __init__(self, arrays: Sequence[np.ndarray], pictures: PictureDataset,
-                 stage: int = 0) -> None:
+    def __init__(self, arrays: Sequence[np.ndarray], pictures: PictureDataset) -> None:
         super().__init__(pictures)
-        self.arrays, self.stage = list(arrays), stage
+        self.arrays = list(arrays)
 
     def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        """float16 (B, N, C), or of a stage (B, C, h, w)."""
-        features = torch.from_numpy(np.stack([
-            self.arrays[view][self.place[path]]
-            for path, view in zip(paths, views, strict=True)]))  # (B, N, C)
-        if not self.stage:
-            return features
-        side = math.isqrt(features.shape[1])
-        return features.transpose(1, 2).unflatten(2, (side, side))  # (B, C, h, w), channels last
+        """float16 (B, N, C)."""
+        return torch.from_numpy(np.stack([
+            self.arrays[view][self.place[path]] for path, view in zip(paths, views, strict=True)]))
 
 
 def scaled_pixels(model: VLM, given: Tensor) -> Tensor:
@@ -158,14 +148,11 @@ def evaluating(model: VLM) -> Iterator[torch.device]:
     model.train(training)
 
 
-def fingerprint(model: VLM, paths: Sequence[Path], view: View, stage: int = 0) -> str:
-    """Changes when the backbone, a picture file or the view changes; of a stage, when the stages
-    before it change."""
-    about = (view, model.config.backbone, model.config.picture_size, *([stage] if stage else []))
+def fingerprint(model: VLM, paths: Sequence[Path], view: View) -> str:
+    """Changes when the backbone, a picture file or the view changes."""
+    about = (view, model.config.backbone, model.config.picture_size)
     digest = hashlib.sha256(repr(about).encode())
     for name, value in sorted(model.vision.backbone.state_dict().items()):
-        if stage and not name.startswith(early_names(stage)):
-            continue
         values = value.detach().float().cpu() + 0.0  # -0 as 0, as a mean of checkpoints writes it
         digest.update(name.encode() + values.numpy().tobytes())
     for path in paths:
@@ -174,29 +161,9 @@ def fingerprint(model: VLM, paths: Sequence[Path], view: View, stage: int = 0) -
     return digest.hexdigest()[:24]
 
 
-def early_names(stage: int) -> tuple[str, ...]:
-    """How the names of the backbone's weights before a stage begin."""
-    return ("conv_stem.", "bn1.", *(f"blocks.{i}." for i in range(stage)))
-
-
-def view_file(model: VLM, paths: Sequence[Path], view: View, folder: Path,
-              stage: int = 0) -> Path:
-    """Where the features of one view are kept."""
-    return folder / f"{fingerprint(model, paths, view, stage)}.npy"
-
-
-def stage_shape(model: VLM, stage: int) -> tuple[int, int, int]:
-    """(C, h, w) of what the stages before ``stage`` make of a picture."""
-    side = model.config.picture_size
-    with evaluating(model) as device, torch.inference_mode():
-        maps = model.vision.early(torch.zeros(1, 3, side, side, device=device), stage)
-    return maps.shape[1], maps.shape[2], maps.shape[3]
-
-
 def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], folder: Path,
-                  batch: int = 4, quiet: bool = False, stage: int = 0) -> FeatureStore:
-    """Open the features of these pictures under ``folder``, computing what is not there yet; with
-    ``stage``, those that this stage of the backbone goes on from.
+                  batch: int = 4, quiet: bool = False) -> FeatureStore:
+    """Open the features of these pictures under ``folder``, computing what is not there yet.
 
     A view that was interrupted is computed again; the finished ones are kept. Small batches are
     faster on a CPU: the activations stay in its cache.
@@ -208,23 +175,20 @@ def open_features(model: VLM, paths: Sequence[Path], views: Sequence[View], fold
         folder.mkdir(parents=True, exist_ok=True)
     arrays = []
     for view in views:
-        file = view_file(model, paths, view, folder, stage)
+        file = folder / f"{fingerprint(model, paths, view)}.npy"
         if not file.is_file():
             part = file.with_suffix(".part")
-            _compute(model, PictureDataset(paths, view, model), part, batch, quiet, stage)
+            _compute(model, PictureDataset(paths, view, model), part, batch, quiet)
             with writing(part):
                 sync(part)
                 os.replace(part, file)
         arrays.append(np.lib.format.open_memmap(file, mode="r"))
-    return FeatureStore(arrays, PictureDataset(paths, View(), model), stage)
+    return FeatureStore(arrays, PictureDataset(paths, View(), model))
 
 
-def _compute(model: VLM, pictures: PictureDataset, part: Path, batch: int, quiet: bool,
-             stage: int) -> None:
+def _compute(model: VLM, pictures: PictureDataset, part: Path, batch: int, quiet: bool) -> None:
     """Write the pictures' features to ``part`` (P, N, C)."""
-    channels, rows, columns = stage_shape(model, stage) if stage else \
-        (model.vision.channels, *model.vision.grid)
-    shape = (len(pictures), rows * columns, channels)
+    shape = (len(pictures), math.prod(model.vision.grid), model.vision.channels)
     with writing(part, 2 * math.prod(shape)):
         array = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
         reserve(part)
@@ -234,9 +198,37 @@ def _compute(model: VLM, pictures: PictureDataset, part: Path, batch: int, quiet
         for pixels in tqdm(loader, desc="picture features", unit="batch", disable=quiet,
                            mininterval=5):
             with torch.inference_mode():
-                pixels = pixels.to(device, memory_format=torch.channels_last)
-                features = model.vision.early(pixels, stage).flatten(2).transpose(1, 2) \
-                    if stage else model.vision.features(pixels)  # (B, N, C)
+                features = model.vision.features(
+                    pixels.to(device, memory_format=torch.channels_last))  # (B, N, C)
             array[done:done + len(features)] = features.cpu().numpy()
             done += len(features)
     array.flush()
+
+
+class PixelStore(Store):
+    """Pixels of pictures, cropped anew for every step: for a backbone that learns."""
+
+    def __init__(self, model: VLM, paths: Sequence[Path], views: Sequence[View]) -> None:
+        self.sets = [PictureDataset(paths, view, model) for view in views]
+        super().__init__(self.sets[0])
+
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """uint8 (B, 3, side, side); the same for the same ``draw``."""
+        return in_threads(lambda path, view: self.sets[view].raw(self.place[path], draw),
+                          paths, views)
+
+
+class LiveStore(PixelStore):
+    """Features by the model as it is at that moment."""
+
+    def __init__(self, model: VLM, paths: Sequence[Path]) -> None:
+        super().__init__(model, paths, [View()])
+        self.model = model
+
+    @torch.no_grad()
+    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+        """float32 (B, N, C)."""
+        given = super().get(paths, views, draw)
+        with evaluating(self.model) as device:  # few at a time: see `open_features`
+            return torch.cat([self.model.vision.features(scaled_pixels(self.model, part.to(device)))
+                              for part in given.split(4)])

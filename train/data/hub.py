@@ -10,14 +10,13 @@ import json
 import logging
 import os
 import re
-import shutil
-import socket
-import time
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vitdemo.disk import writing
 from vitdemo.errors import DataError
 from vitdemo.words import mainly_chinese
 
@@ -32,7 +31,6 @@ CAPTIONS = ("captions", "caption", "captions_zh", "caption_zh", "sentences", "se
 QUESTIONS = ("question", "questions")
 ANSWERS = ("answer", "multiple_choice_answer", "answers", "label")
 HELD = 10  # of a data set without a validation split, every tenth picture serves as one
-_STALE = 24 * 3600  # seconds after which a folder that was begun is somebody's no more
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 _HINT = "Install the library with: pip install -r requirements-train.txt"
@@ -70,7 +68,8 @@ def as_folder(path: Path, split: str, metadata: str) -> tuple[str, Path]:
 
     Raises:
         DataError: the library is missing, the data set or the split is not there, it has no
-            column of pictures or of texts, or there is no room to write.
+            column of pictures or of texts.
+        DiskError: there is no room to write.
     """
     name = _title(path)
     data, held = _part(_load(path), path, split)
@@ -102,27 +101,19 @@ def _part(data: Any, path: Path, split: str) -> tuple[Any, bool]:
 
 def _write_folder(folder: Path, metadata: str, data: Any, path: Path, split: str) -> None:
     """Write the rows; of every ten pictures those that belong to ``split``, where it is given."""
-    for old in folder.parent.glob("*.part"):
-        if time.time() - old.stat().st_mtime > _STALE:
-            shutil.rmtree(old, ignore_errors=True)
-    part = folder.with_name(f"{folder.name}.{socket.gethostname()}-{os.getpid()}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        lines = [json.dumps(row, ensure_ascii=False) + "\n"
-                 for row in _rows(data, path, part, split)]
-        if not lines:
-            raise DataError(f"{path} has no {split} split, and too few pictures to hold out every "
-                            f"tenth: it takes {HELD} or more.")
-        (part / metadata).write_text("".join(lines), encoding="utf-8")
-        if not (folder / metadata).is_file():  # another process may have been faster
-            os.replace(part, folder)
-    except OSError as error:
-        if not (folder / metadata).is_file():
-            raise DataError(f"the pictures of {path} cannot be written to {folder}: "
-                            f"{error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(suffix=".part", dir=folder.parent) as made:
+            part = Path(made, "rows")
+            part.mkdir()
+            lines = [json.dumps(row, ensure_ascii=False) + "\n"
+                     for row in _rows(data, path, part, split)]
+            if not lines:
+                raise DataError(f"{path} has no {split} split, and too few pictures to hold out "
+                                f"every tenth: it takes {HELD} or more.")
+            (part / metadata).write_text("".join(lines), encoding="utf-8")
+            if not (folder / metadata).is_file():  # another process may have been faster
+                os.replace(part, folder)
 
 
 def _title(path: Path) -> str:

@@ -1,4 +1,5 @@
-"""What a picture's captions name, what they leave open, and what is surely not among it.
+"""What a picture's captions name, what they leave open, what is surely not among it, and which
+words belong to the picture.
 
 What is made of captions needs a wrong thing that is wrong: one that no caption of the picture
 names, in either language, and that no vaguer word may mean ("a person" may be a man, "a swimmer"
@@ -6,11 +7,13 @@ is in the water). The words are in `things.tsv` and `words.tsv` beside this file
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import NamedTuple
 
 from train.data.reading import Row
+from vitdemo.tokens import TextTokenizer
 
 
 def read_table(name: str) -> Iterator[list[str]]:
@@ -83,3 +86,30 @@ def things_absent(row: Row) -> set[int]:
             if not words & {*thing.english, *(f"{word}s" for word in thing.english), *thing.open}
             and not any(" " in word and word in english for word in thing.english)
             and not any(word in chinese for word in thing.chinese)}
+
+
+_LEAST = 8  # rows that must name a word before its place can be learnt
+_NOTHING = {"yes", "no", "none", "0", "nothing"}
+
+
+def word_bags(rows: Sequence[Row], tokenizer: TextTokenizer) -> tuple[list[set[int]], list[int]]:
+    """For each row the tokens that its texts name and a picture can show; and all of those.
+
+    A token counts when at least `_LEAST` rows have it and it is no function word. Of questions,
+    those answered with yes, no or nothing are left out: what they ask for may not be there.
+    """
+    texts = [_about(row) for row in rows]
+    pieces = iter(tokenizer.batch_pieces([text for own in texts for text in own]))
+    bags = [set().union(*(next(pieces) for _ in own)) for own in texts]
+    counts = Counter(token for bag in bags for token in bag)
+    function_words = {token for ids in tokenizer.batch_pieces(WORDS["function_words"])
+                      for token in ids}
+    kept = {token for token, count in counts.items()
+            if count >= _LEAST and token not in function_words}
+    return [bag & kept for bag in bags], sorted(kept)
+
+
+def _about(row: Row) -> list[str]:
+    asked = [f"{question.question} {question.answer}" for question in row.questions
+             if question.answer.casefold() not in _NOTHING]
+    return [text.lower() for text in (*row.captions, *row.captions_zh, *asked)]

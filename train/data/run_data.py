@@ -91,28 +91,15 @@ def _of_row(row: Row, sources: Sequence[Path]) -> str:
 
 
 def changes(before: Digest, now: Digest) -> str:
-    """What differs between two digests, in words: "3 pictures added, the texts of 1 changed
-    (a/7.jpg)"; "" where nothing does."""
+    """What differs between two digests, in words: "in train 2 pictures (a/3.jpg, a/7.jpg)"; ""
+    where nothing does."""
     differences = []
     for split in ("train", "validation"):
-        old, new = (_by_name(rows.get(split, [])) for rows in (before, now))
-        both = [name for name in new if name in old]
-        kinds = (("added", [name for name in new if name not in old]),
-                 ("removed", [name for name in old if name not in new]),
-                 ("replaced by others", [name for name in both if old[name][0] != new[name][0]]),
-                 ("with other texts", [name for name in both if old[name][1] != new[name][1]]))
-        parts = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names]
-        if not parts and list(old) != list(new):
-            parts = ["the order of the pictures"]
-        if parts:
-            differences.append(f"in {split}: {', '.join(parts)}")
+        old, new = before.get(split, []), now.get(split, [])
+        names = sorted({row.split("\t")[0].split("/", 1)[1] for row in {*old} ^ {*new}})
+        if names:
+            differences.append(f"in {split} {len(names)} pictures ({', '.join(names[:3])}"
+                               f"{', ...' * (len(names) > 3)})")
+        elif old != new:
+            differences.append(f"in {split} the order of the pictures")
     return "; ".join(differences)
-
-
-def _by_name(rows: Sequence[str]) -> dict[str, tuple[str, str]]:
-    return {name: (size, texts) for name, size, texts in (row.split("\t") for row in rows)}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(name.split("/", 1)[1] for name in names[:3]) + (
-        ", ..." if len(names) > 3 else "")

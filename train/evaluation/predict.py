@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from train.data.features import FeatureStore
 from vitdemo.config import Decoding
 from vitdemo.instructions import default_instruction
 from vitdemo.models.answering import ANSWER_TOKENS, answer_beams
@@ -25,64 +24,12 @@ from vitdemo.preprocess import normalisation, open_picture, to_pixels
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import language_of
 
-Features = TypeVar("Features")
-
-
-class Predictor(Protocol[Features]):
-    """What evaluation asks of a model. ``Features`` are its own, of one batch of pictures."""
-
-    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Features]]:
-        """Features of all pictures, batch by batch, with the places of each batch in ``paths``."""
-        ...
-
-    def blank(self) -> Features:
-        """Features of one picture without content, the mean colour all over."""
-        ...
-
-    def embed_pictures(self, features: Features) -> np.ndarray:
-        """Unit vectors, float32 (P, E)."""
-        ...
-
-    def embed_texts(self, texts: Sequence[str],
-                    progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
-        """Unit vectors, float32 (M, E); ``progress`` hears how many more are done."""
-        ...
-
-    def captions(self, features: Features, places: Sequence[int], language: str) -> list[str]:
-        """A raw description of each of these pictures of the batch."""
-        ...
-
-    def answers(self, features: Features, places: Sequence[int],
-                questions: Sequence[str]) -> list[str]:
-        """A raw answer to each question about the picture at its place in the batch."""
-        ...
-
-    def answer_scores(self, features: Features, places: Sequence[int], questions: Sequence[str],
-                      answers: Sequence[str]) -> np.ndarray:
-        """How well each answer fits each question about the picture at its place: float32 (R,),
-        any unit, more is better."""
-        ...
-
-    def keep(self, features: Features) -> list[Any]:
-        """What `match_logits` needs of each picture of the batch, P of them, in little memory."""
-        ...
-
-    def match_logits(self, pictures: Sequence[Any], texts: Sequence[str], pairs: np.ndarray,
-                     progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
-        """How well each text fits each picture: float32 (R,), any unit, more is better.
-
-        ``pictures`` come from `keep`; ``pairs`` int (R, 2) are places in ``pictures`` and
-        ``texts``; ``progress`` hears how many more pairs are done.
-        """
-        ...
-
-    def ablations(self) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
-        """What switches parts of the model off, by name; see `ablations`."""
-        ...
-
 
 class ModelPredictor:
-    """Our own model as a `Predictor`. ``features`` are the backbone's, (P, N, C)."""
+    """What evaluation asks of a model; another one is an object with the same methods.
+
+    ``features`` are of one batch of pictures, here the backbone's (P, N, C); nobody else looks into
+    them, nor into what `keep` gives."""
 
     def __init__(self, model: VLM, tokenizer: TextTokenizer, *, beams: int = 3,
                  batch: int = 32) -> None:
@@ -102,7 +49,8 @@ class ModelPredictor:
 
     @torch.inference_mode()
     def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:
-        """The next batch's pictures are read while the model works on this one.
+        """Features of all pictures, batch by batch, with the places of each batch in ``paths``; the
+        next batch is read while the model works on this one.
 
         Raises:
             PictureError: a picture cannot be read.
@@ -138,17 +86,17 @@ class ModelPredictor:
 
     def embed_texts(self, texts: Sequence[str],
                     progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
-        """Texts of like length together."""
+        """Unit vectors, float32 (M, E); ``progress`` hears how many more are done."""
         return self.inference.embed_texts(texts, progress).float().cpu().numpy()
 
     def captions(self, features: Tensor, places: Sequence[int], language: str) -> list[str]:
-        """The model's answer to the default instruction of this language."""
+        """A raw description of each of these pictures, by the default instruction."""
         return self.inference.captions(features[list(places)], default_instruction(language),
                                        language, self.caption_decoding)
 
     def answers(self, features: Tensor, places: Sequence[int],
                 questions: Sequence[str]) -> list[str]:
-        """In the language of each question. One picture may stand for all questions."""
+        """A raw answer to each question, in its language, about the picture at its place."""
         languages = [language_of(question) for question in questions]
         chances = self.inference.answers(features, places, questions, languages,
                                          self.answer_decoding)
@@ -156,7 +104,8 @@ class ModelPredictor:
 
     def answer_scores(self, features: Tensor, places: Sequence[int], questions: Sequence[str],
                       answers: Sequence[str]) -> np.ndarray:
-        """The mean log-probability of each answer's tokens, its end among them."""
+        """How well each answer fits each question about the picture at its place: float32 (R,), the
+        mean log-probability of the answer's tokens, its end among them."""
         languages = [language_of(question) for question in questions]
         return np.array(self.inference.answer_scores(features, places, questions, answers,
                                                      languages), np.float32)
@@ -167,24 +116,12 @@ class ModelPredictor:
 
     def match_logits(self, pictures: Sequence[Seen], texts: Sequence[str], pairs: np.ndarray,
                      progress: Callable[[int], object] = lambda n: None) -> np.ndarray:
-        """Pairs of one text together."""
+        """How well each text fits each picture: float32 (R,), more is better.
+
+        ``pictures`` come from `keep`; ``pairs`` int (R, 2) are places in ``pictures`` and
+        ``texts``; ``progress`` hears how many more pairs are done.
+        """
         return self.inference.match(pictures, texts, pairs, progress=progress).cpu().numpy()
-
-
-class StoredPredictor(ModelPredictor):
-    """The same for pictures whose features are kept: those of a frozen backbone serve many."""
-
-    def __init__(self, model: VLM, tokenizer: TextTokenizer, store: FeatureStore, *,
-                 beams: int = 3, batch: int = 32) -> None:
-        super().__init__(model, tokenizer, beams=beams, batch=batch)
-        self.store = store
-
-    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:
-        """The pictures must be in the store."""
-        for start in range(0, len(paths), self.batch):
-            chosen = paths[start:start + self.batch]
-            features = self.store.get(chosen, [0] * len(chosen))
-            yield list(range(start, start + len(chosen))), features.float().to(self.device)
 
 
 def ablations(model: VLM) -> dict[str, Callable[[], AbstractContextManager[None]]]:

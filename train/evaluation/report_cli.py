@@ -1,24 +1,18 @@
-"""What the evaluation commands share: options, checkpoint and data at the start, a printed table
-and the figures as JSON at the end."""
+"""What the evaluation commands share: data at the start, and at the end a printed table and the
+figures as JSON."""
 
 import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from train.data.reading import Split, find_splits, read_split
-from train.evaluation.predict import ModelPredictor
-from vitdemo.config import Decoding
-from vitdemo.device import pick
+from train.evaluation.vqa_metrics import CONDITIONS
 from vitdemo.errors import ConfigError, DataError, VitDemoError
-from vitdemo.models.checkpoint import Checkpoint, load_checkpoint
 
 Figures = dict[str, Any]
 
@@ -35,44 +29,25 @@ def finish(arguments: argparse.Namespace, run: Callable[[argparse.Namespace], Fi
         figures = run(arguments)
         print(table(figures))
         if arguments.json is not None:
-            _write_json(arguments.json, figures)
+            write_json(arguments.json, figures)
     except VitDemoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _write_json(file: Path, figures: Figures) -> None:
+def write_json(file: Path, figures: Figures) -> None:
+    """Write figures to a file, in a folder that need not be there.
+
+    Raises:
+        DataError: it cannot be written.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"{file} cannot be written: {error.strerror}. "
                         "The figures stand above.") from error
-
-
-def open_predictor(arguments: argparse.Namespace) -> tuple[Checkpoint, ModelPredictor]:
-    """The checkpoint of the command line, and what predicts with it.
-
-    Raises:
-        VitDemoError: the checkpoint or an option cannot be used.
-    """
-    Decoding(beams=arguments.beams)  # a bad number is refused before anything is read
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    placement = pick(arguments.device)
-    checkpoint = load_checkpoint(arguments.checkpoint, placement.device)
-    predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
-                               batch=arguments.batch)
-    return checkpoint, predictor
-
-
-def about(arguments: argparse.Namespace, checkpoint: Checkpoint, started: float) -> dict[str, Any]:
-    """What was measured, on what, and the seconds since ``started``."""
-    device = next(checkpoint.model.parameters()).device
-    return {"checkpoint": checkpoint.folder.name, "revision": checkpoint.revision,
-            "split": arguments.split, "limit": arguments.limit, "beams": arguments.beams,
-            "device": str(device), "seconds": round(time.time() - started, 1)}
 
 
 def check(arguments: argparse.Namespace, **least: int) -> None:
@@ -114,19 +89,107 @@ def rounded(value: Any, digits: int = 2) -> Any:
     return round(value, digits) if isinstance(value, float) else value
 
 
-def add_common(parser: argparse.ArgumentParser, beams: int) -> None:
-    """The options that evaluation commands share."""
-    add = parser.add_argument
-    add("--checkpoint", type=Path, required=True, metavar="DIR", help="checkpoint folder")
-    add("--data", type=Path, required=True, action="append", metavar="DIR", help=(
-        "a folder with a metadata.jsonl, a data set with splits inside, or a folder of data "
-        "sets; may be given several times"))
-    add("--split", default="validation", help="which split of a data set (default: validation)")
-    add("--json", type=Path, metavar="FILE", help="write the figures to this file too")
-    add("--limit", type=int, metavar="N", help="only the first N pictures of each data set")
-    add("--beams", type=int, default=beams,
-        help=f"beams of the search for words, 1 is greedy ({beams})")
-    add("--batch", type=int, default=32, help="pictures at a time (32)")
-    add("--threads", type=int, metavar="N", help="CPU threads (default: what PyTorch chooses)")
-    add("--skip-bad", action="store_true", help="leave bad rows out instead of stopping")
-    add("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
+_TITLE = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
+_WAYS = tuple(_TITLE)
+_CONDITION = {"blank": "blank picture", "wrong_picture": "wrong picture",
+              "shuffled": "words shuffled", "no_fusion": "fusion off",
+              "no_modulation": "modulation off"}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures of all data sets and what the checkpoint costs, as far as they are there."""
+    lines: list[str] = []
+    for name, parts in figures.items():
+        if name.startswith("_"):
+            continue
+        lines += ["", name]
+        for part, show in (("caption", _captions), ("retrieval", _retrieval),
+                           ("vqa", _questions), ("choices", _choices), ("yes_no", _yes_no)):
+            if part in parts:
+                lines += show(parts[part])
+    if "cost" in figures.get("_meta", {}):
+        lines += ["", *_cost(figures["_meta"]["cost"])]
+    return "\n".join(lines)
+
+
+def _captions(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("captions", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr", "ROUGE-L", "METEOR",
+               "pictures")
+    keys = ("bleu1", "bleu2", "bleu3", "bleu4", "cider", "rouge_l", "meteor")
+    for language, of in parts.items():
+        yield line(f"  {language}", *(cell(of, key) for key in keys), of["pictures"])
+    yield line("what is wrong in them", "twice", "person", "unsaid", "said")
+    for language, of in parts.items():
+        yield line(f"  {language}", *(of[key] for key in (
+            "repeated", "person_unsaid", "things_unsaid", "things_said")))
+
+
+def _retrieval(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("retrieval", "R@1", "R@5", "R@10", "median", "pictures", "texts")
+    for language, of in parts.items():
+        kinds = [("", of)]
+        if "reranked" in of:
+            kinds += [(f", best {of['reranked']['candidates']} re-ranked", of["reranked"])]
+        for kind, found in kinds:
+            for way in _WAYS:
+                values = (cell(found[way], key) for key in ("r1", "r5", "r10", "median_rank"))
+                yield line(f"  {language}, {_TITLE[way]}{kind}", *values, of["pictures"],
+                           of["texts"])
+    named = {language: of["names"] for language, of in parts.items() if "names" in of}
+    if named:
+        yield line("search by everyday names", "MRR", "re-ranked", "names")
+    for language, of in named.items():
+        again = cell(of["reranked"], "mrr") if "reranked" in of else None
+        yield line(f"  {language}", cell(of, "mrr"), again, of["names"])
+
+
+def _questions(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("questions", "exact", "VQA", "number")
+    for title, of in (("all", parts), *((f"{part[3:]} {key}", of)
+                                        for part in ("by_source", "by_type")
+                                        for key, of in parts[part].items())):
+        yield line(f"  {title}", cell(of, "accuracy"), cell(of, "vqa_score"), of["n"])
+    tried = [key for key in CONDITIONS if key in parts]
+    if tried:
+        yield line("what is lost", "exact", "lost", "VQA", "lost")
+    for title, of in (("all", parts), *((f"source {k}", v) for k, v in
+                                        parts["by_source"].items())):
+        for key in tried:
+            yield line(f"  {title}, {_CONDITION[key]}", of[key]["accuracy"], of[key]["difference"],
+                       of[key].get("vqa_score"), of[key].get("vqa_score_difference"))
+
+
+def _choices(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("the best of given answers", "right", "blank", "chance", "number")
+    yield line("  all", cell(parts, "accuracy"), parts.get("blank"), parts["chance"], parts["n"])
+    for kind, right in parts["by_type"].items():
+        if kind:
+            yield line(f"  type {kind}", right)
+
+
+def _yes_no(parts: dict[str, Any]) -> Iterator[str]:
+    yield line("yes or no, from captions", "right", "said yes", "neither", "number")
+    for language, of in parts.items():
+        yield line(f"  {language}", of["accuracy"], of["said_yes"], of["neither"], of["n"])
+
+
+def _cost(parts: dict[str, Any]) -> Iterator[str]:
+    yield (f"checkpoint: {parts['megabytes']:.1f} MB, "
+           f"{parts['parameters'] / 1e6:.1f} million parameters")
+    if parts["caption"]:
+        of = parts["caption"]
+        yield (f"caption, greedy, picture file to last word: {of['seconds']:.2f} s "
+               f"(median of {of['pictures']} pictures, {of['threads']} thread(s))")
+
+
+def cell(figures: dict[str, Any], key: str) -> float | str | None:
+    """A figure with half the width of its 95% interval, where it has one."""
+    value, ends = figures.get(key), figures.get("ci", {}).get(key)
+    return f"{value:.1f}±{(ends[1] - ends[0]) / 2:.1f}" if ends and value is not None else value
+
+
+def line(title: str, *values: float | str | None) -> str:
+    """One row: a title and numbers, right-aligned; "-" for None."""
+    shown = ("-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
+             for value in values)
+    return f"{title:<44}" + "".join(f" {text:>9}" for text in shown)

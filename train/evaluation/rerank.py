@@ -1,20 +1,23 @@
-"""Re-ranks what the vectors find by the match head, as ALBEF and BLIP do (Li et al. 2021, 2022).
+"""Re-ranks what the vectors find by the match head, as ALBEF and BLIP do (Li et al. 2021, 2022),
+for sentences and for the everyday names of `vitdemo/models/names.tsv` as queries.
 
 The vectors rank everything; the best ``count`` of each query are put in order anew by
 cosine + weight * match logit, and what the vectors put behind those stays there. The weight is
 chosen where it is not reported: the pictures are parted into those at even and at odd places, and
 the queries of one half are ranked with the weight that is best for the queries of the other.
 
-Shapes: Q queries, I items, K candidates, E embedding width.
+Shapes: Q queries, I items, K candidates, E embedding width, W names, P pictures.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from train.evaluation.metrics import best_places, hits, recalls
+from train.evaluation.bootstrap import mean_interval
+from train.evaluation.metrics import best_places, hits, ranks, recalls
+from vitdemo.models.names import Name
 
 # Of a match logit beside a cosine.
 WEIGHTS = (0.0, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -38,8 +41,8 @@ def reranked_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.ndar
     """Recall@1/5/10 and median rank after re-ranking, both ways; arguments as `retrieval_scores`.
 
     ``match`` gives the logits float (R,) of pairs int (R, 2), (picture, text), each asked for once.
-    Also "match_alone", by the logit without the cosine; "candidates", K; and "weights": for each
-    way the weight used for even and for odd pictures (0 where the other half is empty).
+    Also "candidates", K; and "weights": for each way the weight used for even and for odd pictures
+    (0 where the other half is empty).
     """
     owner = np.arange(len(pictures))
     ways = {"text_to_image": find(texts, pictures, lambda rows: picture_of[rows, None] == owner,
@@ -50,14 +53,12 @@ def reranked_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.ndar
     belongs = {"text_to_image": picture_of, "image_to_text": owner}
     known = {"text_to_image": np.ones(len(texts), bool),
              "image_to_text": np.isin(owner, picture_of)}
-    figures: dict[str, Any] = {"match_alone": {}, "weights": {}, "candidates": count}
+    figures: dict[str, Any] = {"weights": {}, "candidates": count}
     for way in WAYS:
         picture = belongs[way][known[way]]
         places, weights = cross_fitted(ways[way], logits[way], belongs[way] % 2, known[way],
                                        _sum_of_recalls)
         figures[way], figures["weights"][way] = recalls(places, picture), weights
-        alone = _places(ways[way], logits[way])
-        figures["match_alone"][way] = recalls(alone[known[way]], picture)
     return figures
 
 
@@ -122,3 +123,43 @@ def cross_fitted(found: Candidates, logits: np.ndarray, half: np.ndarray, known:
 
 def _sum_of_recalls(places: np.ndarray) -> float:
     return sum(float(of.mean()) for of in hits(places).values())
+
+
+def names_said(captions: Sequence[str], names: Sequence[Name], language: str) -> list[bool]:
+    """Of each name whether some of these captions, all of one language, holds a form of it."""
+    text = " ".join(captions)
+    if language == "en":
+        letters = "".join(x if x.isalnum() else " " for x in " . ".join(captions).lower())
+        text = f" {' '.join(letters.split())} "
+    edge = " " if language == "en" else ""
+    return [any(f"{edge}{form}{edge}" in text for form in name.forms[language]) for name in names]
+
+
+def name_search(queries: np.ndarray, pictures: np.ndarray, said: np.ndarray,
+                match: Callable[[np.ndarray], np.ndarray], count: int) -> dict[str, Any]:
+    """"mrr", the mean over names of 1 / rank of the first picture whose captions hold the name, in
+    percent, and "names", how many there are. With ``count``, "reranked": the same after the best K
+    are put in order anew as in `reranked_scores` (names at even and at odd places by each other's
+    weight), its "weights", and "candidates", K.
+
+    Unit vectors of names (W, E) and pictures (P, E); ``said`` bool (W, P), at least one of each
+    name; ``match`` gives logits (R,) of pairs int (R, 2), (picture, name). The intervals are by a
+    bootstrap over names.
+    """
+    figures: dict[str, Any] = {**_mrr(best_places(queries @ pictures.T, said)),
+                               "names": len(queries)}
+    if count:
+        found = find(queries, pictures, lambda rows: said[rows], count)
+        pairs = np.stack((found.items, np.arange(len(queries))[:, None] + 0 * found.items), -1)
+        logits = match(pairs.reshape(-1, 2)).reshape(found.items.shape)
+        places, weights = cross_fitted(found, logits, np.arange(len(queries)) % 2,
+                                       np.ones(len(queries), bool),
+                                       lambda places: float(np.mean(1 / ranks(places))))
+        figures["reranked"] = {**_mrr(places), "weights": weights, "candidates": count}
+    return figures
+
+
+def _mrr(places: np.ndarray) -> dict[str, Any]:
+    reciprocal = 1 / ranks(places)
+    return {"mrr": 100 * float(reciprocal.mean()),
+            "ci": {"mrr": mean_interval(reciprocal, np.arange(len(places)))}}

@@ -3,22 +3,59 @@
 Conditions: a blank picture, a wrong picture (that of the row half the split further on), the right
 picture with the question's words shuffled, and with parts of the model switched off (`ablations`).
 What is lost by each is what the model gets from looking, from looking at this picture, from reading
-and from these parts.
+and from these parts. Yes/no questions are made from captions, and balanced.
 """
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from train.data.instructions import ANSWERS
+from train.data.instructions import ANSWERS, ask_for
+from train.data.mentions import things_absent, things_named
 from train.data.reading import Question, Row
-from train.data.yes_no import YesNo
 from train.evaluation.bootstrap import mean_interval
 from train.evaluation.metrics import exact_match, vqa_score
-from train.evaluation.predict import Predictor
+from train.evaluation.predict import ModelPredictor
 from vitdemo.words import is_chinese, segment_chinese
+
+
+@dataclass(frozen=True)
+class YesNo:
+    """A question about the row at ``row``; ``there`` says whether yes is right."""
+
+    row: int
+    question: str
+    there: bool
+
+
+def make_yes_no(rows: Sequence[Row], language: str, seed: int = 0) -> list[YesNo]:
+    """For each row one thing that its captions name, as a question, and the same question for a row
+    without it, no row being asked in vain twice; a question without such a partner is left out.
+
+    Only rows with English captions take part, and for Chinese questions with Chinese ones too. How
+    they are drawn depends on the rows and the seed alone.
+    """
+    generator = random.Random(f"{seed}:{language}")
+    usable = [i for i, row in enumerate(rows) if row.captions
+              and (language == "en" or row.captions_zh)]
+    free = generator.sample(usable, len(usable))
+    absent = {i: things_absent(rows[i]) for i in usable}
+    questions: list[YesNo] = []
+    for i in generator.sample(usable, len(usable)):
+        there = sorted(things_named(rows[i]))
+        partners = ((thing, j) for thing in generator.sample(there, len(there)) for j in free
+                    if thing in absent[j])
+        thing, partner = next(partners, (0, None))
+        if partner is None:
+            continue
+        free.remove(partner)
+        question = ask_for(thing, generator)[language]
+        questions += [YesNo(i, question, True), YesNo(partner, question, False)]
+    return sorted(questions, key=lambda question: question.row)
+
 
 CONDITIONS = ("blank", "wrong_picture", "shuffled", "no_fusion", "no_modulation")
 _PEOPLE = 10  # answers to a question that the official VQA score needs
@@ -43,7 +80,7 @@ def wrong_pictures(rows: Sequence[Row]) -> list[Row]:
     return [rows[(i + len(rows) // 2) % len(rows)] for i in range(len(rows))]
 
 
-def answers_about_wrong_pictures(predictor: Predictor[Any], rows: Sequence[Row],
+def answers_about_wrong_pictures(predictor: ModelPredictor, rows: Sequence[Row],
                                  progress: Callable[[int], object]) -> list[str]:
     """Answers to all questions of these rows, in order, each about another row's picture; empty
     where there is no other."""
@@ -60,7 +97,7 @@ def answers_about_wrong_pictures(predictor: Predictor[Any], rows: Sequence[Row],
     return answers
 
 
-def choice_scores(predictor: Predictor[Any], features: Any, places: Sequence[int],
+def choice_scores(predictor: ModelPredictor, features: Any, places: Sequence[int],
                   questions: Sequence[Question]) -> list[list[float]]:
     """The scores of each question's choices, in their order, about the picture at its place."""
     flat = [(place, question.question, choice)

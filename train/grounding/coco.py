@@ -60,18 +60,22 @@ def read_grounding(images: Path, instances: Path, captions: Path) -> tuple[Groun
     """
     if not images.is_dir():
         raise DataError(f"--images {images} is no folder; give the folder with the photographs.")
-    boxes_file, words_file = _Table(instances, "--instances"), _Table(captions, "--captions")
-    categories = boxes_file.by_id("categories", "name", str)
-    sizes = _sizes(boxes_file)
-    boxes = _boxes(boxes_file, categories, sizes)
-    texts = _texts(words_file)
-    files = words_file.by_id("images", "file_name", str)
+    boxes_file, words_file = _load(instances, "--instances"), _load(captions, "--captions")
+    try:
+        categories = {row["id"]: str(row["name"]) for row in boxes_file["categories"]}
+        sizes = {row["id"]: (int(row["width"]), int(row["height"])) for row in boxes_file["images"]}
+        boxes = _boxes(boxes_file["annotations"], categories, sizes)
+        files = {row["id"]: str(row["file_name"]) for row in words_file["images"]}
+        texts: dict[int, list[str]] = {}
+        for row in words_file["annotations"]:
+            texts.setdefault(row["image_id"], []).append(row["caption"].strip())
+        if unlisted := texts.keys() - files.keys():
+            raise ValueError(f"a caption belongs to picture {min(unlisted)}, which is not listed")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{instances} or {captions} is not in COCO's form: {error!r}.") from error
     extra = tuple(sorted(set(categories.values()) - set(category_names())))
     found = []
     for picture, of_picture in texts.items():
-        if picture not in files:
-            raise DataError(f"{captions}: a caption belongs to picture {picture}, which is not "
-                            "under \"images\".")
         naming = tuple(filter(None, (_naming(text, boxes.get(picture, {}), extra)
                                      for text in of_picture)))
         if naming:
@@ -101,85 +105,30 @@ def _naming(text: str, boxes: dict[str, np.ndarray],
     return NamingCaption(text, tuple(names)) if names else None
 
 
-class _Table:
-    """One JSON file; what is read from it is checked, and a fault names the file and the place."""
-
-    def __init__(self, file: Path, option: str) -> None:
-        self.file = file
-        try:
-            self.content = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise DataError(f"{option} {file} does not exist.") from error
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{option} {file} is no JSON ({error}).") from error
-        except OSError as error:
-            raise DataError(f"{option} {file} cannot be read: {error.strerror}.") from error
-        if not isinstance(self.content, dict):
-            raise DataError(f"{option} {file} is not in COCO's form: an object is wanted.")
-
-    def rows(self, part: str) -> list[dict[str, Any]]:
-        """The list ``part``, whose items must be objects."""
-        rows = self.content.get(part)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise DataError(f'{self.file} is not in COCO\'s form: it has no list "{part}".')
-        return rows
-
-    def value(self, row: dict[str, Any], part: str, number: int, key: str, kind: Any) -> Any:
-        """One value of row ``number`` of a part, of the right kind."""
-        value = row.get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise DataError(f'{self.file}: "{key}" of item {number + 1} of "{part}" is {value!r}; '
-                            "that is not COCO's form.")
-        return value
-
-    def by_id(self, part: str, key: str, kind: Any) -> dict[int, Any]:
-        """From the id of each row of a part to one of its values."""
-        return {self.value(row, part, i, "id", int): self.value(row, part, i, key, kind)
-                for i, row in enumerate(self.rows(part))}
+def _load(file: Path, option: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{option} {file} cannot be read as JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{option} {file} is not in COCO's form: an object is wanted.")
+    return content
 
 
-def _sizes(table: _Table) -> dict[int, tuple[int, int]]:
-    widths, heights = table.by_id("images", "width", int), table.by_id("images", "height", int)
-    for picture, width in widths.items():
-        if min(width, heights[picture]) < 1:
-            raise DataError(f"{table.file}: picture {picture} is {width} x {heights[picture]}.")
-    return {picture: (width, heights[picture]) for picture, width in widths.items()}
-
-
-def _boxes(table: _Table, categories: dict[int, str],
+def _boxes(rows: Sequence[dict[str, Any]], categories: dict[int, str],
            sizes: dict[int, tuple[int, int]]) -> dict[int, dict[str, np.ndarray]]:
     """Picture -> category -> boxes (n, 4)."""
     found: dict[int, dict[str, list[tuple[float, ...]]]] = {}
-    for i, row in enumerate(table.rows("annotations")):
-        picture = table.value(row, "annotations", i, "image_id", int)
-        category = table.value(row, "annotations", i, "category_id", int)
-        box = table.value(row, "annotations", i, "bbox", list)
-        if picture not in sizes or category not in categories:
-            raise DataError(f"{table.file}: item {i + 1} of \"annotations\" is about picture "
-                            f"{picture} and category {category}; one of them is not listed.")
-        if not _is_box(box):
-            raise DataError(f'{table.file}: "bbox" of item {i + 1} of "annotations" is {box!r}; '
-                            "x, y, width and height in pixels are wanted.")
-        width, height = sizes[picture]
-        x0, x1 = max(0.0, box[0]), min(float(width), box[0] + box[2])
-        y0, y1 = max(0.0, box[1]), min(float(height), box[1] + box[3])
+    for row in rows:
+        width, height = sizes[row["image_id"]]
+        left, top, wide, high = map(float, row["bbox"])
+        if not math.isfinite(left + top + wide + high) or min(wide, high) < 0:
+            raise ValueError(f"the bbox {row['bbox']}; x, y, width and height are wanted")
+        x0, x1 = max(0.0, left), min(float(width), left + wide)
+        y0, y1 = max(0.0, top), min(float(height), top + high)
+        category = categories[row["category_id"]]
         if x1 > x0 and y1 > y0:
-            of_picture = found.setdefault(picture, {})
-            of_picture.setdefault(categories[category], []).append((x0, y0, x1, y1))
+            of_picture = found.setdefault(row["image_id"], {})
+            of_picture.setdefault(category, []).append((x0, y0, x1, y1))
     return {picture: {category: np.asarray(boxes) for category, boxes in parts.items()}
             for picture, parts in found.items()}
-
-
-def _is_box(box: Sequence[Any]) -> bool:
-    return len(box) == 4 and all(isinstance(value, int | float) and math.isfinite(value)
-                                 for value in box) and min(box[2:]) >= 0
-
-
-def _texts(table: _Table) -> dict[int, list[str]]:
-    """Picture -> its captions."""
-    found: dict[int, list[str]] = {}
-    for i, row in enumerate(table.rows("annotations")):
-        picture = table.value(row, "annotations", i, "image_id", int)
-        found.setdefault(picture, []).append(
-            table.value(row, "annotations", i, "caption", str))
-    return found

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib import resources
 
 from train.data.mentions import PEOPLE, english_words
-from train.word_lists import word_lists
 from vitdemo.words import is_chinese, split_words
 
 _LONGEST = 4  # words of a name
@@ -23,17 +22,29 @@ _NO_CATEGORY = "-"  # of Chinese words that hold the name of one and mean anothe
 
 @functools.cache
 def _lists() -> dict[str, dict[str, tuple[str, ...]]]:
-    """names: category to its other names in the singular. followed_by, not_after: a name to the
+    """Lists by name, in the order of `coco_words.tsv`, whose lines are LIST, WORD and others.
+
+    names: category to its other names in the singular. followed_by, not_after: a name to the
     words after or before it that make it another thing (a train station, a pool table). plural:
     the irregular ones. form: other forms of a name. words: "likeness" (of an animal), "kin",
     "animals", "alone" (names that are colours or games, too: only where no noun follows), "no_noun"
     and "hints" of a person."""
-    return word_lists("train.grounding", "coco_words.tsv")
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    text = resources.files("train.grounding").joinpath("coco_words.tsv").read_text("utf-8")
+    for line in text.splitlines():
+        name, word, others = line.split("\t")
+        found.setdefault(name, {})[word] = tuple(filter(None, others.split("|")))
+    return found
 
 
 def category_names() -> dict[str, tuple[str, ...]]:
     """COCO's categories, each with its other names."""
     return _lists()["names"]
+
+
+def animals() -> tuple[str, ...]:
+    """Those of them that are animals."""
+    return _lists()["words"]["animals"]
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from train.data.balance import Balanced
-from train.data.batch_sampler import BatchSampler, Item
+from train.data.batch_sampler import Balanced, BatchSampler, Item
 from train.data.batches import TextBatch
 from train.data.caption_questions import made_examples
 from train.data.instructions import Example, human_questions
 from train.data.steered import KINDS
 from train.distributed import Share
-from train.objectives.base import Objective, Step
+from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import writing_loss
-from train.options import Options, option
 from vitdemo.models.vlm import VLM
 
 HUMAN_SHARE = 0.6  # of questions that people asked, where both kinds are there
@@ -32,6 +30,9 @@ class AnswerSettings(Options):
     questions: int = option(64, "questions to answer", least=0)
 
 
+ENOUGH = 500  # examples of an instruction, for it to be offered by what has learnt them
+
+
 class Answering(Objective):
     """Writes answers."""
 
@@ -41,6 +42,7 @@ class Answering(Objective):
         super().__init__(settings, sampler, start)
         self.human = asked_by_people(sampler)
         self.made = made_examples(sampler.rows, sampler.seed)
+        self.teaches = tuple(kind for kind in KINDS if len(self.made.get(kind, ())) >= ENOUGH)
 
     def draw(self, share: Share, parts: Mapping[str, Any]) -> TextBatch | None:
         """Pictures with a question and its answer."""

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.objectives.base import Objective, Step
+from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import Looked
-from train.options import Options, option
-from vitdemo.attention.capture import AttentionRecord
+from vitdemo.attention.capture import Record
 from vitdemo.models.vlm import VLM
 
 
@@ -47,7 +46,7 @@ class Attention(Objective):
         return sum(found, start=torch.zeros_like(found[0])) if found else None
 
 
-def attention_loss(model: VLM, features: Tensor, kept: Tensor, record: AttentionRecord,
+def attention_loss(model: VLM, features: Tensor, kept: Tensor, record: Record,
                    ids: Tensor, which: Tensor, total: int) -> Tensor:
     """How far the cross-attention is from where the region head points, in nats a word.
 
@@ -75,6 +74,6 @@ def attention_loss(model: VLM, features: Tensor, kept: Tensor, record: Attention
     return away.sum() / total
 
 
-def on_picture(record: AttentionRecord, places: int) -> Tensor:
+def on_picture(record: Record, places: int) -> Tensor:
     """Mean over layers and heads of the attention on the picture's places: (R, T, places)."""
-    return torch.stack([calls[0][..., :places].mean(1) for calls in record.calls]).mean(0)
+    return torch.stack([weights[..., :places].mean(1) for weights in record.weights]).mean(0)

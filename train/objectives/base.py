@@ -5,18 +5,57 @@ processes hold. The shares add up to the loss that one process would have.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
-from train.data.features import scaled_pixels
+from train.data.features import Store, scaled_pixels
 from train.distributed import Share, Team
-from train.options import Options
+from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
+
+T = TypeVar("T")
+
+
+def option(default: T, text: str, *, above: float | None = None, least: float | None = None,
+           below: float | None = None, one_of: Sequence[str] = ()) -> T:
+    """A field of a class of `Options`: it must be above, at least, below, or one of these."""
+    allowed = {"above": above, "least": least, "below": below, "one_of": one_of}
+    return cast("T", field(default=default, metadata={"text": text, **allowed}))
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings that look at their values themselves; every field is a flag of its name.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, said = getattr(self, each.name), _wrong(getattr(self, each.name), each.metadata)
+            if said:
+                raise ConfigError(f"{each.name} is {value!r}; it must be {said}.")
+
+
+def _wrong(value: Any, allowed: Any) -> str:
+    above, least, below, one_of = (allowed.get(key) for key in ("above", "least", "below",
+                                                                "one_of"))
+    if one_of and value not in one_of:
+        return f"{', '.join(one_of[:-1])} or {one_of[-1]}"
+    if above is not None and not value > above:
+        return f"above {above:g}"
+    if least is not None and below is not None and not least <= value < below:
+        return f"at least {least:g} and below {below:g}"
+    if least is not None and not value >= least:
+        return f"{least:g} or above"
+    return ""
 
 
 @dataclass
@@ -36,11 +75,13 @@ class Step:
 class Objective(ABC):
     """One thing that is learnt. ``Settings`` has the weight of the loss as ``loss_NAME``, and what
     else may be chosen; ``scale`` times the weight is what the loss counts; ``needs`` names the
-    objective without which this one does nothing."""
+    objective without which this one does nothing; ``teaches`` are the keys of the instructions
+    (`vitdemo/instructions.tsv`) of which it has enough examples to be offered afterwards."""
 
     Settings: ClassVar[type[Options]]
     scale: ClassVar[float] = 1.0
     needs: ClassVar[str] = ""
+    teaches: tuple[str, ...] = ()
     teacher: VLM | None = None
 
     def __init__(self, settings: Any, sampler: BatchSampler, start: VLM) -> None:
@@ -70,13 +111,15 @@ def take(tokens: Tensor, places: Tensor) -> Tensor:
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
-def features_of(model: VLM, given: Tensor, stage: int = 0) -> Tensor:
-    """Features (P, N, C) of pixels (P, 3, side, side), or of what the stages of the backbone before
-    ``stage`` made of them (P, c, h, w); what are features stays as it is."""
+def features_of(model: VLM, given: Tensor) -> Tensor:
+    """Features (P, N, C) of pixels (P, 3, side, side); what are features stays as it is."""
     if given.dim() == 3:
         return given.float()
-    if stage:
-        made = given.float().contiguous(memory_format=torch.channels_last)
-        return model.vision.late(made, stage).float()
     pixels = scaled_pixels(model, given)
     return model.vision.features(pixels.contiguous(memory_format=torch.channels_last)).float()
+
+
+def plain_features(model: VLM, store: Store, paths: Sequence[Path]) -> Tensor:
+    """Features (P, N, C) of pictures as they are."""
+    given = store.get(paths, [0] * len(paths)).to(next(model.parameters()).device)
+    return features_of(model, given)

@@ -11,9 +11,8 @@ from train.data.batch_sampler import BatchSampler, Item
 from train.data.batches import TextBatch
 from train.data.instructions import is_short
 from train.distributed import Share
-from train.objectives.base import Objective, Step
+from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import writing_loss
-from train.options import Options, option
 from vitdemo.instructions import taught
 
 SHORT_SHARE = 0.12  # of descriptions that are to be short, where there are short captions

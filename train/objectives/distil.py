@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
-from train.objectives.base import Objective, Step
+from train.objectives.base import Objective, Options, Step, option
 from train.objectives.fade import Passes
-from train.options import Options, option
 from vitdemo.models.vlm import VLM
 
 

@@ -24,11 +24,10 @@ from train.data.batches import TextBatch
 from train.data.features import scaled_pixels
 from train.distributed import Share, Team
 from train.objectives.attention import on_picture
-from train.objectives.base import Objective, Step
+from train.objectives.base import Objective, Options, Step, option
 from train.objectives.captioning import descriptions
-from train.objectives.sampling import draw_captions, memory_of, until_end
-from train.options import Options, option
-from vitdemo.attention.capture import capture_cross_attention, own_weights
+from train.objectives.writing import draw_captions, memory_of, until_end
+from vitdemo.attention.capture import record
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
@@ -170,7 +169,7 @@ def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = No
     real = texts.target_mask[:, 1:]
     text, place = real.nonzero(as_tuple=True)
     crossings = [block.cross for block in model.decoder.blocks]
-    with capture_cross_attention(crossings, own_weights) as record, \
+    with record(crossings) as seen, \
             torch.set_grad_enabled(teacher is not None):
         whole = _log_probabilities(model, texts.features, texts, real, learns=teacher is not None)
     knows = teacher or model
@@ -181,7 +180,7 @@ def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = No
         grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
         blank = _log_probabilities(knows, grey.expand_as(texts.features), texts, real,
                                    learns=False)
-    attention = on_picture(record, texts.features.shape[1])[text, place].float()  # (tokens, N)
+    attention = on_picture(seen, texts.features.shape[1])[text, place].float()  # (tokens, N)
     attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
     passes = Passes(text, place, whole, whole, blank, taught, attention, texts.totals.tokens)
     maps = word_maps(model, texts, passes)

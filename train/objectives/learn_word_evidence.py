@@ -9,8 +9,6 @@ pictures, W words.
 import math
 import random
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from train.data.batch_sampler import BatchSampler
-from train.data.features import Store
-from train.objectives.base import features_of
+from train.data.features import evaluating
+from train.objectives.base import plain_features
 from train.objectives.contrastive import contrastive_loss
 from vitdemo.models.vlm import VLM
 
@@ -87,25 +85,17 @@ def learn_evidence(model: VLM, sampler: BatchSampler, half: bool, quiet: bool = 
 def _presence(model: VLM, sampler: BatchSampler, places: list[int], words: Tensor, half: bool,
               quiet: bool) -> Tensor:
     """log p of each word in each picture, as it is: float32 (P, W)."""
-    training = model.training
-    model.eval()
+    assert model.region_head is not None
     found = []
-    for start in tqdm(range(0, len(places), _AT_ONCE), desc="words in pictures", unit="batch",
-                      disable=quiet, file=sys.stderr, mininterval=5):
-        paths = [sampler.rows[place].path for place in places[start:start + _AT_ONCE]]
-        with torch.autocast(words.device.type, torch.bfloat16, enabled=half):
-            regions = model.regions(plain_features(model, sampler.store, paths))
-            assert model.region_head is not None
-            chances = F.logsigmoid(model.region_head.presence_at(regions, words))
-        found.append(chances.float().cpu())
-    model.train(training)
+    with evaluating(model) as device:
+        for start in tqdm(range(0, len(places), _AT_ONCE), desc="words in pictures", unit="batch",
+                          disable=quiet, file=sys.stderr, mininterval=5):
+            paths = [sampler.rows[place].path for place in places[start:start + _AT_ONCE]]
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                regions = model.regions(plain_features(model, sampler.store, paths))
+                chances = F.logsigmoid(model.region_head.presence_at(regions, words))
+            found.append(chances.float().cpu())
     return torch.cat(found)
-
-
-def plain_features(model: VLM, store: Store, paths: Sequence[Path]) -> Tensor:
-    """Features (P, N, C) of pictures as they are."""
-    given = store.get(paths, [0] * len(paths)).to(next(model.parameters()).device)
-    return features_of(model, given, store.stage)
 
 
 def _named(sampler: BatchSampler, places: list[int], language: str) -> dict[int, list[list[int]]]:

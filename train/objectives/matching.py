@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.distributed import Share
-from train.objectives.base import Objective, Step
+from train.objectives.base import Objective, Options, Step, option
 from train.objectives.contrastive import TEMPERATURE, Compared, PairBatch
-from train.options import Options, option
 
 PAIRS = 32  # pictures of the step's pairs, at most, that go through the match head
 _LEAST_ODDS = 1e-6  # of a wrong pair to be drawn, however little alike

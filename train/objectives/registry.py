@@ -10,7 +10,7 @@ from train.data.batches import StepBatch, with_features
 from train.distributed import Share, Team
 from train.objectives.answering import Answering
 from train.objectives.attention import Attention
-from train.objectives.base import Objective, Step, features_of
+from train.objectives.base import Objective, Options, Step, features_of
 from train.objectives.captioning import Captioning
 from train.objectives.contrastive import Contrastive
 from train.objectives.distil import Distil
@@ -18,7 +18,6 @@ from train.objectives.fade import Fade
 from train.objectives.matching import Matching
 from train.objectives.region_words import RegionWords
 from train.objectives.self_critical import SelfCritical
-from train.options import Options
 from vitdemo.errors import ConfigError, TrainingError
 from vitdemo.models.vlm import VLM
 
@@ -34,9 +33,8 @@ def weight_of(name: str, settings: Options) -> float:
     return OBJECTIVES[name].scale * float(getattr(settings, f"loss_{name}"))
 
 
-def build(settings: Mapping[str, Options], sampler: BatchSampler,
-          start: VLM) -> dict[str, Objective]:
-    """The objectives that have a weight, by name. ``settings``: of each one its own.
+def chosen(settings: Mapping[str, Options]) -> list[str]:
+    """The names of the objectives that have a weight. ``settings``: of each one its own.
 
     Raises:
         ConfigError: there are none, or one is of no use without another.
@@ -50,7 +48,13 @@ def build(settings: Mapping[str, Options], sampler: BatchSampler,
         if needed and needed not in active:
             raise ConfigError(f"loss_{name} has a weight and loss_{needed} has none, without which "
                               "it does nothing.")
-    return {name: OBJECTIVES[name](settings[name], sampler, start) for name in active}
+    return active
+
+
+def build(settings: Mapping[str, Options], sampler: BatchSampler,
+          start: VLM) -> dict[str, Objective]:
+    """The objectives that have a weight, by name."""
+    return {name: OBJECTIVES[name](settings[name], sampler, start) for name in chosen(settings)}
 
 
 def draw_step(objectives: Mapping[str, Objective], sampler: BatchSampler, step: int,
@@ -60,7 +64,7 @@ def draw_step(objectives: Mapping[str, Objective], sampler: BatchSampler, step: 
     Raises:
         ConfigError: there are more processes than rows of some part.
     """
-    batch = StepBatch(stage=sampler.store.stage)
+    batch = StepBatch()
     for name, objective in objectives.items():
         part = objective.draw(Share.of(sampler.seed, step, name, rank, world), batch.parts)
         if part is not None:
@@ -75,7 +79,7 @@ def step_losses(model: VLM, batch: StepBatch, objectives: Mapping[str, Objective
     Raises:
         TrainingError: there is none.
     """
-    batch = with_features(batch, lambda given: features_of(model, given, batch.stage))
+    batch = with_features(batch, lambda given: features_of(model, given))
     teacher = next((each.teacher for each in objectives.values() if each.teacher), None)
     step = Step(model, batch.parts, team or Team(), objectives.keys(), teacher)
     losses: dict[str, Tensor] = {}

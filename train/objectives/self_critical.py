@@ -36,15 +36,14 @@ from train.data.reading import Row
 from train.distributed import Share
 from train.evaluation.metrics import caption_words
 from train.grounding.coco_words import categories
-from train.objectives.base import Objective, Step
-from train.objectives.sampling import draw_captions, memory_of, until_end
-from train.options import Options, option
+from train.objectives.base import Objective, Options, Step, option
+from train.objectives.writing import draw_captions, memory_of, until_end
 from vitdemo.instructions import taught
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
-from vitdemo.words import repeated_words
+from vitdemo.words import broken_words, repeated_words
 
 _LONGEST = 4  # words of the phrases that are compared
 _SIGMA = 6.0  # how fast a caption of another length is worth less
@@ -52,6 +51,7 @@ _SCALE = 10.0
 TEMPERATURE = 0.6  # of captions that are drawn and rewarded
 TEXTS = 5  # captions that are drawn of each picture
 BLEU = 3.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
+FAULT = 0.4  # what a thing that nobody named, or a word said twice, takes off the reward
 _END = "\n"  # no word has it
 
 Ngram = tuple[str, ...]
@@ -64,8 +64,6 @@ class RewardSettings(Options):
     loss_reward: float = option(0.0, "weight of describing as CIDEr-D and BLEU-4 reward it",
                                 least=0)
     reward_pictures: int = option(32, "pictures that the model describes itself", least=0)
-    reward_fault: float = option(
-        0.4, "what a thing that nobody named, or a word said twice, takes off the reward", least=0)
 
 
 @dataclass
@@ -92,7 +90,7 @@ class SelfCritical(Objective):
 
     def __init__(self, settings: RewardSettings, sampler: BatchSampler, start: VLM) -> None:
         super().__init__(settings, sampler, start)
-        self.judge = Judge(sampler.rows, sampler.tokenizer, BLEU, settings.reward_fault)
+        self.judge = Judge(sampler.rows, sampler.tokenizer, BLEU, FAULT)
 
     def draw(self, share: Share, parts: Mapping[str, Any]) -> RewardBatch | None:
         """Pictures with all that people said of them."""
@@ -230,8 +228,9 @@ def sentence_bleu(words: Sequence[str], references: tuple[tuple[str, ...], ...])
 
 def faults(text: str, references: tuple[str, ...]) -> int:
     """How many of COCO's categories a caption names that no reference names, and how many of its
-    content words stand in it more than once."""
-    return len(categories(text) - _named(references)) + len(repeated_words(text))
+    content words stand in it more than once or are broken off."""
+    bad = (*repeated_words(text), *broken_words(text))
+    return len(categories(text) - _named(references)) + len(bad)
 
 
 @lru_cache(maxsize=64)

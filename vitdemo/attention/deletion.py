@@ -3,8 +3,9 @@
 Blur the regions of a picture from the most to the least important and follow the word's probability
 (deletion: a good map makes it fall fast), and from the least to the most important (insertion, told
 backwards: a good map lets it stand long). Petsiuk, Das, Saenko 2018, "RISE", arXiv:1806.07421,
-section 4.2. The same for random orders and for an order by the distance from the centre, because
-some words fall whatever is blurred, and what is photographed is mostly in the middle.
+section 4.2. The same for random orders, for an order by the distance from the centre, and along the
+maps of other words, because some words fall whatever is blurred, what is photographed is mostly in
+the middle, and a map may mark what is telling for any word of the sentence.
 
 S steps, K regions, Q words of an explanation, n masks.
 """
@@ -13,11 +14,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from vitdemo.attention.dependence import concentration, telling_words
 from vitdemo.attention.faithfulness import ORDERS, STEPS, judge
-from vitdemo.records import Curve, Evidence, Explanation
+from vitdemo.records import Curve, Evidence, Explanation, OtherMap
 
 # Masks bool (n, K) of blurred regions to each word's probability (n, Q).
 Score = Callable[[np.ndarray], np.ndarray]
+
+OTHERS = 3  # other words' maps that a word's is held against
 
 
 def order_of(weights: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -65,36 +69,54 @@ def area(probability: np.ndarray) -> np.ndarray:
     return np.asarray((middles * np.diff(STEPS)).sum(-1))
 
 
+def others_of(explanation: Explanation, word: int) -> list[int]:
+    """Places of the words whose maps a word's is held against: the `OTHERS` content words with the
+    most concentrated maps. None where all words share one outcome: blurring what another word
+    looks at is then as good a reason for it to change."""
+    if explanation.source in ("question", "text"):
+        return []
+    maps, texts = explanation.mean_map(), [one.text.casefold() for one in explanation.words]
+    places = [place for place in telling_words(explanation)
+              if texts[place] != texts[word] and maps[place].sum() > 0]
+    return sorted(places, key=lambda place: -concentration(maps[place]))[:OTHERS]
+
+
 def weigh(explanation: Explanation, score: Score, words: Sequence[int] | None = None,
           seed: int = 0) -> tuple[Evidence, ...]:
     """The evidence for these words (all of them where None), with one call of ``score``.
 
-    A word costs 14 masked pictures. Its whole and blank picture, the random orders and the centre's
-    are 86 more, the same for all words; ``seed`` draws the orders. Probabilities that are no
-    numbers count as 0. The verdict is `judge`'s.
+    A word's map costs 14 masked pictures, and so do those of `others_of`. Its whole and blank
+    picture, the random orders and the centre's are 58 more, the same for all words; ``seed`` draws
+    the orders. Probabilities that are no numbers count as 0. The verdict is `judge`'s.
     """
     chosen = range(len(explanation.words)) if words is None else words
     maps = explanation.mean_map()
-    own = [order_of(maps[word], seed) for word in chosen]
+    others = {word: others_of(explanation, word) for word in chosen}
+    mapped = sorted({*chosen, *(other for some in others.values() for other in some)})
     centre = centre_order(explanation.boxes, explanation.picture_size, seed)
     drawn = random_orders(maps.shape[1], seed)
-    orders = np.stack([*drawn, centre, centre[::-1],
-                       *(order for one in own for order in (one, one[::-1]))])
+    along = [order_of(maps[word], seed) for word in mapped]
+    orders = np.stack([*drawn, *(order for one in (centre, *along) for order in (one, one[::-1]))])
     curves = _scored(masks_of(orders), score)  # (n, S, Q)
-    shared = area(curves[:ORDERS + 2].swapaxes(1, 2))  # (ORDERS + 2, Q)
+    areas = area(curves.swapaxes(1, 2))  # (n, Q)
     partner = np.arange(ORDERS) ^ 1  # the reverse of order 0 is 1, of 1 it is 0
+    place = {word: ORDERS + 2 + 2 * number for number, word in enumerate(mapped)}
     found = []
-    for number, word in enumerate(chosen):
-        place = ORDERS + 2 + 2 * number
-        deletion, insertion = (_curve(curves[place + i, :, word]) for i in (0, 1))
-        random = shared[:ORDERS, word]
+    for word in chosen:
+        deletion, insertion = (_curve(curves[place[word] + i, :, word]) for i in (0, 1))
+        random = areas[:ORDERS, word]
+        centred, *rivals = ((float(areas[first, word]), float(areas[first + 1, word]))
+                            for first in (ORDERS, *(place[other] for other in others[word])))
         whole, blank = deletion.probability[0], deletion.probability[-1]
         found.append(Evidence(
             word=word, source=explanation.source, method=explanation.method,
             deletion=deletion, insertion=insertion, random_deletion=_plain(random),
-            random_insertion=_plain(random[partner]), centre_deletion=float(shared[ORDERS, word]),
-            centre_insertion=float(shared[ORDERS + 1, word]), probability=whole, blank=blank,
-            verdict=judge(deletion.area, insertion.area, random, random[partner], whole, blank)))
+            random_insertion=_plain(random[partner]), centre_deletion=centred[0],
+            centre_insertion=centred[1], probability=whole, blank=blank,
+            verdict=judge(deletion.area, insertion.area, random, random[partner], whole, blank,
+                          [centred, *rivals]),
+            others=tuple(OtherMap(other, explanation.words[other].text, *rival)
+                         for other, rival in zip(others[word], rivals, strict=True))))
     return tuple(found)
 
 

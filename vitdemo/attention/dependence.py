@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitdemo.attention.faithfulness import percent
+from vitdemo.models.names import named_words
 from vitdemo.records import Explanation
+from vitdemo.statements import is_no, is_yes
+from vitdemo.texts import phrase
 from vitdemo.words import is_content_word
 
 # Of the shipped model's 85 captions of photographs that it had not seen (Flickr8k and COCO, English
@@ -41,11 +44,13 @@ def telling_words(explanation: Explanation) -> list[int]:
 
 
 def first_word(explanation: Explanation) -> int:
-    """The word whose map is shown first: the content word that depends most on the picture.
+    """The word whose map is shown first: the thing that depends most on the picture.
 
     That is the one with the largest p log(p / q), its part of the divergence of what the model
-    says with the picture from what it says without. Where q is not known, or the picture makes no
-    word likelier, it is the word with the most concentrated map; -1 where no word has a map.
+    says with the picture from what it says without, among the words that depend on it and name a
+    thing (`models/names.tsv`); where there is none, among all content words. Where q is not known,
+    or the picture makes no word likelier, it is the word with the most concentrated map; -1 where
+    no word has a map.
     """
     maps = np.nan_to_num(explanation.mean_map())
     looked = [place for place in telling_words(explanation) if maps[place].sum() > 0]
@@ -53,10 +58,12 @@ def first_word(explanation: Explanation) -> int:
         return -1
     if explanation.word_probabilities and explanation.blank_probabilities:
         gain = {place: _gain(explanation, place) for place in looked}
-        best = max(looked, key=gain.__getitem__)
+        things = named_words([word.text for word in explanation.words])
+        shown = [place for place in looked if place in things and _depends(explanation, place)]
+        best = max(shown or looked, key=gain.__getitem__)
         if gain[best] > LEAST_GAIN:
             return best
-    return max(looked, key=lambda place: _concentration(maps[place]))
+    return max(looked, key=lambda place: concentration(maps[place]))
 
 
 def unsure_words(explanation: Explanation) -> list[int]:
@@ -68,46 +75,46 @@ def unsure_words(explanation: Explanation) -> list[int]:
 def depends_on_picture(explanation: Explanation) -> bool:
     """Whether the picture makes the odds of any content word at least `ODDS` (in an answer
     `ODDS_ANSWER`) times as high."""
-    sure, blank = explanation.word_probabilities, explanation.blank_probabilities
-    if not blank:
+    if not explanation.blank_probabilities:
         return True  # nothing is known against it
-    answer = explanation.source == "answer"
-    least, guess = (ODDS_ANSWER, 0.0) if answer else (ODDS, GUESS)
-    return any(sure[place] >= guess and _odds(sure[place]) >= least * _odds(blank[place])
-               for place in telling_words(explanation))
+    return any(_depends(explanation, place) for place in telling_words(explanation))
 
 
-def confidence_sentence(explanation: Explanation, answer: float | None = None) -> str:
+def confidence_sentence(explanation: Explanation, answer: float | None = None,
+                        yes_no: Sequence[float] = ()) -> str:
     """One honest line over a text that the model wrote, for a person; "" where nothing is known.
 
-    ``answer`` is the probability of the whole text, where it is an answer.
+    ``answer`` is the probability of the whole text, where it is an answer; ``yes_no`` is that of
+    `ModelInfo`: a yes or no is only as good as the model's usual ones, however sure it is.
     """
     sure, words = explanation.word_probabilities, telling_words(explanation)
     if not sure or not words:
         return ""
+    if answer is not None and yes_no and (is_yes(explanation.text) or is_no(explanation.text)):
+        return phrase("sure.yes_no", right=percent(yes_no[0]), blank=percent(yes_no[1]))
     if not depends_on_picture(explanation):
-        return ("This caption hardly depends on the picture: the model would say much the same "
-                "without it." if answer is None else "This answer hardly depends on the picture: "
-                "its words are about as likely without it.")
+        return phrase("sure.caption_without" if answer is None else "sure.answer_without")
     if answer is not None:
-        start = ("Not sure" if answer < UNSURE_ANSWER else
-                 "Fairly sure" if answer < SURE_ANSWER else "Sure")
-        return f"{start} of this answer ({percent(answer)})."
+        how = ("not" if answer < UNSURE_ANSWER else "fairly" if answer < SURE_ANSWER else "quite")
+        return phrase(f"sure.answer.{how}", probability=percent(answer))
     unsure = unsure_words(explanation)
     if unsure:
-        return f"Not sure of: {_listed(explanation, unsure)}."
+        return phrase("sure.not_of", words=_listed(explanation, unsure))
     least = min(words, key=sure.__getitem__)
     if sure[least] < SURE:
-        return f"Fairly sure. Least sure of: {_listed(explanation, [least])}."
-    return "Sure of every word."
+        return phrase("sure.least_of", words=_listed(explanation, [least]))
+    return phrase("sure.of_all")
 
 
 def _listed(explanation: Explanation, places: Sequence[int]) -> str:
     """train (4%), red (8%) and 2 more"""
-    named = [f"{explanation.words[place].text} ({percent(explanation.word_probabilities[place])})"
+    named = [phrase("sure.word", word=explanation.words[place].text,
+                    probability=percent(explanation.word_probabilities[place]))
              for place in places[:NAMED]]
     more = len(places) - NAMED
-    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+    joint = phrase("list.join")
+    return phrase("list.more", first=joint.join(named), count=more) if more > 0 \
+        else joint.join(named)
 
 
 def _gain(explanation: Explanation, place: int) -> float:
@@ -115,12 +122,18 @@ def _gain(explanation: Explanation, place: int) -> float:
     return p * math.log(max(p, 1e-12) / max(q, 1e-12))
 
 
+def _depends(explanation: Explanation, place: int) -> bool:
+    p, q = explanation.word_probabilities[place], explanation.blank_probabilities[place]
+    least, guess = (ODDS_ANSWER, 0.0) if explanation.source == "answer" else (ODDS, GUESS)
+    return p >= guess and _odds(p) >= least * _odds(q)
+
+
 def _odds(probability: float) -> float:
     kept = min(1 - 1e-6, max(1e-6, probability))
     return kept / (1 - kept)
 
 
-def _concentration(weights: np.ndarray) -> float:
+def concentration(weights: np.ndarray) -> float:
     """How far a map (K,) is from an even one: its divergence in nats."""
     shares = weights[weights > 0] / weights.sum()
     return float((shares * np.log(shares * len(weights))).sum())

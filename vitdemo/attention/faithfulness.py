@@ -1,4 +1,4 @@
-"""How far a map can be trusted, in one of five verdicts and in plain words.
+"""How far a map can be trusted, in one of six verdicts and in plain words.
 
 The numbers come from `vitdemo.attention.deletion`; here they are judged and said. All functions are
 pure. Q whole words, K regions.
@@ -9,26 +9,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitdemo.attention.sanity import rank_correlation
-from vitdemo.records import UNREAD, VERDICTS, Evidence, Explanation, PictureShare
+from vitdemo.records import VERDICTS, Evidence, Explanation, PictureShare
+from vitdemo.texts import joined, phrase
 
 STEPS = (0.0, 0.25, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)  # shares of the regions that are blurred
-ORDERS = 10  # random orders that a map is held against
+ORDERS = 6  # random orders that a map is held against
 
 ANYWAY = 0.8  # of its probability: what a word keeps that does not need the picture
 STRONG_GAIN, SOME_GAIN = 0.15, 0.05  # see `judge`
 WINS, SPREADS = 0.9, 1.5
+CENTRE = -1  # stands for the centre among the places of words
 
 HOT, ALWAYS_WORDS, ALWAYS_SHARE, FEWEST_WORDS = 2.0, 0.8, 0.05, 3  # see `always_on`
 
-_SUBJECT = {"caption": "the word", "answer": "the answer", "question": "the answer",
-            "text": "how well the sentence fits"}
+# What a verdict is about, by the source of the text.
+_SUBJECT = {"answer": "answer", "question": "answer", "text": "sentence"}
 
 
 def judge(deletion: float, insertion: float, random_deletion: Sequence[float] | np.ndarray,
           random_insertion: Sequence[float] | np.ndarray, probability: float,
-          blank: float) -> str:
-    """One of `VERDICTS`, from the areas of a map, those of random orders, and the word's
-    probability on the whole and on the blank picture; all 0..1.
+          blank: float, controls: Sequence[tuple[float, float]] = ()) -> str:
+    """One of `VERDICTS`, from the areas of a map, those of random orders, the word's probability
+    on the whole and on the blank picture, and the areas of what else the map must beat: (deletion,
+    insertion) of the centre and of other words' maps; all 0..1.
 
     "language": the blank picture leaves at least `ANYWAY` (four fifths) of the probability, so no
     map can show much: the word does not come from the picture.
@@ -44,6 +47,8 @@ def judge(deletion: float, insertion: float, random_deletion: Sequence[float] | 
     at least `SOME_GAIN`. "worse" is the mirror of "some": the orders win as often against the map,
     and the gain is as far below 0. Else "chance". On a planted model about one in ten maps drawn at
     random is called better than chance, and one in ten worse (`tests/test_faithfulness.py`).
+    What would be "strong" or "some" is "shared" where the map does not beat every control, by a
+    gain over it of at least `SOME_GAIN`.
     """
     if blank >= ANYWAY * probability:
         return "language"
@@ -55,13 +60,27 @@ def judge(deletion: float, insertion: float, random_deletion: Sequence[float] | 
         return "chance"
     gain = advantage / (probability - blank)
     both = sum(wins) / 2
-    if min(wins) >= WINS and gain >= STRONG_GAIN:
-        return "strong"
     if both >= WINS and gain >= SOME_GAIN:
-        return "some"
+        if not all(_beats((deletion, insertion), one, probability - blank) for one in controls):
+            return "shared"
+        return "strong" if min(wins) >= WINS and gain >= STRONG_GAIN else "some"
     if both <= 1 - WINS and gain <= -SOME_GAIN:
         return "worse"
     return "chance"
+
+
+def unbeaten(evidence: Evidence) -> tuple[int, ...]:
+    """What the word's map does not beat: `CENTRE`, and places of other words."""
+    own, given = ((evidence.deletion.area, evidence.insertion.area),
+                  evidence.probability - evidence.blank)
+    controls = {CENTRE: (evidence.centre_deletion, evidence.centre_insertion),
+                **{one.word: (one.deletion, one.insertion) for one in evidence.others}}
+    return tuple(place for place, areas in controls.items() if not _beats(own, areas, given))
+
+
+def _beats(own: tuple[float, float], control: tuple[float, float], given: float) -> bool:
+    """By (deletion, insertion) areas, and what the picture gives the word."""
+    return control[0] - own[0] + own[1] - control[1] >= 2 * SOME_GAIN * given
 
 
 def _wins(ahead: np.ndarray) -> float:
@@ -73,22 +92,16 @@ def _wins(ahead: np.ndarray) -> float:
 def evidence_sentence(evidence: Evidence) -> str:
     """The verdict for a person who knows nothing of attention: a badge on the map."""
     assert evidence.verdict in VERDICTS, evidence.verdict
-    what = _SUBJECT.get(evidence.source, "the word")
-    if evidence.verdict == "strong":
-        return f"Blurring these regions changes {what} much more than chance."
-    if evidence.verdict == "some":
-        return f"Blurring these regions changes {what} somewhat more than chance."
-    if evidence.verdict == "chance":
-        return f"Blurring these regions changes {what} no more than chance: a map no better " \
-               "than chance."
-    if evidence.verdict == "worse":
-        return f"Worse than chance: blurring other regions changes {what} more. Do not trust " \
-               "this map."
-    if evidence.source == "text":
-        return "The sentence fits about as well without the picture: there is nothing to show."
-    if evidence.source in ("question", "answer"):  # what an answer claims may be weighed, too
-        return "The answer’s words are as likely without the picture: there is nothing to show."
-    return "The model would say this word without the picture."
+    verdict, subject = evidence.verdict, _SUBJECT.get(evidence.source, "word")
+    if verdict in ("strong", "some"):
+        return phrase(f"evidence.{verdict}.{'own' if evidence.others else subject}")
+    if verdict != "shared":
+        return phrase(f"evidence.{verdict}.{subject}")
+    places = unbeaten(evidence)
+    words = [phrase("evidence.quoted", word=one.text) for one in evidence.others
+             if one.word in places]
+    kind = "both" if words and CENTRE in places else "words" if words else "centre"
+    return phrase(f"evidence.shared.{kind}.{subject}", words=phrase("list.join").join(words))
 
 
 def said_anyway(probability: float, blank: float) -> bool:
@@ -99,34 +112,31 @@ def said_anyway(probability: float, blank: float) -> bool:
 def share_sentence(share: PictureShare, word: int) -> str:
     """How much the picture counted for one word (counted from 0), for a person."""
     if share.unread and share.unread[word]:
-        return f"Not read: {UNREAD[share.unread[word]]}."
+        return phrase(f"unread.{share.unread[word]}.word")
     before, after = (percent(values[word]) for values in (share.probability, share.blank))
-    numbers = f"{before} with the picture, {after} with a grey one"
+    kind = "answer" if share.source == "question" else "word"
     if share.source == "text":
-        first = f"The sentence fits {numbers}."
+        key = "share.sentence"
     elif share.anyway[word]:
-        what = "given this answer" if share.source == "question" else "said this word"
-        first = f"The model would have {what} anyway: {numbers}."
+        key = f"share.anyway.{kind}"
     elif said_anyway(share.probability[word], share.blank[word]):
-        first = f"As likely with a grey picture ({numbers}), but to that one the model would " \
-                f"have answered “{share.unseen}”, which claims something else."
+        key = "share.weighed"
     else:
-        what = "answer" if share.source == "question" else "word"
-        first = f"The picture made this {what} likely: {numbers}."
-    said = [first]
+        key = f"share.likely.{kind}"
+    said = [phrase(key, before=before, after=after, other=share.unseen)]
     if np.isfinite(share.attention[word]):
-        said.append(f"{percent(share.attention[word])} of its attention fell on the picture.")
+        said.append(phrase("share.attention", share=percent(share.attention[word])))
     if np.isfinite(share.gate):
-        said.append(f"The gate between text and picture is {percent(share.gate)} open.")
-    return " ".join(said)
+        said.append(phrase("share.gate", share=percent(share.gate)))
+    return joined(said)
 
 
 def percent(value: float) -> str:
     """0.34 to "34%"; never "0%" for something and never "100%" for less."""
     if 0 < value < 0.01:
-        return "under 1%"
+        return phrase("percent.under_1")
     if 0.99 < value < 1:
-        return "over 99%"
+        return phrase("percent.over_99")
     return f"{100 * value:.0f}%"
 
 

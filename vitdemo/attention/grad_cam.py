@@ -16,9 +16,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from vitdemo.attention.methods import Said
+from vitdemo.attention.trace import Rows, Trace
 
 
 def grad_cam(features: Tensor, mean_gradient: Tensor) -> Tensor:
@@ -45,3 +49,26 @@ def only_through(modules: Sequence[nn.Module], positions: Tensor) -> Iterator[No
     finally:
         for handle in handles:
             handle.remove()
+
+
+def grad_cam_maps(trace: Trace) -> tuple[np.ndarray, Said]:
+    """A text's maps (Q, K) and what is said of its words; see `Trace`."""
+    return trace.in_batches(lambda words: _some(trace, words))
+
+
+def _some(trace: Trace, words: Sequence[int]) -> tuple[Tensor, Tensor]:
+    features = trace.features()  # (P, C)
+    offset = features.new_zeros(len(words), features.shape[1]).requires_grad_()
+    if trace.apart:
+        target = trace.word_logs(Rows(len(words), offset=offset), words)
+    else:
+        through = torch.zeros(len(words), trace.lengths[trace.stream], dtype=torch.bool,
+                              device=features.device)
+        for row, word in zip(through, words, strict=True):
+            row[trace.places_of(word)] = True
+        own = [layer for layer in trace.layers if layer.stream == trace.stream and (
+            not layer.mixes or trace.regions.stream in layer.context)]
+        with only_through([layer.module for layer in own], through):
+            target = trace.run(Rows(len(words), offset=offset, through=through), None)
+    (total,) = torch.autograd.grad(target.sum(), offset)  # over the regions
+    return trace.regions.spread(grad_cam(features, total / len(features))), target

@@ -21,21 +21,27 @@ class Masker:
     than `THINNEST`. The Gaussian blur's standard deviation is `BLUR` of the longest side: shapes
     go, the rough colours stay, so that no border of black or grey squares tells the model
     something new (as in RISE, Petsiuk et al. 2018, section 4.2, where "insertion" starts from a
-    blurred picture). A pixel belongs to the region that its middle lies in, to the later one where
-    boxes overlap; a pixel outside all boxes is never blurred.
+    blurred picture). ``boxes`` are those of the regions, or each pixel's region as whole numbers
+    (h, w), of any size. A pixel belongs to the region that its middle lies in, to the later one
+    where boxes overlap; a pixel outside all boxes is never blurred.
     """
 
     def __init__(self, image: Image.Image, boxes: np.ndarray, longest: int = LONGEST) -> None:
-        boxes = np.asarray(boxes, np.float64)
-        assert boxes.ndim == 2 and boxes.shape[1] == 4, boxes.shape
-        sides = boxes[:, 2:] - boxes[:, :2]
-        thinnest = float(sides[sides > 0].min(initial=max(image.size)))
+        labelled = np.asarray(boxes).dtype.kind == "i"
+        thinnest = float(max(image.size))
+        if not labelled:
+            boxes = np.asarray(boxes, np.float64)
+            assert boxes.ndim == 2 and boxes.shape[1] == 4, boxes.shape
+            sides = boxes[:, 2:] - boxes[:, :2]
+            thinnest = float(sides[sides > 0].min(initial=thinnest))
         scale = max(min(1.0, longest / max(image.size)), THINNEST / thinnest)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        self.regions = len(boxes)
+        self.regions = int(boxes.max()) + 1 if labelled else len(boxes)
         self._sharp = np.asarray(_resized(image, size))  # (H, W, 3) uint8
         self._blurred = np.asarray(_resized(_blurred(image), size))
-        self._index = self._index_of(boxes * np.tile(np.array(size) / image.size, 2), size)
+        self._index = np.asarray(Image.fromarray(boxes.astype(np.int32)).resize(
+            size, Image.Resampling.NEAREST)) if labelled else \
+            self._index_of(boxes * np.tile(np.array(size) / image.size, 2), size)
 
     def _index_of(self, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Each pixel's region, K where it has none: int32 (H, W)."""

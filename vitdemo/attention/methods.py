@@ -7,6 +7,7 @@ how much each region of the picture counted. The arithmetic of each is in a file
 Legend: Q whole words, K picture regions, T tokens.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,52 +17,55 @@ import torch
 
 from vitdemo.attention.regions import smoothed
 from vitdemo.errors import ConfigError
-from vitdemo.records import Explanation, Word
+from vitdemo.records import Candidate, Explanation, Word
+from vitdemo.texts import joined, phrase
 
-# Name -> what it is called on the screen.
-METHODS = {
-    "matched-attention": "Where it looked, matched to the word",
-    "cross-attention": "Where it looked, layer by layer",
-    "rollout": "Where it looked, through all layers",
-    "relevancy": "Looks that made it choose the word",
-    "grad-cam": "Picture features that made it choose the word",
-    "occlusion": "What it misses when covered",
-    "word-region": "What looks like the word",
-}
-# One plain sentence on how the map was made.
-NOTES = {
-    "matched-attention": "Made from where the model looked for the word, all layers together, "
-                         "counted more where the picture looks like the word.",
-    "rollout": "Made by following the attention through all layers: each layer passes on half of "
-               "what it knew and half of what it looked at.",
-    "relevancy": "Made from attention, counted only where looking more would have made the word "
-                 "more likely.",
-    "grad-cam": "Made from the picture's last features: those that make the word more likely, at "
-                "the places where they are strong.",
-    "occlusion": "Made by blurring the picture piece by piece and watching how much less likely "
-                 "the word gets.",
-    "word-region": "Made by comparing the word with each region of the picture, whether or not "
-                   "the model used that region to say it.",
-}
-# What a word that was only read is measured by, as it has no probability of its own.
-READ_NOTES = {
-    "question": " For a word of the question, what counts is how likely the answer is.",
-    "text": " For a sentence to compare, what counts is how well it fits the picture.",
-}
+# Names, and in the catalogue ("method") what each is called on the screen.
+METHODS = ("matched-attention", "cross-attention", "rollout", "relevancy", "grad-cam", "occlusion",
+           "word-region")
 _SHARES = ("cross-attention", "rollout")  # their rows add up to the picture's share
 _NUMBERS_AT_ONCE = 30_000_000  # attention weights in one pass with gradients, about 0.5 GB in all
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a model says of the Q words of a text that it wrote: the log-probability of each given
+    those before it, in nats, and the ``rivals`` of an `Explanation`. Both are empty where the text
+    was only read."""
+
+    logs: tuple[float, ...] = ()
+    rivals: tuple[tuple[Candidate, ...], ...] = ()
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """(Q,), 0..1."""
+        return tuple(math.exp(min(0.0, log)) for log in self.logs)
+
+
+@dataclass(frozen=True)
 class WordMaps:
-    """What a method found about one text: its words, their maps float (Q, K), and the probability
-    of each word (Q,), empty where the text was only read."""
+    """What a method found about one text: its words, their maps float (Q, K), and what was said of
+    them."""
 
     text: str
     source: str
     words: tuple[Word, ...]
     maps: np.ndarray
-    probabilities: tuple[float, ...] = ()
+    said: Said = Said()
+
+
+def label_of(method: str) -> str:
+    """What a method is called on the screen."""
+    return phrase(f"method.name.{method}") if method in METHODS else method
+
+
+def note_of(method: str, source: str) -> str:
+    """How a method made the map of a text with this source, in a sentence or two. A word that was
+    only read has no probability of its own: it is told what it is measured by instead."""
+    measured = method not in (*_SHARES, "word-region", "matched-attention")
+    return joined((phrase(f"method.note.{method}"),
+                   phrase(f"method.read.{source}")
+                   if measured and source in ("question", "text") else ""))
 
 
 def choose(method: str, methods: Sequence[str]) -> str:
@@ -128,14 +132,12 @@ def explanation(found: WordMaps, method: str, boxes: np.ndarray, grid: tuple[int
     """A method's maps as a record with one layer and one head; ``more`` is a sentence to add to the
     note. See `Explanation`."""
     clean = bounded(found.maps) if method in _SHARES else normalised(found.maps)
-    note = NOTES[method]
-    if method not in (*_SHARES, "word-region", "matched-attention"):
-        note += READ_NOTES.get(found.source, "")
-    note = f"{note} {more}".strip()
+    note = joined((note_of(method, found.source), more))
     return Explanation(
         text=found.text, source=found.source, words=found.words, weights=clean[None, None],
         boxes=boxes, grid=grid, picture_size=picture_size, method=method,
-        layer_names=(METHODS[method],), word_probabilities=found.probabilities, note=note)
+        layer_names=(label_of(method),), word_probabilities=found.said.probabilities, note=note,
+        rivals=found.said.rivals)
 
 
 def rows_at_once(weights_per_row: int) -> int:

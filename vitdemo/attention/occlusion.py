@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vitdemo.attention.methods import METHODS, NOTES, READ_NOTES, normalised
+from vitdemo.attention.methods import label_of, normalised, note_of
 from vitdemo.records import Explanation
 
 Score = Callable[[np.ndarray], np.ndarray]
@@ -59,6 +59,6 @@ def occlusion(base: Explanation, score: Score) -> Explanation:
     loss = np.nan_to_num(found[:1] - found[1:], nan=0.0)  # (S - 1, Q)
     shares = hidden / hidden.sum(axis=0)  # (S - 1, K); every region is in a window
     maps = normalised(loss.T @ shares)
-    note = NOTES["occlusion"] + READ_NOTES.get(base.source, "")
+    note = note_of("occlusion", base.source)
     return dataclasses.replace(base, weights=maps[None, None], method="occlusion", gates=(),
-                               layer_names=(METHODS["occlusion"],), note=note)
+                               layer_names=(label_of("occlusion"),), note=note)

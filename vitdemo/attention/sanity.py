@@ -23,7 +23,6 @@ CHANGED, PARTLY = 0.4, 0.7  # mean rank correlation below which random weights c
 APART = 0.1  # by so much must a word's own map be nearer than the map of its new place
 ALIKE = 0.7  # mean rank correlation above which maps of different words are much the same
 TRIES = 200  # orders that are drawn to find one in which every word moves
-_SCALE = "1 is the same, 0 is nothing alike"
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -126,36 +125,6 @@ def compare_randomised(trained: Explanation, randomised: Explanation) -> Randomi
     mean = float(similarity.mean()) if similarity.size else 0.0
     verdict = "changed" if mean < CHANGED else "partly" if mean < PARTLY else "unchanged"
     return Randomised(_floats(similarity), verdict)
-
-
-def shuffled_sentence(found: Shuffled) -> str:
-    """The verdict in plain words."""
-    if found.verdict == "unclear":
-        return "Too few words changed their place to tell anything from it."
-    own, place = float(np.mean(found.own)), float(np.mean(found.place))
-    numbers = (f"On average, the likeness of a word’s map with its own map before is {own:.2f}, "
-               f"and with the map of the word that stood in its place {place:.2f} ({_SCALE}).")
-    return numbers + " " + {
-        "word": "The maps go with the words, as they should.",
-        "place": "The maps go with the place in the sentence more than with the word. Do not read "
-                 "them as being about the word.",
-        "alike": "The maps of all words are much alike here, so they say little about any single "
-                 "word.",
-        "mixed": "The maps go neither with the word nor with its place: they hang on the whole "
-                 "sentence. Read them with care."}[found.verdict]
-
-
-def randomised_sentence(found: Randomised) -> str:
-    """The verdict in plain words."""
-    mean = float(np.mean(found.similarity)) if found.similarity else 0.0
-    numbers = (f"On average, the likeness of a word’s map with random weights and its real map is "
-               f"{mean:.2f} ({_SCALE}).")
-    return numbers + " " + {
-        "changed": "The maps fall apart, as they should: what they show was learned.",
-        "partly": "The maps change, but not wholly: a part of them comes from how the model is "
-                  "built, and not from what it has learned.",
-        "unchanged": "The maps hardly change. They would look like this without any training, so "
-                     "they say nothing about what the model has learned."}[found.verdict]
 
 
 @torch.no_grad()

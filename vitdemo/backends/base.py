@@ -3,18 +3,26 @@
 P pictures, M texts, E embedding width; layers, heads, words and regions as in `records`.
 """
 
+import gc
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
+import torch
 from PIL import Image
 
+from vitdemo.attention.explain import explain, word_probabilities
+from vitdemo.attention.methods import outside_inference_mode
+from vitdemo.attention.trace import Trace
 from vitdemo.config import Decoding
 from vitdemo.errors import TaskError
-from vitdemo.records import Candidate, Explanation, ModelInfo, Unread
+from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo, Unread
+from vitdemo.texts import Message
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,21 @@ class PictureFeatures:
 
     data: Any
     size: tuple[int, int]
+
+    @property
+    def bytes(self) -> int:
+        """Of all its tensors and arrays."""
+        return _bytes(self.data)
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return int(value.nbytes)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif is_dataclass(value):
+        value = [getattr(value, one.name) for one in fields(value)]
+    return sum(map(_bytes, value)) if isinstance(value, list | tuple) else 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,27 @@ class Backend(ABC):
     """
 
     info: ModelInfo
+    together = 1  # texts that `advance` writes as one batch
+
+    def doing(self, task: str) -> "Backend":
+        """The model that does a task, where several are joined; else this one.
+
+        Raises:
+            TaskError: none can.
+        """
+        return self
+
+    def close(self) -> None:
+        """Give the memory back. Nothing can be asked of the model any more: it says that it is
+        closed."""
+        closed = Message("task.closed")
+        info = replace(self.info, tasks=frozenset(), missing=dict.fromkeys(ALL_TASKS, closed),
+                       parts=())
+        vars(self).clear()
+        self.info = info
+        gc.collect()  # hooks and caches refer to each other
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     @property
     def picture_side(self) -> int:
@@ -60,8 +104,17 @@ class Backend(ABC):
     def require(self, task: str) -> None:
         """Raise `TaskError` with the backend's own reason where it cannot do ``task``."""
         if task not in self.info.tasks:
-            reason = self.info.missing.get(task, "this model was not made for it")
-            raise TaskError(f"{self.info.name} cannot do '{task}': {reason}.")
+            raise TaskError("task.missing", model=self.info.name, task=Message(f"task.{task}"),
+                            why=self.info.missing.get(task) or Message("task.not_made_for_it"))
+
+    def _lacks(self, task: str) -> NoReturn:
+        self.require(task)
+        raise NotImplementedError(f"{type(self).__name__} lists {task!r} and does not do it")
+
+    def require_language(self, language: str) -> None:
+        """Raise `TaskError` where the model does not know a language."""
+        if language not in self.info.languages:
+            raise TaskError("task.english_only", model=self.info.name)
 
     def unread(self, text: str) -> Unread:
         """What of a text the model does not read: what it does not know, and what is cut off.
@@ -72,47 +125,89 @@ class Backend(ABC):
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
         """Run the vision encoder, as one batch."""
 
-    @abstractmethod
     def generate(self, features: PictureFeatures, instruction: str, language: str,
                  decoding: Decoding) -> Iterator[Step]:
         """Describe the picture, word by word; nothing is recorded. Beam search gives its best
         sentence so far at each step. The same seed and settings give the same text."""
+        self._lacks("caption")
 
-    @abstractmethod
+    def answering(self, features: PictureFeatures, question: str, language: str,
+                  count: int = 5) -> Iterator[tuple[Candidate, ...]]:
+        """`answer` a turn of the device at a time: the last value counts."""
+        yield self.answer(features, question, language, count)
+
+    def advance(self, texts: Sequence[Iterator[T]]) -> list[T | None]:
+        """The next value of each text that `generate` or `answering` began, None after the last
+        one; at most ``together`` of them."""
+        return [next(text, None) for text in texts]
+
+    def captions(self, features: Sequence[PictureFeatures], instruction: str, language: str,
+                 decoding: Decoding) -> list[str]:
+        """The last text of `generate` for each picture; as one batch where the family can."""
+        return [[*self.generate(one, instruction, language, decoding)][-1].text
+                for one in features]
+
+    def answers(self, features: Sequence[PictureFeatures], question: str,
+                language: str) -> list[str]:
+        """The most probable answer for each picture; as one batch where the family can."""
+        return [self.answer(one, question, language)[0].text for one in features]
+
     def answer(self, features: PictureFeatures, question: str, language: str,
                count: int = 5) -> tuple[Candidate, ...]:
         """The ``count`` most probable answers, best first; their probabilities add up to at
         most 1."""
+        self._lacks("ask")
 
-    @abstractmethod
     def score_pairs(self, features: Sequence[PictureFeatures],
                     texts: Sequence[str]) -> np.ndarray:
         """Match head: float32 (P, M), 0..1, every picture with every text."""
+        self._lacks("match")
 
-    @abstractmethod
     def embed_pictures(self, features: Sequence[PictureFeatures]) -> np.ndarray:
         """Unit vectors, float32 (P, E)."""
+        self._lacks("embed")
 
-    @abstractmethod
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors, float32 (M, E), on the sphere of the pictures."""
+        self._lacks("embed")
 
-    @abstractmethod
+    def surely_seen(self, features: PictureFeatures, text: str, language: str) -> tuple[str, ...]:
+        """Names of things that are surely in the picture and that a text leaves out, the likeliest
+        first; none where the model has no eye for names."""
+        return ()
+
+    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
+               task: str) -> tuple[Trace, ...]:
+        """A finished text as the explanations need it: one trace for each `Explanation` that
+        `explain` gives, in its order; a text with no look at the picture has none. It is called
+        outside of torch's inference mode; what was made in one must be cloned to take gradients.
+
+        Raises:
+            TaskError: this family cannot explain.
+        """
+        raise TaskError(f"{self.info.name} cannot explain its words.")
+
     def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
                 task: str, method: str = "") -> tuple[Explanation, ...]:
-        """One teacher-forced pass over finished texts, read by one of ``info.methods`` ("" is
-        the first of them).
+        """A finished text by one of ``info.methods`` ("" is the first of them).
 
         ``task`` "caption": ``text`` is the raw caption; one Explanation with source "caption".
         "ask": ``instruction`` is the question and ``text`` the answer; two, with sources
         "question" and "answer". "match": ``text`` is a sentence to compare with the picture;
         one, with source "text".
-        """
 
-    @abstractmethod
+        Raises:
+            ConfigError: the model does not know the method.
+            TextError: the text is too long.
+        """
+        self._require_words(task)
+        with outside_inference_mode():
+            return tuple(explain(trace, method, self.info.methods) for trace in self.traces(
+                features, instruction=instruction, text=text, language=language, task=task))
+
     def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
                            text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
-        """The probability of each word of a finished text on each of P pictures, as one batch.
+        """The probability of each word of a finished text on each of P pictures, in batches.
 
         One float32 array (P, Q) for each Explanation that `explain` gives for the same arguments,
         in the same order. A word that was written has the probability given the words before it
@@ -120,6 +215,18 @@ class Backend(ABC):
         of a question has that of the whole answer, every word of a sentence to compare the match
         head's score.
         """
+        self._require_words(task)
+        with outside_inference_mode():
+            return word_probabilities(self.traces(
+                features[0], instruction=instruction, text=text, language=language, task=task),
+                features)
+
+    def _require_words(self, task: str) -> None:
+        self.require("explain")
+        self.require(task)
+        if task not in ("caption", "ask", "match"):
+            raise TaskError(f"A {task!r} result has no words to explain; use caption, ask or "
+                            "match.")
 
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "Backend":
         """A copy that has learned nothing: the same architecture with random weights drawn from
@@ -129,4 +236,4 @@ class Backend(ABC):
         Raises:
             TaskError: this family cannot make one.
         """
-        raise TaskError(f"{self.info.name} cannot be copied with random weights.")
+        raise TaskError("task.no_copy", model=self.info.name)

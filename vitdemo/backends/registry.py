@@ -2,67 +2,146 @@
 
 A family is a class with ``load(source: str, placement: Placement) -> Backend``. Its module is
 imported only when it is asked for, so that starting the demo's own model never loads transformers.
+A name is a checkpoint folder or OWNER/NAME on the Hugging Face hub, and its family is found from
+its config.json; FAMILY:NAME_OR_FOLDER says the family. Several names are joined by +.
 """
 
 import importlib
 import json
 import os
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.backends.base import Backend
+from vitdemo.backends.joined import JoinedBackend
 from vitdemo.config import EngineConfig
 from vitdemo.device import pick
-from vitdemo.errors import CheckpointError, shortened
+from vitdemo.disk import expanded
+from vitdemo.errors import CheckpointError, ConfigError, shortened
 
 # family -> "module:Class"
 FAMILIES: dict[str, str] = {
     "native": "vitdemo.backends.native:NativeBackend",
     "blip": "vitdemo.backends.blip:BlipBackend",
+    "blip-2": "vitdemo.backends.blip2:Blip2Backend",
+    "chinese_clip": "vitdemo.backends.clip:ChineseClipBackend",
+    "clip": "vitdemo.backends.clip:ClipBackend",
+    "florence2": "vitdemo.backends.florence2:Florence2Backend",
+    "git": "vitdemo.backends.git:GitBackend",
+    "idefics": "vitdemo.backends.idefics:IdeficsBackend",
+    "instructblip": "vitdemo.backends.blip2:InstructBlipBackend",
+    "kosmos-2": "vitdemo.backends.kosmos2:Kosmos2Backend",
+    "mllama": "vitdemo.backends.mllama:MllamaBackend",
+    "pix2struct": "vitdemo.backends.pix2struct:Pix2StructBackend",
+    "siglip": "vitdemo.backends.clip:SiglipBackend",
+    "siglip2": "vitdemo.backends.clip:Siglip2Backend",
+    "vilt": "vitdemo.backends.vilt:ViltBackend",
+    "vision-encoder-decoder":
+        "vitdemo.backends.vision_encoder_decoder:VisionEncoderDecoderBackend",
+    # By model_type; "chat" is what else AutoModelForImageTextToText loads.
+    **dict.fromkeys(("idefics3", "smolvlm", "llava", "llava_next", "llava_onevision", "qwen2_vl",
+                     "qwen2_5_vl", "qwen3_vl", "paligemma", "gemma3", "chat"),
+                    "vitdemo.backends.chat:ChatBackend"),
 }
 
 
 def load_backend(config: EngineConfig) -> Backend:
-    """Load the model that ``config.model`` names: "FAMILY:SOURCE", or a checkpoint folder.
+    """Load the model that ``config.model`` names, or the models.
 
     Raises:
-        CheckpointError: no such family or folder, or the checkpoint cannot be used.
+        CheckpointError: a name leads nowhere, or a checkpoint cannot be used.
         ConfigError: the device or the number type is not there.
     """
-    family, source = resolve(config.model)
+    sources = [resolve(name) for name in names(config.model)]
+    placement = pick(config.device, config.dtype)
     keep_freed_memory()
+    backends = []
+    for family, source in sources:
+        place = placement
+        if family != "native":
+            from vitdemo.backends.forecast import fitted
+
+            place = fitted(source, placement, config.dtype != "auto")
+        elif placement.bits:
+            raise ConfigError(f"dtype {config.dtype} is for models of transformers; use float32 "
+                              "with vitdemo's own.")
+        backends.append(cast(Backend, family_class(family).load(source, place)))
+    return backends[0] if len(backends) == 1 else JoinedBackend(backends)
+
+
+def family_class(family: str) -> Any:
+    """The class of one of `FAMILIES`."""
     module, name = FAMILIES[family].split(":")
-    backend_class = getattr(importlib.import_module(module), name)
-    return cast(Backend, backend_class.load(source, pick(config.device, config.dtype)))
+    return getattr(importlib.import_module(module), name)
 
 
-def resolve(model: str) -> tuple[str, str]:
-    """The family and the source that a model's name means.
+def names(model: str) -> list[str]:
+    """The names that are joined in ``model``; a folder with a + in its path is one."""
+    if os.path.isdir(expanded(model)):
+        return [model]
+    return [name.strip() for name in model.split("+") if name.strip()] or [model]
 
-    A path with a colon in it counts as a path where such a folder is there.
+
+def resolve(name: str) -> tuple[str, str]:
+    """The family and the source that one model's name means. A path with a colon in it counts as a
+    path where such a folder is there. A name on the hub is asked for its config.
 
     Raises:
         CheckpointError: the name leads nowhere; the message says what to write instead.
     """
-    folder = Path(model)
-    shown = shortened(repr(model))
-    if model and os.path.isdir(folder):
-        return _family_of_folder(folder), model
-    family, colon, source = model.partition(":")
+    folder, shown = expanded(name), shortened(repr(name))
+    if name and os.path.isdir(folder):
+        return _family_of_folder(folder), str(folder)
+    family, colon, source = name.partition(":")
     if colon and family in FAMILIES:
         if source.strip():
             return family, source.strip()
-        raise CheckpointError(f"{shown} names no checkpoint; write {family}:FOLDER"
-                              f"{' or blip:HUB_NAME' if family == 'blip' else ''}.")
+        raise CheckpointError(f"{shown} names no checkpoint; write a folder, or OWNER/NAME on the "
+                              "Hugging Face hub.")
     if os.path.isfile(folder):
-        raise CheckpointError(f"{model} is a file; give the checkpoint folder that it lies in.")
+        raise CheckpointError(f"{name} is a file; give the checkpoint folder that it lies in.")
     if colon and len(family) > 1 and "/" not in family:  # one letter is a drive of Windows
-        raise CheckpointError(f"{shortened(repr(family))} is no model family; use "
-                              f"{', '.join(FAMILIES)}, or a checkpoint folder.")
+        raise CheckpointError(f"{shortened(repr(family))} is no model family; leave it away, or "
+                              f"use one of {', '.join(FAMILIES)}.")
+    if is_hub_name(name) and not os.path.isdir(folder.parent):
+        from vitdemo.backends.hub import read_config
+
+        return family_of(read_config(name), name), name
     raise CheckpointError(
         f"There is no checkpoint folder {shown}. Give a folder that holds config.json and "
-        "model.safetensors, or blip:NAME_OR_FOLDER for a BLIP model of transformers.")
+        "model.safetensors, or OWNER/NAME of a model on the Hugging Face hub, such as "
+        "Salesforce/blip-image-captioning-base.")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether it has the form OWNER/NAME."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and "\\" not in name \
+        and not name.endswith("/")
+
+
+def family_of(config: dict[str, Any], source: str) -> str:
+    """The family of a config.json of transformers; "chat" is what else can be written with.
+
+    Raises:
+        CheckpointError: no family knows its type.
+    """
+    kind = str(config.get("model_type"))
+    if kind in FAMILIES:
+        return kind
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN,
+    )
+
+    if kind not in KNOWN or config.get("is_encoder_decoder"):
+        raise unknown_type(source, kind)
+    return "chat"
+
+
+def unknown_type(source: str, kind: str) -> CheckpointError:
+    """That a model's type is none that can be used."""
+    known = ", ".join(family for family in FAMILIES if family not in ("native", "chat"))
+    return CheckpointError(f"{source} is a {kind} model. Types that can be used: {known}.")
 
 
 def _family_of_folder(folder: Path) -> str:
@@ -75,10 +154,6 @@ def _family_of_folder(folder: Path) -> str:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({shortened(error)}). Copy the checkpoint "
                               "again.") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if isinstance(kind, str) and kind in FAMILIES:
-        return kind
-    if kind is not None:
-        raise CheckpointError(f"{folder} holds a {shortened(repr(kind))} model of transformers; "
-                              "only BLIP models of transformers can be used.")
-    return "native"
+    if not isinstance(config, dict) or config.get("model_type") is None:
+        return "native"
+    return family_of(config, str(folder))

@@ -1,6 +1,7 @@
 """From the texts that a beam search found to the caption that is shown.
 
-No content word may stand in it twice, and it must fit. Shapes: P pictures, N regions, C channels.
+No content word may stand in it twice or be broken off, and it must fit. Shapes: P pictures, N
+regions, C channels.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from vitdemo.models.decoding import Hypothesis, Vocabulary, best
 from vitdemo.models.vlm import VLM
 from vitdemo.models.wording import Wording
 from vitdemo.tokens import TextTokenizer
-from vitdemo.words import repeated_words
+from vitdemo.words import broken_words, repeated_words
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,19 @@ class Captioner:
         `best`, with the fit to the picture."""
         if decoding.strategy != "beam":
             return [texts[0] for texts in found]
-        found = [self._without_repeats(texts) for texts in found]
+        found = [self._well_formed(texts) for texts in found]
         return [best(texts, decoding, cosines) for texts, cosines in zip(
             found, self._cosines(features, found, decoding), strict=True)]
 
-    def _without_repeats(self, found: Sequence[Hypothesis]) -> Sequence[Hypothesis]:
-        """Those that say no content word twice, where there are such."""
+    def _well_formed(self, found: Sequence[Hypothesis]) -> Sequence[Hypothesis]:
+        """Of those that have ended, if any, the ones with the fewest content words that stand
+        there twice or are broken off."""
+        found = [text for text in found if text.ended] or found
         if len(found) < 2:
             return found
-        return [text for text in found
-                if not repeated_words(self.tokenizer.decode(text.ids))] or found
+        faults = [len(repeated_words(text)) + len(broken_words(text))
+                  for text in (self.tokenizer.decode(each.ids) for each in found)]
+        return [text for text, count in zip(found, faults, strict=True) if count == min(faults)]
 
     def _cosines(self, features: Tensor, found: Sequence[Sequence[Hypothesis]],
                  decoding: Decoding) -> list[list[float]] | list[None]:

@@ -3,6 +3,7 @@
 Shapes: B memories, C texts per memory, R = B * C rows, T tokens, M memory tokens, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdemo.models.fusion import Memory
-from vitdemo.models.layers import CrossAttention, FeedForward, SelfAttention, sinusoid
-from vitdemo.models.pointer import Copy, Names, Pointer, mixed
-
-Pair = tuple[Tensor, Tensor]
+from vitdemo.models.layers import (
+    CrossAttention,
+    FeedForward,
+    Pair,
+    SelfAttention,
+    joined,
+    sinusoid,
+)
+from vitdemo.models.pointer import Copy, Entries, Pointer, mixed
 
 
 @dataclass
@@ -26,7 +32,7 @@ class Cache:
     mask: Tensor
     words: list[Pair] | None = None
     ids: Tensor | None = None
-    names: Names | None = None
+    names: Entries | None = None
 
     @property
     def length(self) -> int:
@@ -53,13 +59,15 @@ class DecoderBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width)
 
-    def forward(self, x: Tensor, mask: Tensor | None, memory: Pair, memory_mask: Tensor,
-                past: Pair | None) -> tuple[Tensor, Pair]:
-        """x (R, T, D); returns it changed, and this layer's keys and values."""
-        mixed, present = self.self_attention(self.self_norm(x), mask, past)
+    def forward(self, x: Tensor, mask: Tensor | None, rows: Sequence[int],
+                memories: Sequence[tuple[Pair, Tensor | None]],
+                pasts: Sequence[Pair | None]) -> tuple[Tensor, list[Pair]]:
+        """x (R, T, D), in parts of so many ``rows``; returns it changed, and this layer's keys and
+        values of each part."""
+        mixed, presents = self.self_attention(self.self_norm(x), mask, pasts, rows)
         x = x + mixed
-        x = x + self.cross(self.cross_norm(x), memory, memory_mask)
-        return x + self.feed_forward(self.feed_forward_norm(x)), present
+        x = x + self.cross(self.cross_norm(x), memories, rows)
+        return x + self.feed_forward(self.feed_forward_norm(x)), presents
 
 
 class Decoder(nn.Module):
@@ -79,30 +87,43 @@ class Decoder(nn.Module):
     def start(self, memory: Memory) -> Cache:
         """Project the memory once, for any number of words and texts."""
         pairs = [block.cross.project(memory.tokens) for block in self.blocks]
-        return Cache(pairs, memory.mask[:, None, None], names=memory.names)
+        names = None
+        if self.pointer is not None and memory.names is not None:
+            names = self.pointer.entries(memory.names, self.embedding.weight)
+        return Cache(pairs, memory.mask[:, None, None], names=names)
 
     def hidden(self, ids: Tensor, cache: Cache, keep: bool = False) -> Tensor:
         """ids (R, T) that follow what ``cache`` holds, to states (R, T, D).
 
         ``keep`` adds their keys and values to the cache.
         """
-        length, past = ids.shape[1], cache.length
-        width = self.embedding.embedding_dim
-        positions = sinusoid(past + length, width)[past:].to(ids.device, self.norm.weight.dtype)
-        x = self.embedding(ids) * width ** 0.5 + positions
-        x = F.dropout(x, self.dropout, self.training)
+        past, length = cache.length, ids.shape[1]
         mask = None
         if length > 1:
             every = torch.ones(length, past + length, dtype=torch.bool, device=ids.device)
             mask = every.tril(past)  # (T, T_all)
-        words = []
+        return self._states([ids], [cache], mask, keep)
+
+    def _states(self, ids: Sequence[Tensor], caches: Sequence[Cache], mask: Tensor | None,
+                keep: bool) -> Tensor:
+        """ids (R_i, T) that follow what each cache holds, to the states of all (R, T, D)."""
+        rows, length = [len(one) for one in ids], ids[0].shape[1]
+        width = self.embedding.embedding_dim
+        table = sinusoid(max(cache.length for cache in caches) + length, width).to(
+            ids[0].device, self.norm.weight.dtype)
+        x = self.embedding(joined(ids)) * width ** 0.5 + joined(
+            [table[cache.length:cache.length + length].expand(count, -1, -1)
+             for count, cache in zip(rows, caches, strict=True)])
+        x = F.dropout(x, self.dropout, self.training)
+        words: list[list[Pair]] = []
         for i, block in enumerate(self.blocks):
-            before = None if cache.words is None else cache.words[i]
-            x, present = block(x, mask, cache.memory[i], cache.mask, before)
-            words.append(present)
+            x, presents = block(x, mask, rows, [(cache.memory[i], cache.mask) for cache in caches],
+                                [cache.words and cache.words[i] for cache in caches])
+            words.append(presents)
         if keep:
-            cache.words = words
-            cache.ids = ids if cache.ids is None else torch.cat((cache.ids, ids), 1)
+            for one, cache, *own in zip(ids, caches, *words, strict=True):
+                cache.words = own
+                cache.ids = one if cache.ids is None else torch.cat((cache.ids, one), 1)
         return self.norm(x)
 
     def copies(self, hidden: Tensor, prefix: Tensor, cache: Cache) -> Copy | None:
@@ -110,19 +131,34 @@ class Decoder(nn.Module):
         (R, S, D); None where nothing may."""
         if self.pointer is None or cache.names is None:
             return None
-        return self.pointer(hidden, prefix, cache.names, self.embedding.weight)
+        return self.pointer(hidden, prefix, cache.names)
 
     def logits(self, hidden: Tensor, copy: Copy | None = None) -> Tensor:
         """(..., D) to (..., V); log-probabilities where words may be copied."""
-        hidden = F.dropout(hidden, self.dropout, self.training)
-        logits = F.linear(hidden, self.embedding.weight, self.bias)
+        logits = self._plain(hidden)
         return logits if copy is None else mixed(logits, copy)
+
+    def _plain(self, hidden: Tensor) -> Tensor:
+        """(..., D) to (..., V), of the vocabulary alone."""
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        return F.linear(hidden, self.embedding.weight, self.bias)
 
     def next(self, token: Tensor, cache: Cache) -> Tensor:
         """The logits (R, V) of what follows each row's next token (R,), which ``cache`` keeps."""
-        hidden = self.hidden(token[:, None], cache, keep=True)[:, -1:]
-        assert cache.ids is not None
-        return self.logits(hidden, self.copies(hidden, cache.ids, cache))[:, 0]
+        return self.next_of_each([token], [cache])[0]
+
+    def next_of_each(self, tokens: Sequence[Tensor], caches: Sequence[Cache]) -> list[Tensor]:
+        """`next` of each cache. All rows go through the linear maps as one batch, whatever the
+        lengths of the texts; the texts see nothing of each other."""
+        rows = [len(token) for token in tokens]
+        hidden = self._states([token[:, None] for token in tokens], caches, None, keep=True)
+        found = []
+        for own, logits, cache in zip(hidden.split(rows), self._plain(hidden).split(rows), caches,
+                                      strict=True):
+            assert cache.ids is not None
+            copy = self.copies(own, cache.ids, cache)
+            found.append((logits if copy is None else mixed(logits, copy))[:, 0])
+        return found
 
     def forward(self, ids: Tensor, memory: Memory) -> Tensor:
         """Teacher-forced: ids (R, T) to logits (R, T, V) of each next token."""

@@ -3,9 +3,11 @@
 Shapes: B memories, K beams per memory, R = B * K rows, V vocabulary.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,23 +54,71 @@ class Vocabulary:
                    wording)
 
     @cached_property
-    def outside(self) -> list[Tensor]:
-        """The ids of the tokens that are not of each memory's language."""
-        return [torch.tensor(list(numbers), dtype=torch.long) for numbers in self.foreign]
+    def outside(self) -> Tensor:
+        """Which tokens are not of each memory's language, of those up to the last that is not:
+        bool (B, V or less)."""
+        found = torch.zeros(len(self.foreign), 1 + max(map(max, self.foreign)), dtype=torch.bool)
+        for row, numbers in zip(found, self.foreign, strict=True):
+            row[list(numbers)] = True
+        return found
+
+
+class Writing(ABC):
+    """Texts that are being written, one per memory, a token at a time.
+
+    ``texts`` are the hypotheses of every memory so far, best first (one for greedy and sample, up
+    to K for beam), the final ones once it is ``over``. ``token`` (R,) is what comes next, and
+    ``cache`` what came before.
+    """
+
+    texts: list[list[Hypothesis]]
+    token: Tensor
+
+    def __init__(self, decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
+                 decoding: Decoding) -> None:
+        self.decoder, self.vocabulary, self.decoding = decoder, vocabulary, decoding
+        self.cache = decoder.start(memory)
+        self.count, self.device = memory.tokens.shape[0], memory.tokens.device
+        self.over = False
+        self._step = 0
+
+    def take(self, logits: Tensor) -> None:
+        """Go on by what follows each row's token: logits (R, V)."""
+        self._step += 1
+        last = self._step == self.decoding.max_tokens
+        self.over = self._take(logits, last) or last
+
+    @abstractmethod
+    def _take(self, logits: Tensor, last: bool) -> bool:
+        """`take`, for the last time or not; whether all texts have ended."""
+
+    def _chances(self, logits: Tensor, rows: Sequence[Sequence[int]]) -> Tensor:
+        return log_chances(logits, rows, self._step - 1, self.vocabulary, self.decoding)
+
+
+def begin(decoder: Decoder, memory: Memory, vocabulary: Vocabulary, decoding: Decoding) -> Writing:
+    """Begin one text per memory. Beam search is that of Sutskever et al. 2014 with length
+    normalisation; top-p sampling that of Holtzman et al. 2020."""
+    kind = _Beam if decoding.strategy == "beam" and decoding.beams > 1 else _Single
+    return kind(decoder, memory, vocabulary, decoding)
+
+
+def advance(writings: Sequence[Writing]) -> None:
+    """One more token of each, as one batch; all are of one decoder and none is over. What each
+    writes is what it writes alone, up to the rounding of its probabilities."""
+    logits = writings[0].decoder.next_of_each([one.token for one in writings],
+                                              [one.cache for one in writings])
+    for one, own in zip(writings, logits, strict=True):
+        one.take(own)
 
 
 def write(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
           decoding: Decoding) -> Iterator[list[list[Hypothesis]]]:
-    """Write one text per memory, a token at a time.
-
-    Yields, after each token, the hypotheses of every memory, best first (one for greedy and
-    sample, up to K for beam); the last yield is the final one. Beam search is that of Sutskever
-    et al. 2014 with length normalisation; top-p sampling that of Holtzman et al. 2020.
-    """
-    if decoding.strategy == "beam" and decoding.beams > 1:
-        yield from _beam(decoder, memory, vocabulary, decoding)
-    else:
-        yield from _single(decoder, memory, vocabulary, decoding)
+    """Write one text per memory: the ``texts`` of a `Writing` after each token."""
+    writing = begin(decoder, memory, vocabulary, decoding)
+    while not writing.over:
+        advance([writing])
+        yield writing.texts
 
 
 @torch.inference_mode()
@@ -119,11 +169,15 @@ def log_chances(logits: Tensor, rows: Sequence[Sequence[int]], step: int, vocabu
         logits[:, vocabulary.end] = -torch.inf
     chances = logits.log_softmax(-1)
     each = len(rows) // len(vocabulary.starts)
-    for place, foreign in enumerate(vocabulary.outside):
-        chances[place * each:(place + 1) * each, foreign.to(chances.device)] = -torch.inf
+    if vocabulary.foreign:
+        outside = vocabulary.outside.to(chances.device).repeat_interleave(each, 0)
+        chances[:, :outside.shape[1]].masked_fill_(outside, -torch.inf)
     if vocabulary.wording is not None:
-        for i, ids in enumerate(rows):
-            chances[i, vocabulary.wording.after(vocabulary.starts[i // each], ids)] = -torch.inf
+        after = [(i, number) for i, ids in enumerate(rows) for number in
+                 vocabulary.wording.after(vocabulary.starts[i // each], ids)]
+        if after:
+            row, number = torch.tensor(after, device=chances.device).T
+            chances[row, number] = -torch.inf
     return chances
 
 
@@ -136,63 +190,66 @@ def _draw(chances: Tensor, decoding: Decoding, generator: torch.Generator) -> Te
     return order.gather(1, drawn).squeeze(1).to(chances.device)
 
 
-def _single(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
-            decoding: Decoding) -> Iterator[list[list[Hypothesis]]]:
-    device, count = memory.tokens.device, memory.tokens.shape[0]
-    generator = torch.Generator().manual_seed(decoding.seed)
-    cache = decoder.start(memory)
-    token = torch.tensor(list(vocabulary.starts), device=device)
-    texts = [Hypothesis((), 0.0, False) for _ in range(count)]
-    for step in range(decoding.max_tokens):
-        logits = decoder.next(token, cache)
-        chances = log_chances(logits, [text.ids for text in texts], step, vocabulary, decoding)
-        if decoding.strategy == "sample":
-            token = _draw(chances, decoding, generator)
+class _Single(Writing):
+    """Greedy and sampled texts."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._generator = torch.Generator().manual_seed(self.decoding.seed)
+        self.token = torch.tensor(list(self.vocabulary.starts), device=self.device)
+        self.texts = [[Hypothesis((), 0.0, False)] for _ in range(self.count)]
+
+    def _take(self, logits: Tensor, last: bool) -> bool:
+        texts = [text for text, in self.texts]
+        chances = self._chances(logits, [text.ids for text in texts])
+        if self.decoding.strategy == "sample":
+            self.token = _draw(chances, self.decoding, self._generator)
         else:
-            token = chances.argmax(-1)
-        gained = chances.gather(1, token[:, None]).squeeze(1).tolist()
-        for i, number in enumerate(token.tolist()):
+            self.token = chances.argmax(-1)
+        gained = chances.gather(1, self.token[:, None]).squeeze(1).tolist()
+        for i, number in enumerate(self.token.tolist()):
             if not texts[i].ended:
-                ended = number == vocabulary.end
+                ended = number == self.vocabulary.end
                 ids = texts[i].ids if ended else (*texts[i].ids, number)
                 texts[i] = Hypothesis(ids, texts[i].log_probability + gained[i], ended)
-        yield [[text] for text in texts]
-        if all(text.ended for text in texts):
-            return
+        self.texts = [[text] for text in texts]
+        return all(text.ended for text in texts)
 
 
-def _beam(decoder: Decoder, memory: Memory, vocabulary: Vocabulary,
-          decoding: Decoding) -> Iterator[list[list[Hypothesis]]]:
-    device, count, beams = memory.tokens.device, memory.tokens.shape[0], decoding.beams
-    cache = decoder.start(memory)
-    token = torch.tensor(list(vocabulary.starts), device=device).repeat_interleave(beams)
-    alive = [[Hypothesis((), 0.0, False)] * beams for _ in range(count)]
-    done: list[list[Hypothesis]] = [[] for _ in range(count)]
-    totals = torch.full((count, beams), -torch.inf, device=device)
-    totals[:, 0] = 0.0  # all beams start alike; only the first may grow
-    for step in range(decoding.max_tokens):
-        logits = decoder.next(token, cache)
-        rows = [text.ids for texts in alive for text in texts]
-        grown = log_chances(logits, rows, step, vocabulary, decoding)
+class _Beam(Writing):
+    """Beam search."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        beams = self.decoding.beams
+        self.token = torch.tensor(list(self.vocabulary.starts),
+                                  device=self.device).repeat_interleave(beams)
+        self._alive = [[Hypothesis((), 0.0, False)] * beams for _ in range(self.count)]
+        self._done: list[list[Hypothesis]] = [[] for _ in range(self.count)]
+        self._totals = torch.full((self.count, beams), -torch.inf, device=self.device)
+        self._totals[:, 0] = 0.0  # all beams start alike; only the first may grow
+
+    def _take(self, logits: Tensor, last: bool) -> bool:
+        beams, decoding = self.decoding.beams, self.decoding
+        alive, done = self._alive, self._done
+        grown = self._chances(logits, [text.ids for texts in alive for text in texts])
         size = grown.shape[-1]
-        grown = grown.view(count, beams, size) + totals[..., None]  # (B, K, V)
-        best, place = grown.view(count, -1).topk(2 * beams)
+        grown = grown.view(self.count, beams, size) + self._totals[..., None]  # (B, K, V)
+        best, place = grown.view(self.count, -1).topk(2 * beams)
         origin, word = (place // size).tolist(), (place % size).tolist()
         kept: list[int] = []
         for b, values in enumerate(best.tolist()):
             alive[b], done[b], sources = _grow(alive[b], done[b], values, origin[b], word[b],
-                                               vocabulary.end, beams, decoding.length_penalty)
+                                               self.vocabulary.end, beams, decoding.length_penalty)
             kept += [b * beams + source for source in sources]
-        totals = torch.tensor([[text.log_probability for text in texts] for texts in alive],
-                              device=device)
-        token = torch.tensor([text.ids[-1] if text.ids else vocabulary.end
-                              for texts in alive for text in texts], device=device)
-        cache.select(torch.tensor(kept, device=device))
-        over = step + 1 == decoding.max_tokens
-        yield [_ranked(a + d if over or not d else d, decoding) if over or len(d) >= beams
-               else _ranked(a, decoding) for a, d in zip(alive, done, strict=True)]
-        if all(len(texts) >= beams for texts in done):
-            return
+        self._totals = torch.tensor([[text.log_probability for text in texts] for texts in alive],
+                                    device=self.device)
+        self.token = torch.tensor([text.ids[-1] if text.ids else self.vocabulary.end
+                                   for texts in alive for text in texts], device=self.device)
+        self.cache.select(torch.tensor(kept, device=self.device))
+        self.texts = [_ranked(a + d if last or not d else d, decoding) if last or len(d) >= beams
+                      else _ranked(a, decoding) for a, d in zip(alive, done, strict=True)]
+        return all(len(texts) >= beams for texts in done)
 
 
 def _grow(alive: list[Hypothesis], done: list[Hypothesis], values: list[float],

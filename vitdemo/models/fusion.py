@@ -50,7 +50,7 @@ class FusionBlock(nn.Module):
 
     def forward(self, x: Tensor, picture: Tensor) -> Tensor:
         """x (B, T, D), picture (B, N, D) to (B, T, D)."""
-        seen = self.cross(self.cross_norm(x), self.cross.project(picture), None)
+        seen = self.cross(self.cross_norm(x), [(self.cross.project(picture), None)])
         x = x + (seen if self.cross_gate is None else self.cross_gate.tanh() * seen)
         thought = self.feed_forward(self.feed_forward_norm(x))
         gate = self.feed_forward_gate

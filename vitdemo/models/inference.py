@@ -5,7 +5,7 @@ backbone, M texts, B pairs of a picture and a text, T text tokens, D width, E em
 *place* is a picture's number among the features, 0..P-1.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from vitdemo.config import Decoding
 from vitdemo.models.answering import answer_chances, claims, weighed
 from vitdemo.models.captioning import Captioner
-from vitdemo.models.decoding import Hypothesis, Vocabulary, write, write_all
+from vitdemo.models.decoding import Hypothesis, Vocabulary, write_all
 from vitdemo.models.fusion import Memory
 from vitdemo.models.pointer import Names
 from vitdemo.models.vlm import VLM
@@ -106,19 +106,6 @@ class Inference:
 
     # Captions
 
-    def write(self, features: Tensor, memory: Memory, languages: Sequence[str],
-              decoding: Decoding) -> Iterator[tuple[list[Hypothesis], bool]]:
-        """Captions of pictures (B, N, C) as they are written, one language each: the best so far,
-        and whether they are the final ones, which `Captioner` chooses. To be advanced in inference
-        mode."""
-        found: list[list[Hypothesis]] = []
-        for state in write(self.model.decoder, memory, self.captioner.vocabulary(languages),
-                           decoding):
-            if found:
-                yield [texts[0] for texts in found], False
-            found = state
-        yield self.captioner.choose(features, decoding, found), True
-
     @torch.inference_mode()
     def captions(self, features: Tensor, instruction: str, language: str,
                  decoding: Decoding) -> list[str]:
@@ -126,8 +113,10 @@ class Inference:
         said: list[str] = []
         for some in features.split(_ROWS):
             memory = self.memory(some, range(len(some)), [instruction])
-            *_, (texts, _) = self.write(some, memory, [language] * len(some), decoding)
-            said += [self.tokenizer.decode(text.ids) for text in texts]
+            found = write_all(self.model.decoder, memory,
+                              self.captioner.vocabulary([language] * len(some)), decoding)
+            said += [self.tokenizer.decode(text.ids)
+                     for text in self.captioner.choose(some, decoding, found)]
         return said
 
     # Answers
@@ -137,18 +126,20 @@ class Inference:
                 languages: Sequence[str], decoding: Decoding) -> list[dict[str, float]]:
         """Different answers to each question about the picture (P, N, C) at its place, with their
         probabilities; for a model with a bank by how what they claim fits, too."""
-        chances: list[dict[str, float]] = []
+        found: list[list[Hypothesis]] = []
         for start in range(0, len(places), _ROWS):
             rows = slice(start, start + _ROWS)
             memory = self.memory(features, places[rows], questions[rows])
-            found = write_all(self.model.decoder, memory,
-                              Vocabulary.of(self.tokenizer, languages[rows]), decoding)
-            chances += [answer_chances(texts, self.tokenizer.decode) for texts in found]
-        return chances if self.model.querybank is None else self._weigh(
-            features, places, questions, chances)
+            found += write_all(self.model.decoder, memory,
+                               Vocabulary.of(self.tokenizer, languages[rows]), decoding)
+        return self.weigh(features, places, questions, found)
 
-    def _weigh(self, features: Tensor, places: Sequence[int], questions: Sequence[str],
-               chances: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    def weigh(self, features: Tensor, places: Sequence[int], questions: Sequence[str],
+              found: Sequence[Sequence[Hypothesis]]) -> list[dict[str, float]]:
+        """`answers` of what was written to each question."""
+        chances = [answer_chances(texts, self.tokenizer.decode) for texts in found]
+        if self.model.querybank is None:
+            return chances
         said = [claims(self.tokenizer.plain(question), of) if len(of) > 1 else {}
                 for question, of in zip(questions, chances, strict=True)]
         texts = {text: i for i, text in enumerate(sorted({t for of in said for t in of.values()}))}

@@ -1,14 +1,23 @@
 """Building blocks of the text encoder, the fusion and the decoder.
 
 Shapes: B memories (one per picture and instruction), C texts per memory, R = B * C rows, T text
-tokens, N memory tokens, H heads, d = D / H, D width.
+tokens, N memory tokens, H heads, d = D / H, D width. *Parts* are rows that share the linear maps
+and nothing else: each has keys and values of its own, as many as it needs.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Pair = tuple[Tensor, Tensor]  # keys and values
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of parts, one after the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -55,7 +64,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, x: Tensor) -> Pair:
         """Keys and values of tokens (R, T, D), each (R, H, T, d)."""
         return split_heads(self.key(x), self.heads), split_heads(self.value(x), self.heads)
 
@@ -63,14 +72,21 @@ class Attention(nn.Module):
 class SelfAttention(Attention):
     """Multi-head self-attention, with an optional key-value cache for one token at a time."""
 
-    def forward(self, x: Tensor, mask: Tensor | None,
-                past: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x (R, T, D), ``mask`` broadcasts to (R, H, T, T_all), to (R, T, D), (keys, values)."""
-        key, value = self.project(x)
-        if past is not None:
-            key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
-        mixed = attend(split_heads(self.query(x), self.heads), key, value, mask)
-        return self.out(join_heads(mixed)), (key, value)
+    def forward(self, x: Tensor, mask: Tensor | None, pasts: Sequence[Pair | None] = (None,),
+                rows: Sequence[int] = ()) -> tuple[Tensor, list[Pair]]:
+        """x (R, T, D), ``mask`` broadcasts to (R, H, T, T_all), to (R, T, D) and the keys and
+        values of each part. ``pasts`` are those before x; ``rows`` how many each part has, where
+        there are several."""
+        sizes = list(rows) or [len(x)]
+        query = split_heads(self.query(x), self.heads)
+        presents, mixed = [], []
+        for own, key, value, past in zip(*(one.split(sizes) for one in (query, *self.project(x))),
+                                         pasts, strict=True):
+            if past is not None:
+                key, value = torch.cat((past[0], key), 2), torch.cat((past[1], value), 2)
+            presents.append((key, value))
+            mixed.append(attend(own, key, value, mask))
+        return self.out(join_heads(joined(mixed))), presents
 
 
 class CrossAttention(Attention):
@@ -79,28 +95,17 @@ class CrossAttention(Attention):
     Keys and values are projected once per memory; the C texts' words query them together.
     """
 
-    def forward(self, x: Tensor, memory: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """x (R, T, D) with R = B * C; ``memory`` from `project`; ``mask`` bool (B, 1, 1, N)."""
-        key, value = memory
-        query = self.split_query(x, key.shape[0])  # (B, H, C * T, d)
-        mixed = attend(query, key, value, mask)
-        return self.out(join_heads(mixed).reshape(x.shape))  # (R, T, D)
-
-    def split_query(self, x: Tensor, memories: int) -> Tensor:
-        """Queries of (R, T, D) grouped by memory: (B, H, C * T, d)."""
-        return split_heads(self.query(x).reshape(memories, -1, x.shape[-1]), self.heads)
-
-    def weights(self, x: Tensor, memory: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """The attention weights that `forward` uses without keeping: (R, H, T, N), summing to 1."""
-        key, _ = memory
-        query = self.split_query(x, key.shape[0])
-        scores = (query.float() * query.shape[-1] ** -0.5) @ key.float().transpose(-1, -2)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        shares = scores.softmax(dim=-1)  # (B, H, C * T, N)
-        memories, heads, _, tokens = shares.shape
-        shares = shares.view(memories, heads, -1, x.shape[1], tokens).transpose(1, 2)
-        return shares.flatten(0, 1)  # (R, H, T, N)
+    def forward(self, x: Tensor, memories: Sequence[tuple[Pair, Tensor | None]],
+                rows: Sequence[int] = ()) -> Tensor:
+        """x (R, T, D) with R = B * C; ``memories`` of each part are from `project`, with a mask,
+        bool (B, 1, 1, N); ``rows`` how many each part has, where there are several."""
+        mixed = []
+        for own, ((key, value), mask) in zip(self.query(x).split(list(rows) or [len(x)]), memories,
+                                             strict=True):
+            query = split_heads(own.reshape(len(key), -1, x.shape[-1]), self.heads)
+            seen = attend(query, key, value, mask)  # (B, H, C * T, d)
+            mixed.append(join_heads(seen).reshape(own.shape))
+        return self.out(joined(mixed))  # (R, T, D)
 
 
 class FeedForward(nn.Module):

@@ -28,7 +28,6 @@ SHOWN = 0.1  # the least probability of a class in a picture that stands for it
 NEVER = 1.0  # the threshold of a name that is shown by no probability
 
 
-HEADER = "english chinese classes forms forms_zh floor threshold".replace(" ", "\t")
 
 
 @dataclass(frozen=True)
@@ -60,19 +59,6 @@ def parse_name(line: str) -> Name:
                 tuple(i for span in spans for i in range(span[0], span[-1] + 1)),
                 {"en": tuple(forms.split("|")), "zh": tuple(forms_zh.split("|"))},
                 float(floor), float(threshold))
-
-
-def name_line(name: Name) -> str:
-    """What `parse_name` reads."""
-    spans: list[list[int]] = []
-    for place in name.classes:
-        if spans and place == spans[-1][1] + 1:
-            spans[-1][1] = place
-        else:
-            spans.append([place, place])
-    classes = " ".join(f"{low}-{high}" if low < high else f"{low}" for low, high in spans)
-    return "\t".join((name.words["en"], name.words["zh"], classes, "|".join(name.forms["en"]),
-                      "|".join(name.forms["zh"]), f"{name.floor:g}", f"{name.threshold:g}"))
 
 
 class NamesHead(nn.Module):

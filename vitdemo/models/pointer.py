@@ -34,6 +34,17 @@ class Names:
 
 
 @dataclass
+class Entries:
+    """What `Pointer` reads of `Names`: their ids and starts, keys by language (B, 2, E, D), and
+    which of them there are, bool (B, 2, E)."""
+
+    ids: Tensor
+    starts: Tensor
+    key: Tensor
+    there: Tensor
+
+
+@dataclass
 class Copy:
     """Of each place: the logit of the gate (..., ), the share of each entry (..., E), and the token
     with which the entry begins or goes on there (..., E), -1 where there is none."""
@@ -62,27 +73,32 @@ class Pointer(nn.Module):
         self.gate = nn.Linear(2 * width, 1)
         nn.init.constant_(self.gate.bias, -3.0)
 
-    def forward(self, hidden: Tensor, prefix: Tensor, names: Names, table: Tensor) -> Copy:
+    def entries(self, names: Names, table: Tensor) -> Entries:
+        """The keys of names, once for any number of words; ``table`` (V, D), the decoder's
+        embeddings."""
+        real = names.ids >= 0
+        there = real[..., 0] & (names.chances > 0)[:, None]
+        rows = table[names.ids.clamp(min=0)] * real[..., None]  # (B, 2, E, L, D)
+        mean = rows.sum(3) / real.sum(3, keepdim=True).clamp(min=1)
+        about = torch.stack((names.chances.clamp(min=1e-3).log(), names.chances), -1)  # (B, E, 2)
+        key = self.key(mean * mean.shape[-1] ** 0.5) + self.chance(about.to(mean.dtype))[:, None]
+        return Entries(names.ids, names.starts, key, there)
+
+    def forward(self, hidden: Tensor, prefix: Tensor, names: Entries) -> Copy:
         """hidden (R, S, D) at the last S of the tokens ``prefix`` (R, T), which begins with the
-        language's start; ``table`` (V, D), the decoder's embeddings."""
+        language's start."""
         each = len(hidden) // len(names.ids)
         language = (prefix[:, 0] == names.starts[1]).long()
-        row = torch.arange(len(hidden), device=hidden.device)
-        ids = names.ids[row // each, language]  # (R, E, L)
-        chances = names.chances[row // each]  # (R, E)
-        real = ids >= 0
-        there = real[..., 0] & (chances > 0)
-        rows = table[ids.clamp(min=0)] * real[..., None]  # (R, E, L, D)
-        mean = rows.sum(2) / real.sum(2, keepdim=True).clamp(min=1)
-        about = torch.stack((chances.clamp(min=1e-3).log(), chances), -1)  # (R, E, 2)
-        key = self.key(mean * mean.shape[-1] ** 0.5) + self.chance(about.to(mean.dtype))
+        row = torch.arange(len(hidden), device=hidden.device) // each
+        ids, key, there = (one[row, language] for one in (names.ids, names.key, names.there))
         scores = self.query(hidden) @ key.transpose(1, 2) / key.shape[-1] ** 0.5  # (R, S, E)
         scores = scores.float().masked_fill(~there[:, None], -1e4)
         share = scores.softmax(-1) * there[:, None]
         seen = (share.to(key.dtype) @ key)  # (R, S, D)
         gate = self.gate(torch.cat((hidden, seen), -1)).squeeze(-1).float()  # (R, S)
         gate = gate.masked_fill(~there.any(1)[:, None], -30.0)
-        token = next_tokens(prefix, ids)[:, -hidden.shape[1]:]
+        length = hidden.shape[1]
+        token = next_tokens(prefix[:, -(length + ids.shape[2]):], ids)[:, -length:]
         return Copy(gate, share, token.masked_fill(~there[:, None], _NOTHING))
 
 
@@ -105,5 +121,8 @@ def mixed(logits: Tensor, copy: Copy) -> Tensor:
     """Log-probabilities of the next token, (1 - g) p(vocabulary) + g p(copied): logits (..., V)."""
     logs = logits.float().log_softmax(-1) + nn.functional.logsigmoid(-copy.gate)[..., None]
     share = copy.share * (copy.token >= 0) * copy.gate.sigmoid()[..., None]
-    copied = torch.zeros_like(logs).scatter_add(-1, copy.token.clamp(min=0), share)
-    return torch.logaddexp(logs, copied.clamp(min=1e-20).log())
+    place = copy.token.clamp(min=0)
+    same = (place[..., None] == place[..., None, :]).to(share.dtype)  # (..., E, E)
+    copied = (same @ share[..., None]).squeeze(-1)  # of each entry's token, by all its entries
+    gained = nn.functional.softplus(copied.clamp(min=1e-20).log() - logs.gather(-1, place))
+    return logs.scatter_add(-1, place, gained / same.sum(-1))

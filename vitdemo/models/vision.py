@@ -122,23 +122,6 @@ class VisionEncoder(nn.Module):
             return out.flatten(2).transpose(1, 2)  # (B, N, C)
         return out[:, self.prefix_tokens:]  # (B, N, C)
 
-    @property
-    def stages(self) -> int:
-        """Into how many stages `early` and `late` can part the backbone; 0 where they cannot."""
-        parts = ("conv_stem", "bn1", "blocks", "conv_head", "bn2")  # EfficientNet's, in timm
-        return len(self.backbone.blocks) if all(
-            hasattr(self.backbone, name) for name in parts) else 0
-
-    def early(self, pixels: Tensor, stage: int) -> Tensor:
-        """float (B, 3, S, S) to what the stages before ``stage`` make of it: (B, c, h, w)."""
-        stem = self.backbone.bn1(self.backbone.conv_stem(pixels))
-        return self.backbone.blocks[:stage](stem)
-
-    def late(self, made: Tensor, stage: int) -> Tensor:
-        """What `early` made (B, c, h, w) to the same as `features` makes (B, N, C)."""
-        last = self.backbone.blocks[stage:](made)
-        return self.backbone.bn2(self.backbone.conv_head(last)).flatten(2).transpose(1, 2)
-
     def tokens(self, features: Tensor) -> Tensor:
         """Features (B, N, C) to tokens with 2-D sinusoidal positions (B, N, D)."""
         return self.project(self.norm(features)) + self.positions

@@ -1,4 +1,5 @@
-"""What may not be written next: a content word once more, or "a" before a vowel.
+"""What may not be written next: a content word once more, any word twice in a row, "a" before a
+vowel or a plural.
 
 A caption decoder that was trained for likely sentences likes to say what it is sure of twice ("a
 man is riding a motorcycle on a motorcycle"); people hardly ever do.
@@ -11,6 +12,8 @@ from vitdemo.tokens import TextTokenizer
 from vitdemo.words import begins_with_vowel, content_words, is_function_word
 
 _LETTERS = re.compile(r"[a-z]{2,}")
+# Not the plural of a thing, whatever they look like: "a sports car", "a lens".
+_NO_PLURALS = frozenset("sports news lens kids arts graphics species series christmas".split())
 
 
 class Wording:
@@ -27,7 +30,18 @@ class Wording:
                  and piece[:1].isalpha()]
         vowels = tuple(i for i, piece in words if begins_with_vowel(piece))
         others = tuple(i for i, piece in words if not begins_with_vowel(piece))
-        self._articles = {self._ids.get("a"): vowels, self._ids.get("an"): others}
+        plurals = tuple(i for piece, i in self._ids.items() if self._is_plural(piece))
+        self._articles = {self._ids.get("a"): vowels + plurals,
+                          self._ids.get("an"): others + plurals}
+        self._whole = {i for i, piece in words if _LETTERS.fullmatch(piece) or piece == "a"}
+
+    def _is_plural(self, piece: str) -> bool:
+        """Whether a piece is the plural of an English word that is a piece, too."""
+        if piece in _NO_PLURALS or piece.endswith("ss") or not _LETTERS.fullmatch(piece):
+            return False
+        stems = [piece[:-1]] * piece.endswith("s") + [piece[:-2]] * piece.endswith("es")
+        return any(len(stem) > 2 and stem in self._ids and not is_function_word(stem)
+                   for stem in stems)
 
     def _forms(self, word: str) -> tuple[int, ...]:
         """A word's own id and its plural's or singular's, where they are one piece each."""
@@ -41,13 +55,16 @@ class Wording:
         """The tokens that may not follow what has been written after a language's start token.
 
         English: the first piece of a content word that stands there already, and of its plural or
-        singular; after "a" and "an" the pieces of the other sound. Chinese: the last character of
-        a content word that stands there already, where those before it were just written.
+        singular; the word just written; after "a" and "an" plurals, and the pieces of the other
+        sound. Chinese: the last character of a content word that stands there already, where those
+        before it were just written.
         """
         if start == self._chinese:
             return self._after_chinese(self._tokenizer.decode(ids))
         banned = [other for i in set(ids) for other in self._kin.get(i, ())]
-        return banned + list(self._articles.get(ids[-1], ()) if ids else ())
+        if not ids:
+            return banned
+        return banned + list(self._articles.get(ids[-1], ())) + [ids[-1]] * (ids[-1] in self._whole)
 
     def _after_chinese(self, text: str) -> list[int]:
         ends = {word[-1] for word in content_words(text) if text.endswith(word[:-1])}

@@ -21,17 +21,19 @@ def write_html(path: Path | str, picture: Picture, explanations: Sequence[Explan
                info: ModelInfo, *, others: Sequence[Explanation] = (),
                evidence: Sequence[Evidence] = (), shares: Sequence[PictureShare] = (),
                settings: Mapping[str, str] | None = None, answers: Sequence[Candidate] = (),
-               name: str = "") -> None:
+               name: str = "", probability: float | None = None) -> None:
     """Write a report as one HTML file that opens with no server and no network.
 
     ``others`` are explanations of the same texts by other methods, ``answers`` the next best
-    answers, ``name`` the picture file's name. What is there already is replaced.
+    answers, ``probability`` that of the answer itself, ``name`` the picture file's name. What is
+    there already is replaced.
 
     Raises:
         DiskError: the file cannot be written.
     """
     report = Report(picture, tuple(explanations), info, tuple(others), tuple(evidence),
-                    tuple(shares), dict(settings or {}), tuple(answers), name)
+                    tuple(shares), dict(settings or {}), tuple(answers), name,
+                    probability=probability)
     write_text(path, page(report))
 
 

@@ -15,13 +15,15 @@ from datetime import datetime
 from pathlib import Path
 
 from vitdemo import __version__, viewer
+from vitdemo.attention.dependence import confidence_sentence
 from vitdemo.attention.faithfulness import evidence_sentence, share_sentence
-from vitdemo.attention.methods import METHODS
+from vitdemo.attention.methods import label_of
 from vitdemo.overlay import draw, percent, where
 from vitdemo.preprocess import Picture
 from vitdemo.record_json import without_nan
 from vitdemo.records import Candidate, Evidence, Explanation, ModelInfo, PictureShare
 from vitdemo.report.caveats import CAN, CANNOT
+from vitdemo.texts import joined, phrase
 from vitdemo.words import language_of
 
 MOUNT = """
@@ -29,15 +31,13 @@ const vdRoot = document.getElementById("viewer");
 mountViewer(vdRoot, JSON.parse(document.getElementById("payload").textContent), null);
 """
 THUMB = 132  # longest side of a small map, in pixels
-_TITLES = {"caption": "Caption", "question": "Question", "answer": "Answer", "text": "Sentence"}
-_MONTHS = ("January February March April May June July August September October November "
-           "December").split()
 
 
 @dataclass(frozen=True)
 class Report:
     """What a report is about. ``others`` are maps of the same texts by other methods, ``answers``
-    the next best answers, ``name`` the picture file's name, ``when`` the time of writing."""
+    the next best answers, ``probability`` that of the answer itself, ``name`` the picture file's
+    name, ``when`` the time of writing."""
 
     picture: Picture
     explanations: tuple[Explanation, ...]
@@ -49,6 +49,14 @@ class Report:
     answers: tuple[Candidate, ...] = ()
     name: str = ""
     when: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    probability: float | None = None
+
+    def sure(self) -> str:
+        """The line on how sure the model is; "" where nothing is known."""
+        if not self.explanations:
+            return ""
+        last = self.explanations[-1]
+        return confidence_sentence(last, self.probability, self.info.behind(last).yes_no)
 
 
 def page(report: Report) -> str:
@@ -56,18 +64,20 @@ def page(report: Report) -> str:
     texts = viewer.texts(report.explanations, others=report.others, evidence=report.evidence,
                          shares=report.shares)
     shown = viewer.display(report.picture)
-    payload = {"picture": shown, "model": report.info.name, "texts": texts}
+    payload = {"picture": shown, "model": report.info.name, "texts": texts, "sure": report.sure()}
     scripts = [viewer.script() + MOUNT]
-    title = report.explanations[-1].text if report.explanations else "No words"
+    title = report.explanations[-1].text if report.explanations else phrase("report.no_words")
     style = viewer.styles() + (Path(__file__).parent / "report.css").read_text("utf-8")
+    tag = phrase("language.tag")
     parts = [
-        "<!doctype html>", f'<html lang="{language_of(title)}"><head><meta charset="utf-8">',
+        "<!doctype html>", f'<html lang="{tag}"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta name="generator" content="vitdemo {__version__}">',
-        f"<title>{html.escape(title)} – vitdemo report</title>", f"<style>{style}</style></head>",
-        f'<body>{_header(report)}<main lang="en">', '<div id="viewer" class="vd-viewer"></div>',
-        _without_scripts(shown["url"], title), _answers(report.answers),
+        f"<title>{html.escape(title)} – {phrase('report.kicker')}</title>",
+        f"<style>{style}</style></head>", f"<body>{_header(report)}<main>",
+        '<div id="viewer" class="vd-viewer"></div>',
+        _without_scripts(shown["url"], title, report.sure()), _answers(report.answers),
         *(_table(report, one) for one in report.explanations), _caveats(), _made(report),
         "</main>", f'<script type="application/json" id="payload">{safe_json(payload)}</script>',
         *(f"<script>{script}</script>" for script in scripts), "</body></html>\n"]
@@ -94,91 +104,90 @@ def _policy(scripts: Sequence[str]) -> str:
 
 def _header(report: Report) -> str:
     when = report.when
-    date = f"{when.day} {_MONTHS[when.month - 1]} {when.year}, {when:%H:%M}"
+    date = phrase("report.date", day=when.day, month=phrase(f"month.{when.month}"), year=when.year,
+                  time=f"{when:%H:%M}")
     width, height = report.picture.image.size
-    name = f"{html.escape(report.name)}, " if report.name else ""
-    return ('<header lang="en"><p class="vr-kicker">vitdemo report</p>'
-            "<h1>Where the model looked, word by word</h1>"
-            f"<p>Written by {html.escape(report.info.name)} on {date}. "
-            f"Picture: {name}{width} × {height} pixels.</p></header>")
+    about = phrase("report.about_file" if report.name else "report.about", name=report.name,
+                   model=report.info.name, date=date, width=width, height=height)
+    return (f'<header><p class="vr-kicker">'
+            f'{phrase("report.kicker")}</p><h1>{phrase("report.title")}</h1>'
+            f"<p>{html.escape(about)}</p></header>")
 
 
-def _without_scripts(url: str, text: str) -> str:
-    return ('<noscript><style>#viewer { display: none; }</style><p class="vr-note">Scripts are off '
-            "here, so words cannot be chosen. All of them are in the table below.</p>"
-            f'<img class="vr-photo" src="{url}" alt="The picture"><p class="vr-said" '
-            f'lang="{language_of(text)}">{html.escape(text)}</p></noscript>')
+def _without_scripts(url: str, text: str, sure: str) -> str:
+    return ('<noscript><style>#viewer { display: none; }</style><p class="vr-note">'
+            f'{phrase("report.no_scripts")}</p>'
+            f'<img class="vr-photo" src="{url}" alt="{phrase("picture.unnamed")}">{_said(text)}'
+            f"<p>{html.escape(sure)}</p></noscript>")
+
+
+def _said(text: str) -> str:
+    return (f'<p class="vr-said" dir="auto" lang="{language_of(text)}">{html.escape(text)}</p>')
 
 
 def _answers(answers: Sequence[Candidate]) -> str:
     if not answers:
         return ""
-    rows = "".join(f"<li>{html.escape(one.text)}: {percent(one.probability)}</li>"
+    rows = "".join(f"<li><bdi>{html.escape(one.text)}</bdi>: {percent(one.probability)}</li>"
                    for one in answers)
-    return f"<section><h2>Other answers it weighed</h2><ul>{rows}</ul></section>"
+    return f"<section><h2>{phrase('report.answers')}</h2><ul>{rows}</ul></section>"
 
 
 def _table(report: Report, one: Explanation) -> str:
-    """One text as a table: each word, its map, where it looked, and the evidence."""
-    means = one.mean_map()
-    top = float(means.max(initial=0.0))
-    maps = _thumbnails(report.picture, one, top)
-    found = {each.word: each for each in report.evidence
-             if (each.source, each.method) == (one.source, one.method)}
+    """One text as a table: each word and how sure the model is of it, its map, where it looked, and
+    if that matters."""
+    checked = {each.word: each for each in report.evidence
+               if (each.source, each.method) == (one.source, one.method)}
     share = next((each for each in report.shares if each.source == one.source), None)
-    rows = []
-    for number, word in enumerate(one.words):
-        sentence = where(one, number, means[number])[1]
-        says = [sentence[:1].upper() + sentence[1:] + "."]
-        if one.unread and one.unread[number]:
-            pass  # there is no map to test
-        elif number in found:
-            says.append(evidence_sentence(found[number]))
-        elif share is not None:
-            says.append(share_sentence(share, number))
-        sure = percent(one.word_probabilities[number]) if one.word_probabilities else "–"
-        grey = percent(share.blank[number]) if share is not None else "–"
-        cells = "".join(f"<p>{html.escape(text)}</p>" for text in says)
-        rows.append(f'<tr><th scope="row" lang="{language_of(word.text)}">'
-                    f'{html.escape(word.text)}</th><td><img src="{maps[number]}" '
-                    f'alt="{html.escape(sentence)}"></td><td class="vr-sure">{sure}</td>'
-                    f'<td class="vr-grey">{grey}</td><td>{cells}</td></tr>')
-    title = _TITLES.get(one.source, "Text")
-    heads = "".join(f'<th scope="col">{name}</th>' for name in (
-        "Word", "Map", "How sure", "On a grey picture", "Where it looked, and if that matters"))
-    return (f'<section class="vr-words"><h2>{title}, every word in a table</h2>'
-            f'<p class="vr-said" lang="{language_of(one.text)}">{html.escape(one.text)}</p>'
-            f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-            "</section>")
-
-
-def _thumbnails(picture: Picture, one: Explanation, top: float) -> list[str]:
-    """A small map of each word as a data URL, all on one scale from 0 to ``top``."""
-    small = picture.image.copy()
+    shares = [share_sentence(share, number) for number in range(len(one.words))] if share else []
+    common = shares.pop() if len(set(shares)) == 1 else ""  # is said once
+    small = report.picture.image.copy()
     small.thumbnail((THUMB, THUMB), reducing_gap=2.0)
-    return [viewer.data_url(draw(small, one, weights, top), THUMB) for weights in one.mean_map()]
+    rows = []
+    for number, (word, weights) in enumerate(zip(one.words, one.mean_map(), strict=True)):
+        sentence = where(one, number, weights)[1]
+        read = not (one.unread and one.unread[number])  # else there is no map to test
+        says = [sentence]
+        says += [evidence_sentence(checked[number])] if read and number in checked else []
+        says += [shares[number]] if read and shares and not common else []
+        sure = percent(one.word_probabilities[number]) if one.word_probabilities else ""
+        cells = "".join(f"<p>{html.escape(text)}</p>" for text in says)
+        image = viewer.data_url(draw(small, one, weights), THUMB)
+        rows.append(f'<tr><th scope="row"><bdi lang="{language_of(word.text)}">'
+                    f"{html.escape(word.text)}</bdi><small>{sure}</small></th><td>"
+                    f'<img src="{image}" alt="{html.escape(sentence)}"></td><td>{cells}</td></tr>')
+    title = phrase("viewer.word_by_word", title=phrase(f"source.{one.source}"))
+    heads = "".join(f'<th scope="col">{name}</th>' for name in (
+        f"{phrase('report.word')}<small>{phrase('report.how_sure')}</small>", phrase("report.map"),
+        phrase("report.where")))
+    return (f'<section class="vr-words"><h2>{title}</h2>{_said(one.text)}'
+            f"<p>{html.escape(common)}</p><table><thead><tr>{heads}</tr></thead>"
+            f"<tbody>{''.join(rows)}</tbody></table></section>")
 
 
 def _caveats() -> str:
-    can, cannot = ("".join(f"<li>{html.escape(text)}</li>" for text in texts)
-                   for texts in (CAN, CANNOT))
-    return (f"<section><h2>What a map can say</h2><ul>{can}</ul></section>"
-            f"<section><h2>What a map cannot say</h2><ul>{cannot}</ul></section>")
+    can, cannot = ("".join(f"<li>{html.escape(phrase(key))}</li>" for key in keys)
+                   for keys in (CAN, CANNOT))
+    return (f"<section><h2>{phrase('report.can')}</h2><ul>{can}</ul></section>"
+            f"<section><h2>{phrase('report.cannot')}</h2><ul>{cannot}</ul></section>")
 
 
 def _made(report: Report) -> str:
     """Settings, model and methods: what is needed to do it again."""
     info = report.info
-    rows = {**report.settings, "Model": info.name, "Model family": info.family,
-            "Revision (of the weights)": info.revision, "vitdemo": __version__,
-            "Written": report.when.isoformat(timespec="seconds")}
+    rows = {**report.settings, phrase("report.model"): info.name,
+            phrase("report.family"): info.family, phrase("report.revision"): info.revision,
+            "vitdemo": __version__,
+            phrase("report.written"): report.when.isoformat(timespec="seconds")}
     maps = (*report.explanations, *report.others)
-    ways = {METHODS.get(one.method, one.method): one.note for one in maps}
-    rows["Maps made by"] = " ".join(f"{label}. {note}".strip() for label, note in ways.items())
-    grids = {f"{one.grid[0]} rows of {one.grid[1]}" if one.grid[0] else
-             f"{len(one.boxes)} that are no full grid" for one in report.explanations}
+    ways = {label_of(one.method): one.note for one in maps}
+    rows[phrase("report.made_by")] = joined(
+        joined((phrase("report.method", name=label), note)) for label, note in ways.items())
+    grids = {phrase("report.grid", rows=one.grid[0], columns=one.grid[1]) if one.grid[0] else
+             phrase("report.no_grid", number=len(one.boxes)) for one in report.explanations}
     if grids:
-        rows["Regions"] = ", ".join(sorted(grids))
-    items = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd></div>"
+        rows[phrase("report.regions")] = phrase("list.join").join(sorted(grids))
+    items = "".join(f"<div><dt>{html.escape(name)}</dt>"
+                    f'<dd dir="auto">{html.escape(str(value))}</dd></div>'
                     for name, value in rows.items())
-    return f"<section><h2>How it was made</h2><dl>{items}</dl></section>"
+    return f"<section><h2>{phrase('report.how_made')}</h2><dl>{items}</dl></section>"

@@ -14,8 +14,10 @@ from typing import cast
 import numpy as np
 
 from vitdemo.errors import StoreError
+from vitdemo.retrieval.text_words import AskedWord
 
 FORMAT_VERSION = 1
+TEXT_WEIGHT = 0.6  # of `Found.told` beside a cosine
 
 # What is kept with a picture, and can be filtered by, besides its id, path and size. A store of an
 # older version that lacks one of these gets it, empty, when it is opened.
@@ -30,6 +32,9 @@ METADATA: dict[str, type] = {
     "orientation": str,  # landscape, portrait or square
     "bytes": int,  # of the file
     "modified": float,  # of the file, seconds since 1970
+    "inside": str,  # what somebody wrote into the file, a line each; see `vitdemo.written`
+    "beside": str,  # what sidecars and metadata.jsonl say
+    "beside_mark": str,  # of `Beside.mark`; none where texts were never looked for
 }
 FIELDS: dict[str, type] = {"id": str, "path": str, "width": int, "height": int, **METADATA}
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "in", "starts_with", "contains")
@@ -69,7 +74,9 @@ class Entry:
 @dataclass(frozen=True)
 class Found:
     """One entry that was found; ``score`` is the cosine, -1..1, or 0 where nothing was compared.
-    ``vector`` is float32 (E,), None where the search did not ask for vectors."""
+    ``told`` is how much its texts have of the words that were asked for, 0..1, or below 0 where
+    they have words to keep away. ``vector`` is float32 (E,), None where the search did not ask for
+    vectors."""
 
     id: str
     path: str
@@ -78,6 +85,7 @@ class Found:
     height: int
     metadata: Mapping[str, str | int | float]
     vector: np.ndarray | None = field(default=None, compare=False, repr=False)
+    told: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,7 @@ class Index(ABC):
 
     stamp: Stamp
     uri: str
+    reads_texts = False  # whether names, captions and keywords count in a search
 
     @abstractmethod
     def add(self, entries: Sequence[Entry]) -> None:
@@ -137,9 +146,13 @@ class Index(ABC):
 
     @abstractmethod
     def search(self, vector: np.ndarray | None, limit: int = 12,
-               where: Sequence[Condition] = (), vectors: bool = False) -> list[Found]:
+               where: Sequence[Condition] = (), vectors: bool = False,
+               words: Sequence[AskedWord] = ()) -> list[Found]:
         """The entries nearest to a unit vector (E,) that fit all conditions, best first; fewer
         than ``limit`` only where fewer fit. Equal scores come in the order of their paths.
+
+        With ``words`` the order is that of score + `TEXT_WEIGHT` * ``told``, in an index that
+        ``reads_texts``; another one passes them over.
 
         Without a vector nothing is compared, and they come in the order of their ids: `pages`
         reads a whole store that way. ``vectors`` asks for the vectors of what is found.
@@ -227,9 +240,7 @@ def check_stamp(found: Stamp, wanted: Stamp, uri: str) -> None:
         return
     was = f"{found.model} (revision {found.revision}, {found.dimension} numbers per picture)"
     now = f"{wanted.model} (revision {wanted.revision}, {wanted.dimension} numbers per picture)"
-    raise StoreError(f"The store {uri} was made with the model {was}, but the one loaded is {now}. "
-                     "Their vectors cannot be compared. Load that model, or index the pictures "
-                     "again into another store.")
+    raise StoreError("store.other_model", store=uri, was=was, now=now)
 
 
 def open_index(uri: str, stamp: Stamp) -> Index:

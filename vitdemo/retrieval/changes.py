@@ -8,10 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from vitdemo.file_names import missing
 from vitdemo.retrieval.base import Condition, Entry, Found, Index, pages
 from vitdemo.retrieval.metadata import derived, entry_id
-from vitdemo.retrieval.readers import Readers
+from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.walk import State, Tree
 
 PAGE = 10_000  # entries of the store in memory at once
@@ -21,11 +23,13 @@ CHUNK = 256  # files that are looked up in the store together
 @dataclass
 class Changes:
     """``todo`` are paths that are new, or known to the store in another state; the latter are in
-    ``known``. ``gone`` are ids by the paths that the store knows and that are no more, ``left``
+    ``known``. ``reworded`` are ids by the paths of files that are the same while other texts stand
+    beside them, ``gone`` ids by the paths that the store knows and that are no more; ``left``
     counts the others by the folder they lie in."""
 
     todo: list[str] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
+    reworded: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0
@@ -62,12 +66,17 @@ def compare(index: Index, tree: Tree, places: Sequence[Path]) -> Changes:
                 found.left[os.path.dirname(one.path)] += 1
                 if state is None:
                     pass  # neither looked through nor gone
-                elif state == state_of(one) and "orientation" in one.metadata:  # else: old store
+                elif state != state_of(one) or "orientation" not in one.metadata or (
+                        index.reads_texts and "beside_mark" not in one.metadata):  # old store
+                    found.known.add(one.path)
+                elif index.reads_texts and (tree.beside.mark(one.path)
+                                            != one.metadata["beside_mark"]):
+                    found.reworded[one.path] = one.id
                     same.add(one.path)
                 else:
-                    found.known.add(one.path)
+                    same.add(one.path)
     found.todo = [path for path in tree.files if path not in same]
-    found.unchanged = len(same)
+    found.unchanged = len(same) - len(found.reworded)
     return found
 
 
@@ -75,6 +84,22 @@ def state_of(one: Found) -> State:
     """The state in which the store knows a file; -1 where it does not say."""
     size, modified = one.metadata.get("bytes", -1), one.metadata.get("modified", -1)
     return State(int(size), float(modified))
+
+
+def reworded(index: Index, tree: Tree, ids: dict[str, str]) -> Iterator[list[Entry]]:
+    """New entries for files beside which other texts stand, some at a time, with the vectors that
+    are there."""
+    wanted = iter(ids.values())
+    while chunk := tuple(islice(wanted, CHUNK)):
+        yield [Entry(one.id, one.path, _vector(one), one.width, one.height,
+                     {**one.metadata, **tree.beside.told(one.path)})
+               for page in pages(index, [Condition("id", "in", chunk)], PAGE, vectors=True)
+               for one in page]
+
+
+def _vector(one: Found) -> np.ndarray:
+    assert one.vector is not None
+    return one.vector
 
 
 def without_twins(index: Index, tree: Tree, todo: Iterable[str], gone: dict[str, str],
@@ -88,18 +113,18 @@ def without_twins(index: Index, tree: Tree, todo: Iterable[str], gone: dict[str,
         contents = _contents(index, {tree.files[path].size for path in chunk})
         likely = [path for path in chunk if tree.files[path].size in contents]
         twins: dict[str, list[str]] = {}  # path -> ids
-        hashes: dict[str, str] = {}
+        read: dict[str, Reading] = {}
         for path, reading in readers.hashes(likely):
             ids = contents[tree.files[path].size].get(reading.content)
             if ids:
-                twins[path], hashes[path] = ids, reading.content
+                twins[path], read[path] = ids, reading
         wanted = tuple({one for ids in twins.values() for one in ids})
         found = {one.id: one for page in pages(index, [Condition("id", "in", wanted)], PAGE,
                                                vectors=True) for one in page} if wanted else {}
         for path in chunk:
             rows = [found[one] for one in twins.get(path, ()) if one in found]
             if rows:
-                take(_twin(path, tree.files[path], hashes[path], rows, gone))
+                take(_twin(path, tree, read[path], rows, gone))
             else:
                 yield path
 
@@ -117,18 +142,20 @@ def _contents(index: Index, sizes: set[int]) -> dict[int, dict[str, list[str]]]:
     return known
 
 
-def _twin(path: str, state: State, content: str, rows: list[Found], gone: dict[str, str]) -> Twin:
+def _twin(path: str, tree: Tree, reading: Reading, rows: list[Found],
+          gone: dict[str, str]) -> Twin:
     own = next((row for row in rows if row.path == path), None)
     old = None if own else next((row for row in rows if _left(row.path, gone)), None)
     row = own or old or rows[0]
     if old is not None:
         gone.pop(old.path, None)
         rows.remove(old)
-    metadata = {**row.metadata, "folder": os.path.dirname(path), "content": content,
-                "bytes": state.size, "modified": state.modified}
+    state = tree.files[path]
+    metadata = {**row.metadata, **(reading.camera or {}), "folder": os.path.dirname(path),
+                "content": reading.content, "bytes": state.size, "modified": state.modified,
+                **tree.beside.told(path)}
     metadata |= derived(row.width, row.height, metadata)
-    assert row.vector is not None
-    entry = Entry(entry_id(path), path, row.vector, row.width, row.height, metadata)
+    entry = Entry(entry_id(path), path, _vector(row), row.width, row.height, metadata)
     return Twin(path, entry, old.id if old else "", own is not None)
 
 

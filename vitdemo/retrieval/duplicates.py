@@ -6,7 +6,7 @@ the same places). The first alone takes two photographs of one beach for one; th
 takes any two plain skies for one. Nothing is ever deleted here. N pictures, E embedding width.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import imagehash
@@ -15,18 +15,21 @@ from PIL import Image
 
 from vitdemo.errors import ConfigError, PictureError
 from vitdemo.preprocess import open_small
+from vitdemo.records import Hit
 from vitdemo.retrieval.base import Condition, Found, Index, pages
+from vitdemo.texts import phrase
 
 COSINE = 0.6  # at least, of the vectors: a copy of half the size may be as far apart
 DISTANCE = 10  # at most, of the 64 bits of their perceptual hashes (pHash, DCT)
+FOLD_COSINE = 0.75  # at least, of hits that stand as one: few others have to be opened
 MOST = 100_000  # pictures compared at once
 SIDE = 256  # pixels of the copy that hash and sharpness are taken from
 NEIGHBOURS = 10  # of each picture, whose hashes are compared with its own
 _ROWS = 512  # vectors compared with all others in one step
-BY = {"largest": "the largest", "sharpest": "the sharpest", "oldest": "the oldest",
-      "newest": "the newest"}
+BY = ("largest", "sharpest", "oldest", "newest")
 
 Tell = Callable[[int, int], None]
+HashOf = Callable[[str], np.ndarray | None]  # of a path: bool (64,), None where it cannot be read
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,41 @@ def find_duplicates(index: Index, where: Sequence[Condition] = (), keep: str = "
                   sum(one not in looks for one in near), more)
 
 
+def fold(hits: Sequence[Hit], vectors: Mapping[str, np.ndarray], hash_of: HashOf,
+         unfolded: Collection[str] = ()) -> list[list[Hit]]:
+    """Hits in their order, each with the later ones that are almost the same as it.
+
+    ``vectors`` are theirs, (E,), by their ids. The ids in ``unfolded`` stand for themselves, as do
+    those that are almost the same.
+    """
+    groups: list[list[Hit]] = []
+    if not hits:
+        return groups
+    rows = np.stack([vectors[hit.id] for hit in hits])  # (N, E)
+    near = rows @ rows.T >= FOLD_COSINE  # (N, N)
+    group_of: dict[int, list[Hit]] = {}
+    for place, hit in enumerate(hits):
+        for first in np.flatnonzero(near[place, :place]).tolist():
+            if first in group_of and hits[first].id not in unfolded and _alike(
+                    hash_of(hits[first].path), hash_of(hit.path)):
+                group_of[first].append(hit)
+                break
+        else:
+            group_of[place] = [hit]
+            groups.append(group_of[place])
+    return groups
+
+
+def _alike(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return (one is not None and other is not None
+            and int(np.count_nonzero(one != other)) <= DISTANCE)
+
+
+def perceptual_hash(image: Image.Image) -> np.ndarray:
+    """bool (64,): pHash, by the cosine transform of the grey picture."""
+    return np.asarray(imagehash.phash(image).hash).ravel()
+
+
 def _close(vectors: np.ndarray, cosine: float, progress: Tell | None) -> Iterator[tuple[int, int]]:
     """Places of pairs whose vectors are near enough: of each its `NEIGHBOURS` nearest at most."""
     count = min(NEIGHBOURS, len(vectors) - 1)
@@ -137,7 +175,7 @@ def _looks(found: Sequence[Found], places: Sequence[int],
             small = open_small(found[place].path, SIDE)
         except PictureError:
             continue  # gone or broken since it was indexed
-        looks[place] = _Look(imagehash.phash(small).hash.ravel(), sharpness(small))
+        looks[place] = _Look(perceptual_hash(small), sharpness(small))
     return looks
 
 
@@ -197,13 +235,13 @@ def _reason(twins: Sequence[Twin], keep: str) -> str:
     """What sets the first apart: what was asked for, or else what told the equals among them."""
     best, others = twins[0], twins[1:]
     if keep == "sharpest":
-        return "It is the sharpest."
+        return phrase("duplicates.sharpest")
     if keep in ("oldest", "newest") and any(one.day != best.day for one in others):
-        return f"It is the {keep}, of {best.day}." if best.day else "No day is known of them."
+        return phrase(f"duplicates.{keep}" if best.day else "duplicates.undated", day=best.day)
     size = best.width * best.height
     equals = [one for one in others if one.width * one.height == size]
     if not equals:
-        return f"It is the largest, {best.width} x {best.height} pixels."
+        return phrase("duplicates.largest", width=best.width, height=best.height)
     if all(best.sharpness > one.sharpness for one in equals):
-        return "None is larger, and of the equally large ones it is the sharpest."
-    return "None is better; it is the first by its name."
+        return phrase("duplicates.largest_sharpest")
+    return phrase("duplicates.first_by_name")

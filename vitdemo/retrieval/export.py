@@ -18,6 +18,7 @@ from vitdemo.disk import replacing
 from vitdemo.errors import ConfigError, PictureError
 from vitdemo.records import Hit
 from vitdemo.tables import write_table
+from vitdemo.texts import phrase
 
 KINDS = ("csv", "json", "zip")
 KEPT = ("day", "taken", "camera", "orientation", "bytes", "dated")  # of what the store knows
@@ -97,19 +98,17 @@ def _write_zip(file: Path, hits: Sequence[Hit], paths: bool, progress: Tell | No
             try:
                 data, changed = _read(hit.path, limit - size)
             except (OSError, ValueError) as error:
-                why = ("is no longer there" if isinstance(error, FileNotFoundError) else
-                       f"cannot be read: {getattr(error, 'strerror', None) or error}")
-                missing.append(f"{place}: {os.path.basename(hit.path)} {why}.")
+                key = "export.gone" if isinstance(error, FileNotFoundError) else "export.unreadable"
+                missing.append(phrase(key, place=place, name=os.path.basename(hit.path),
+                                      why=getattr(error, "strerror", None) or error))
                 continue
             size += len(data)
             if size > limit:
-                raise PictureError(
-                    f"The first {place} pictures have over {LIMITS.max_zip_megabytes} MB "
-                    "together, the most that is put into one file. Ask for fewer.")
+                raise PictureError("export.large", count=place, most=LIMITS.max_zip_megabytes)
             archive.writestr(zipfile.ZipInfo(zip_name(hit.path, place, digits), changed), data)
             copied += 1
         if not copied:
-            raise PictureError("None of these pictures is there any more. Index the folder again.")
+            raise PictureError("export.all_gone")
         table = io.StringIO(newline="")
         _write_csv(table, hits, paths)
         archive.writestr("table.csv", table.getvalue().encode("utf-8-sig"))

@@ -3,12 +3,13 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from vitdemo.disk import expanded
 from vitdemo.errors import StoreError, shortened
 from vitdemo.retrieval.base import Condition
+from vitdemo.texts import phrase
 
 ORIENTATIONS = ("landscape", "portrait", "square")
 MOST_PIXELS = 1_000_000  # of a side: no picture has as many
@@ -45,30 +46,37 @@ class Filters:
         for name in ("folder", "after", "before", "orientation", "camera"):
             value = getattr(self, name)
             if not isinstance(value, str) or _NO_TEXT.search(value):
-                raise StoreError(f"{name} is {shortened(repr(value))}; it must be a text.")
+                raise StoreError("filter.no_text", name=name, value=shortened(repr(value)))
             object.__setattr__(self, name, value.strip())
         if self.folder:
             _below(self.folder)
         first, last = day(self.after, first=True), day(self.before, first=False)
         if first and last and first > last:
-            raise StoreError(f"No day is after {self.after} and before {self.before}; "
-                             "change one of them.")
+            raise StoreError("filter.no_day", after=self.after, before=self.before)
         if self.orientation and self.orientation not in ORIENTATIONS:
-            raise StoreError(f"The orientation is {shortened(repr(self.orientation))}; it must be "
-                             f"one of {', '.join(ORIENTATIONS)}.")
+            raise StoreError("filter.no_orientation", value=shortened(repr(self.orientation)),
+                             known=", ".join(ORIENTATIONS))
         for name in _SIZES:
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value <= MOST_PIXELS:
-                raise StoreError(f"{name} is {shortened(repr(value))}; it must be a whole number "
-                                 f"of pixels, at most {MOST_PIXELS:,}.")
+                raise StoreError("filter.no_size", name=name, value=shortened(repr(value)),
+                                 most=MOST_PIXELS)
         for side in ("width", "height"):
             low, high = getattr(self, f"min_{side}"), getattr(self, f"max_{side}")
             if high and low > high:
-                raise StoreError(f"No picture has a {side} of at least {low} and at most {high}; "
-                                 "change one of them.")
+                raise StoreError(f"filter.range.{side}", low=low, high=high)
 
     def __bool__(self) -> bool:
         return self != Filters()
+
+    def within(self, date: str) -> "Filters":
+        """These, and the day of the picture in a day, month or year, too; "" asks for nothing."""
+        if not date:
+            return self
+        first, last = day(date, first=True), day(date, first=False)
+        known = day(self.before, first=False) or last
+        return replace(self, after=self.after if day(self.after, first=True) > first else date,
+                       before=self.before if known < last else date)
 
     def conditions(self) -> tuple[Condition, ...]:
         """The same for an index."""
@@ -94,22 +102,24 @@ class Filters:
         """Why a picture does not fit, in sentences; none where it does."""
         reasons = []
         if self.folder and not path.startswith(_below(self.folder)):
-            reasons.append(f"it does not lie in {self.folder}")
+            reasons.append(phrase("filter.misfit.folder", folder=self.folder))
         known = str(metadata.get("day", ""))
         first, last = day(self.after, first=True), day(self.before, first=False)
         if (first or last) and not known:
-            reasons.append("its date is not known")
+            reasons.append(phrase("filter.misfit.no_date"))
         elif (first and known < first) or (last and known > last):
-            reasons.append(f"it is of {known}")
+            reasons.append(phrase("filter.misfit.date", day=known))
         for side, value in (("width", width), ("height", height)):
             low, high = getattr(self, f"min_{side}"), getattr(self, f"max_{side}")
             if (low and value < low) or (high and value > high):
-                reasons.append(f"its {side} is {value} pixels")
+                reasons.append(phrase(f"filter.misfit.{side}", pixels=value))
         form = orientation_of(width, height)
         if self.orientation and form != self.orientation:
-            reasons.append(f"it is {form}")
+            reasons.append(phrase(f"filter.misfit.{form}"))
         if self.camera.lower() not in str(metadata.get("camera", "")).lower():
-            reasons.append(f"its camera is {metadata.get('camera') or 'not known'}")
+            reasons.append(
+                phrase("filter.misfit.camera", camera=metadata["camera"])
+                if metadata.get("camera") else phrase("filter.misfit.no_camera"))
         return reasons
 
 
@@ -139,8 +149,7 @@ def day(text: str, first: bool) -> str:
             return date(year, month, 1).isoformat()[:8] + ("01" if first else "31")
         return date(year, 1, 1).isoformat()[:5] + ("01-01" if first else "12-31")
     except ValueError as error:
-        raise StoreError(f"{shortened(repr(text))} is no date. Write it as 2024-05-31, or as "
-                         "2024-05 or 2024 for a whole month or year.") from error
+        raise StoreError("filter.no_date", text=shortened(text)) from error
 
 
 def _below(folder: str) -> str:

@@ -11,8 +11,9 @@ from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture, open_picture, squeezed
 from vitdemo.records import Hit
 from vitdemo.retrieval import query
-from vitdemo.retrieval.base import Condition, Entry, Index
+from vitdemo.retrieval.base import Condition, Entry, Found, Index
 from vitdemo.retrieval.metadata import entry_id, metadata_of
+from vitdemo.retrieval.text_words import AskedWord
 from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import Skipped
 
@@ -132,10 +133,22 @@ class Gallery:
         return self.search(self.embedder.embed_pictures([picture])[0], limit, where)
 
     def search(self, vector: np.ndarray, limit: int = 12,
-               where: Sequence[Condition] = ()) -> list[Hit]:
-        """The pictures nearest to a unit vector (E,), such as `Query.vector` gives, best first."""
-        return [Hit(one.id, one.path, one.score, one.width, one.height, one.metadata)
-                for one in self.index.search(vector, limit, where)]
+               where: Sequence[Condition] = (), words: Sequence[AskedWord] = ()) -> list[Hit]:
+        """The pictures nearest to a unit vector (E,), such as `Query.vector` gives, best first;
+        what is written about them counts, too, for words such as `Query.words`."""
+        return [_hit(one) for one in self.index.search(vector, limit, where, words=words)]
+
+    def search_with_vectors(self, vector: np.ndarray, limit: int = 12,
+                            where: Sequence[Condition] = (), words: Sequence[AskedWord] = ()
+                            ) -> tuple[list[Hit], dict[str, np.ndarray]]:
+        """The same, and the vectors (E,) of the hits by their ids."""
+        rows = self.index.search(vector, limit, where, vectors=True, words=words)
+        return [_hit(one) for one in rows], {one.id: one.vector for one in rows
+                                             if one.vector is not None}
+
+    def lacks_texts(self, hits: Sequence[Hit]) -> bool:
+        """Whether some were indexed by a version that kept no names and captions."""
+        return self.index.reads_texts and any("beside_mark" not in hit.metadata for hit in hits)
 
     def remove(self, paths: Sequence[str]) -> int:
         """Take pictures out by their paths; returns how many were there."""
@@ -154,3 +167,7 @@ class Gallery:
         return [Entry(entry_id(path), path, vector, picture.image.width, picture.image.height,
                       metadata_of(path, picture))
                 for (path, picture), vector in zip(sources, vectors, strict=True)]
+
+
+def _hit(row: Found) -> Hit:
+    return Hit(row.id, row.path, row.score, row.width, row.height, row.metadata, told=row.told)

@@ -3,7 +3,8 @@
 A file is taken for unchanged where its size and time are those that the store knows. Where they
 are not, or the path is new, and the store knows a file of that size, the content decides: a file
 that was moved or copied takes over the vector that is there. Only the rest is read as a picture, by
-other processes, and goes through the model.
+other processes, and goes through the model. Where only the texts beside a picture changed, its
+vector stays, too.
 
 Where all or most of a folder's pictures are gone at once, they stay in the store unless the caller
 says that they are to go: a drive that is not mounted looks the same.
@@ -26,7 +27,7 @@ from vitdemo.errors import PictureError
 from vitdemo.file_names import on_disk
 from vitdemo.preprocess import Picture
 from vitdemo.retrieval.base import Entry
-from vitdemo.retrieval.changes import Changes, Twin, compare, without_twins
+from vitdemo.retrieval.changes import Changes, Twin, compare, reworded, without_twins
 from vitdemo.retrieval.gallery import BATCH, STORE_EVERY, FolderReport, Gallery
 from vitdemo.retrieval.metadata import derived, entry_id
 from vitdemo.retrieval.readers import Readers, Reading
@@ -65,7 +66,7 @@ class IndexReport:
     "other". ``cancelled``: ``cancelled()`` ended it early. ``parts`` tells of each folder; what
     lies in two of them counts for the first. ``vanished`` are folders whose pictures are gone and
     were kept in the store. ``noted`` are pictures that were read though something of them is
-    damaged, and what."""
+    damaged, and what. ``reworded`` are unchanged files beside which other texts stand now."""
 
     folders: tuple[str, ...]
     added: int
@@ -81,6 +82,7 @@ class IndexReport:
     parts: tuple[FolderReport, ...] = ()
     passed_over: Mapping[str, int] = field(default_factory=dict)
     vanished: tuple[Vanished, ...] = ()
+    reworded: int = 0
 
 
 def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
@@ -125,7 +127,8 @@ class _Run:
 
     def __init__(self, gallery: Gallery, progress: Callable[[Progress], None],
                  cancelled: Callable[[], bool], inside: Sequence[Path], prune: bool) -> None:
-        self.counts = dict.fromkeys(("added", "changed", "moved", "deleted", "unchanged"), 0)
+        self.counts = dict.fromkeys(("added", "changed", "moved", "deleted", "unchanged",
+                                     "reworded"), 0)
         self.tree = Tree()
         self.vanished: tuple[Vanished, ...] = ()
         self.noted: list[Skipped] = []
@@ -152,6 +155,7 @@ class _Run:
         todo = [path for path in self._changes.todo if not self._known_unreadable(path)]
         self._done = len(self.tree.files) - len(todo)
         self._start = self._stored_at = time.perf_counter()
+        self._reword()
         if not todo:
             self._tell("")
         with Readers(workers) as readers:
@@ -173,14 +177,21 @@ class _Run:
             self._store()
         return not self._cancelled()
 
+    def _reword(self) -> None:
+        for entries in reworded(self._index, self.tree, self._changes.reworded):
+            if self._cancelled():
+                return
+            self._index.add(entries)
+            self.counts["reworded"] += len(entries)
+            self._stored += len(entries)
+
     def _refuse_unknown(self, places: Sequence[Path]) -> None:
         """What is no folder is only worth a run where the store knows pictures of it."""
         for place in places:
             inside = os.path.join(place, "")
             if not os.path.isdir(on_disk(str(place))) and not any(
                     path.startswith(inside) for path in self._changes.gone):
-                raise PictureError(f"{place} is not a folder, and the store knows no picture of "
-                                   "it. Give a folder of pictures.")
+                raise PictureError("folder.unknown", name=place)
 
     def parts(self, places: Sequence[Path], seconds: float) -> tuple[FolderReport, ...]:
         """What came of each folder."""
@@ -247,7 +258,8 @@ class _Run:
         for (path, one), vector in zip(batch, self._embedder.embed_pictures(pictures), strict=True):
             state = self.tree.files[path]
             metadata = {**(one.camera or {}), "folder": os.path.dirname(path), "bytes": state.size,
-                        "modified": state.modified, "content": one.content}
+                        "modified": state.modified, "content": one.content,
+                        **self.tree.beside.told(path)}
             metadata |= derived(one.width, one.height, metadata)
             self._waiting.append(Entry(entry_id(path), path, vector, one.width, one.height,
                                        metadata))

@@ -6,6 +6,8 @@ compares with every vector (exact) below `EXACT_BELOW` rows and uses an index ab
 filter leaves fewer than that: those are compared one by one. The index (IVF: the vectors in about
 as many groups as each has members, 8 bits a number) reads the eighth of the groups nearest to the
 query and compares the best of them again in full.
+
+Names, captions and keywords count by a full-text index beside the vectors: see `lance_texts`.
 """
 
 import functools
@@ -13,7 +15,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,10 +30,12 @@ from lancedb.query import ColumnOrdering
 from vitdemo.disk import expanded
 from vitdemo.errors import StoreError, shortened
 from vitdemo.file_names import is_text
+from vitdemo.retrieval import lance_texts
 from vitdemo.retrieval.base import (
     FIELDS,
     FORMAT_VERSION,
     METADATA,
+    TEXT_WEIGHT,
     Condition,
     Entry,
     Found,
@@ -42,6 +47,8 @@ from vitdemo.retrieval.base import (
     check_vector,
 )
 from vitdemo.retrieval.lance_faults import guarded
+from vitdemo.retrieval.lance_texts import WORDS, quote
+from vitdemo.retrieval.text_words import AskedWord, words_of
 
 TABLE = "pictures"
 EXACT_BELOW = 100_000  # rows
@@ -51,10 +58,12 @@ LOOK_EVERY = 10.0  # seconds
 GROUPS_READ = 8  # one of so many
 UNINDEXED = 24  # the index is extended before one of so many rows is outside of it ...
 UNINDEXED_LEAST = 20_000  # ... and so many are: they are compared one by one
+UNREAD_MOST = 10_000  # rows whose texts are outside of their index: reading them takes longer
 AGAIN = 3  # times the limit: hits of the index that are compared in full
 DELETE_BATCH = 1000  # ids in one statement
 _KEY = b"vitdemo"
 _INDEX = "vector_of_"
+TEXT_HITS = 200  # at least, that are asked for by words
 # Marks the id as the table's key: without it, two processes that add one id at the same moment
 # would both insert it.
 _PRIMARY = {b"lance-schema:unenforced-primary-key:position": b"1"}
@@ -63,6 +72,8 @@ _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 class LanceIndex(Index):
     """See `Index`. ``exact_below`` is the number of rows from which an index is used."""
+
+    reads_texts = True
 
     def __init__(self, table: Any, stamp: Stamp, uri: str, exact_below: int = EXACT_BELOW) -> None:
         self.stamp = stamp
@@ -82,10 +93,9 @@ class LanceIndex(Index):
         if "://" not in uri:
             uri = str(expanded(uri))
             if os.path.exists(uri) and not os.path.isdir(uri):
-                raise StoreError(f"The store {uri} is a file; give a folder.")
+                raise StoreError("store.file", store=uri)
         if "\0" in uri or not is_text(uri):
-            raise StoreError(f"The name of the store, {shortened(repr(uri))}, is no text (UTF-8). "
-                             "Give another folder.")
+            raise StoreError("store.bad_name", store=shortened(repr(uri)))
         return guarded(uri, lambda: cls._open(uri.removeprefix("lance://"), stamp, exact_below))
 
     @classmethod
@@ -96,9 +106,11 @@ class LanceIndex(Index):
         if table is None:
             table = _made(database, uri, stamp)
         check_stamp(_read_stamp(table.schema, uri), stamp, uri)
-        lacking = [name for name in METADATA if name not in table.schema.names]
+        kinds = {**METADATA, WORDS: str}
+        lacking = [name for name in kinds if name not in table.schema.names]
         if lacking:
-            table.add_columns([pa.field(name, _TYPES[METADATA[name]]) for name in lacking])
+            table.add_columns([pa.field(name, _TYPES[kinds[name]]) for name in lacking])
+        lance_texts.make_index(table)
         return cls(table, stamp, uri, exact_below)
 
     def add(self, entries: Sequence[Entry]) -> None:
@@ -121,22 +133,51 @@ class LanceIndex(Index):
         return gone
 
     def search(self, vector: np.ndarray | None, limit: int = 12,
-               where: Sequence[Condition] = (), vectors: bool = False) -> list[Found]:
+               where: Sequence[Condition] = (), vectors: bool = False,
+               words: Sequence[AskedWord] = ()) -> list[Found]:
         check_limit(limit)
         columns = [*FIELDS, "vector"] if vectors else [*FIELDS]
         sql = " AND ".join(to_sql(one) for one in where)
         if vector is None:
             return guarded(self.uri, lambda: self._list(limit, sql, columns))
         wanted = check_vector(vector, self.stamp.dimension)
-        return guarded(self.uri, lambda: self._search(wanted, limit, sql, columns))
+        if not words:
+            return guarded(self.uri, lambda: _ranked(self._nearest(wanted, limit, sql, columns)))
+        return guarded(self.uri, lambda: self._with_words(wanted, limit, sql, columns, words))
 
     def _list(self, limit: int, sql: str, columns: list[str]) -> list[Found]:
         query = self._open_table().search().select(columns).limit(limit)
         query = query.order_by([ColumnOrdering(column_name="id")])
         return [_found(row) for row in (query.where(sql) if sql else query).to_list()]
 
-    def _search(self, vector: np.ndarray, limit: int, sql: str,
-                columns: list[str]) -> list[Found]:
+    def _with_words(self, vector: np.ndarray, limit: int, sql: str, columns: list[str],
+                    words: Sequence[AskedWord]) -> list[Found]:
+        """The best of those that are nearest and those whose texts have the words."""
+        table = self._open_table()
+        near = self._nearest(vector, limit, sql, columns)
+        unwanted = [word for word in words if word.weight < 0]
+        if unwanted and len(lance_texts.rows_with(table, unwanted, 1, sql, ["id"])):
+            near += self._nearest(vector, limit, lance_texts.without(unwanted, sql), columns)
+        found = {one.id: one for one in near}
+        wanted = [word for word in words if word.weight > 0]
+        told: dict[str, float] = {}
+        if wanted and len(near):
+            most = max(limit, TEXT_HITS)
+            rows = lance_texts.rows_with(table, wanted, most, sql,
+                                         [*dict.fromkeys([*columns, "vector", WORDS])])
+            told = lance_texts.shares(table, wanted, rows, most, list(found))
+            cosines = lance_texts.vectors_of(rows) @ vector  # (N,)
+            ranks = cosines + TEXT_WEIGHT * np.array([told[one] for one in rows["id"].to_pylist()])
+            best = np.argsort(-ranks, kind="stable")[:limit]
+            for row, cosine in zip(rows.select(columns).take(best).to_pylist(), cosines[best],
+                                   strict=True):
+                found.setdefault(row["id"], _found({**row, "_distance": 1 - cosine}))
+        return _ranked(replace(one, told=told.get(one.id, 0.0) - any(
+            word.stands_in(one.path, one.metadata) for word in unwanted))
+            for one in found.values())[:limit]
+
+    def _nearest(self, vector: np.ndarray, limit: int, sql: str,
+                 columns: list[str]) -> list[Found]:
         table = self._open_table()
         query = table.search(vector, vector_column_name="vector").distance_type("cosine")
         query = query.select([*columns, "_distance"]).limit(limit)
@@ -150,8 +191,7 @@ class LanceIndex(Index):
             query = query.refine_factor(AGAIN)
         else:
             query = query.bypass_vector_index()
-        found = [_found(row) for row in query.to_list()]
-        return sorted(found, key=lambda one: (-one.score, one.path))
+        return [_found(row) for row in query.to_list()]
 
     def _groups(self, table: Any) -> int:
         """How many groups the index has; 0 where every vector is to be compared. Asked again after
@@ -159,7 +199,7 @@ class LanceIndex(Index):
         asked, groups = self._shape
         if time.monotonic() - asked > LOOK_EVERY:
             large = table.count_rows() >= self._exact_below
-            made = [_rows_of(one.name) for one in table.list_indices()] if large else []
+            made = [_rows_of(name) for name in vector_indices(table)] if large else []
             groups = _groups_for(max(made)) if made else 0
             self._shape = (time.monotonic(), groups)
         return groups
@@ -172,7 +212,7 @@ class LanceIndex(Index):
 
     def _open_table(self) -> Any:
         if self._table is None:
-            raise StoreError(f"The store {self.uri} is closed; open it again.")
+            raise StoreError("store.closed", store=self.uri)
         return self._table
 
     def _changed(self) -> None:
@@ -182,12 +222,13 @@ class LanceIndex(Index):
         table = self._open_table()
         rows, outside = table.count_rows(), 0
         if rows >= self._exact_below:
-            old = [one.name for one in guarded(self.uri, table.list_indices)]
+            old = guarded(self.uri, lambda: vector_indices(table))
             if rows >= REBUILD_AT * max(map(_rows_of, old), default=0):
                 guarded(self.uri, lambda: self._make_index(rows, old))
             elif old:
                 outside = guarded(self.uri, lambda: _outside(table, old[-1]))
-        if (self._changes % TIDY_EVERY == 0
+        unread = guarded(self.uri, lambda: _outside(table, lance_texts.INDEX))
+        if (self._changes % TIDY_EVERY == 0 or unread > UNREAD_MOST
                 or outside > max(rows // UNINDEXED, UNINDEXED_LEAST)):
             guarded(self.uri, lambda: table.optimize(cleanup_older_than=timedelta(hours=1)))
 
@@ -201,6 +242,15 @@ class LanceIndex(Index):
         for name in old:
             table.drop_index(name)
         self._shape = (-math.inf, 0)
+
+
+def _ranked(rows: Iterable[Found]) -> list[Found]:
+    return sorted(rows, key=lambda one: (-one.score - TEXT_WEIGHT * one.told, one.path))
+
+
+def vector_indices(table: Any) -> list[str]:
+    """The names of the indices of vectors."""
+    return [one.name for one in table.list_indices() if one.index_type != "FTS"]
 
 
 def _outside(table: Any, index: str) -> int:
@@ -217,11 +267,6 @@ def _rows_of(index: str) -> int:
     """How many rows an index was made with; 1 for one of an older version, to be made anew."""
     number = index.removeprefix(_INDEX)
     return int(number) if number.isdigit() else 1
-
-
-def quote(text: str) -> str:
-    """A text as a string of SQL: a quote inside is doubled, nothing else has a meaning."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def to_sql(condition: Condition) -> str:
@@ -249,7 +294,8 @@ def _schema(stamp: Stamp) -> pa.Schema:
              "dimension": stamp.dimension}
     fields = [pa.field("id", pa.string(), nullable=False, metadata=_PRIMARY),
               pa.field("vector", pa.list_(pa.float32(), stamp.dimension), nullable=False)]
-    fields += [pa.field(name, _TYPES[kind]) for name, kind in FIELDS.items() if name != "id"]
+    fields += [pa.field(name, _TYPES[kind]) for name, kind in {**FIELDS, WORDS: str}.items()
+               if name != "id"]
     return pa.schema(fields, metadata={_KEY: json.dumps(about).encode()})
 
 
@@ -257,12 +303,11 @@ def _read_stamp(schema: pa.Schema, uri: str) -> Stamp:
     try:
         about = json.loads((schema.metadata or {})[_KEY])
         if about["format"] != FORMAT_VERSION:
-            raise StoreError(f"The store {uri} has format {about['format']}; this version of "
-                             f"vitdemo reads format {FORMAT_VERSION}. Index the pictures again.")
+            raise StoreError("store.format", store=uri, format=about["format"],
+                             known=FORMAT_VERSION)
         return Stamp(about["model"], about["revision"], about["dimension"])
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{uri} holds a table {TABLE!r} that vitdemo did not make. "
-                         "Give another folder.") from error
+        raise StoreError("store.foreign", store=uri, table=TABLE) from error
 
 
 def _rows(entries: Sequence[Entry], schema: pa.Schema) -> pa.Table:
@@ -273,6 +318,7 @@ def _rows(entries: Sequence[Entry], schema: pa.Schema) -> pa.Table:
     for name, kind in METADATA.items():
         values = [entry.metadata.get(name) for entry in entries]
         columns[name] = [None if value is None else kind(value) for value in values]
+    columns[WORDS] = [words_of(entry.path, entry.metadata) for entry in entries]
     flat = pa.array(np.concatenate([np.asarray(e.vector, np.float32) for e in entries]))
     columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, len(flat) // len(entries))
     arrays = [columns[one.name] if one.name == "vector" else
@@ -296,8 +342,7 @@ def _table(database: Any, uri: str) -> Any:
         if "not found" not in str(error):
             raise
     if any(Path(uri).glob(f"{TABLE}.lance/data/*")):
-        raise StoreError(f"The store {uri} is damaged: the list of what is in it is missing. Index "
-                         "the pictures again into another folder.")
+        raise StoreError("store.damaged", store=uri)
     return None
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from vitdemo.disk import FULL
 from vitdemo.errors import StoreError, shortened
+from vitdemo.texts import Message
 
 # Of the library's messages: which of its parts speaks, and the place in its source.
 _INSIDES = re.compile(r"lance error: |LanceError\(\w+\): |Generic \w+ error: |,? ?\S+\.rs:\d+:\d+")
@@ -25,25 +26,20 @@ def guarded(uri: str, work: Callable[[], Result]) -> Result:
         raise StoreError(told(uri, error)) from error
 
 
-def told(uri: str, error: Exception) -> str:
+def told(uri: str, error: Exception) -> Message:
     """What the library's fault means for the store, and what to do: a sentence or two."""
     said = str(error).strip()
     code = getattr(error, "errno", None)
     if found := re.search(r"\(os error (\d+)\)", said):
         code = int(found.group(1))
-    store = f"The store {shortened(uri, 200)}"
+    store = shortened(uri, 200)
     if code in FULL:
-        return (f"{store} is full: there is no room on its disk. What it holds is still there. "
-                "Make room and start the same again.")
+        return Message("store.full", store=store)
     if code in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return (f"{store} cannot be written: {os.strerror(code)}. See that you may write there; to "
-                "search it is enough that you may read.")
+        return Message("store.not_written", store=store, why=os.strerror(code))
     if isinstance(error, OSError) and code:
-        return f"{store} cannot be used: {os.strerror(code)}. Give another folder."
+        return Message("store.unusable", store=store, why=os.strerror(code))
     reason = _INSIDES.sub("", (said.splitlines() or [type(error).__name__])[0])
-    reason = shortened(reason.strip(" .,") or "it cannot be read", 200)
-    if "://" in uri:
-        return (f"{store} cannot be used: {reason}. Check that the place is there, that you may "
-                "write to it, and that it has room.")
-    return (f"{store} cannot be read: {reason}. It may be damaged: index the pictures again into "
-            "another folder.")
+    reason = shortened(reason.strip(" .,") or type(error).__name__, 200)
+    return Message("store.unreachable" if "://" in uri else "store.unreadable", store=store,
+                   why=reason)

@@ -29,15 +29,14 @@ def rank_lines(reader: Reader, picture: Picture, lines: Sequence[str]) -> list[M
         TextError: there are no lines, too many, or one of them cannot be read.
     """
     if not lines:
-        raise TextError("Write at least one sentence, each on a line of its own.")
+        raise TextError("lines.none")
     if len(lines) > LIMITS.max_lines:
-        raise TextError(f"{len(lines):,} sentences are too many; the limit is "
-                        f"{LIMITS.max_lines:,}.")
+        raise TextError("lines.many", count=len(lines), most=LIMITS.max_lines)
     chosen = list(lines)
     if len(chosen) > LIMITS.max_sentences:
         chosen = [line for line in dict.fromkeys(chosen) if not reader.unread(line).nothing]
         if not chosen:
-            raise TextError("The model knows no word of these sentences. Say them in other words.")
+            raise TextError("lines.unknown")
         near = reader.embed_texts(chosen) @ reader.embed_pictures([picture])[0]  # (M,)
         best = np.argsort(-near, kind="stable")[:LIMITS.max_sentences]
         chosen = [chosen[place] for place in best]

@@ -6,12 +6,11 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
+from vitdemo.camera import DATES
 from vitdemo.preprocess import Picture
+from vitdemo.retrieval.beside import NOTHING
 from vitdemo.retrieval.filters import orientation_of
-
-# How a person is told which of `vitdemo.camera.DATES` a picture is known by.
-DATED = {"original": "taken", "digitized": "digitized", "gps": "by GPS",
-         "modified": "changed by a program", "file": "of the file"}
+from vitdemo.texts import phrase
 
 
 def entry_id(path: str) -> str:
@@ -22,7 +21,8 @@ def entry_id(path: str) -> str:
 def metadata_of(path: str, picture: Picture) -> dict[str, str | int | float]:
     """What a store keeps of a picture that was read in full: see `METADATA`. What is not known, or
     damaged in the file, is left out."""
-    known: dict[str, str | int | float] = {"digest": picture.digest, **picture.camera}
+    known: dict[str, str | int | float] = {"digest": picture.digest, **picture.camera,
+                                           "beside_mark": NOTHING}
     place = Path(path)
     if place.is_absolute():
         known["folder"] = str(place.parent)
@@ -51,5 +51,5 @@ def derived(width: int, height: int,
 
 def told_day(known: Mapping[str, str | int | float]) -> str:
     """The day of a picture and which day that is: "2024-05-31 (taken)"; "" where none is known."""
-    day, dated = str(known.get("day", "")), DATED.get(str(known.get("dated", "")), "")
-    return f"{day} ({dated})" if day and dated else day
+    day, dated = str(known.get("day", "")), str(known.get("dated", ""))
+    return phrase(f"dated.{dated}", day=day) if day and dated in DATES else day

@@ -38,6 +38,7 @@ from vitdemo.retrieval.base import (
     check_vector,
 )
 from vitdemo.retrieval.milvus_filter import NOTHING, WHOLE_NUMBERS, to_expression
+from vitdemo.retrieval.text_words import AskedWord
 
 PORT = 19530
 TIMEOUT = 30.0  # seconds for one call
@@ -101,7 +102,8 @@ def _wrong(uri: str, why: str) -> str:
 
 
 class MilvusIndex(Index):
-    """See `Index`. A call of `add` with more than `AT_ONCE` entries is several writes."""
+    """See `Index`; names, captions and keywords do not count here. A call of `add` with more than
+    `AT_ONCE` entries is several writes."""
 
     def __init__(self, client: Any, stamp: Stamp, address: Address) -> None:
         self.stamp = stamp
@@ -189,7 +191,8 @@ class MilvusIndex(Index):
         return gone
 
     def search(self, vector: np.ndarray | None, limit: int = 12,
-               where: Sequence[Condition] = (), vectors: bool = False) -> list[Found]:
+               where: Sequence[Condition] = (), vectors: bool = False,
+               words: Sequence[AskedWord] = ()) -> list[Found]:
         check_limit(limit)
         columns = [*self._columns, "vector"] if vectors else self._columns
         if vector is None:

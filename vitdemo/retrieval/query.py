@@ -20,7 +20,10 @@ import numpy as np
 from vitdemo.errors import TextError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Unread
+from vitdemo.retrieval.query_dates import split_date
 from vitdemo.retrieval.query_text import MAX_WEIGHT, Term, parse_query
+from vitdemo.retrieval.text_words import AskedWord, asked_words
+from vitdemo.texts import phrase
 from vitdemo.words import is_chinese, unread_notes
 
 _LEAST = 1e-3  # a sum of vectors that is shorter points nowhere
@@ -46,23 +49,28 @@ class Query:
     terms: tuple[Term, ...] = ()
     picture: Picture | None = None
     picture_weight: float = 1.0
-    picture_label: str = "your picture"  # what it is called where the query is told
+    picture_label: str = ""  # what it is called where the query is told; else "your picture"
+    text: str = ""  # the words as they were typed, without the date
+    date: str = ""  # "2019", "2021-07" or "2021-07-15": when hits were taken; see `query_dates`
 
     @classmethod
     def of(cls, text: str = "", picture: Picture | None = None, picture_weight: float = 1.0,
-           picture_label: str = "your picture") -> "Query":
-        """Read a text as people type it, with or without a picture.
+           picture_label: str = "") -> "Query":
+        """Read a text as people type it, with or without a picture. A date in it says when, and is
+        none of the words.
 
         Raises:
             TextError: there is neither, or a weight makes no sense.
         """
-        terms = parse_query(text)
+        words, date = split_date(text)
+        terms = parse_query(words)
+        if date and not terms and picture is None:
+            raise TextError("query.only_a_date", date=date)
         if not terms and picture is None:
-            raise TextError("Say what to look for: some words, a picture, or both.")
+            raise TextError("query.empty")
         if not 0 < picture_weight <= MAX_WEIGHT:
-            raise TextError(f"The picture's weight is {picture_weight:g}; it must be over 0 and "
-                            f"at most {MAX_WEIGHT:g}.")
-        return cls(terms, picture, picture_weight, picture_label)
+            raise TextError("query.picture_weight", weight=picture_weight, most=MAX_WEIGHT)
+        return cls(terms, picture, picture_weight, picture_label, words, date)
 
     @property
     def sentence(self) -> str:
@@ -75,11 +83,21 @@ class Query:
         """The words that count for a hit, those to keep away left out."""
         return replace(self, terms=tuple(one for one in self.terms if one.weight > 0)).sentence
 
+    @property
+    def words(self) -> tuple[AskedWord, ...]:
+        """Its words, to be looked up in what is written about pictures."""
+        return asked_words(self.terms)
+
+    @property
+    def picture_name(self) -> str:
+        """What the picture is called."""
+        return self.picture_label or phrase("query.your_picture")
+
     def understood(self) -> str:
         """How it was read, for a person: “cat” − “indoor” + 2 × “snow”."""
         parts = [(one.weight, f"“{one.text}”") for one in self.terms]
         if self.picture is not None:
-            parts.append((self.picture_weight, self.picture_label))
+            parts.append((self.picture_weight, self.picture_name))
         shown = ""
         for weight, name in parts:
             size = f"{abs(weight):g} × {name}" if abs(weight) != 1 else name
@@ -120,6 +138,5 @@ def unit_sum(parts: np.ndarray) -> np.ndarray:
     total = parts.sum(axis=0, dtype=np.float64)
     length = float(np.linalg.norm(total))
     if length < _LEAST:
-        raise TextError("What you add and what you take away cancel each other out. "
-                        "Leave one of them away, or give it another weight.")
+        raise TextError("query.cancelled")
     return np.asarray(total / length, dtype=np.float32)

@@ -54,11 +54,10 @@ def parse_query(text: str) -> tuple[Term, ...]:
             terms.
     """
     if len(text) > LIMITS.max_text_characters:
-        raise TextError(f"What you look for has {len(text):,} characters; the limit is "
-                        f"{LIMITS.max_text_characters:,}. Shorten it.")
+        raise TextError("query.long", length=len(text), most=LIMITS.max_text_characters)
     terms = _Reader(_DOUBLED.sub('"', _UNSEEN.sub("", text))).terms()
     if len(terms) > MAX_TERMS:
-        raise TextError(f"These are {len(terms)} parts with signs; the limit is {MAX_TERMS}.")
+        raise TextError("query.parts", count=len(terms), most=MAX_TERMS)
     return tuple(terms)
 
 
@@ -180,6 +179,5 @@ def _joined(words: Sequence[str]) -> str:
 def _weight(number: str) -> float:
     weight = float(re.sub("[,．，٫]", ".", number))
     if not 0 < weight <= MAX_WEIGHT:
-        raise TextError(f"The weight {number} is out of range: it must be over 0 and at most "
-                        f"{MAX_WEIGHT:g}. Put quotes around a number that is meant as a word.")
+        raise TextError("query.weight", weight=number, most=MAX_WEIGHT)
     return weight

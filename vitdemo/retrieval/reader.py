@@ -11,6 +11,7 @@ wants no one size, -1 its content's hash alone. Answer: {"content", "width", "he
 """
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -19,11 +20,15 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from PIL import Image
+
+from vitdemo.camera import ODD
 from vitdemo.config import LIMITS
 from vitdemo.errors import BusyError, PictureError
 from vitdemo.pixel_budget import BUDGET, PixelBudget, Share
-from vitdemo.preprocess import SMALL, Budget, open_shrunk, to_square, within
+from vitdemo.preprocess import SMALL, Budget, open_shrunk, register_heic, to_square, within
 from vitdemo.retrieval.walk import why
+from vitdemo.written import written_in
 
 HASH_ONLY = -1
 
@@ -72,7 +77,7 @@ def _read(path: str, side: int, name: str, budget: Budget) -> tuple[dict[str, An
     data = _bytes(path, name)
     head: dict[str, Any] = {"content": hashlib.sha256(data).hexdigest()}
     if side == HASH_ONLY:
-        return {**head, "pixels": 0}, b""
+        return {**head, "inside": _written(data), "pixels": 0}, b""
     opened = open_shrunk(data, side or SMALL, os.path.basename(name), LIMITS, budget)
     head |= {"camera": opened.camera, "notes": opened.notes}
     width, height = opened.size
@@ -80,6 +85,16 @@ def _read(path: str, side: int, name: str, budget: Budget) -> tuple[dict[str, An
     pixels = square.tobytes()
     return {**head, "width": width, "height": height, "size": square.size,
             "pixels": len(pixels)}, pixels
+
+
+def _written(data: bytes) -> str:
+    """What somebody wrote into a file whose picture the store knows."""
+    register_heic()
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return written_in(image)
+    except ODD:
+        return ""
 
 
 def _bytes(path: str, name: str) -> bytes:

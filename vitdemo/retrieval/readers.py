@@ -127,7 +127,7 @@ class _Process:
         if "error" in head:
             return Reading(error=head["error"], broken=head["broken"])
         if side == HASH_ONLY:
-            return Reading(content=head["content"])
+            return Reading(content=head["content"], camera={"inside": head["inside"]})
         return Reading(head["content"], head["width"], head["height"], tuple(head["size"]),
                        head["camera"], pixels, notes=tuple(head["notes"]))
 

@@ -6,14 +6,19 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from cachetools import LRUCache
+from PIL import Image
 
 from vitdemo.errors import PictureError
 from vitdemo.preprocess import open_small
+from vitdemo.retrieval.duplicates import perceptual_hash
 
 MAX_BYTES = 64 * 2**20  # about 5,000 thumbnails
 SIDE = 320  # pixels, the longest
 _QUALITY = 82
+_HASHES = 20_000  # that are kept
+_PLAIN = 8  # of 255, from the darkest to the lightest: less is one colour
 _THREADS = 4  # decoding lets other threads run
 
 _Key = tuple[str, int, int]
@@ -30,6 +35,7 @@ class Thumbnails:
         self.side = side
         self._lock = threading.Lock()
         self._kept: LRUCache[_Key, bytes] = LRUCache(max_bytes, getsizeof=len)
+        self._hashes: LRUCache[_Key, np.ndarray] = LRUCache(_HASHES)
         self._making: dict[_Key, threading.Lock] = {}
         self.made = 0  # since the start
 
@@ -77,6 +83,24 @@ class Thumbnails:
         with ThreadPoolExecutor(min(_THREADS, len(paths))) as pool:
             return list(pool.map(attempt, paths))
 
+    def hash_of(self, path: str) -> np.ndarray | None:
+        """Its perceptual hash, bool (64,); None where the file cannot be read, or is of one plain
+        colour, as all such have the same."""
+        try:
+            key = _key(path)
+            with self._lock:
+                found: np.ndarray | None = self._hashes.get(key)
+            if found is None:
+                image = Image.open(io.BytesIO(self.get(path))).convert("L")
+                if np.ptp(np.asarray(image)) < _PLAIN:
+                    return None
+                found = perceptual_hash(image)
+                with self._lock:
+                    self._hashes[key] = found
+            return found
+        except PictureError:
+            return None
+
     def _make(self, path: str) -> bytes:
         stream = io.BytesIO()
         open_small(path, self.side).save(stream, "JPEG", quality=_QUALITY)
@@ -95,5 +119,5 @@ def _key(path: str) -> _Key:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        raise PictureError(f"{path} is no longer there.") from error
+        raise PictureError("folder.picture_gone", name=path) from error
     return path, status.st_mtime_ns, status.st_size

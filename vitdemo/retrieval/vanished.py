@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitdemo.file_names import on_disk
+from vitdemo.texts import phrase
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,8 @@ class Vanished:
 
     def told(self) -> str:
         """A line for a person: "/photos: 6 of 6 pictures (/photos is empty)"."""
-        why = f" ({self.reason})" if self.reason else ""
-        return (f"{self.folder}: {self.gone:,} of {self.known:,} "
-                f"picture{'' if self.known == 1 else 's'}{why}")
+        return phrase("vanished.why" if self.reason else "vanished.told", folder=self.folder,
+                      gone=self.gone, count=self.known, why=self.reason)
 
 
 def hold(gone: dict[str, str], left: Counter[str], places: Sequence[Path]) -> list[Vanished]:
@@ -68,11 +68,11 @@ def _reason(folder: str, paths: Sequence[str]) -> str:
         try:
             with os.scandir(real) as entries:
                 if next(entries, None) is None:
-                    return f"{place} is empty"
+                    return phrase("vanished.empty", place=place)
         except (FileNotFoundError, NotADirectoryError):
-            return f"{place} " + ("is a link that leads nowhere" if os.path.islink(real) else
-                                  "is no folder any more" if os.path.lexists(real) else
-                                  "is no longer there")
+            key = ("dead_link" if os.path.islink(real) else
+                   "no_folder" if os.path.lexists(real) else "gone")
+            return phrase(f"vanished.{key}", place=place)
         except OSError as error:
-            return f"{place} cannot be opened: {error.strerror}"
+            return phrase("vanished.closed", place=place, why=error.strerror)
     return ""

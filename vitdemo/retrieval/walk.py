@@ -9,6 +9,8 @@ from pathlib import Path
 
 from vitdemo.errors import PictureError
 from vitdemo.file_names import as_text, is_text, on_disk, shown
+from vitdemo.retrieval.beside import Beside
+from vitdemo.texts import phrase
 
 # Endings of files that are taken for pictures; the rest of a folder is left alone. HEIC cannot be
 # read everywhere, but its owner should be told so.
@@ -46,7 +48,8 @@ class State:
 class Tree:
     """The pictures of some folders, by path in the order of their names, and what else was there.
 
-    ``closed`` are folders that could not be opened: nothing is known of what lies in them.
+    ``beside`` knows what is written beside them. ``closed`` are folders that could not be opened:
+    nothing is known of what lies in them.
     ``passed_over`` counts files that are no pictures to index, by the folder that was given and
     by their kind: the ending in small letters, or `OTHER`.
     """
@@ -56,6 +59,7 @@ class Tree:
     closed: list[str] = field(default_factory=list)
     passed_over: dict[Path, Counter[str]] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
+    beside: Beside = field(default_factory=Beside)
 
     def leads_out(self, path: str) -> bool:
         """Whether a path is none of those ``inside``, links followed; noted where it is so."""
@@ -65,7 +69,7 @@ class Tree:
         out = not any(real == one or real.startswith(os.path.join(one, ""))
                       for one in self.inside)
         if out:
-            self.skip(path, "It leads out of the folders that may be searched.")
+            self.skip(path, phrase("folder.leads_out"))
         return out
 
     def hides(self, path: str) -> bool:
@@ -79,7 +83,7 @@ class Tree:
     def close(self, place: str, error: Exception) -> None:
         """Note a folder that cannot be opened."""
         self.closed.append(place)
-        self.skip(place, f"The folder cannot be opened: {why(error)}.")
+        self.skip(place, phrase("folder.closed", why=why(error)))
 
 
 def why(error: Exception) -> str:
@@ -107,19 +111,17 @@ def absolute(folders: Sequence[str | Path], or_gone: bool = False) -> list[Path]
 def _no_folder(place: str, or_gone: bool) -> str:
     """What keeps a path from being indexed as a folder; "" where nothing does."""
     if not is_text(place):
-        return f"{shown(place)}: the name is not valid text (UTF-8). Rename the folder."
+        return phrase("folder.bad_name", name=shown(place))
     real = on_disk(place)
     try:
         if stat.S_ISDIR(os.stat(real).st_mode):
             return ""
-        return "" if or_gone else f"{place} is not a folder. Give a folder of pictures."
+        return "" if or_gone else phrase("folder.none", name=place)
     except (FileNotFoundError, NotADirectoryError):
-        reason = ("the link leads nowhere" if os.path.islink(real) else
-                  "there is nothing of that name")
-        return "" if or_gone else (f"{place} is not a folder: {reason}. Is its drive connected? "
-                                   "Give a folder of pictures.")
+        key = "folder.dead_link" if os.path.islink(real) else "folder.gone"
+        return "" if or_gone else phrase(key, name=place)
     except (OSError, ValueError) as error:
-        return f"{shown(place)} cannot be looked into: {why(error)}."
+        return phrase("folder.shut", name=shown(place), why=why(error))
 
 
 def look_through(folders: Sequence[Path],
@@ -177,7 +179,7 @@ def _look(place: str, tree: Tree, passed_over: Counter[str]) -> list[str]:
     except OSError as error:
         tree.close(place, error)
         return []
-    folders = []
+    folders, others, pictures = [], {}, []
     for name, entry in listed:
         path = os.path.join(place, name)
         if name.startswith("."):
@@ -191,11 +193,17 @@ def _look(place: str, tree: Tree, passed_over: Counter[str]) -> list[str]:
         if is_folder:
             folders.append(path)
         elif os.path.splitext(name)[1].lower() in SUFFIXES:
-            _take(path, entry.is_symlink(), tree)
+            if _take(path, entry.is_symlink(), tree):
+                pictures.append(name)
         elif entry.is_symlink() and not os.path.exists(on_disk(path)):
             tree.skip(path, f"{path} does not exist: the link leads nowhere.")
+        elif is_text(path):
+            others[name] = entry
         else:
             passed_over[_kind(name)] += 1
+    told = tree.beside.look(place, pictures, {name for name, entry in others.items() if not (
+        entry.is_symlink() and tree.leads_out(os.path.join(place, name)))})
+    passed_over.update(_kind(name) for name in others if name not in told)
     return folders
 
 
@@ -228,13 +236,13 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join([*parts, f"{rest:,} of other kinds"] if rest else parts)
 
 
-def _take(path: str, link: bool, tree: Tree) -> None:
-    """Note one file's state, or why it cannot be used."""
+def _take(path: str, link: bool, tree: Tree) -> bool:
+    """Note one file's state, or why it cannot be used; says whether it can."""
     if not is_text(path):
         tree.skip(path, "Its name is not valid text (UTF-8). Rename the file.")
-        return
+        return False
     if link and tree.leads_out(path):
-        return
+        return False
     try:
         status = os.stat(on_disk(path))
     except FileNotFoundError:
@@ -243,3 +251,5 @@ def _take(path: str, link: bool, tree: Tree) -> None:
         tree.skip(path, f"{path} cannot be read: {why(error)}.")
     else:
         tree.files[path] = State(status.st_size, status.st_mtime)
+        return True
+    return False

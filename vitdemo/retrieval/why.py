@@ -103,7 +103,7 @@ def _without_each(embedder: Embedder, query: Query, parts: np.ndarray
         changed[owner] = next(vectors) * query.terms[owner].weight if text else 0.0
         rows.append(_sum_or_none(changed))
     if query.picture is not None:
-        names.append(Part(query.picture_label, query.picture_weight, math.nan))
+        names.append(Part(query.picture_name, query.picture_weight, math.nan))
         rows.append(_sum_or_none(parts[:-1]))
     return names, rows
 
@@ -142,7 +142,7 @@ def why_not(gallery: Gallery, query: Query, filters: Filters, hit: Picture, othe
         if found else []
     place, looked = 0, 0
     if found and not misfits:
-        best = gallery.search(vector, LOOKED_AT, filters.conditions())
+        best = gallery.search(vector, LOOKED_AT, filters.conditions(), query.words)
         looked = len(best)
         place = next((n for n, one in enumerate(best, 1) if one.id == found.id), 0)
     return WhyNot(ours, theirs, found is not None, place, looked, tuple(misfits))

@@ -22,10 +22,10 @@ from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.rerank import BEST, Reranker
-from vitdemo.ui.albums import ExampleAlbum, Library
+from vitdemo.ui.components import Context
 from vitdemo.ui.given import read_given
 from vitdemo.ui.line import LONG
-from vitdemo.ui.parts import Context
+from vitdemo.ui.search.galleries import ExampleAlbum, Library
 
 MOST_ANSWERS = 50
 Reply = dict[str, Any]
@@ -121,7 +121,7 @@ class Endpoints:
         those given count.
 
         Args:
-            text: words, with signs and weights as in "cat -indoor +2 snow".
+            text: words, signs and weights, "cat -indoor +2 snow"; a year or month is a date.
             picture: one that hits should look like; given as everywhere, or empty.
             picture_weight: how much it counts beside the words, over 0.
             limit: how many hits at most, from 1 to 2000.
@@ -138,9 +138,10 @@ class Endpoints:
             camera: only those taken with it; a part of its name is enough.
 
         Returns:
-            {"understood", "notes", "hits": [{"picture", "score", "match", "width", "height"}]}:
-            picture is a file's name, or its path in the owner's folders; score is a cosine, match a
-            probability 0..1, or null.
+            {"understood", "date", "notes", "hits": [{"picture", "score", "match", "fits", "width",
+            "height"}]}: picture is a file's name, or its path in the owner's folders; score is a
+            cosine, match a probability 0..1, or null; fits says whether it fits, false for all
+            where nothing does, null where that is not known.
         """
         _within("limit", limit, LIMITS.max_hits)
         filters = Filters(folder, after, before, min_width, max_width, min_height, max_height,
@@ -151,9 +152,9 @@ class Endpoints:
         gallery = self._gallery(where)
         rerank = rerank and "match" in engine.info.tasks
         hits = gallery.search(query.vector(engine), max(limit, BEST if rerank else 0),
-                              filters.conditions())
+                              filters.within(query.date).conditions(), query.words)
         hits = (self._reranker.order(hits, query) if rerank else hits)[:limit]
-        return {"understood": query.understood(), "notes": query.missed(engine),
+        return {"understood": query.understood(), "date": query.date, "notes": query.missed(engine),
                 "hits": without_nan([_hit(hit, where == "folders") for hit in hits])}
 
     def explain(self, picture: str, text: str = "", question: str = "", instruction: str = "",
@@ -196,8 +197,8 @@ class Endpoints:
 
         Returns:
             {"text", "words", "evidence": [{"word", "verdict", "sentence", "deletion", "insertion",
-            "random_deletion", "random_insertion", ...}], "shares", "notes"}: word is a place in
-            words, from 0; verdict is strong, some, chance, worse or language.
+            "random_deletion", "random_insertion", "others", ...}], "shares", "notes"}: word is a
+            place in words, from 0; verdict is strong, some, shared, chance, worse or language.
         """
         photo, engine = self._picture(picture), self._engine
         result = self._result(photo, text, question, instruction, language)
@@ -245,8 +246,8 @@ def _hit(hit: Hit, whole: bool) -> Reply:
     """A hit; where its file lies is its owner's alone. (To Gradio's client, a "path" is a file to
     fetch.)"""
     name = hit.path if whole else os.path.basename(hit.path)
-    return {"picture": name, "score": hit.score, "match": hit.match, "width": hit.width,
-            "height": hit.height}
+    return {"picture": name, "score": hit.score, "match": hit.match, "fits": hit.fits,
+            "width": hit.width, "height": hit.height}
 
 
 def _reply(photo: Picture, found: Reply) -> Reply:

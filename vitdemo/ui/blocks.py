@@ -10,9 +10,12 @@ import gradio as gr
 from gradio.components.api_component import Api
 
 from vitdemo.errors import VitDemoError
+from vitdemo.texts import language, phrase, speaking
+from vitdemo.ui.components import FilesInput, PictureInput
 from vitdemo.ui.gate import paths_in
 from vitdemo.ui.given import is_uploaded_file, plain_value
-from vitdemo.ui.parts import SORRY, FilesInput, PictureInput
+from vitdemo.ui.health import Health
+from vitdemo.ui.language import language_of
 from vitdemo.ui.session import Sessions
 
 log = logging.getLogger(__name__)
@@ -27,9 +30,24 @@ class AppBlocks(gr.Blocks):
     """
 
     def __init__(self, sessions: Sessions, **settings: Any) -> None:
+        self.translations: dict[str, AppBlocks] = {}  # the same page in other languages
         super().__init__(**settings)
         self.sessions = sessions
+        self.health: Health | None = None  # for `build_ui` to set
         self.api_open = False  # what waits in the queue is not called past it
+
+    @property
+    def config(self) -> Any:
+        """What a page is made of, in the language of who asks for it."""
+        other = self.translations.get(language())
+        if other is None:
+            return self._config
+        return {**self._config, **{name: other._config[name]
+                                   for name in ("title", "components", "dependencies")}}
+
+    @config.setter
+    def config(self, config: Any) -> None:
+        self._config = config
 
     async def process_api(self, block_fn: Any, inputs: list[Any], *args: Any, iterator: Any = None,
                           session_hash: str | None = None, event_data: Any = None,
@@ -39,6 +57,30 @@ class AppBlocks(gr.Blocks):
         Raises:
             gr.Error: the values are refused, or it failed; its text is one sentence.
         """
+        headers: Any = getattr(settings.get("request"), "headers", {})
+        with speaking(language_of(headers)):
+            return await self._process(block_fn, inputs, *args, iterator=iterator,
+                                       session_hash=session_hash, event_data=event_data,
+                                       **settings)
+
+    async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:
+        """As in `gr.Blocks`, with each picture that an event gives wrapped in an update.
+
+        Of what a handler gives after its first outputs Gradio sends the differences alone, and the
+        page applies them to the objects that it has: a picture followed by nothing new would lose
+        its file in the field itself, and the next event that reads the field would fail. Of a
+        wrapped one the wrapping is lost.
+        """
+        if len(block_fn.outputs) > 1 and isinstance(predictions, list | tuple):
+            predictions = [
+                gr.update(value=given) if isinstance(field, PictureInput)
+                and isinstance(given, str | None) else given
+                for field, given in zip(block_fn.outputs, predictions, strict=True)]
+        return await super().postprocess_data(block_fn, predictions, state)
+
+    async def _process(self, block_fn: Any, inputs: list[Any], *args: Any, iterator: Any,
+                       session_hash: str | None, event_data: Any, **settings: Any
+                       ) -> dict[str, Any]:
         try:
             if iterator is None:  # and not the next step of what has begun
                 check_inputs(block_fn.inputs, inputs)
@@ -58,7 +100,7 @@ class AppBlocks(gr.Blocks):
             raise gr.Error(str(error), print_exception=False) from error
         except Exception as error:  # the outermost place: a person is waiting for an answer
             log.exception("a fault in %s", getattr(block_fn, "name", block_fn))
-            raise gr.Error(SORRY, print_exception=False) from error
+            raise gr.Error(phrase("frame.fault"), print_exception=False) from error
 
 
 def check_inputs(fields: Sequence[Any], values: Sequence[Any]) -> None:
@@ -68,18 +110,18 @@ def check_inputs(fields: Sequence[Any], values: Sequence[Any]) -> None:
         gr.Error: it is not; or there are too few or too many.
     """
     if len(fields) != len(values):
-        raise _refusal(f"This takes {len(fields)} values, and {len(values)} came.")
+        raise _refusal(phrase("request.count", wanted=len(fields), given=len(values)))
     for field, value in zip(fields, values, strict=True):
         if field.stateful or value is None:
             continue
-        name = f"“{getattr(field, 'label', None) or field.get_block_name()}”"
+        name = getattr(field, "label", None) or field.get_block_name()
         if isinstance(field, Api):
             kind, want = SCHEMAS[str(field.api_info()["type"])]
             value = plain_value(value)
         else:
-            kind, want = KINDS.get(type(field), (_is_scalar, "one value"))
+            kind, want = KINDS.get(type(field), (_is_scalar, "request.value"))
         if not kind(value):
-            raise _refusal(f"{name} takes {want}, and something else came.")
+            raise _refusal(phrase(want, name=name))
 
 
 def check_event(data: Any) -> None:
@@ -89,8 +131,9 @@ def check_event(data: Any) -> None:
         gr.Error: it is something else.
     """
     place = data.get("index", 0) if isinstance(data, dict) else None
-    if paths_in(data) or not isinstance(place, int) or isinstance(place, bool) or place < 0:
-        raise _refusal("This click says nothing that can be understood. Reload the page.")
+    places = place if isinstance(place, list) else [place]  # of a table's cell: row and column
+    if paths_in(data) or not all(type(one) is int and one >= 0 for one in places):
+        raise _refusal(phrase("request.click"))
 
 
 def _refusal(sentence: str) -> gr.Error:
@@ -99,6 +142,13 @@ def _refusal(sentence: str) -> gr.Error:
 
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, str | bool) or _is_number(value)
+
+
+def _is_table(value: Any) -> bool:
+    lines = value.get("data") if isinstance(value, dict) else None
+    return isinstance(lines, list) and all(
+        isinstance(line, list) and all(cell is None or _is_scalar(cell) for cell in line)
+        for line in lines)
 
 
 def _is_text(value: Any) -> bool:
@@ -128,15 +178,15 @@ def _are_uploads(value: Any) -> bool:
 
 
 KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
-    PictureInput: (is_uploaded_file,
-                   "one picture that was uploaded here (addresses are not fetched)"),
-    FilesInput: (_are_uploads, "pictures that were uploaded here (addresses are not fetched)"),
-    gr.Textbox: (_is_text, "text"), gr.Number: (_is_number, "a number"),
-    gr.Slider: (_is_number, "a number"), gr.Checkbox: (_is_switch, "yes or no"),
+    PictureInput: (is_uploaded_file, "request.picture"),
+    FilesInput: (_are_uploads, "request.pictures"),
+    gr.Textbox: (_is_text, "request.text"), gr.Number: (_is_number, "request.number"),
+    gr.Slider: (_is_number, "request.number"), gr.Checkbox: (_is_switch, "request.switch"),
+    gr.Dataframe: (_is_table, "request.value"),
 }
 # What the endpoints for programs take, by the type in their JSON schema.
 SCHEMAS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "string": (_is_text, "text"), "integer": (_is_whole, "a whole number"),
-    "number": (_is_number, "a number"), "boolean": (_is_switch, "true or false"),
-    "array": (_are_texts, "a list of texts"),
+    "string": (_is_text, "request.text"), "integer": (_is_whole, "request.whole_number"),
+    "number": (_is_number, "request.number"), "boolean": (_is_switch, "request.switch"),
+    "array": (_are_texts, "request.texts"),
 }

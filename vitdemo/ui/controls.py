@@ -5,11 +5,10 @@ from typing import Any
 import gradio as gr
 
 from vitdemo.config import Decoding
-from vitdemo.ui.parts import QUIET
+from vitdemo.texts import phrase
+from vitdemo.ui.components import QUIET
 
-STRATEGIES = [("Best of several sentences (beam search)", "beam"),
-              ("Most likely word each time (greedy)", "greedy"),
-              ("Drawn by chance (sampling)", "sample")]
+STRATEGIES = ("beam", "greedy", "sample")
 
 # The fields of `Decoding` in the order of the controls.
 FIELDS = ("strategy", "beams", "length_penalty", "temperature", "top_p", "seed", "max_tokens",
@@ -17,26 +16,23 @@ FIELDS = ("strategy", "beams", "length_penalty", "temperature", "top_p", "seed",
 
 
 def decoding_controls() -> list[Any]:
-    """The accordion "More"; in the order that `decoding_of` takes them."""
+    """Lay them out; in the order that `decoding_of` takes them."""
     start = Decoding()
-    with gr.Accordion("More: how the words are chosen", open=False, elem_id="describe-more"):
-        strategy = gr.Radio(STRATEGIES, value=start.strategy, label="Way of writing")
-        beams = gr.Slider(1, 10, start.beams, step=1, label="Sentences kept side by side")
-        length = gr.Slider(-2, 2, start.length_penalty, step=0.1,
-                           label="Length: left for shorter, right for longer")
-        temperature = gr.Slider(0.05, 5, start.temperature, step=0.05, visible=False,
-                                label="Temperature: left for safe, right for surprising")
-        top_p = gr.Slider(0.01, 1, start.top_p, step=0.01, visible=False,
-                          label="Top-p: draw from the likeliest words up to this probability")
-        seed = gr.Number(start.seed, precision=0, minimum=0, visible=False,
-                         label="Seed: the same number gives the same words")
-        longest = gr.Slider(1, 100, start.max_tokens, step=1,
-                            label="Longest text, in tokens (about a word each)")
-        shortest = gr.Slider(0, 100, start.min_tokens, step=1, label="Shortest text, in tokens")
-        repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
-                               label="Against repetition: 1 is off")
-        fit = gr.Slider(0, 20, start.fit, step=0.5,
-                        label="How much the sentence must fit this very picture: 0 is off")
+    strategy = gr.Radio([(phrase(f"decoding.{one}"), one) for one in STRATEGIES],
+                        value=start.strategy, label=phrase("decoding.strategy"))
+    beams = gr.Slider(1, 10, start.beams, step=1, label=phrase("decoding.beams"))
+    length = gr.Slider(-2, 2, start.length_penalty, step=0.1, label=phrase("decoding.length"))
+    temperature = gr.Slider(0.05, 5, start.temperature, step=0.05, visible=False,
+                            label=phrase("decoding.temperature"))
+    top_p = gr.Slider(0.01, 1, start.top_p, step=0.01, visible=False,
+                      label=phrase("decoding.top_p"))
+    seed = gr.Number(start.seed, precision=0, minimum=0, visible=False,
+                     label=phrase("decoding.seed"))
+    longest = gr.Slider(1, 100, start.max_tokens, step=1, label=phrase("decoding.longest"))
+    shortest = gr.Slider(0, 100, start.min_tokens, step=1, label=phrase("decoding.shortest"))
+    repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
+                           label=phrase("decoding.repetition"))
+    fit = gr.Slider(0, 20, start.fit, step=0.5, label=phrase("decoding.fit"))
     beam_only: list[Any] = [beams, length, fit]
     sample_only: list[Any] = [temperature, top_p, seed]
     strategy.change(
@@ -65,4 +61,4 @@ def decoding_settings(decoding: Decoding) -> dict[str, str]:
     names = {"beam": ("beams", "length_penalty", "fit"), "sample": ("temperature", "top_p", "seed")}
     used = ("strategy", *names.get(decoding.strategy, ()), "max_tokens", "min_tokens",
             "repetition_penalty")
-    return {name.replace("_", " ").capitalize(): str(getattr(decoding, name)) for name in used}
+    return {phrase(f"setting.{name}"): str(getattr(decoding, name)) for name in used}

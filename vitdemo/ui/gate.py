@@ -2,7 +2,7 @@
 names or pages, for routes of Gradio that this app does not use, and that no page of it makes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +13,9 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitdemo.config import LIMITS
+from vitdemo.texts import phrase, speaking
+from vitdemo.ui.health import PATHS
+from vitdemo.ui.language import in_language, language_of
 from vitdemo.ui.server_rules import ServerRules
 
 API = "/gradio_api"
@@ -20,13 +23,12 @@ API = "/gradio_api"
 # is off: Gradio's deep links (which write a visitor's picture to the disk), its proxy, recordings,
 # editors, monitoring, histories of runs.
 READ = ("", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/static/",
-        "/assets/", "/svelte/", *(API + path for path in (
+        "/assets/", "/svelte/", *PATHS, *(API + path for path in (
             "/info", "/openapi.json", "/startup-events", "/app_id", "/theme.css", "/queue/data",
             "/queue/status", "/upload_progress", "/heartbeat/", "/call/", "/file=")))
 WRITE = tuple(API + path for path in ("/upload", "/queue/join", "/cancel", "/reset", "/call/",
                                       "/run/"))
 TOOLS = API + "/mcp"  # where the app serves tools (`ui/tools.py`)
-LOST = "This page, or what it waits for, is no longer known here. Reload it."
 DEPTH = 16  # lists and objects in one another, in a request
 
 
@@ -42,14 +44,23 @@ class Gate:
     """The outermost layer of the server: refuses, and tells `Sessions` which pages are open and
     which uploads they name."""
 
-    def __init__(self, app: ASGIApp, rules: ServerRules, blocks: Any) -> None:
-        self.app, self.rules, self.blocks = app, rules, blocks
+    def __init__(self, app: ASGIApp, rules: ServerRules, served: Callable[[], Any]) -> None:
+        self.app, self.rules, self.served = app, rules, served
+
+    @property
+    def blocks(self) -> Any:
+        """The pages that are served now."""
+        return self.served()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, self._with_headers(send))
+            headers = Headers(scope=scope)
+            with speaking(language_of(headers)):
+                if scope["method"] == "GET" and scope["path"] == "/":
+                    send = in_language(send, headers)
+                await self._answer(scope, receive, self._with_headers(send))
         else:  # the app has no web sockets
             await send({"type": "websocket.close", "code": 1008})
 
@@ -112,15 +123,15 @@ class Gate:
         if kind == "queue/data":
             if query.get("session_hash") in queue.pending_messages_per_session:
                 return ""
-            told = {"msg": "unexpected_error", "message": LOST, "session_not_found": True,
-                    "success": False}
+            told = {"msg": "unexpected_error", "message": phrase("frame.lost"),
+                    "session_not_found": True, "success": False}
             return f"data: {json.dumps(told)}\n\n"
         if not kind.startswith("call/"):
             return ""
         event = kind.rpartition("/")[2]
         known = (event in queue.event_ids_to_events or event in queue.pending_messages_per_session
                  or any(event in one for one in list(queue.pending_event_ids_session.values())))
-        return "" if known else f"event: error\ndata: {json.dumps(LOST)}\n\n"
+        return "" if known else f"event: error\ndata: {json.dumps(phrase('frame.lost'))}\n\n"
 
     def _check_call(self, path: str, raw: bytes) -> None:
         """What asks for an event must be able to be one; the uploads that it names are noted."""

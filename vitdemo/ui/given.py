@@ -9,8 +9,8 @@ from typing import Any
 from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.ui.addresses import fetch
+from vitdemo.ui.components import uploaded
 from vitdemo.ui.gate import paths_in
-from vitdemo.ui.parts import uploaded
 from vitdemo.ui.session import uploads_root
 
 HOW = "Give an uploaded file, or its bytes in base64."

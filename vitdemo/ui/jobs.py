@@ -3,13 +3,16 @@
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vitdemo.texts import phrase
 from vitdemo.wanted import for_a_thread
 
 T = TypeVar("T")
 Now = TypeVar("Now")
+Said = TypeVar("Said")
 
 SECONDS = 0.4  # between two looks at how far it is
 
@@ -71,12 +74,24 @@ def followed(job: Job[Now], call: Callable[[], T], seconds: float = SECONDS
             job.running = False
 
 
+def said_of(steps: Generator[Now, None, T], say: Callable[[Now], Said]
+            ) -> Generator[Said, None, T]:
+    """The same work, with ``say`` of what it tells."""
+    with closing(steps):
+        while True:
+            try:
+                now = next(steps)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            yield say(now)
+
+
 def duration(seconds: float) -> str:
     """A time for a person: "about 3 minutes"."""
     if seconds < 10:
-        return "a few seconds"
+        return phrase("duration.few")
     if seconds < 90:
-        return f"about {10 * round(seconds / 10)} seconds"
+        return phrase("duration.seconds", number=10 * round(seconds / 10))
     if seconds < 5400:
-        return f"about {round(seconds / 60)} minutes"
-    return f"about {round(seconds / 3600)} hours"
+        return phrase("duration.minutes", number=round(seconds / 60))
+    return phrase("duration.hours", number=round(seconds / 3600))

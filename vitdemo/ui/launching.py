@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from vitdemo.ui.gate import Gate, forget
+from vitdemo.ui.health import health_routes
+from vitdemo.ui.language import own_words
 from vitdemo.ui.server_rules import ServerRules
 from vitdemo.ui.session import AWAY
-from vitdemo.ui.theme import styles, theme
+from vitdemo.ui.theme import head, styles, theme
 from vitdemo.ui.tools import as_json, check_tools
 from vitdemo.ui.uploads import upload_route
 
@@ -29,10 +31,12 @@ def launch_settings(rules: ServerRules = ServerRules(), mcp: bool = False) -> di
     """
     if mcp:
         check_tools()
-    return {"theme": theme(), "css": styles(), "footer_links": ["api"], "run_history": False,
+    return {"theme": theme(), "css": styles(), "head": head(), "footer_links": ["api"],
+            "run_history": False, "i18n": own_words(),
             "show_error": True, "ssr_mode": False, "enable_monitoring": False,
             "state_session_capacity": PAGES, "mcp_server": mcp,
-            "app_kwargs": {"routes": [upload_route()], "lifespan": _serving(rules)}}
+            "app_kwargs": {"routes": [upload_route(), *health_routes()],
+                           "lifespan": _serving(rules)}}
 
 
 def _serving(rules: ServerRules) -> Any:
@@ -42,8 +46,8 @@ def _serving(rules: ServerRules) -> Any:
         the pages of others), and let go of what nobody uses, as long as it runs."""
         blocks = app.get_blocks()
         as_json(blocks)
-        app.middleware_stack = Gate(app.middleware_stack, rules, blocks)
-        sweeping = asyncio.create_task(_sweep(blocks))
+        app.middleware_stack = Gate(app.middleware_stack, rules, app.get_blocks)
+        sweeping = asyncio.create_task(_sweep(app))
         try:
             yield
         finally:
@@ -52,11 +56,11 @@ def _serving(rules: ServerRules) -> Any:
     return serving
 
 
-async def _sweep(blocks: Any) -> None:
+async def _sweep(app: Any) -> None:
     while True:
         await asyncio.sleep(SWEEP)
         try:
-            await asyncio.to_thread(sweep, blocks)
+            await asyncio.to_thread(sweep, app.get_blocks())
         except Exception:  # a disk that fails now may work the next time
             log.exception("what nobody uses could not be let go")
 

@@ -15,6 +15,7 @@ from gradio.queueing import Event, Queue
 from gradio.server_messages import LogMessage, ProcessCompletedMessage
 from gradio.utils import error_payload
 
+from vitdemo.texts import phrase
 from vitdemo.ui.jobs import duration
 
 CHECKS = "checks"  # the group of what nobody asked for
@@ -22,7 +23,6 @@ CHECKS = "checks"  # the group of what nobody asked for
 LONG: dict[str, Any] = {"concurrency_id": "long", "concurrency_limit": 4}
 MOST = 120  # requests that wait, of all visitors together
 EACH = 12  # of one visitor while nobody else waits; fewer, down to 1, as the line grows
-BUSY = "The app is busy"
 
 
 class VisitorLine(Queue):
@@ -34,6 +34,10 @@ class VisitorLine(Queue):
     is told how long the line is.
     """
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.counts = {"taken": 0, "sent away": 0}
+
     async def push(self, body: PredictBodyInternal, request: Request,
                    username: str | None) -> tuple[bool, Any, Any]:
         """As Gradio's, but for what is sent away: it ends at once, with a sentence."""
@@ -42,6 +46,7 @@ class VisitorLine(Queue):
             return await super().push(body, request, username)
         event = Event(body.session_hash, function, request, username)
         sentence = self._sentence(event)
+        self.counts["sent away" if sentence else "taken"] += 1
         if sentence:
             return await self._send_away(event, sentence)
         answer = await super().push(body, request, username)
@@ -70,12 +75,11 @@ class VisitorLine(Queue):
         line = [one for queue in self.event_queue_per_concurrency_id.values()
                 for one in queue.queue if _kind(one) == _kind(event)]
         own = sum(visitor(one) == visitor(event) for one in line)
-        wait = f"the wait is {duration(self._seconds(line))}"
+        wait = duration(self._seconds(line))
         if len(line) >= MOST:
-            return f"{BUSY}: {len(line)} requests are in line, {wait}. Try again after that."
+            return phrase("line.full", count=len(line), wait=wait)
         if own and own >= EACH * (1 - len(line) / MOST):
-            return (f"{BUSY}: {own} of your requests are in line already, among {len(line)}; "
-                    f"{wait}. Try again when they are done, or close the page to give them up.")
+            return phrase("line.own", own=own, count=len(line), wait=wait)
         return ""
 
     def _seconds(self, line: list[Event]) -> float:
@@ -88,13 +92,14 @@ class VisitorLine(Queue):
         return seconds
 
     async def _send_away(self, event: Event, sentence: str) -> tuple[bool, Any, Any]:
-        error = gr.Error(sentence, title=BUSY, print_exception=False)
+        title = phrase("line.busy")
+        error = gr.Error(sentence, title=title, print_exception=False)
         async with self.pending_message_lock:
             self.pending_event_ids_session.setdefault(event.session_hash, set()).add(event._id)
             if event.session_hash not in self.pending_messages_per_session:
                 self.pending_messages_per_session[event.session_hash] = Messages()
         self.send_message(event, ProcessCompletedMessage(
-            output=error_payload(error, True), title=BUSY, success=False))
+            output=error_payload(error, True), title=title, success=False))
         return True, event._id, "success"
 
     def _tell_place(self, event: Event) -> None:
@@ -105,9 +110,9 @@ class VisitorLine(Queue):
         place = queue.queue.index(event)
         if place or queue.current_concurrency >= (queue.concurrency_limit or 1):
             self.send_message(event, LogMessage(
-                log=f"Others are using the app, too: you are number {place + 1} in line, "
-                f"{duration(self._seconds(queue.queue[:place + 1]))}.", level="info",
-                title="In line", duration=5))
+                log=phrase("line.place", place=place + 1,
+                           wait=duration(self._seconds(queue.queue[:place + 1]))),
+                level="info", title=phrase("line.in_line"), duration=5))
 
 
 def use_visitor_line(blocks: gr.Blocks) -> None:

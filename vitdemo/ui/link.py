@@ -1,5 +1,7 @@
-"""Links that open the app with a task, its text and the viewer's choices set; never a picture.
+"""Links that open the app with a task, its text, the name of an example and the viewer's choices
+set; never a picture.
 
+    ?task=describe&example=cat&word=cat
     ?task=ask&text=what+is+it%3F&method=rollout&layer=2&head=1
     ?task=find&text=cat+-indoor&after=2024&orientation=portrait
 
@@ -16,8 +18,9 @@ from urllib.parse import urlencode
 
 from vitdemo.config import LIMITS, Decoding
 from vitdemo.errors import ConfigError, TextError, shortened
+from vitdemo.texts import phrase
 from vitdemo.ui.controls import FIELDS
-from vitdemo.ui.search_link import read_search
+from vitdemo.ui.search.link import read_search
 from vitdemo.words import clean_text
 
 # A task in a link -> the tab, and the tab within it.
@@ -33,12 +36,13 @@ SHOWN = 40  # characters of a bad value that are repeated to the person
 
 @dataclass(frozen=True)
 class View:
-    """What a link sets. ``choice`` is the viewer's: method, and layer and head counted from 0;
-    ``search`` holds fields of `vitdemo.ui.search_link`."""
+    """What a link sets. ``choice`` is the viewer's: the word as text, method, and layer and head
+    counted from 0; ``search`` holds fields of `vitdemo.ui.search.link`."""
 
     task: str = ""
     text: str = ""
     language: str = ""
+    example: str = ""
     decoding: dict[str, Any] = field(default_factory=dict)
     choice: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
@@ -47,8 +51,9 @@ class View:
 def query_of(view: View) -> str:
     """The part of an address after "?"; what is as it always is at the start is left out."""
     start = Decoding()
-    items: dict[str, Any] = {"task": view.task, "text": view.text, "language": view.language}
-    items["method"] = view.choice.get("method", "")
+    items: dict[str, Any] = {"task": view.task, "text": view.text, "language": view.language,
+                             "example": view.example, "word": view.choice.get("word", ""),
+                             "method": view.choice.get("method", "")}
     for name in ("layer", "head"):
         place = view.choice.get(name, -1)
         items[name] = place + 1 if isinstance(place, int) and place >= 0 else ""
@@ -58,25 +63,28 @@ def query_of(view: View) -> str:
     return urlencode({name: value for name, value in items.items() if value not in ("", None)})
 
 
-def read_query(params: Mapping[str, str], languages: Sequence[str],
-               methods: Sequence[str]) -> tuple[View, list[str]]:
+def read_query(params: Mapping[str, str], languages: Sequence[str], methods: Sequence[str],
+               examples: Sequence[str] = ()) -> tuple[View, list[str]]:
     """What an address asks for, and one sentence on each part of it that cannot be had."""
     reader = _Reader({name: value for name, value in params.items()
                       if not name.startswith(FOREIGN)})
     task = reader.one_of("task", tuple(TASKS))
     language = reader.one_of("language", languages)
+    example = reader.one_of("example", examples)
     choice: dict[str, Any] = {}
     if method := reader.one_of("method", methods):
         choice["method"] = method
     for name in ("layer", "head"):
         if (place := reader.whole(name)) is not None:
             choice[name] = place - 1
-    text = reader.text(task)
+    if word := reader.text("word"):
+        choice["word"] = word
+    text = reader.text("text", many=task == "fits")
     decoding = reader.decoding()
     search, complaints = read_search(reader.params) if task == "find" else ({}, [])
     reader.complaints += complaints
     reader.rest()
-    return View(task, text, language, decoding, choice, search), reader.complaints
+    return View(task, text, language, example, decoding, choice, search), reader.complaints
 
 
 class _Reader:
@@ -90,7 +98,7 @@ class _Reader:
         value = self.params.pop(name, "")
         if not value or value in known:
             return value
-        self._complain(name, value, f"this app knows {', '.join(known) or 'none'}")
+        self._complain("link.unknown", name, value, known=", ".join(known) or "–")
         return ""
 
     def whole(self, name: str) -> int | None:
@@ -99,19 +107,20 @@ class _Reader:
             return None
         if _INDEX.fullmatch(value) and 1 <= int(value) <= MAX_INDEX:
             return int(value)
-        self._complain(name, value, "it must be a whole number from 1")
+        self._complain("link.not_counted", name, value)
         return None
 
-    def text(self, task: str) -> str:
-        value = self.params.pop("text", "")
-        lines = value.splitlines() if task == "fits" else [value]
+    def text(self, name: str, many: bool = False) -> str:
+        value = self.params.pop(name, "")
+        lines = value.splitlines() if many else [value]
         try:
             if len(value) > LIMITS.max_text_characters:
-                raise TextError(f"it has {len(value)} characters; the limit is "
-                                f"{LIMITS.max_text_characters}")
-            return "\n".join(clean_text(line, "it", may_be_empty=True) for line in lines)
+                raise TextError("typed.long", what=phrase("link.it"), length=len(value),
+                                most=LIMITS.max_text_characters)
+            return "\n".join(clean_text(line, phrase("link.it"), may_be_empty=True)
+                             for line in lines)
         except TextError as error:
-            self.complaints.append(f"The text in the link was left out: {str(error).rstrip('.')}.")
+            self.complaints.append(phrase("link.text", why=error))
             return ""
 
     def decoding(self) -> dict[str, Any]:
@@ -129,30 +138,28 @@ class _Reader:
                 if name == "min_tokens":
                     Decoding(**found)
                 if name == "seed" and found[name] > MAX_SEED:
-                    raise ConfigError(f"it must be at most {MAX_SEED}")
+                    raise ConfigError("link.large", limit=MAX_SEED)
             except ValueError:
                 found.pop(name, None)
-                kind = "whole number" if kinds[name] is int else "number"
-                self._complain(name, value, f"it must be a {kind}")
+                self._complain("link.not_whole" if kinds[name] is int else "link.not_a_number",
+                               name, value)
             except ConfigError as error:
                 found.pop(name, None)
-                self._complain(name, value, str(error).split("; ")[-1].rstrip("."))
+                self._complain("link.setting", name, value, why=error)
         return found
 
     def rest(self) -> None:
         """Whatever is still there is unknown."""
         for name in list(self.params)[:5]:
-            self.complaints.append(f"The link holds “{_short(name)}”, which this app does not "
-                                   "know; it was left out.")
+            self.complaints.append(phrase("link.other", name=_short(name)))
 
-    def _complain(self, name: str, value: str, want: str) -> None:
-        self.complaints.append(f"“{name}” in the link is “{_short(value)}”; it was left out, "
-                               f"as {want}.")
+    def _complain(self, key: str, name: str, value: str, **values: object) -> None:
+        self.complaints.append(phrase(key, name=name, value=_short(value), **values))
 
 
 def chosen_of(stated: object) -> dict[str, Any]:
-    """What the viewer says it shows ({"method", "layer", "head", ...} as JSON), as far as it
-    makes sense."""
+    """What the viewer says it shows ({"said", "method", "layer", "head", ...} as JSON; "said" is
+    the word), as far as it makes sense."""
     try:
         found = json.loads(str(stated or "{}")[:MAX_STATED])
     except (ValueError, RecursionError):
@@ -161,8 +168,9 @@ def chosen_of(stated: object) -> dict[str, Any]:
         return {}
     choice = {name: found[name] for name in ("layer", "head")
               if type(found.get(name)) is int and 0 <= found[name] < MAX_INDEX}
-    if isinstance(found.get("method"), str):
-        choice["method"] = found["method"]
+    for name, key in (("method", "method"), ("said", "word")):
+        if isinstance(found.get(name), str) and found[name]:
+            choice[key] = found[name]
     return choice
 
 

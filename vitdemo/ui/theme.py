@@ -5,6 +5,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 
+from vitdemo.ui.stream import WATCH
+
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC",
          "PingFang SC", "Microsoft YaHei", "sans-serif")
 MONO = ("ui-monospace", "Menlo", "Consolas", "monospace")
@@ -41,7 +43,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_background_fill_hover_dark="*primary_700",
         button_primary_text_color="white",
         button_secondary_background_fill="*neutral_100",
         button_secondary_background_fill_hover="*neutral_200",
@@ -53,4 +55,12 @@ def theme() -> gr.themes.Base:
 def styles() -> str:
     """The CSS of what is not the viewer."""
     return "\n".join((Path(__file__).parent / name).read_text("utf-8")
-                     for name in ("app.css", "tour.css"))
+                     for name in ("app.css", "tour/tour.css"))
+
+
+def head() -> str:
+    """What stands in the page's head: styles by the screen's width and for paper, whose selectors
+    Gradio would change, and what has to see the page's first request."""
+    rules = "\n".join((Path(__file__).parent / name).read_text("utf-8")
+                      for name in ("frame.css", "print.css"))
+    return f"<style>{rules}</style><script>{{{WATCH}}}</script>"

@@ -25,7 +25,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from vitdemo import wanted
-from vitdemo.ui.parts import Failed, PageValue, guarded
+from vitdemo.ui.components import Failed, PageValue, guarded
 from vitdemo.wanted import NotWanted
 
 SENDING = 2.0  # seconds that a new turn waits at most for what an older one is sending
@@ -162,7 +162,8 @@ def in_turn(enter: Enter, failed: Failed, last: bool = True) -> Callable[[Handle
     """Make a handler ``(turns, turn, *inputs)``, a generator of outputs, keep to its turn.
 
     ``enter`` is one of the ways of `Turns`. ``failed`` is that of `guarded`. ``last`` says that
-    the turn's work is then done.
+    the turn's work is then done. A payload gets the turn's number: what two events send may reach
+    the page in another order, and a viewer passes over what is of an older turn.
     """
 
     def decorate(handler: Handler) -> Handler:
@@ -175,7 +176,7 @@ def in_turn(enter: Enter, failed: Failed, last: bool = True) -> Callable[[Handle
                 for outputs in _within(wanted.while_wanted(turn.newest),
                                        safe(turns, turn, *inputs)):
                     with turn.send():
-                        yield outputs
+                        yield _of_turn(turn, outputs)
                 turn.done = turn.done or last
                 turn.ends()
             except NotWanted:
@@ -184,6 +185,14 @@ def in_turn(enter: Enter, failed: Failed, last: bool = True) -> Callable[[Handle
         return run
 
     return decorate
+
+
+def _of_turn(turn: Turn, outputs: Any) -> Any:
+    """Outputs whose payloads tell the turn's number, where a browser gave it one."""
+    if isinstance(outputs, list | tuple):
+        return [_of_turn(turn, one) if isinstance(one, dict) else one for one in outputs]
+    payload = isinstance(outputs, dict) and "__type__" not in outputs
+    return {**outputs, "turn": turn.number} if payload and turn.number else outputs
 
 
 def _held() -> Callable[[], bool]:
@@ -248,9 +257,16 @@ class Panel:
         return self._tie(trigger, in_turn(Turns.join, failed)(handler), inputs, outputs,
                          api_visibility="private", show_progress="hidden", **settings)
 
+    def take_over(self, event: Any, number: PageValue, handler: Handler, inputs: list[Any],
+                  outputs: list[Any], failed: Failed) -> Any:
+        """After an event of another panel: its turn, of which ``number`` has the number, is one of
+        this panel, too."""
+        return self._tie(event.then, in_turn(Turns.begin, failed)(handler), inputs, outputs,
+                         number, **AT_ONCE)
+
     def _tie(self, trigger: Any, handler: Handler, inputs: list[Any], outputs: list[Any],
-             **settings: Any) -> Any:
+             number: PageValue | None = None, **settings: Any) -> Any:
         # "multiple": a new act is never passed over because an older one is still at work.
         tie = functools.partial(gr.on, trigger) if isinstance(trigger, list) else trigger
-        return tie(handler, [self.state, self.number, *inputs], outputs,
-                   trigger_mode="multiple", **settings)
+        return tie(handler, [self.state, number or self.number, *inputs],
+                   outputs, trigger_mode="multiple", **settings)

@@ -13,14 +13,12 @@ from starlette.routing import Route
 from starlette.types import Message, Receive
 
 from vitdemo.config import LIMITS
+from vitdemo.texts import phrase
 from vitdemo.ui.session import Sessions
 
 SILENCE = 60.0  # seconds without a byte, after which an upload counts as broken off
 TOLD = 10.0  # seconds for which its progress can still be asked for
-FULL = "There is no room for more pictures here now. Try again later, or with fewer of them."
 NO_LENGTH = "Say in the header Content-Length how large the upload is."
-LARGE = (f"These files are larger than {LIMITS.max_upload_megabytes:,} MB together. Upload fewer "
-         "at once.")
 NO_FORM = "Send the files as a form (multipart/form-data) whose fields are all called “files”."
 
 
@@ -36,7 +34,8 @@ async def upload(request: Request) -> Response:
     if not (length.isascii() and length.isdigit()):
         return PlainTextResponse(NO_LENGTH, 411)
     if int(length[:20]) > LIMITS.max_upload_megabytes * 2**20:
-        return PlainTextResponse(LARGE, 413)
+        return PlainTextResponse(
+            phrase("upload.large", most=LIMITS.max_upload_megabytes), 413)
     folder = sessions.begin_upload()
     upload_id = request.query_params.get("upload_id", "")[:64]
     whole = False
@@ -52,7 +51,7 @@ async def upload(request: Request) -> Response:
     except (TypeError, AttributeError):  # a field that is no file
         return PlainTextResponse(NO_FORM, 400)
     except NoRoom:
-        return PlainTextResponse(FULL, 507)
+        return PlainTextResponse(phrase("upload.full"), 507)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
     finally:

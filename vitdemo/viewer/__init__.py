@@ -5,8 +5,10 @@ The browser gets one JSON object, the payload, and needs nothing more from the s
     {"picture": {"url": data URL, "width", "height",         pixels of the original
                  "note"},                                    may be missing: what is damaged in it
      "model": name, "texts": [text, ...],
-     "seen": [x0, y0, x1, y1], "settings": {name: value}, "caveats": [sentence],    may be missing
+     "settings": {name: value}, "caveats": [sentence],       may be missing
      "unread": sentence on what the model did not read, "sure": one on how sure it is,
+     "offer": one on what it is sure of where the text is not sure, "understood": one on which
+     instruction the person's own was taken for, "checking": whether maps are checked unasked,
      "choose": {"source", "word", "method", "layer", "head"}, "methods": [[name, label], ...]}
 
 Each text holds the explanation of one `Explanation`, and what else is known of its words:
@@ -25,13 +27,14 @@ Each text holds the explanation of one `Explanation`, and what else is known of 
 A weight is ``scale * (q / (2**bits - 1)) ** 2``, q little-endian: square roots keep small weights
 exact enough beside large ones. L layers, H heads, Q words, K regions.
 
-{"patch": [{"source", "text", and fields as above or "matter"}]} adds to the texts on screen. The
-head of viewer.js lists the other payloads.
+{"patch": [{"source", "text", and fields as above, "matter" or "smallest"}]} adds to the texts on
+screen. The head of viewer.js lists the other payloads.
 """
 
 import base64
 import functools
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +44,7 @@ from PIL import Image
 
 from vitdemo.preprocess import Picture
 from vitdemo.records import Explanation
+from vitdemo.texts import section
 from vitdemo.viewer.build import patch, quantise, texts
 from vitdemo.words import same_words, split_words
 
@@ -51,7 +55,8 @@ DISPLAY_SIDE = 1600  # longest side of the copy that the browser shows, in pixel
 _FOLDER = Path(__file__).parent
 # What uses another file's classes only when a viewer is made may stand before it.
 _SCRIPTS = ("colours.js", "maps.js", "regions.js", "field.js", "paint.js", "text.js", "words.js",
-            "controls.js", "evidence.js", "looking.js", "board.js", "viewer.js", "compare.js")
+            "controls.js", "evidence.js", "deeper.js", "looking.js", "board.js", "taking.js",
+            "viewer.js", "compare.js")
 
 
 def payload(explanations: Sequence[Explanation], picture: Picture, model: str = "",
@@ -91,27 +96,29 @@ def data_url(image: Image.Image, side: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-@functools.cache
 def script() -> str:
-    """The viewer's JavaScript: defines ``mountViewer(root, payload, ask)`` and
-    ``mountCompare(root, payload, ask)``."""
-    return "\n".join((_FOLDER / name).read_text("utf-8") for name in _SCRIPTS)
+    """The viewer's JavaScript, in the current language: defines ``mountViewer(root, payload, ask)``
+    and ``mountCompare(root, payload, ask)``."""
+    sentences = json.dumps(section("viewer") | section("list"), ensure_ascii=False)
+    return f"const VD_TEXTS = {sentences};\n" + "\n".join(map(_file, _SCRIPTS))
 
 
-@functools.cache
 def gradio_script() -> str:
-    """The viewer's JavaScript followed by the few lines that tie it to a `gr.HTML` component,
-    whose requests are its event ``ask``."""
-    return script() + "\n" + (_FOLDER / "gradio.js").read_text("utf-8")
+    """The few lines that tie the viewer to a `gr.HTML` component, whose requests are its event
+    ``ask``. The page that it is on has run `script`, once for all its viewers."""
+    return _file("gradio.js")
 
 
-@functools.cache
 def gradio_compare_script() -> str:
     """As `gradio_script`, for a comparison in an element of the class ``vd-compare``."""
-    return script() + "\n" + (_FOLDER / "gradio_compare.js").read_text("utf-8")
+    return _file("gradio_compare.js")
+
+
+def styles() -> str:
+    """The viewer's CSS; everything in it is under the class ``vd-viewer``."""
+    return _file("viewer.css")
 
 
 @functools.cache
-def styles() -> str:
-    """The viewer's CSS; everything in it is under the class ``vd-viewer``."""
-    return (_FOLDER / "viewer.css").read_text("utf-8")
+def _file(name: str) -> str:
+    return (_FOLDER / name).read_text("utf-8")

@@ -48,7 +48,7 @@ class VdBoard {
       this.all = !this.all;
       this.refresh();
     });
-    this.element = vdDetails("heads", "All layers and heads", () => this.refresh(), this.hint,
+    this.element = vdDetails("heads", vdPhrase("viewer.heads"), () => this.refresh(), this.hint,
       this.grid, this.more);
   }
 
@@ -72,10 +72,8 @@ class VdBoard {
     const focused = this.grid.contains(document.activeElement)
       ? document.activeElement.dataset.head : null;
     const order = vdSpecificity(look, word);
-    const of = word < 0 ? "to its words, on average" : `to “${vdWordOf(text, word)}”`;
-    this.hint.textContent = "Each head looks for itself. They are sorted by how specific they are "
-      + `${of}: the first ones show another place for this word than for the others. Choose one to `
-      + "see its map. Each small map has its own contrast.";
+    this.hint.textContent = word < 0 ? vdPhrase("viewer.heads_hint.all")
+      : vdPhrase("viewer.heads_hint.word", { word: vdWordOf(text, word) });
     const shown = this.all ? order : order.slice(0, VD_FIRST_HEADS);
     this.grid.replaceChildren(...shown.map((one, rank) => this.thumbnail(look, word, one,
       rank < VD_SUGGESTED && one.value > 1e-6)));
@@ -84,7 +82,8 @@ class VdBoard {
     for (const button of buttons) button.tabIndex = button === (chosen || buttons[0]) ? 0 : -1;
     if (focused) (buttons.find((button) => button.dataset.head === focused) || buttons[0]).focus();
     this.more.hidden = order.length <= VD_FIRST_HEADS;
-    this.more.textContent = this.all ? "Show fewer" : `Show all ${order.length}`;
+    this.more.textContent = this.all ? vdPhrase("viewer.fewer")
+      : vdPhrase("viewer.all_of", { number: order.length });
     this.grid.dataset.shown = [word, layer, head].join(":");
   }
 
@@ -95,12 +94,14 @@ class VdBoard {
         vdHeadMap(look, layer, head, q).forEach((one, k) => { sum[k] += one; });
         return sum;
       }, new Float64Array(look.regionCount));
-    const name = `${look.layers[layer]}, head ${head + 1}`;
+    const name = vdPhrase("viewer.layer_and_head", { layer: look.layers[layer], head: head + 1 });
     const button = vdElement("button", { type: "button", className: "vd-thumb" },
       vdThumbnail(map, vdTop(map), look, viewer.style.colours),
       vdElement("span", {}, name),
-      vdElement("span", { className: "vd-specific" }, `specific ${value.toFixed(2)}`));
-    if (suggested) button.append(vdElement("span", { className: "vd-suggested" }, "suggested"));
+      vdElement("span", { className: "vd-specific" }, 
+        vdPhrase("viewer.specific", { value: value.toFixed(2) })));
+    if (suggested) button.append(vdElement("span", { className: "vd-suggested" },
+      vdPhrase("viewer.suggested")));
     const { now } = viewer;
     const [mine, my] = [look.layerCount > 1 ? layer : -1, look.headCount > 1 ? head : -1];
     button.ariaPressed = String(now.look === look && now.layer === mine && now.head === my);
@@ -121,13 +122,24 @@ class VdMethods {
     this.grid = vdElement("div", { className: "vd-board", role: "group" });
     this.grid.addEventListener("keydown", (event) => vdRove(event,
       Array.from(this.grid.children)));
-    this.element = vdDetails("methods", "Ways of looking, side by side", () => this.refresh(),
+    this.element = vdDetails("methods", vdPhrase("viewer.side_by_side"), () => this.open(),
       this.hint, this.grid);
   }
 
+  /** Those that are still to be worked out are asked for now. */
+  open() {
+    const { viewer } = this;
+    if (viewer.can("methods") && vdLacking(viewer.now.text, viewer.payload.methods).length) {
+      viewer.request("methods", { method: "" }, vdPhrase("viewer.other_ways"));
+    }
+    this.refresh();
+  }
+
   refresh() {
-    const looks = Object.values(this.viewer.now.text.looks);
-    this.element.hidden = looks.length < 2;
+    const { text } = this.viewer.now;
+    const looks = Object.values(text.looks);
+    this.element.hidden = looks.length < 2 && !(this.viewer.can("methods")
+      && vdLacking(text, this.viewer.payload.methods).length);
     clearTimeout(this.timer);
     if (looks.length > 1 && this.element.open) this.timer = setTimeout(() => this.draw(), 0);
   }
@@ -143,9 +155,7 @@ class VdMethods {
     });
     const top = Math.max(...shares.map(vdTop));
     const mine = shares[looks.indexOf(look)];
-    this.hint.textContent = "All maps are on one scale. The number tells how far each agrees with "
-      + `“${vdLabel(look)}”: 1 is the same order of regions, 0 no relation (Spearman's rank `
-      + "correlation).";
+    this.hint.textContent = vdPhrase("viewer.agrees.hint", { method: vdLabel(look) });
     const focused = this.grid.contains(document.activeElement)
       ? document.activeElement.dataset.method : null;
     this.grid.replaceChildren(...looks.map((one, i) => this.thumbnail(one, shares[i], top, mine)));
@@ -158,8 +168,9 @@ class VdMethods {
     const { viewer } = this;
     const chosen = viewer.now.look === look;
     const value = vdSpearman(map, mine);
-    const said = vdTop(map) <= 0 ? "did not look at the picture"
-      : chosen ? "chosen" : `${value.toFixed(2)}: ${vdAgreement(value)}`;
+    const said = vdTop(map) <= 0 ? vdPhrase("viewer.agrees.nowhere")
+      : chosen ? vdPhrase("viewer.agrees.chosen")
+        : vdPhrase("viewer.agrees.value", { value: value.toFixed(2), how: vdAgreement(value) });
     const button = vdElement("button", { type: "button", className: "vd-thumb",
       ariaPressed: String(chosen) },
       vdThumbnail(map, top, look, viewer.style.colours, viewer.photo),
@@ -175,14 +186,14 @@ class VdAbout {
   constructor(viewer) {
     this.viewer = viewer;
     this.note = vdElement("p", { className: "vd-note" });
-    this.rest = vdDetails("made", "How this map was made", () => {});
+    this.rest = vdDetails("made", vdPhrase("viewer.made"), () => {});
     this.rest.hidden = false;
     this.element = vdElement("div", { className: "vd-about" }, this.note, this.rest);
   }
 
   refresh() {
     const { look } = this.viewer.now;
-    const { seen, settings, caveats } = this.viewer.payload;
+    const { settings, caveats } = this.viewer.payload;
     const { model } = this.viewer;
     this.element.hidden = false;
     this.note.textContent = look.note;
@@ -190,17 +201,15 @@ class VdAbout {
     const gates = look.gates.map((gate, i) => [look.layers[i], gate])
       .filter(([, gate]) => Number.isFinite(gate))
       .map(([layer, gate]) => `${layer} ${gate.toFixed(2)}`);
-    const whole = !seen || (seen[0] <= 0 && seen[1] <= 0 && seen[2] >= look.width
-      && seen[3] >= look.height);
-    const facts = [`Way of looking: ${vdLabel(look)}.`, model ? `Model: ${model}.` : "",
-      `The picture is divided into ${vdCount(look.regionCount, "region")}`
-        + `${look.grid[0] > 0 ? ` (${look.grid[0]} rows, ${look.grid[1]} columns)` : ""}. `
-        + (whole ? "The model saw the whole picture." : "The model saw only a part of it: tick "
-          + "“Outline what the model saw”."),
-      look.layerCount > 1 ? VD_LAYER_HINT : "",
-      gates.length ? "Gate, how much the picture counts against the text, from 0 (not at all) to "
-        + `±1: ${gates.join(", ")}.` : "",
-      "A map shows where the model looked, not why."].filter(Boolean);
+    const facts = [vdPhrase("viewer.made_by", { method: vdLabel(look) }),
+      model ? vdPhrase("viewer.made_with", { model }) : "",
+      look.grid[0] > 0 ? vdPhrase("viewer.grid_of", { count: look.regionCount,
+        rows: look.grid[0], columns: look.grid[1] })
+        : vdPhrase("viewer.regions", { count: look.regionCount }),
+      vdPhrase("viewer.saw_whole"),
+      look.layerCount > 1 ? vdPhrase("viewer.layers_hint") : "",
+      gates.length ? vdPhrase("viewer.gates", { gates: gates.join(vdPhrase("list.join")) }) : "",
+      vdPhrase("viewer.not_why")].filter(Boolean);
     this.rest.replaceChildren(this.rest.firstChild,
       ...facts.map((fact) => vdElement("p", {}, fact)),
       ...(caveats ? [vdElement("ul", {}, ...Array.from(caveats, (one) => (
@@ -215,9 +224,12 @@ class VdAbout {
 function vdDownload(viewer) {
   const { text, look, word, layer, head, map, top } = viewer.now;
   const shown = vdWordOf(text, word);
-  const details = [shown ? `Word: “${shown}”` : "All words", vdLabel(look),
-    layer < 0 ? (look.layerCount > 1 ? "average of all layers" : "") : look.layers[layer],
-    head < 0 ? (look.headCount > 1 ? "average of all heads" : "") : `head ${head + 1}`,
+  const details = [
+    shown ? vdPhrase("viewer.saved.word", { word: shown }) : vdPhrase("viewer.all_words"),
+    vdLabel(look),
+    layer < 0 ? (look.layerCount > 1 ? vdPhrase("viewer.saved.layers") : "") : look.layers[layer],
+    head < 0 ? (look.headCount > 1 ? vdPhrase("viewer.saved.heads") : "")
+      : vdPhrase("viewer.head_number", { number: head + 1 }),
     viewer.model].filter(Boolean);
   const range = vdRange(map, top, viewer.style);
   const poster = vdPoster(viewer.photo, map, top, viewer.view(look), { title: text.text,

@@ -12,13 +12,27 @@ from typing import Any
 import numpy as np
 
 from vitdemo.attention.dependence import first_word, unsure_words
-from vitdemo.attention.faithfulness import always_on, evidence_sentence, share_sentence
-from vitdemo.attention.methods import METHODS
-from vitdemo.records import UNREAD, Curve, Evidence, Explanation, PictureShare, WhatIf
+from vitdemo.attention.faithfulness import (
+    always_on,
+    evidence_sentence,
+    percent,
+    share_sentence,
+)
+from vitdemo.attention.methods import label_of
+from vitdemo.records import (
+    Curve,
+    Evidence,
+    Explanation,
+    Outline,
+    PictureShare,
+    SmallestPart,
+    WhatIf,
+)
+from vitdemo.texts import phrase
 from vitdemo.words import language_of
 
+PARTS = ("fusion", "decoder", "cross-attention")  # of models, which have layers
 FINE_VALUES = 500_000  # up to this many weights travel as 16 bits each, more as 8
-_TITLES = {"caption": "Caption", "question": "Question", "answer": "Answer", "text": "Sentence"}
 
 
 def texts(explanations: Sequence[Explanation], others: Sequence[Explanation] = (),
@@ -32,12 +46,15 @@ def texts(explanations: Sequence[Explanation], others: Sequence[Explanation] = (
 
 def patch(explanations: Sequence[Explanation], others: Sequence[Explanation] = (),
           evidence: Sequence[Evidence] = (), shares: Sequence[PictureShare] = (),
-          matter: WhatIf | None = None) -> list[dict[str, Any]]:
+          matter: WhatIf | None = None,
+          smallest: SmallestPart | None = None) -> list[dict[str, Any]]:
     """The ``patch`` of a payload: what to add to the texts on screen, which are those of
     ``explanations``."""
     entries = []
     for one in explanations:
         entry = additions(one, others, evidence, shares)
+        if smallest is not None and smallest.source == one.source:
+            entry["smallest"] = _smallest(smallest, one)
         if matter is not None and matter.source == one.source:
             entry["matter"] = _matter(matter, one)
         if entry:
@@ -87,7 +104,7 @@ def _text(explanation: Explanation) -> dict[str, Any]:
     width, height = explanation.picture_size
     return {
         "source": explanation.source,
-        "title": _TITLES.get(explanation.source, "Text"),
+        "title": phrase(f"source.{explanation.source}"),
         "language": language_of(explanation.text),
         "text": explanation.text,
         "words": [[word.start, word.end] for word in explanation.words],
@@ -96,7 +113,9 @@ def _text(explanation: Explanation) -> dict[str, Any]:
         "width": width,
         "height": height,
         "probabilities": _numbers(explanation.word_probabilities),
-        "unread": [UNREAD.get(why, "") for why in explanation.unread],
+        "rivals": [[[one.text, _number(one.probability)] for one in rivals]
+                   for rivals in explanation.rivals],
+        "unread": [phrase(f"unread.{why}.reason") if why else "" for why in explanation.unread],
         "unsure": unsure_words(explanation),
         "first": first_word(explanation),
         **_look(explanation),
@@ -108,15 +127,21 @@ def _look(explanation: Explanation) -> dict[str, Any]:
     bits, scale, weights = quantise(explanation.weights)
     return {
         "method": explanation.method,
-        "label": METHODS.get(explanation.method, explanation.method),
+        "label": label_of(explanation.method),
         "shape": list(explanation.weights.shape),
         "bits": bits,
         "scale": scale,
         "weights": weights,
-        "layers": list(explanation.layer_names),
+        "layers": [_layer(name) for name in explanation.layer_names],
         "gates": _numbers(explanation.gates),
         "note": explanation.note,
     }
+
+
+def _layer(name: str) -> str:
+    """ "fusion 2" in the current language; what is no part of a model stays as it is."""
+    part, _, number = name.rpartition(" ")
+    return phrase(f"layer.{part}", number=number) if part in PARTS else name
 
 
 def _evidence(one: Evidence) -> dict[str, Any]:
@@ -131,6 +156,8 @@ def _evidence(one: Evidence) -> dict[str, Any]:
         "centre_insertion": _number(one.centre_insertion),
         "probability": _number(one.probability),
         "blank": _number(one.blank),
+        "others": [{"text": other.text, "deletion": _number(other.deletion),
+                    "insertion": _number(other.insertion)} for other in one.others],
     }
 
 
@@ -159,21 +186,34 @@ def _matter(found: WhatIf, explanation: Explanation) -> dict[str, Any]:
 
 
 def matter_sentence(found: WhatIf, explanation: Explanation) -> str:
-    """What blurring the strongest regions did, for a person."""
+    """What blurring the strongest places did, for a person."""
     word = explanation.words[found.word].text
     drop = found.probability - found.probability_after
     chance = found.probability - found.probability_random
     if found.after != found.before and found.after_random == found.before:
-        return ("It matters: without these regions the model says something else, and without as "
-                "many random ones it does not.")
+        return phrase("matter.other_words")
     if drop > 0.05 and drop > 2 * max(chance, 0.0):
-        return (f"It matters: without these regions “{word}” gets less likely, and much more so "
-                "than without as many random ones.")
+        return phrase("matter.less_likely", word=word)
     if found.after != found.before:
-        return ("The model says something else, but it also does without as many random regions: "
-                "this says little about these ones.")
-    return (f"It hardly matters: without these regions the model still says the same, and “{word}” "
-            "is about as likely as without random ones.")
+        return phrase("matter.anyway")
+    return phrase("matter.hardly", word=word)
+
+
+def _smallest(part: SmallestPart, explanation: Explanation) -> dict[str, Any]:
+    word = explanation.words[part.word].text
+    kind = part.source if part.source in ("question", "text") else "word"
+    subject = phrase(f"smallest.of.{kind}", word=word)
+    said = phrase("smallest.found" if part.enough else "smallest.anyway", subject=subject,
+                  enough=percent(part.enough_area), needed=percent(part.needed_area),
+                  whole=percent(part.probability), blank=percent(part.blank),
+                  kept=percent(part.kept), left=percent(part.left))
+    return {"word": part.word, "enough": _path(part.enough), "needed": _path(part.needed),
+            "sentence": said}
+
+
+def _path(lines: Outline) -> str:
+    """Closed lines as an SVG path."""
+    return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in line) + "Z" for line in lines)
 
 
 def _number(value: float) -> float | None:

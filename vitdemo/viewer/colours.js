@@ -43,20 +43,10 @@ const VD_COLOUR_MAPS = {
 };
 
 // What a person can choose, in the order of the list.
-const VD_COLOUR_NAMES = {
-  cividis: "Cividis",
-  viridis: "Viridis",
-  magma: "Magma",
-  grey: "Grey",
-};
+const VD_COLOUR_NAMES = ["cividis", "viridis", "magma", "grey"];
 
 // Ways to draw a map.
-const VD_STYLE_NAMES = {
-  glow: "Glow",
-  heat: "Heat",
-  contour: "Contour lines",
-  spotlight: "Spotlight",
-};
+const VD_STYLE_NAMES = ["glow", "heat", "contour", "spotlight"];
 
 const vdLutCache = {};
 

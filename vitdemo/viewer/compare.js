@@ -7,14 +7,14 @@ const VD_DIFFERENCE_SIDE = 96; // cells on the longest side of the grid of diffe
 class VdCompare {
   constructor(root, ask = null) {
     this.root = root;
-    this.style = { style: "heat", colours: "cividis", opacity: 0.65, squares: false,
-      stretch: false, seen: false, hide: false };
-    this.title = vdElement("h3", { className: "vd-comparehead" });
+    this.style = { style: "glow", colours: "magma", opacity: 0.7, squares: false,
+      stretch: false, hide: false };
+    this.title = vdElement("h2", { className: "vd-comparehead" });
     this.message = vdElement("p", { className: "vd-message", role: "alert", hidden: true });
     this.empty = vdElement("p", { className: "vd-empty", hidden: true });
     this.sides = ["left", "right"].map((side) => {
       const place = vdElement("div", { className: "vd-viewer vd-side" });
-      const name = vdElement("h4", { className: "vd-sidehead" });
+      const name = vdElement("h2", { className: "vd-sidehead" });
       const box = vdElement("section", { className: "vd-sidebox" }, name, place);
       const viewer = new VdViewer(place, ask && ((what, detail) => ask(what, { ...detail, side })),
         this);
@@ -22,15 +22,21 @@ class VdCompare {
       return { side, name, place, box, viewer };
     });
     this.styles = new VdStyleControls(this.style, (name) => this.restyle(name));
+    this.experts = vdExperts(this.styles.element);
+    this.experts.addEventListener("toggle", () => {
+      for (const { viewer } of this.sides) viewer.experts.open = this.experts.open;
+    });
     this.pair = vdElement("div", { className: "vd-pair" }, ...this.sides.map(({ box }) => box));
     this.difference = new VdDifference(this);
     this.scale = vdElement("p", { className: "vd-hint" });
     this.root.classList.add("vd-viewer", "vd-compare");
     this.root.replaceChildren(this.title, this.message, this.empty, this.pair, this.scale,
-      this.styles.element, this.difference.element);
+      this.difference.element, this.experts);
   }
 
   update(payload) {
+    if (payload?.turn < this.turn) return;
+    this.turn = payload?.turn ?? this.turn;
     const { left, right, title, message, hint, patch, patch_message: said, side } = payload || {};
     if (patch || said !== undefined) {
       for (const one of this.sides) {
@@ -47,7 +53,8 @@ class VdCompare {
     this.root.ariaBusy = String(Boolean(payload?.busy));
     this.sides.forEach(({ name, viewer }, i) => {
       const one = [left, right][i] || {};
-      name.textContent = one.name || one.model || (i ? "Right" : "Left");
+      name.textContent = one.name || one.model
+        || vdPhrase(i ? "viewer.right" : "viewer.left");
       viewer.update(one);
     });
     this.pair.hidden = !left && !right;
@@ -62,14 +69,13 @@ class VdCompare {
   /** Draw both sides on the shared scale, and their difference. */
   both() {
     const ready = this.ready();
-    this.styles.element.hidden = this.scale.hidden = !ready;
+    this.experts.hidden = this.scale.hidden = !ready;
     if (ready) {
       this.busy = true; // each side now knows the other's maps
       for (const { viewer } of this.sides) viewer.refresh();
       this.busy = false;
     }
-    this.scale.textContent = "Both sides share one scale: the same colour is the same attention on "
-      + "the same area.";
+    this.scale.textContent = vdPhrase("viewer.one_scale");
     this.difference.refresh();
   }
 
@@ -152,7 +158,8 @@ class VdDifference {
       (value) => `rgb(${vdDiverging(value).join(", ")})`).join(", ")})`;
     this.summary = vdElement("figcaption", { className: "vd-summary", ariaLive: "polite" });
     this.element = vdElement("figure", { className: "vd-figure vd-difference" },
-      vdElement("h4", { className: "vd-sidehead" }, "The difference: right minus left"), this.stage,
+      vdElement("h2", { className: "vd-sidehead" }, vdPhrase("viewer.difference")),
+      this.stage,
       vdElement("div", { className: "vd-legend" }, vdElement("div", { className: "vd-scale" },
         this.low, this.bar, this.high)), this.summary);
   }
@@ -170,8 +177,8 @@ class VdDifference {
     const words = [left, right].map(({ now }) => vdWordOf(now.text, now.word));
     this.summary.textContent = vdDifferenceSentence(found, words);
     this.canvas.ariaLabel = this.summary.textContent;
-    this.low.textContent = "left more";
-    this.high.textContent = "right more";
+    this.low.textContent = vdPhrase("viewer.left_more");
+    this.high.textContent = vdPhrase("viewer.right_more");
     this.paint(found);
   }
 
@@ -220,9 +227,8 @@ function vdDifferenceOf(left, right, width, height) {
 /** Where the two sides differ most, by ninths of the picture. */
 function vdDifferenceSentence({ cells, columns, rows, moved, empty }, words) {
   if (empty[0] || empty[1]) {
-    const who = empty[0] && empty[1] ? "Neither side"
-      : `Only the ${empty[0] ? "right" : "left"} side`;
-    return `${who} looked at the picture for this word.`;
+    return vdPhrase(empty[0] && empty[1] ? "viewer.differs.neither"
+      : empty[0] ? "viewer.differs.right_only" : "viewer.differs.left_only");
   }
   const ninths = new Map();
   cells.forEach((value, i) => {
@@ -230,12 +236,14 @@ function vdDifferenceSentence({ cells, columns, rows, moved, empty }, words) {
     ninths.set(place, (ninths.get(place) || 0) + value);
   });
   const sorted = Array.from(ninths).sort((a, b) => a[1] - b[1]);
-  const names = words[0] === words[1] ? "" : ` (left: ${words[0] ? `“${words[0]}”` : "all words"}, `
-    + `right: ${words[1] ? `“${words[1]}”` : "all words"})`;
-  if (moved < 0.01) return `Both sides looked at the same places${names}.`;
+  const named = (word) => (word ? vdPhrase("viewer.subject.word", { word })
+    : vdPhrase("viewer.subject.all_words"));
+  const names = words[0] === words[1] ? "" : vdPhrase("viewer.differs.words",
+    { left: named(words[0]), right: named(words[1]) });
+  if (moved < 0.01) return vdJoined(vdPhrase("viewer.differs.not"), names);
   const [less, more] = [sorted[0], sorted[sorted.length - 1]];
-  return `${vdWhole(moved)} of the attention lies elsewhere${names}. The right side looked more `
-    + `${more[0]} (+${vdWhole(more[1])}), the left side more ${less[0]} (+${vdWhole(-less[1])}).`;
+  return vdJoined(vdPhrase("viewer.differs.moved", { moved: vdWhole(moved), right: more[0],
+    right_share: vdWhole(more[1]), left: less[0], left_share: vdWhole(-less[1]) }), names);
 }
 
 /** Draw a comparison into an element. */

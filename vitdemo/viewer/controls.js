@@ -29,52 +29,65 @@ function vdFill(select, options, value) {
   select.value = value;
 }
 
+/** The [name, label] of the ways to make a map that a text's map was not yet made in. */
+function vdLacking(text, known) {
+  return Array.from(known || [], (pair) => Array.from(pair)).filter(([name]) => !text.looks[name]);
+}
+
+const VD_OPENED = "vitdemo-experts"; // where a browser keeps whether the drawer was open
+
+/** The one drawer with all that a first look does without; it stays as it was left. */
+function vdExperts(...parts) {
+  const drawer = vdDetails("experts", vdPhrase("viewer.experts"), () => {}, ...parts);
+  try { // a page without an address of its own has no storage
+    drawer.open = localStorage.getItem(VD_OPENED) === "open";
+    drawer.addEventListener("toggle", () => {
+      localStorage.setItem(VD_OPENED, drawer.open ? "open" : "");
+    });
+  } catch { /* then it begins closed each time */ }
+  return drawer;
+}
+
 /** Which map: the method, layer and head. `viewer` is told of every change. */
 class VdLookControls {
   constructor(viewer) {
     this.viewer = viewer;
-    this.method = vdSelect("Way of looking", "How the map is made",
+    this.method = vdSelect(vdPhrase("viewer.method"), vdPhrase("viewer.method_title"),
       (value) => viewer.choose({ method: value }));
-    this.layer = vdSelect("Layer", "The model looks at the picture in several steps, its layers",
+    this.layer = vdSelect(vdPhrase("viewer.layer"), vdPhrase("viewer.layer_title"),
       (value) => viewer.choose({ layer: Number(value) }));
-    this.head = vdSelect("Head", "In each layer several heads look, each for itself",
+    this.head = vdSelect(vdPhrase("viewer.head"), vdPhrase("viewer.head_title"),
       (value) => viewer.choose({ head: Number(value) }));
     this.method.field.classList.add("vd-wide");
-    this.more = vdButton("More ways to look", () => viewer.request("methods", { method: "" },
-      "Working out more ways to look …"), { title: "The model makes its maps in other ways, too" });
     this.element = vdElement("div", { className: "vd-looks" }, this.method.field, this.layer.field,
-      this.head.field, this.more);
+      this.head.field);
   }
 
   /** Bring the lists in line with a text and what is chosen of it. */
   refresh() {
     const { text, look, layer, head } = this.viewer.now;
     const looks = Object.values(text.looks);
-    const known = this.viewer.payload.methods;
     // Those that are still to be worked out can be chosen, too.
-    const missing = this.viewer.can("methods")
-      ? Array.from(known || [], (pair) => Array.from(pair)).filter(([name]) => !text.looks[name])
-      : [];
-    const more = this.viewer.can("methods") && (known ? missing.length > 0 : looks.length < 2);
+    const missing = this.viewer.can("methods") ? vdLacking(text, this.viewer.payload.methods) : [];
     const key = [looks.map((one) => one.method), missing, look.method, text.source].join();
     if (this.key !== key) {
       this.key = key;
       vdFill(this.method.select, [...looks.map((one) => [one.method, vdLabel(one)]),
         ...missing.map(([name, label]) => [name, `${label} …`])], look.method);
       this.fill(this.layer, look.layers);
-      this.fill(this.head, Array.from({ length: look.headCount }, (_, i) => `Head ${i + 1}`));
+      this.fill(this.head, Array.from({ length: look.headCount }, (_, i) => (
+        vdPhrase("viewer.head_number", { number: i + 1 }))));
     }
     this.method.field.hidden = looks.length + missing.length < 2;
-    this.more.hidden = !more;
     this.method.select.value = look.method;
     this.layer.select.value = layer;
     this.head.select.value = head;
-    this.element.hidden = this.method.field.hidden && !more && this.layer.field.hidden
+    this.element.hidden = this.method.field.hidden && this.layer.field.hidden
       && this.head.field.hidden;
   }
 
   fill({ field, select }, names) {
-    vdFill(select, ["Average of all", ...names].map((name, i) => [i - 1, name]), -1);
+    vdFill(select, [vdPhrase("viewer.average"), ...names].map((name, i) => [i - 1, name]), -1);
     field.hidden = names.length < 2;
   }
 }
@@ -88,21 +101,22 @@ class VdStyleControls {
       this.refresh();
       changed(name);
     };
-    this.kind = vdSelect("Style", "How the map is drawn", set("style"));
-    this.colours = vdSelect("Colours", "The colours of the map", set("colours"));
-    vdFill(this.kind.select, Object.entries(VD_STYLE_NAMES), style.style);
-    vdFill(this.colours.select, Object.entries(VD_COLOUR_NAMES), style.colours);
+    this.kind = vdSelect(vdPhrase("viewer.style"), vdPhrase("viewer.style_title"), set("style"));
+    this.colours = vdSelect(vdPhrase("viewer.colours"), vdPhrase("viewer.colours_title"),
+      set("colours"));
+    const named = (names) => names.map((name) => [name, vdPhrase(`viewer.drawn.${name}`)]);
+    vdFill(this.kind.select, named(VD_STYLE_NAMES), style.style);
+    vdFill(this.colours.select, named(VD_COLOUR_NAMES), style.colours);
     this.strength = vdElement("input", { type: "range", min: 0, max: 100,
       value: String(100 * style.opacity) });
     this.strength.addEventListener("input", () => set("opacity")(this.strength.value / 100));
-    this.squares = vdCheck("Show the model's grid", set("squares"));
-    this.stretch = vdCheck("Full contrast for each word", set("stretch"));
+    this.squares = vdCheck(vdPhrase("viewer.grid"), set("squares"));
+    this.stretch = vdCheck(vdPhrase("viewer.contrast"), set("stretch"));
     this.stretch.box.checked = style.stretch;
-    this.seen = vdCheck("Outline what the model saw", set("seen"));
     this.element = vdElement("div", { className: "vd-controls" }, this.kind.field,
       this.colours.field, vdElement("label", { className: "vd-field" },
-        vdElement("span", {}, "Map strength"), this.strength),
-      this.squares.field, this.stretch.field, this.seen.field);
+        vdElement("span", {}, vdPhrase("viewer.strength")), this.strength),
+      this.squares.field, this.stretch.field);
     this.refresh();
   }
 

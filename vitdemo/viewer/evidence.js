@@ -1,14 +1,9 @@
 // How far a map can be trusted: the check by blurring, what the picture counted, and what changes
 // when the strongest regions are blurred. All numbers come from the server.
 
-// A sign and a few words for each verdict, so that no colour has to be told apart.
-const VD_VERDICTS = {
-  strong: ["✓", "Well supported"],
-  some: ["≈", "Partly supported"],
-  chance: ["○", "No better than chance"],
-  worse: ["✗", "Worse than chance"],
-  language: ["…", "The word hardly needs the picture"],
-};
+// A sign for each verdict, so that no colour has to be told apart.
+const VD_VERDICTS = { strong: "✓", some: "≈", shared: "∩", chance: "○", worse: "✗",
+  language: "…" };
 
 /** The mean of numbers, those that are none left out; nan where none is left. */
 function vdMean(values) {
@@ -29,13 +24,13 @@ function vdCurveChart(title, curve, random, centre) {
   const text = (at, up, shown, anchor) => vdSvg("text", { x: at, y: up, "text-anchor": anchor },
     shown);
   const chart = vdSvg("svg", { viewBox: "0 0 240 130", class: "vd-chart", role: "img",
-    "aria-label": `${title}: the word's probability goes from ${vdPercent(points[0]?.[1])} to `
-      + `${vdPercent(points[points.length - 1]?.[1])} as more of the picture is blurred.` },
+    "aria-label": vdPhrase("viewer.chart.says", { title, from: vdPercent(points[0]?.[1]),
+      to: vdPercent(points[points.length - 1]?.[1]) }) },
     vdSvg("path", { class: "vd-axes", d: "M40 8V108H230" }), ...level(random, "random"),
     ...level(centre, "centre"), vdSvg("polyline", { class: "vd-curve",
       points: points.map(([a, b]) => `${x(a).toFixed(1)},${y(b).toFixed(1)}`).join(" ") }),
     text(36, 16, vdPercent(top), "end"), text(36, 111, "0%", "end"), text(40, 124, "0%", "start"),
-    text(135, 124, "blurred", "middle"), text(230, 124, "100%", "end"));
+    text(135, 124, vdPhrase("viewer.chart.blurred"), "middle"), text(230, 124, "100%", "end"));
   return vdElement("figure", { className: "vd-chartbox" }, vdElement("figcaption", {}, title),
     chart);
 }
@@ -46,91 +41,127 @@ function vdNumbers(one) {
   const area = (value) => (Number.isFinite(value) ? value.toFixed(3) : "–");
   const row = (name, ...values) => vdElement("tr", {}, vdElement("th", { scope: "row" }, name),
     ...values.map((value) => vdElement("td", {}, area(value))));
-  const head = ["Order of blurring", "Strongest first", "Weakest first"];
+  const head = ["order", "strongest", "weakest"].map((key) => vdPhrase(`viewer.areas.${key}`));
   const orders = (one.random_deletion || []).length;
   return [
     vdElement("div", { className: "vd-charts" },
-      vdCurveChart("Strongest regions blurred first", one.deletion, random[0],
+      vdCurveChart(vdPhrase("viewer.chart.strongest"), one.deletion, random[0],
         one.centre_deletion),
-      vdCurveChart("Weakest regions blurred first", one.insertion, random[1],
+      vdCurveChart(vdPhrase("viewer.chart.weakest"), one.insertion, random[1],
         one.centre_insertion)),
-    vdElement("p", { className: "vd-hint" }, "Line: the word's probability while more and more of "
-      + "the picture is blurred. Dashes: the mean height for random orders. Dots: for an order "
-      + "from the centre of the picture."),
+    vdElement("p", { className: "vd-hint" }, vdPhrase("viewer.chart.hint")),
     vdElement("table", { className: "vd-table" },
-      vdElement("caption", {}, "Area under each curve, 0 to 1"),
+      vdElement("caption", {}, vdPhrase("viewer.areas.title")),
       vdElement("thead", {}, vdElement("tr", {}, ...head.map((name) => (
         vdElement("th", { scope: "col" }, name))))),
-      vdElement("tbody", {}, row("This map", one.deletion.area, one.insertion.area),
-        row(`Random (mean of ${orders})`, ...random),
-        row("From the centre", one.centre_deletion, one.centre_insertion))),
-    vdElement("p", { className: "vd-hint" }, "A good map has a small area in the first column and "
-      + "a large one in the second. The word's probability is "
-      + `${vdPercent(one.probability)} on the whole picture and ${vdPercent(one.blank)} with all `
-      + "of it blurred."),
+      vdElement("tbody", {}, 
+        row(vdPhrase("viewer.areas.map"), one.deletion.area, one.insertion.area),
+        row(vdPhrase("viewer.areas.random", { number: orders }), ...random),
+        row(vdPhrase("viewer.areas.centre"), one.centre_deletion, one.centre_insertion),
+        ...Array.from(one.others || [], (other) => (
+          row(vdPhrase("viewer.areas.other", { word: other.text }), other.deletion,
+            other.insertion))))),
+    vdElement("p", { className: "vd-hint" }, vdPhrase("viewer.areas.hint",
+      { whole: vdPercent(one.probability), blank: vdPercent(one.blank) })),
   ];
 }
 
 /** What the model said before and after its strongest regions were blurred. */
 function vdMatterResult(matter, text) {
-  const what = { question: "Probability of the answer", text: "How well the sentence fits" };
-  const subject = what[text.source] || `Probability of “${vdWordOf(text, matter.word)}”`;
+  const subject = ["question", "text"].includes(text.source)
+    ? vdPhrase(`viewer.matters.of.${text.source}`)
+    : vdPhrase("viewer.matters.of.word", { word: vdWordOf(text, matter.word) });
   const line = (label, shown, before) => vdElement("div", {}, vdElement("dt", {}, label),
     vdElement("dd", { className: shown === before ? "" : "vd-changed" }, shown));
-  const chance = (after) => `${vdPercent(matter.probability)} → ${vdPercent(after)}`;
-  const rows = [line("On the whole picture", matter.before, matter.before),
-    line("Strongest regions blurred", matter.after, matter.before),
-    line("As many random regions blurred", matter.after_random, matter.before)];
+  const [before, after, random] = [matter.probability, matter.probability_after,
+    matter.probability_random].map(vdPercent);
+  const rows = [line(vdPhrase("viewer.matters.whole"), matter.before, matter.before),
+    line(vdPhrase("viewer.matters.strongest"), matter.after, matter.before),
+    line(vdPhrase("viewer.matters.random"), matter.after_random, matter.before)];
   return [
     vdElement("dl", { className: "vd-before" }, ...rows),
-    vdElement("p", {}, `${subject}: ${chance(matter.probability_after)} with the `
-      + `strongest regions blurred, ${chance(matter.probability_random)} with random ones.`),
+    vdElement("p", {}, vdPhrase("viewer.matters.says", { subject, before, after, random })),
     matter.sentence ? vdElement("p", {}, vdElement("strong", {}, matter.sentence)) : "",
-    vdElement("p", { className: "vd-hint" }, "On the picture: solid lines around the strongest "
-      + "regions, dashed lines around the random ones."),
+    vdElement("p", { className: "vd-hint" }, vdPhrase("viewer.matters.hint")),
   ];
 }
 
-/** The part below the summary: how much the picture counted, the badge, the buttons. */
+const VD_PAUSE = 600; // milliseconds that a word is chosen before it is checked unasked
+
+/** The part below the summary: the badge, the buttons, and what they found. `trust` is for the
+ * drawer: how much the picture counted, what is hot for every word, the numbers. */
 class VdEvidence {
   constructor(viewer) {
     this.viewer = viewer;
     this.share = vdElement("p", { className: "vd-share" });
     this.badge = vdElement("p", { className: "vd-badge", ariaLive: "polite" });
-    this.check = vdButton("Check this map", () => this.askCheck(), {
-      title: "Blur the picture bit by bit and see whether the map names the regions that count" });
-    this.matter = vdButton("Does it matter?", () => viewer.request("matter", {},
-      "Blurring the strongest regions, and asking again …"), {
-      title: "Blur the strongest fifth of the map and see what the model says then" });
+    this.check = vdButton(vdPhrase("viewer.check"), () => viewer.request("check", {},
+      vdPhrase("viewer.check_busy")), { title: vdPhrase("viewer.check_title") });
+    this.matter = vdButton(vdPhrase("viewer.matter"), () => viewer.request("matter", {},
+      vdPhrase("viewer.matter_busy")), { title: vdPhrase("viewer.matter_title") });
+    this.save = vdButton(vdPhrase("viewer.save"), () => this.openSave(),
+      { title: vdPhrase("viewer.save_title") });
     this.status = vdElement("span", { className: "vd-status", role: "status" });
+    this.saving = vdElement("div", { className: "vd-saving", hidden: true });
     this.actions = vdElement("div", { className: "vd-actions" }, this.check, this.matter,
-      ...viewer.looking.buttons, this.status);
-    this.numbers = vdDetails("numbers", "The numbers", () => this.refresh());
-    this.result = vdDetails("matter", "Does it matter?", () => viewer.showMarks());
+      ...(viewer.host ? [] : [this.save]), this.status);
+    this.numbers = vdDetails("numbers", vdPhrase("viewer.numbers"), () => this.refresh());
+    this.result = vdDetails("matter", vdPhrase("viewer.matter"), () => viewer.showMarks());
     this.result.addEventListener("toggle", () => viewer.showMarks());
     this.result.open = true;
     this.always = vdElement("p", { className: "vd-always" });
-    this.hide = vdCheck("Hide the regions that are hot for every word", (on) => {
+    this.hide = vdCheck(vdPhrase("viewer.always.hide"), (on) => {
       viewer.style.hide = on;
       (viewer.host || viewer).restyle("hide");
     });
-    this.element = vdElement("div", { className: "vd-evidence" }, this.share, this.always,
-      this.hide.field, this.badge, this.actions, this.numbers, this.result);
+    this.element = vdElement("div", { className: "vd-evidence" }, this.badge, this.actions,
+      this.saving, this.result);
+    this.trust = vdElement("div", { className: "vd-trust" }, this.share, this.always,
+      this.hide.field, this.numbers);
   }
 
-  askCheck() {
-    const { word } = this.viewer.now;
-    if (word < 0) this.viewer.request("check_all", {}, "Checking the map of every word …");
-    else this.viewer.request("check", {}, "Checking: the picture is blurred bit by bit …");
+  /** A new result: whether it is checked, and what is under way for it. */
+  begin() {
+    const { checking } = this.viewer.payload;
+    clearTimeout(this.later);
+    this.asked = new Set();
+    this.wait(checking && this.viewer.ask ? vdPhrase("viewer.checking") : "", false);
+    this.underWay = Boolean(checking); // the server checks the first word by itself
   }
 
-  /** Show that the server is at work, or with "" that it is not. */
-  wait(text) {
+  /** Open or close the ways to save, where the page has several; else save the picture. */
+  openSave() {
+    const panel = this.viewer.around?.save();
+    if (!panel) {
+      vdDownload(this.viewer);
+      return;
+    }
+    this.saving.append(panel); // beside the button that opens it
+    this.saving.hidden = !this.saving.hidden;
+    this.save.ariaExpanded = String(!this.saving.hidden);
+  }
+
+  /** Where maps are checked unasked, the chosen word's comes next: once, and only where a person
+   * stays with it. */
+  checkLater() {
+    clearTimeout(this.later);
+    const { text, look, word } = this.viewer.now;
+    const key = [text.source, look.method, word].join();
+    if (!this.viewer.payload.checking || this.underWay || word < 0 || text.unread[word]
+      || text.evidence[look.method]?.[word] || this.asked.has(key)) return;
+    this.later = setTimeout(() => {
+      this.asked.add(key);
+      this.viewer.request("look", {}, vdPhrase("viewer.checking"));
+    }, VD_PAUSE);
+  }
+
+  /** Show that the server is at work, or with "" that it is not; `asked` says that a person waits
+   * for it, who cannot ask for more meanwhile. */
+  wait(text, asked = true) {
     clearTimeout(this.timer);
     this.status.textContent = text;
-    const { looks } = this.viewer;
-    for (const button of [this.check, this.matter, looks && looks.more]) {
-      if (button) button.disabled = Boolean(text);
+    for (const button of [this.check, this.matter, this.viewer.deeper.find]) {
+      button.disabled = Boolean(text) && asked;
     }
     // A server that never answers must not leave dead buttons.
     if (text) this.timer = setTimeout(() => this.wait(""), 120000);
@@ -144,24 +175,23 @@ class VdEvidence {
 
   refresh() {
     const { text, look, word, layer, head } = this.viewer.now;
-    this.element.hidden = false;
+    this.element.hidden = this.trust.hidden = false;
     this.showShare(text, word);
     this.showAlways(look);
     const all = text.evidence[look.method] || [];
     const one = word >= 0 ? all[word] : null;
     const single = layer >= 0 || head >= 0;
-    this.badge.hidden = !one && !all.some(Boolean);
+    this.badge.hidden = !one;
     this.badge.className = `vd-badge vd-${one ? one.verdict : "none"}`;
-    this.badge.replaceChildren(...(one ? this.verdict(one, single) : [this.tally(all)]));
+    this.badge.replaceChildren(...(one ? this.verdict(one, single) : []));
     this.numbers.hidden = !one;
     if (one && this.numbers.open) {
       this.numbers.replaceChildren(this.numbers.firstChild, ...vdNumbers(one));
     }
     const unread = Boolean(text.unread[word]);
-    const missing = word >= 0 ? !one && !unread
-      : all.filter(Boolean).length < text.words.length - vdUnreadCount(text);
-    this.check.hidden = !missing || !this.viewer.can(word >= 0 ? "check" : "check_all");
-    this.check.textContent = word >= 0 ? "Check this map" : "Check every word";
+    this.check.hidden = word < 0 || Boolean(one) || unread || !this.viewer.can("check")
+      || Boolean(this.viewer.payload.checking);
+    this.checkLater();
     const matter = text.matters[`${look.method}:${word}`];
     this.matter.hidden = word < 0 || unread || Boolean(matter) || !this.viewer.can("matter");
     this.result.hidden = !matter;
@@ -172,20 +202,10 @@ class VdEvidence {
   }
 
   verdict(one, single) {
-    const [sign, label] = VD_VERDICTS[one.verdict] || ["", one.verdict];
-    return [vdElement("span", { className: "vd-sign", ariaHidden: "true" }, sign),
-      vdElement("span", {}, one.sentence || `${label}.`,
-        single ? " This holds for the average of all layers and heads." : "")];
-  }
-
-  /** All words: how many have which verdict. */
-  tally(all) {
-    const found = Object.entries(VD_VERDICTS).map(([name, [sign, label]]) => {
-      const count = Array.from(all).filter((one) => one && one.verdict === name).length;
-      return count ? `${sign} ${label.charAt(0).toLowerCase()}${label.slice(1)}: ${count}` : "";
-    }).filter(Boolean);
-    return vdElement("span", {}, vdElement("strong", {},
-      `${vdCount(Array.from(all).filter(Boolean).length, "map")} checked. `), found.join(" · "));
+    return [vdElement("span", { className: "vd-sign", ariaHidden: "true" },
+      VD_VERDICTS[one.verdict] || ""),
+    vdElement("span", {}, vdJoined(one.sentence,
+      single ? vdPhrase("viewer.verdict.average") : ""))];
   }
 
   showShare(text, word) {
@@ -196,10 +216,10 @@ class VdEvidence {
       this.share.textContent = (share.sentences || [])[word] || "";
     } else {
       const anyway = vdSaidAnyway(text);
-      const said = anyway.slice(0, 12).map((q) => `“${vdWordOf(text, q)}”`).join(", ");
-      const more = anyway.length > 12 ? " and more" : "";
-      this.share.textContent = anyway.length ? "Words the model would have said without the "
-        + `picture: ${said}${more}.` : "";
+      const words = anyway.slice(0, 12).map((q) => `“${vdWordOf(text, q)}”`);
+      if (anyway.length > 12) words.push("…");
+      this.share.textContent = anyway.length ? vdPhrase("viewer.said_anyway",
+        { words: words.join(vdPhrase("list.join")) }) : "";
     }
     this.share.hidden = !this.share.textContent;
   }
@@ -211,13 +231,10 @@ class VdEvidence {
     const places = new Set(always.map((k) => vdPlace(
       (look.boxes[4 * k] + look.boxes[4 * k + 2]) / 2 / look.width,
       (look.boxes[4 * k + 1] + look.boxes[4 * k + 3]) / 2 / look.height)));
-    const where = places.size < 4 ? ` (${Array.from(places).join(", ")})` : "";
-    const what = `${vdCount(always.length, "region")}${where}`;
-    const are = always.length === 1 ? "is" : "are";
-    this.always.textContent = this.viewer.style.hide ? `Hidden: ${what} that ${are} hot for every `
-      + "word, outlined with dots. All percentages are of the rest."
-      : `${what} ${are} hot for every word: that is a habit of the model, and says little about `
-      + "one word.";
+    const values = { count: always.length,
+      where: Array.from(places).slice(0, 3).join(vdPhrase("list.join")) };
+    this.always.textContent = vdPhrase(this.viewer.style.hide ? "viewer.always.hidden"
+      : "viewer.always.shown", values);
   }
 
   /** Outlines of what was blurred, while its result is open. */
@@ -232,10 +249,13 @@ class VdEvidence {
 
 /** Add to the texts on screen what the server found; what the person chose stays. */
 function vdPatch(viewer, payload) {
-  const { id, patch, patch_message: message, patch_busy: busy } = payload;
+  const { id, patch, patch_message: message, patch_busy: busy, unasked } = payload;
   if (id !== viewer.payload.id) return; // of a result that is no longer on the screen
-  if (busy) viewer.evidence.wait(message || viewer.evidence.status.textContent || "Checking …");
-  else viewer.evidence.say(message || "");
+  const { evidence } = viewer;
+  if (busy) {
+    evidence.wait(message || evidence.status.textContent || vdPhrase("viewer.checking"), !unasked);
+  } else if (!unasked || !evidence.matter.disabled) evidence.say(message || "");
+  if (!busy) evidence.underWay = false;
   if (!patch || !viewer.texts.length) return;
   for (const entry of patch) {
     const text = viewer.texts.find((one) => one.source === entry.source
@@ -266,6 +286,7 @@ function vdMerge(text, entry) {
   vdMarkAlways(text);
   for (const look of Object.values(text.looks)) look.reduced.clear();
   if (entry.matter) text.matters[`${entry.matter.method}:${entry.matter.word}`] = entry.matter;
+  if (entry.smallest) text.smallest[entry.smallest.word] = entry.smallest;
   for (const name of ["share", "probabilities"]) {
     if (entry[name]) text[name] = entry[name];
   }

@@ -10,11 +10,11 @@ class VdLooking {
     this.region = -1; // a place that was clicked
     this.mode = ""; // "box" or "place" while the keyboard (or a touch) sets one
     this.all = false;
-    this.pickButton = vdButton("Pick a place", () => this.start("place"), {
-      title: "Which words looked there? With a mouse, just click the picture" });
-    this.boxButton = vdButton("Draw a box", () => this.start("box"), {
-      title: "How much of each word's attention falls into it? With a mouse, just drag" });
-    this.clearButton = vdButton("Clear", () => {
+    this.pickButton = vdButton(vdPhrase("viewer.pick"), () => this.start("place"),
+      { title: vdPhrase("viewer.pick_title") });
+    this.boxButton = vdButton(vdPhrase("viewer.box"), () => this.start("box"),
+      { title: vdPhrase("viewer.box_title") });
+    this.clearButton = vdButton(vdPhrase("viewer.clear"), () => {
       this.clear();
       viewer.refresh();
       this.boxButton.focus();
@@ -94,7 +94,7 @@ class VdLooking {
     this.all = false;
     const good = cut.every(Number.isFinite) && cut[2] > cut[0] && cut[3] > cut[1];
     this.box = good ? cut : null;
-    this.problem = good ? "" : "This box has no area: drag from one corner to the opposite one.";
+    this.problem = good ? "" : vdPhrase("viewer.no_area");
     this.refresh();
     this.viewer.showMarks();
   }
@@ -104,7 +104,7 @@ class VdLooking {
     this.region = vdRegionAt(this.viewer.now.look.boxes, x, y);
     this.box = null;
     this.all = false;
-    this.problem = this.region < 0 ? "The model did not see this place of the picture." : "";
+    this.problem = this.region < 0 ? vdPhrase("viewer.not_seen") : "";
     this.refresh();
     this.viewer.showMarks();
   }
@@ -120,13 +120,11 @@ class VdLooking {
     this.mode = mode;
     stage.tabIndex = 0;
     stage.setAttribute("role", "application");
-    stage.ariaLabel = mode === "box" ? "A box on the picture" : "A place on the picture";
+    stage.ariaLabel = vdPhrase(mode === "box" ? "viewer.the_box" : "viewer.the_place");
     stage.classList.add("vd-drawing");
     stage.focus({ preventScroll: true });
     stage.scrollIntoView({ block: "nearest" });
-    this.hint.textContent = mode === "box" ? "Drag on the picture; or move the box with the arrow "
-      + "keys, change its size with Shift and an arrow key, and press Enter."
-      : "Click the picture; or move with the arrow keys and press Enter.";
+    this.hint.textContent = vdPhrase(mode === "box" ? "viewer.box_hint" : "viewer.pick_hint");
   }
 
   end() {
@@ -201,16 +199,17 @@ class VdLooking {
     if (this.region >= 0) { // regions may overlap: a place is one of them, whole
       shares.forEach((_, q) => { shares[q] = this.shareOf(look, weights, q); });
     }
-    const rest = hidden.length ? " (of the rest, without the hidden regions)" : "";
-    this.title.textContent = this.region >= 0 ? "Which words looked at this place, "
-      + `${vdPercent(area)} of the picture${rest}:`
-      : `How much of each word's ${vdStuff(look)} falls into the box${rest}:`;
+    const of = hidden.length ? "rest" : "whole";
+    this.title.textContent = this.region >= 0
+      ? vdPhrase(`viewer.at.place.${of}`, { area: vdPercent(area) })
+      : vdPhrase(`viewer.at.box.${vdStuff(look)}_${of}`);
     const order = text.words.map((_, q) => q).sort((a, b) => shares[b] - shares[a] || a - b);
     const shown = this.all ? order : order.slice(0, VD_FIRST_WORDS);
     const full = this.box ? 1 : shares[order[0]] || 1; // one region holds little: compare there
     this.list.replaceChildren(...shown.map((q) => this.row(text, q, shares[q], area, full)));
     this.more.hidden = order.length <= VD_FIRST_WORDS;
-    this.more.textContent = this.all ? "Show fewer" : `Show all ${order.length} words`;
+    this.more.textContent = this.all ? vdPhrase("viewer.fewer")
+      : vdPhrase("viewer.all_of_words", { number: order.length });
   }
 
   shareOf({ regionCount }, weights, q) {
@@ -221,10 +220,11 @@ class VdLooking {
 
   row(text, q, share, area, full) {
     const { viewer } = this;
-    const word = vdElement("strong", {}, vdWordOf(text, q));
+    const word = vdWordOf(text, q);
     const button = vdElement("button", { type: "button", className: "vd-row" },
-      ...(this.box ? [`${vdPercent(share)} of the ${vdStuff(viewer.now.look)} for “`, word,
-        `” falls in ${vdPercent(area)} of the picture`] : [word, ` ${vdPercent(share)}`]));
+      ...(this.box ? [vdPhrase(`viewer.at.word.${vdStuff(viewer.now.look)}`,
+        { word, share: vdPercent(share), area: vdPercent(area) })]
+        : [vdElement("strong", {}, word), ` ${vdPercent(share)}`]));
     button.style.setProperty("--vd-share", `${((100 * share) / full).toFixed(1)}%`);
     button.dataset.word = q;
     const index = viewer.texts.indexOf(text);

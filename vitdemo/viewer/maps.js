@@ -33,7 +33,8 @@ function vdUnpackText(text) {
     probabilities: Array.from(text.probabilities || []), unread: Array.from(text.unread || []),
     unsure: Array.from(text.unsure || []),
     evidence: { ...text.evidence },
-    always_on: { ...text.always_on }, others: Array.from(text.others || []), matters: {} };
+    always_on: { ...text.always_on }, others: Array.from(text.others || []), matters: {},
+    smallest: {} };
   plain.looks = {};
   for (const one of [text, ...plain.others]) vdAddLook(plain, one);
   vdMarkAlways(plain);
@@ -116,9 +117,9 @@ function vdMap(text, layer, head, word, hide = false) {
 function vdPlace(x, y) {
   const column = x < 1 / 3 ? 0 : x < 2 / 3 ? 1 : 2;
   const row = y < 1 / 3 ? 0 : y < 2 / 3 ? 1 : 2;
-  return [["in the upper left", "at the top", "in the upper right"],
-    ["on the left", "in the middle", "on the right"],
-    ["in the lower left", "at the bottom", "in the lower right"]][row][column];
+  const name = [["upper_left", "top", "upper_right"], ["left", "middle", "right"],
+    ["lower_left", "bottom", "lower_right"]][row][column];
+  return vdPhrase(`viewer.place.${name}`);
 }
 
 /**
@@ -194,7 +195,7 @@ function vdPercent(value) {
   if (typeof value !== "number" || Number.isNaN(value)) return "–";
   const percent = 100 * value;
   if (percent <= 0) return "0%";
-  if (percent < 0.1) return "under 0.1%";
+  if (percent < 0.1) return vdPhrase("viewer.under_01");
   if (percent < 9.95) return `${percent.toFixed(1).replace(/\.0$/, "")}%`;
   return `${Math.round(percent)}%`;
 }

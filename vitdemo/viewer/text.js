@@ -1,11 +1,18 @@
 // The viewer's texts, and small DOM helpers.
 
-const VD_WHOLE = {
-  caption: "the whole caption",
-  question: "the whole question",
-  answer: "the whole answer",
-  text: "the whole sentence",
-};
+/** A sentence of the catalogue (VD_TEXTS), its named values filled in; `count` decides between
+ * singular and plural. */
+function vdPhrase(key, values = {}) {
+  const sentence = VD_TEXTS[key];
+  const form = typeof sentence === "string" ? sentence
+    : (values.count === 1 && sentence.one) || sentence.other;
+  return form.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+/** Whole sentences, one after the other; those that are empty left out. */
+function vdJoined(...sentences) {
+  return sentences.filter(Boolean).join(vdPhrase("list.sentences"));
+}
 
 /** What a map is made of: only some methods show attention itself. */
 function vdStuff(look) {
@@ -14,17 +21,11 @@ function vdStuff(look) {
 
 /** What the scale below the picture says. */
 function vdScaleHint(look, style) {
-  return `Share of the ${look ? vdStuff(look) : "attention"} on one region; the scale is `
-    + `${style.stretch ? "this word's own" : "the same for every word"}.`
-    + (style.style === "contour" ? VD_LINES_HINT : style.style === "glow" ? VD_GLOW_HINT : "");
+  const stuff = look ? vdStuff(look) : "attention";
+  const hint = vdPhrase(`viewer.scale.${style.stretch ? "own" : "shared"}_${stuff}`);
+  if (style.style === "contour") return vdJoined(hint, vdPhrase("viewer.scale.contour"));
+  return vdJoined(hint, style.style === "glow" ? vdPhrase("viewer.scale.glow") : "");
 }
-
-const VD_LINES_HINT = " Lines run at 20, 40, 60 and 80% of the scale.";
-
-const VD_GLOW_HINT = " It begins at the average: where the model looked less, nothing is drawn.";
-
-const VD_LAYER_HINT = "A layer is one step of the model; in each layer several heads look at the "
-  + "picture, each for itself.";
 
 /** A DOM element with properties (or data-/aria- attributes) and children. */
 function vdElement(tag, settings = {}, ...children) {
@@ -68,11 +69,6 @@ function vdDetails(name, title, opened, ...children) {
   return details;
 }
 
-/** "1 region", "3 regions". */
-function vdCount(number, one) {
-  return `${number} ${one}${number === 1 ? "" : "s"}`;
-}
-
 /** One word of a text as it stands there; empty for all of them. */
 function vdWordOf(text, word) {
   if (word < 0) return "";
@@ -94,34 +90,29 @@ function vdLabel(look) {
  * `hidden` are regions left out of the map.
  */
 function vdSentences({ text, word, map, hidden = [] }) {
-  const whole = VD_WHOLE[text.source] || VD_WHOLE.text;
-  const subject = word < 0 ? `For ${whole}` : `For “${vdWord({ text, word })}”`;
-  const unread = (text.unread || [])[word];
-  if (unread) return [`${subject} there is no map: ${unread}.`];
+  const subject = word < 0 ? vdPhrase(`viewer.subject.${text.source}`)
+    : vdPhrase("viewer.subject.word", { word: vdWord({ text, word }) });
+  const why = (text.unread || [])[word];
+  if (why) return [vdPhrase("viewer.says.unread", { subject, why })];
   const { total, share, area, place, even } = vdSummary(map, text.boxes, text.width, text.height,
     hidden);
   if (!(total > 0)) {
-    return [hidden.length ? `${subject} the model looked nowhere else in the picture.`
-      : `${subject} the model did not look at the picture.`];
+    return [vdPhrase(hidden.length ? "viewer.says.nowhere_else" : "viewer.says.nowhere",
+      { subject })];
   }
-  const own = vdStuff(text) === "attention";
-  const rest = own && total < 0.995 && !hidden.length ? [`The picture got ${vdWhole(total)} of all `
-    + "its attention, the text the rest."] : [];
-  const what = own ? "its attention" : "the map";
-  const of = hidden.length ? `the rest of ${what}` : what;
-  if (even) {
-    const evenly = own ? "the model looked about evenly" : "the map lies about evenly";
-    return [`${subject} ${evenly} over the whole picture: even the strongest ${vdWhole(area)} of `
-      + `it holds only ${vdWhole(share)} of ${of.replace("its", "the")}.`, ...rest];
-  }
-  return [`${subject} ${own ? "the model looked most" : "the map is strongest"} ${place}: `
-    + `${vdWhole(share)} of ${of} lies in ${vdWhole(area)} of the picture.`, ...rest];
+  const stuff = vdStuff(text);
+  const values = { subject, place, share: vdWhole(share), area: vdWhole(area) };
+  const kind = `${stuff}${hidden.length ? "_rest" : ""}`;
+  const said = even ? vdPhrase(`viewer.says.even.${kind}`, values)
+    : vdPhrase(`viewer.says.most.${kind}`, values);
+  const part = stuff === "attention" && total < 0.995 && !hidden.length;
+  return part ? [said, vdPhrase("viewer.says.part", { share: vdWhole(total) })] : [said];
 }
 
 /** How far two maps agree, in words, from Spearman's rank correlation. */
 function vdAgreement(value) {
-  if (value >= 0.7) return "agrees well";
-  if (value >= 0.4) return "agrees in part";
-  if (value >= 0.1) return "agrees a little";
-  return value > -0.1 ? "does not agree" : "points elsewhere";
+  if (value >= 0.7) return vdPhrase("viewer.agrees.well");
+  if (value >= 0.4) return vdPhrase("viewer.agrees.part");
+  if (value >= 0.1) return vdPhrase("viewer.agrees.little");
+  return vdPhrase(value > -0.1 ? "viewer.agrees.not" : "viewer.agrees.elsewhere");
 }

@@ -7,22 +7,26 @@
 //   { picture, written, reason }        a finished text that has no maps, and why
 //   { picture, texts, model, ... }      the finished thing; see vitdemo/viewer/build.py
 //   { patch, patch_message, patch_busy, id }   an addition to what is on screen; choices stay
-// ask(name, detail) sends a request to the server: "check", "check_all", "matter" or "methods". It
-// is null where there is none; then the buttons that need the model are not shown.
+// ask(name, detail) sends a request to the server: "check", "look" (a check that nobody asked for),
+// "matter" or "methods". It is null where there is none; then the buttons that need the model are
+// not shown. `around` are parts of the app's page that belong to the viewer, null where there are
+// none: { takes: whether a picture is given here, field(): where, save(): the ways to save,
+// experts(): fields that belong into the drawer for experts }.
 
 class VdViewer {
   /** `host` is the comparison that this viewer is one side of; else null. */
-  constructor(root, ask = null, host = null) {
+  constructor(root, ask = null, host = null, around = null) {
     this.root = root;
     this.ask = ask;
     this.host = host;
+    this.around = around;
     this.texts = [];
     this.picture = null;
     this.payload = {};
     // What the person chose stays as it is from one picture to the next.
     this.chosen = { text: 0, word: -1, method: "", layer: -1, head: -1 };
     this.style = host ? host.style : { style: "glow", colours: "magma", opacity: 0.7,
-      squares: false, stretch: true, seen: false, hide: false };
+      squares: false, stretch: true, hide: false };
     this.preview = null;
     this.drawn = null;
     this.build();
@@ -50,30 +54,34 @@ class VdViewer {
     this.looks = new VdLookControls(this);
     this.looking = new VdLooking(this);
     this.evidence = new VdEvidence(this);
-    this.parts = [this.looks, this.evidence, this.looking];
+    this.deeper = new VdDeeper(this);
+    this.rivals = new VdRivals(this);
+    this.parts = [this.looks, this.evidence, this.deeper, this.looking, this.rivals];
     this.damage = vdElement("p", { className: "vd-note vd-damage", role: "status", hidden: true });
-    this.figure = vdElement("figure", { className: "vd-figure" }, this.stage, this.damage,
-      this.legend, this.summary, this.evidence.element, this.looking.element);
-    this.controls = vdElement("div", { className: "vd-panel" }, this.looks.element);
+    this.figure = vdElement("figure", { className: "vd-figure" }, this.stage, this.damage);
+    this.said = vdElement("div", { className: "vd-said" }, this.lines, this.summary,
+      this.rivals.element, this.evidence.element, this.looking.element);
+    this.experts = vdExperts(this.looks.element, this.evidence.trust, this.deeper.element,
+      vdElement("div", { className: "vd-actions" }, ...this.looking.buttons), this.legend);
     if (!this.host) this.buildTools();
-    this.root.replaceChildren(this.empty, this.message, this.lines, this.figure, this.controls);
+    this.said.append(this.experts);
+    this.root.replaceChildren(this.empty, this.message, this.figure, this.said);
     this.photo.addEventListener("load", () => this.paint());
     this.stage.addEventListener("pointermove", (event) => this.point(event));
     this.stage.addEventListener("pointerleave", () => this.point(null));
+    if (this.around?.takes) vdTakePictures(this);
   }
 
   /** What a viewer by itself has and one side of a comparison has not. */
   buildTools() {
     this.styles = new VdStyleControls(this.style, (name) => this.restyle(name));
-    this.save = vdButton("Download PNG", () => vdDownload(this),
-      { className: "vd-button vd-save" });
-    this.styles.element.append(this.save);
     this.board = new VdBoard(this);
     this.methods = new VdMethods(this);
     this.about = new VdAbout(this);
     this.parts.push(this.board, this.methods, this.about);
-    this.controls.append(this.styles.element, this.board.element, this.methods.element,
+    this.experts.append(this.styles.element, this.board.element, this.methods.element,
       this.about.element);
+    this.root.addEventListener("vd-save", () => this.now && vdDownload(this));
   }
 
   /** Whether the server can be asked for something. */
@@ -84,21 +92,25 @@ class VdViewer {
   /** Ask the server about the chosen text and word; `waiting` is shown until it answers. */
   request(name, detail, waiting) {
     const { text, look, word } = this.now;
-    this.evidence.wait(waiting);
+    this.evidence.wait(waiting, name !== "look");
     this.ask(name, { id: this.payload.id, source: text.source, word, method: look.method,
       ...detail });
   }
 
-  /** Show a payload, whole, or add a patch to what is there. */
+  /** Show a payload, whole, or add a patch to what is there; not one of an older turn. */
   update(payload) {
+    if (payload?.turn < this.turn) return;
+    this.turn = payload?.turn ?? this.turn;
     if (payload && (payload.patch || payload.patch_message !== undefined)) {
       vdPatch(this, payload);
       return;
     }
     this.payload = payload || {};
-    const { hint, message, picture, writing, written, texts, reason, unread } = this.payload;
+    const { hint, message, picture, writing, written, texts, reason, unread,
+      understood } = this.payload;
     this.preview = null;
-    this.picture = picture || null;
+    // The one before stays until the new one is here, so that nothing jumps.
+    this.picture = picture || (writing === undefined ? null : this.picture);
     this.texts = Array.from(texts || [], vdUnpackText);
     this.model = this.payload.model || "";
     this.empty.textContent = hint || "";
@@ -106,31 +118,35 @@ class VdViewer {
     this.message.hidden = !message;
     this.message.textContent = message || "";
     this.root.ariaBusy = String(writing !== undefined);
-    this.figure.hidden = !picture;
-    this.controls.hidden = this.summary.hidden = this.legend.hidden = !this.texts.length;
+    this.figure.hidden = !this.picture;
+    this.experts.hidden = this.summary.hidden = !this.texts.length;
     if (picture) this.showPicture(picture);
     this.lines.replaceChildren();
     if (writing !== undefined || written) this.showWriting(written || writing);
     if (reason) this.lines.append(vdElement("p", { className: "vd-note" }, reason));
-    this.evidence.wait(this.payload.checking && this.ask ? "Checking the maps …" : "");
+    this.evidence.begin();
     this.looking.clear();
     if (this.texts.length) this.showTexts();
     else this.clear();
-    if (unread) {
-      this.lines.append(vdElement("p", { className: "vd-note vd-missed", role: "status" }, unread));
+    for (const [note, name] of [[unread, "missed"], [understood, "understood"]]) {
+      const className = `vd-note vd-${name}`;
+      if (note) this.lines.append(vdElement("p", { className, role: "status" }, note));
     }
+    this.said.hidden = !this.lines.childElementCount;
     const started = writing !== undefined && this.busy !== true;
     const finished = this.busy === true && writing === undefined;
     this.busy = writing !== undefined;
     if (message || started || finished) this.bringIntoView();
   }
 
-  /** On a small screen the result is below the fields: go there when something happens. */
+  /** Where nothing of the result is in sight, go there; what a person reads never jumps. */
   bringIntoView() {
-    const { top } = this.root.getBoundingClientRect();
-    if (!this.root.offsetParent || (top > -40 && top < window.innerHeight * 0.5)) return;
+    if (this.host) return; // the two sides of a comparison would pull at the page
+    const first = this.message.hidden ? this.stage : this.message;
+    const { top, bottom } = first.getBoundingClientRect();
+    if (!first.offsetParent || (bottom > 60 && top < window.innerHeight * 0.7)) return;
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.root.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
+    first.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
   }
 
   showPicture({ url, width, height, note }) {
@@ -144,7 +160,7 @@ class VdViewer {
 
   /** A text without maps: one that grows, or the only one that the model can give. */
   showWriting(writing) {
-    const line = vdElement("p", { className: "vd-writing" }, writing || "Looking …");
+    const line = vdElement("p", { className: "vd-writing" }, writing || vdPhrase("viewer.looking"));
     line.classList.toggle("vd-waiting", !writing);
     this.lines.append(line);
   }
@@ -156,7 +172,7 @@ class VdViewer {
     this.root.dataset.drawn = "";
     this.marks.replaceChildren();
     this.canvas.getContext("2d").clearRect(0, 0, this.canvas.width, this.canvas.height);
-    this.canvas.ariaLabel = "The picture you gave";
+    this.canvas.ariaLabel = vdPhrase("viewer.photo");
     for (const part of this.parts) part.element.hidden = true;
   }
 
@@ -172,10 +188,13 @@ class VdViewer {
     if (head !== undefined) this.chosen.head = head;
     this.drawn = null;
     this.texts.forEach((text, index) => this.lines.append(vdTextRow(this, text, index)));
-    const { sure } = this.payload;
+    const { sure, offer } = this.payload;
     if (sure) this.lines.append(vdElement("p", { className: "vd-sure" }, sure));
+    if (offer) this.lines.append(vdElement("p", { className: "vd-offer" }, offer));
     this.hint = vdElement("p", { className: "vd-hint" });
     this.lines.append(this.hint);
+    const fields = this.around?.experts();
+    if (fields) this.experts.append(fields);
     this.markWords();
     this.refresh();
   }
@@ -189,7 +208,7 @@ class VdViewer {
     Object.assign(this.chosen, change);
     const { looks } = this.texts[this.chosen.text];
     if (change.method && !looks[change.method] && this.can("methods")) {
-      this.request("methods", { method: change.method }, "Working out this way of looking …");
+      this.request("methods", { method: change.method }, vdPhrase("viewer.other_ways"));
     }
     this.preview = null;
     this.refresh();
@@ -267,16 +286,10 @@ class VdViewer {
   /** Outlines over the picture: { name, path, dash } in pixels of the original. */
   outlines() {
     const { look, hidden } = this.now;
-    const { width, height } = look;
-    const [x0, y0, x1, y1] = this.payload.seen || [0, 0, width, height];
-    const found = [];
-    if (this.style.seen) {
-      found.push({ name: "seen", path: `M${x0} ${y0}H${x1}V${y1}H${x0}Z`, dash: [10, 6] });
-    }
-    if (hidden.length) {
-      found.push({ name: "always", path: vdOutline(hidden, look.boxes), dash: [2, 4] });
-    }
-    return [...found, ...this.evidence.outlines(), ...this.looking.outlines()];
+    const always = hidden.length
+      ? [{ name: "always", path: vdOutline(hidden, look.boxes), dash: [2, 4] }] : [];
+    return [...always, ...this.evidence.outlines(), ...this.deeper.outlines(),
+      ...this.looking.outlines()];
   }
 
   showMarks() {
@@ -359,8 +372,9 @@ class VdViewer {
     const { low, high } = vdRange(map, top, this.style);
     const at = (map[region] - low) / (high - low || 1);
     this.mark.style.left = `${100 * Math.min(1, Math.max(0, at))}%`;
-    this.readout.textContent = `Here: ${vdPercent(map[region])}`
-      + (mean > 0 ? `, ${(map[region] / mean).toFixed(1)} times the average.` : ".");
+    this.readout.textContent = mean > 0 ? vdPhrase("viewer.here_times",
+      { share: vdPercent(map[region]), times: (map[region] / mean).toFixed(1) })
+      : vdPhrase("viewer.here", { share: vdPercent(map[region]) });
     const here = text.words.map((_, q) => weights[q * look.regionCount + region]);
     const most = here.reduce((a, b) => Math.max(a, b), 0);
     here.forEach((value, q) => text.buttons[q + 1].style.setProperty("--vd-heat",
@@ -382,8 +396,8 @@ class VdViewer {
 }
 
 /** Draw a viewer into an element. */
-function mountViewer(root, payload, ask = null) {
-  const viewer = new VdViewer(root, ask);
+function mountViewer(root, payload, ask = null, around = null) {
+  const viewer = new VdViewer(root, ask, null, around);
   viewer.update(payload);
   return { update: (next) => viewer.update(next), state: () => viewer.state(),
     destroy: () => viewer.destroy() };

@@ -5,8 +5,8 @@ const VD_PLAY_PACE = 1400; // milliseconds that a word is shown
 /** One text as a row of word buttons; only one of them can be reached with Tab. */
 function vdTextRow(viewer, text, index) {
   const label = vdElement("span", { className: "vd-label" }, text.title);
-  const group = vdElement("div", { className: "vd-words", role: "group", lang: text.language,
-    ariaLabel: `${text.title}, word by word` });
+  const group = vdElement("div", { className: "vd-words", role: "group", dir: "auto",
+    lang: text.language, ariaLabel: vdPhrase("viewer.word_by_word", { title: text.title }) });
   const characters = Array.from(text.text); // word spans count code points
   let at = 0;
   text.buttons = [];
@@ -16,7 +16,7 @@ function vdTextRow(viewer, text, index) {
     at = end;
   });
   group.append(characters.slice(at).join(""));
-  const all = vdWordButton(viewer, text, index, -1, "All words");
+  const all = vdWordButton(viewer, text, index, -1, vdPhrase("viewer.all_words"));
   const row = vdElement("div", { className: `vd-text vd-${text.source}` },
     vdElement("div", { className: "vd-head" }, label, all,
       ...(viewer.host ? [] : [vdPlayButton(viewer, text, index)])), group);
@@ -38,15 +38,15 @@ function vdWordButton(viewer, text, index, word, shown) {
 
 /** A button that goes from word to word by itself, until the last one or until a person chooses. */
 function vdPlayButton(viewer, text, index) {
-  const button = vdButton("Play", () => step(timer ? Infinity : 0), { className: "vd-play",
-    title: "Go from word to word" });
+  const button = vdButton(vdPhrase("viewer.play"), () => step(timer ? Infinity : 0),
+    { className: "vd-play", title: vdPhrase("viewer.play_title") });
   let timer = 0;
   const step = (word) => {
     clearTimeout(timer);
     const { chosen } = viewer;
     const left = word > 0 && (chosen.text !== index || chosen.word !== word - 1);
     const on = word < text.words.length && !left && button.isConnected;
-    button.textContent = on ? "Stop" : "Play";
+    button.textContent = vdPhrase(on ? "viewer.stop" : "viewer.play");
     timer = on ? setTimeout(() => step(word + 1), VD_PLAY_PACE) : 0;
     if (on) viewer.choose({ text: index, word });
   };
@@ -78,14 +78,33 @@ function vdMarkWords(text) {
     const sure = text.probabilities[word];
     const anyway = vdSaidAnyway(text).includes(word);
     const titles = [];
-    if (text.unread[word]) titles.push(`Not read: ${text.unread[word]}`);
-    if (sure !== undefined) titles.push(`The model was ${vdPercent(sure)} sure of this word`);
-    if (anyway) titles.push("The model would have said it without the picture");
-    button.title = titles.join(". ");
+    if (text.unread[word]) titles.push(vdPhrase("viewer.unread", { why: text.unread[word] }));
+    if (sure !== undefined) titles.push(vdPhrase("viewer.sure", { probability: vdPercent(sure) }));
+    if (anyway) titles.push(vdPhrase("viewer.anyway"));
+    button.title = vdJoined(...titles);
     button.classList.toggle("vd-unsure", text.unsure.includes(word));
     button.classList.toggle("vd-anyway", anyway);
     button.classList.toggle("vd-unread", Boolean(text.unread[word]));
   });
+}
+
+/** What the model might have written in place of the chosen word. */
+class VdRivals {
+  constructor(viewer) {
+    this.viewer = viewer;
+    this.list = vdElement("ol");
+    this.element = vdDetails("rivals", vdPhrase("viewer.rivals.title"), () => {}, this.list,
+      vdElement("p", { className: "vd-hint" }, vdPhrase("viewer.rivals.hint")));
+  }
+
+  refresh() {
+    const { text, word } = this.viewer.now;
+    const rivals = Array.from((text.rivals || [])[word] || []);
+    this.element.hidden = !rivals.length;
+    this.list.replaceChildren(...rivals.map(([shown, probability]) => vdElement("li", {},
+      vdElement("bdi", { lang: text.language }, shown || vdPhrase("viewer.rivals.end")), " ",
+      vdElement("span", {}, vdPercent(probability)))));
+  }
 }
 
 /** What a person can do with the words, and what their marks mean. */
@@ -94,9 +113,7 @@ function vdWordHint(texts) {
   const anyway = texts.some((text) => vdSaidAnyway(text).length);
   const unread = texts.some(vdUnreadCount);
   return [
-    "Choose a word to see where the model looked for it.",
-    vdElement("span", { className: "vd-keys" }, " The arrow keys go from word to word."),
-    unsure ? " A dotted line marks a word the model was not sure of." : "",
-    anyway ? " A small ring marks a word the model would have said without the picture." : "",
-    unread ? " A word that is struck out was not read." : ""];
+    vdPhrase("viewer.hint.choose"),
+    ...[unsure ? "viewer.hint.unsure" : "", anyway ? "viewer.hint.anyway" : "",
+      unread ? "viewer.hint.unread" : ""].filter(Boolean).map((key) => ` ${vdPhrase(key)}`)];
 }

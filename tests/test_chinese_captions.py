@@ -1,0 +1,42 @@
+"""Chinese captions for English ones, from a table."""
+
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+from learning import NoiseStore, learning
+
+from train.data.cocoqa_captions import in_chinese
+from train.data.reading import Row
+from vitdemo.models.vlm import VLM
+from vitdemo.tokens import TextTokenizer
+from vitdemo.words import is_chinese
+
+LINES = resources.files("train.data").joinpath("chinese_captions.tsv").read_text(
+    encoding="utf-8").splitlines()
+ENGLISH, CHINESE = LINES[0].split("\t")
+
+
+def test_what_is_not_in_the_table_is_left_out() -> None:
+    captions = (f"  {ENGLISH.capitalize()} .", "nobody ever wrote this caption", ENGLISH)
+    assert in_chinese(captions) == (CHINESE, CHINESE)
+
+
+def test_each_line_is_an_english_caption_and_a_chinese_one() -> None:
+    pairs = [line.split("\t") for line in LINES]
+    assert len({english for english, _ in pairs}) == len(pairs)
+    for english, chinese in pairs:
+        assert english == " ".join(english.lower().split()).rstrip("."), english
+        assert is_chinese(chinese) and chinese.endswith("。"), chinese
+        assert 5 <= len(chinese) <= 41, chinese
+
+
+def test_pictures_are_described_by_the_table_where_no_person_did(
+        tmp_path: Path, tiny_model: VLM, tokenizer: TextTokenizer) -> None:
+    plain = Row(tmp_path / "a.jpg", (ENGLISH,), (), ())
+    own = replace(plain, path=tmp_path / "b.jpg", captions_zh=("一只狗在跑",))
+    other = replace(plain, path=tmp_path / "c.jpg", captions=("nobody ever wrote this caption",))
+    sampler = learning(tiny_model, [plain, own, other], NoiseStore(tiny_model),
+                       tokenizer).sampler
+    assert [tuple(sampler.texts_of(i, "zh")) for i in range(3)] == [(CHINESE,), ("一只狗在跑",), ()]
+    assert sampler.captions_of(0, "zh") == ()

@@ -1,0 +1,192 @@
+"""What is known of a model before it is loaded, and how it is loaded then."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_hub import serve_hub
+from tiny_blip import save_tiny_blip
+from tiny_chat import save_tiny_chat
+from tiny_clip import save_tiny_clip
+
+from vitdemo.backends import forecast, hub
+from vitdemo.backends.forecast import count_parameters, count_text, need_of, size_text
+from vitdemo.backends.hub_files import Card, card_of
+from vitdemo.backends.offers import offers
+from vitdemo.backends.registry import FAMILIES, load_backend
+from vitdemo.config import EngineConfig
+from vitdemo.device import Placement, pick
+from vitdemo.errors import CheckpointError, ConfigError
+from vitdemo.records import ALL_TASKS
+
+ROOT = Path(__file__).parent.parent
+CPU, GPU = (Placement(torch.device(name), torch.float32, "") for name in ("cpu", "cuda"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_clip(tmp_path_factory.mktemp("forecast") / "tiny", "clip", 2)
+
+
+def test_parameters_are_counted_without_weights(folder: Path, tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [folder, save_tiny_blip(tmp_path / "blip", "captioning", 1),
+               save_tiny_chat(tmp_path / "chat", "smolvlm", 1)]
+    for one in folders:
+        backend: Any = load_backend(EngineConfig(model=str(one), device="cpu"))
+        model = backend.model if hasattr(backend, "model") else \
+            backend.checkpoints["captioning"].model
+        right = sum(parameter.numel() for parameter in model.parameters())
+        assert count_parameters(str(one)) == right, "by the heads of its files"
+        with monkeypatch.context() as patched:
+            patched.setattr(hub, "weight_files", lambda _: [])
+            assert count_parameters(str(one)) == right, "by its config"
+
+
+def test_every_family_says_what_it_can_do() -> None:
+    found = {one.type: one for one in offers()}
+    assert list(found) == list(FAMILIES)
+    assert found["native"].tasks == ALL_TASKS
+    assert found["mllama"].tasks == ("caption", "ask", "explain")
+    assert found["clip"].tasks == ("match", "embed", "explain")
+    for one in found.values():
+        assert one.methods
+        assert one.tasks
+    assert found["clip"].example.count("/") == 1
+    assert {FAMILIES[one.type] for one in found.values() if one.example} == set(FAMILIES.values())
+
+
+def choose(monkeypatch: pytest.MonkeyPatch, placement: Placement, parameters: int, *, gpu: int = 0,
+           ram: int = 0, bits: bool = False, exact: bool = False) -> forecast.Need:
+    """What is chosen with so many bytes free."""
+    monkeypatch.setattr(forecast, "count_parameters", lambda _: parameters)
+    monkeypatch.setattr(forecast, "has_bitsandbytes", lambda: bits)
+    monkeypatch.setattr(forecast, "free_memory", lambda where: (
+        gpu + ram if where.spread else gpu) if where.device.type == "cuda" else ram)
+    return need_of("some/model", placement, exact)
+
+
+def test_the_precision_is_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    billion, room = 10**9, 10**10
+    assert choose(monkeypatch, CPU, billion, ram=room).precision == "float32"
+    assert choose(monkeypatch, CPU, 2 * billion, ram=room).precision == "bfloat16"
+    assert choose(monkeypatch, GPU, billion // 10, gpu=room).precision == "float32"
+    assert choose(monkeypatch, GPU, billion, gpu=room).precision == "bfloat16"
+    eight = choose(monkeypatch, GPU, 7 * billion, gpu=room, bits=True)
+    assert (eight.precision, eight.placement.spread) == ("int8", False)
+    spread = choose(monkeypatch, GPU, 7 * billion, gpu=room, ram=room)
+    assert (spread.precision, spread.placement.spread) == ("bfloat16", True)
+    exact = choose(monkeypatch, CPU, 2 * billion, ram=room, exact=True)
+    assert exact.precision == "float32"
+    assert exact.refusal is not None
+    refused = choose(monkeypatch, CPU, 7 * billion, ram=room)
+    assert str(refused.refusal) == (
+        "model needs about 18.2 GB of memory, and 10.0 GB are free here. Close other programs, or "
+        "choose a smaller model.")
+    assert "pip install bitsandbytes" in str(choose(monkeypatch, GPU, 70 * billion, gpu=room,
+                                                    ram=room).refusal)
+
+
+def test_a_model_that_has_no_room_is_refused(folder: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "free_memory", lambda _: 1000)
+    with pytest.raises(CheckpointError, match="tiny needs about .* and 0 MB are free"):
+        load_backend(EngineConfig(model=str(folder), device="cpu"))
+
+
+def test_a_container_is_held_to_what_it_may_take(monkeypatch: pytest.MonkeyPatch,
+                                                 tmp_path: Path) -> None:
+    monkeypatch.setattr(forecast, "_CGROUP", tmp_path)
+    whole = forecast.free_memory(CPU)
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.current").write_text("1000000\n")
+    assert forecast.free_memory(CPU) == 2_000_000 < whole
+    (tmp_path / "memory.max").write_text("max\n")
+    assert forecast.free_memory(CPU) > 2_000_000
+
+
+def test_half_precision_is_read_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    real = hub._precision
+    monkeypatch.setattr(hub, "_precision", lambda one: asked.append(real(one)) or asked[-1])
+    backend: Any = load_backend(EngineConfig(model=str(folder), device="cpu", dtype="bfloat16"))
+    assert asked == [{"dtype": torch.bfloat16}]
+    assert backend.model.dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="int8 takes a CUDA GPU and bitsandbytes"):
+        pick("cpu", "int8")
+
+
+def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    for content in (b"", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0[]"):
+        (tmp_path / "model.safetensors").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"model.safetensors is damaged"):
+            count_parameters(str(tmp_path))
+
+
+def test_cards(folder: Path, tmp_path: Path) -> None:
+    assert card_of(str(folder)) == Card()
+    for text, card in {"---\nlicense: mit\nlanguage: [en, zh]\n---\n": Card("mit", ("en", "zh")),
+                       "---\nlicense: other\nlicense_name: gemma\nlanguage: en\n---\n": Card(
+                           "gemma", ("en",)), "# A model": Card()}.items():
+        (tmp_path / "README.md").write_text(text)
+        assert card_of(str(tmp_path)) == card
+
+
+def test_numbers_as_a_person_reads_them() -> None:
+    assert [size_text(value) for value in (54e6, 1.24e9)] == ["54 MB", "1.2 GB"]
+    assert [count_text(value) for value in (70, 42_400_000, 2_210_000_000)] == ["70", "42M",
+                                                                                "2.2B"]
+
+
+HUB = """
+import json, sys
+from vitdemo.backends import hub_files
+from vitdemo.backends.registry import load_backend
+from vitdemo.config import EngineConfig
+from vitdemo.cli import main
+
+print(main(["models", "Some/tiny", "--json", "--device", "cpu"]), flush=True)
+class Stop(Exception): pass
+def stop(here, whole): raise Stop
+try:
+    hub_files.download("Some/tiny", stop)
+except Stop:
+    print("stopped")
+told = []
+hub_files.download("Some/tiny", lambda *step: told.append(step))
+print(json.dumps(told[-1]))
+print(load_backend(EngineConfig(model="Some/tiny", device="cpu")).info.name)
+"""
+
+
+def test_a_name_on_the_hub_by_mirror_and_token_and_then_without_a_network(
+        folder: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_secret",
+                   "HF_HUB_DISABLE_XET": "1"}
+    environment.pop("HF_HUB_OFFLINE", None)
+
+    def run(code: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True,
+                              env={**environment, **more}, capture_output=True, timeout=300)
+
+    with serve_hub({"Some/tiny": folder}, {"license": "mit", "language": "en"}) as server:
+        done = run(HUB, HF_ENDPOINT=server.address)
+    assert done.returncode == 0, done.stderr
+    text, _, rest = done.stdout.partition("\n0\n")
+    (told,) = json.loads(text)["models"]
+    assert told["name"] == "Some/tiny"
+    assert told["licence"] == "mit"
+    assert told["parameters"] == count_parameters(str(folder))
+    whole = sum(file.stat().st_size for file in folder.iterdir())
+    assert told["download_bytes"] == whole
+    assert rest.split("\n")[:3] == ["stopped", f"[{whole}, {whole}]", "tiny"]
+    assert "Bearer hf_secret" in server.tokens
+    code = HUB.split("class Stop")[0] + HUB.split("\n")[-2]
+    again = run(code, HF_ENDPOINT="http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert again.stdout.endswith("0\ntiny\n"), again.stderr

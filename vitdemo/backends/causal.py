@@ -1,0 +1,194 @@
+"""Causal language models of transformers that look at a picture by cross-attention: what IDEFICS,
+Mllama and their like share. A family adds how it encodes pictures, where their regions lie, and
+which layers look at them.
+
+The trace has two streams: "picture", and "text", in which the prompt stands before what was
+written; the token after a place is chosen there.
+
+Legend: R rows, N picture tokens, K regions, T tokens, D width of the picture's states.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vitdemo.attention.trace import (
+    Layer,
+    Place,
+    Regions,
+    Rows,
+    Trace,
+    WrittenTrace,
+    place_indices,
+)
+from vitdemo.backends.base import PictureFeatures
+from vitdemo.backends.hub import cache_argument
+from vitdemo.backends.writing_backend import Start, WritingBackend, words_between
+from vitdemo.instructions import is_preset
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of one picture: the ``states`` that the text looks at (1, N, D), how many
+    ``tiles`` of them are real, and which of its tokens is which region."""
+
+    states: Tensor
+    tiles: int
+    regions: Regions
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text before what is written, and from where to where in it the question stands."""
+
+    text: str
+    question: tuple[int, int]
+
+
+class CausalBackend(WritingBackend):
+    """One checkpoint; see the file."""
+
+    picture_text: str  # what stands for the picture in a prompt
+    picture_token: str  # from where on the text may look at it
+    latents = 0  # that look at the picture, and the text at them
+
+    # What a family adds
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[Layer, ...]:
+        """Those of self-attention and of cross-attention, in order."""
+
+    @abstractmethod
+    def looking(self, states: Tensor, tiles: Tensor, sees: Tensor, begins: bool) -> dict[str, Any]:
+        """What lets R texts look at states (R, N, D): keyword arguments of the model. ``tiles``
+        (R,) is how many are real, ``sees``, bool (T,), from which places the picture can be seen;
+        ``begins`` is false where the states are in the cache."""
+
+    # Texts
+
+    def prompt(self, instruction: str, asked: bool) -> Prompt:
+        """By the model's own chat template; without one a caption goes on from the instruction,
+        where that is no preset, and an answer follows "Answer:"."""
+        words = instruction.strip() if asked or not is_preset(instruction) else ""
+        if getattr(self.processor, "chat_template", None):
+            words = words or "Describe this picture in one sentence."
+            content = [{"type": "image"}, {"type": "text", "text": words}]
+            text = self.processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True)
+        else:
+            start = self.tokenizer.bos_token or ""
+            text = start + self.picture_text + (f"Question: {words} Answer:" if asked else words)
+        first = text.rfind(words)
+        return Prompt(text, (first, first + len(words)))
+
+    def sees(self, ids: Sequence[int]) -> Tensor:
+        """From which places the picture can be seen: bool (T,)."""
+        token = self.tokenizer.convert_tokens_to_ids(self.picture_token)
+        first = next((i for i, number in enumerate(ids) if number == token), 0)
+        return torch.arange(len(ids), device=self.model.device) >= first
+
+    def start(self, features: PictureFeatures, instruction: str, language: str,
+              task: str) -> Start:
+        """After the prompt; without a template a caption's own beginning is part of it."""
+        ids = self.encode(self.prompt(instruction, task == "ask").text)[0]
+        before = "" if task == "ask" or is_preset(instruction) or getattr(
+            self.processor, "chat_template", None) else instruction.strip()
+        return Start(_State(self, features), ids, self.tokenizer.eos_token_id,
+                     lambda written: f"{before} {self.text(written)}".strip())
+
+    # Explaining
+
+    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
+               task: str) -> tuple[Trace, ...]:
+        """The prompt's question and what was written stand in one stream."""
+        prompt = self.prompt(instruction if task == "ask" else "", task == "ask")
+        joint = "" if not text or prompt.text[-1:].isspace() else " "
+        whole = prompt.text + joint + text
+        ids, spans = self.encode(whole)
+        first = sum(end <= len(prompt.text) for _, end in spans)
+        seen: Seen = features.data
+        shared: dict[str, Any] = dict(
+            backend=self, seen=seen, ids=ids, first=first, text_of=self.text,
+            written_ids=[*ids[first:], self.tokenizer.eos_token_id],
+            stream="text", layers=self.layers, regions=seen.regions,
+            lengths={"picture": seen.states.shape[1], "text": len(ids), "latents": self.latents})
+
+        def trace(source: str, start: int, end: int, words_of: str) -> CausalTrace:
+            written = source != "question"
+            words, tokens, place = words_between(whole, spans, start, end,
+                                                 first if written else None)
+            return CausalTrace(text=words_of, source=source, written=written, words=words,
+                               tokens=tokens, shift=place - written, **shared)
+
+        begin = len(prompt.text) + len(joint)
+        written = trace("caption" if task == "caption" else "answer", begin, begin + len(text),
+                        text)
+        if task == "caption":
+            return (written,)
+        return trace("question", *prompt.question, instruction.strip()), written
+
+
+class _State:
+    """See `vitdemo.backends.writing.State`."""
+
+    def __init__(self, backend: CausalBackend, features: PictureFeatures) -> None:
+        self._backend, self._seen = backend, features.data
+        self._cache = DynamicCache(config=backend.model.config.get_text_config())
+        self._argument, self._begins = cache_argument(backend.model), True
+
+    def next(self, ids: Tensor) -> Tensor:
+        """Logits of the token after ids."""
+        rows = len(ids)
+        sees = self._backend.sees(ids[0].tolist()) if self._begins else torch.ones(
+            ids.shape[1], dtype=torch.bool, device=ids.device)
+        looking = self._backend.looking(
+            self._seen.states.expand(rows, -1, -1),
+            torch.full((rows,), self._seen.tiles, device=ids.device), sees, self._begins)
+        self._begins = False
+        output = self._backend.model(input_ids=ids, use_cache=True, logits_to_keep=1, **looking,
+                                     **{self._argument: self._cache})
+        logits: Tensor = output.logits[:, -1].float()
+        return logits
+
+    def select(self, rows: Sequence[int]) -> None:
+        """The cache of these rows."""
+        self._cache.batch_select_indices(torch.tensor(rows, device=self._backend.model.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalTrace(WrittenTrace):
+    """``ids`` are the prompt's and, from ``first`` on, those of what was written."""
+
+    backend: CausalBackend
+    seen: Seen
+    ids: Sequence[int]
+    first: int
+
+    def features(self) -> Tensor:
+        """The states that the text looks at."""
+        return self.seen.states[0, list(self.regions.places)]
+
+    def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
+        """One pass over prompt and text."""
+        backend, all_seen = self.backend, [one.data for one in rows.pictures] or [self.seen]
+        count = len(rows.pictures) or rows.count
+        states = torch.cat([one.states for one in all_seen]).expand(count, -1, -1)
+        if rows.offset is not None:
+            region = states.new_zeros(states.shape[1], 1)
+            region[list(self.regions.places)] = 1
+            states = states + region * rows.offset[:, None]
+        tiles = torch.tensor([one.tiles for one in all_seen], device=states.device)
+        last = max((t for _, t in places), default=0)
+        ids = backend.tensor(self.ids[:self.first + last]).expand(count, -1)
+        hidden = backend.model.model(
+            input_ids=ids, **backend.looking(states, tiles.expand(count), backend.sees(self.ids)
+                                             [:ids.shape[1]], True)).last_hidden_state
+        row, place = place_indices(places, states.device)
+        logits: Tensor = backend.model.lm_head(hidden[row, self.first - 1 + place]).float()
+        return logits

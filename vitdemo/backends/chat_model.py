@@ -1,0 +1,133 @@
+"""How chat models of transformers are called: a picture's features are handed to the model's own
+code, and writing goes on from its cache.
+
+Legend: R rows of one pass, P tokens of a picture, T tokens of a text, D width, V vocabulary.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vitdemo.attention.trace import Regions
+from vitdemo.backends.hub import cache_argument
+
+if TYPE_CHECKING:
+    from vitdemo.backends.chat import ChatBackend
+
+
+@dataclass(frozen=True)
+class ChatPicture:
+    """What is kept of one picture: what `get_image_features` of the model gave, the ``inputs`` that
+    its tokens' positions follow from, and its regions, with ``places`` among its own tokens."""
+
+    output: Any
+    inputs: dict[str, Tensor]
+    regions: Regions
+
+    @property
+    def features(self) -> Tensor:
+        """(P, D)."""
+        return flat(self.output.pooler_output)
+
+    def own(self) -> "ChatPicture":
+        """One whose tensors can take gradients."""
+        return replace(self, output=output_of([self.output], [_cloned(self.features)]))
+
+
+class ChatState:
+    """See `vitdemo.backends.writing.State`."""
+
+    def __init__(self, backend: "ChatBackend", picture: ChatPicture) -> None:
+        self._backend, self._picture = backend, picture
+        model = backend.model
+        self._cache = DynamicCache(config=model.config.get_text_config())
+        self._more: dict[str, Any] = {cache_argument(model): self._cache, "use_cache": True,
+                                      "logits_to_keep": 1}
+        self._base, self._begins, self._positions = model.base_model, True, None
+
+    def next(self, ids: Tensor) -> Tensor:
+        """Logits of the token after ids."""
+        if self._begins:
+            output = self._backend.forward(ids, [self._picture], **self._more)
+            # Qwen-VL keeps in the model by how much the last text's positions are moved; another
+            # text may be written meanwhile.
+            self._positions = getattr(self._base, "rope_deltas", None)
+            self._begins = False
+        else:
+            if self._positions is not None:
+                self._base.rope_deltas = self._positions
+            output = self._backend.model(input_ids=ids, **self._more)
+        return joined_ends(output.logits[:, -1], self._backend.ends)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """The cache of these rows."""
+        self._cache.batch_select_indices(torch.tensor(rows, device=self._backend.model.device))
+
+
+@contextmanager
+def handed(base: Any, output: Any) -> Iterator[None]:
+    """Inside, the model is handed ``output`` where it asks for a picture's features."""
+    base.get_image_features = lambda *_, **__: output
+    try:
+        yield
+    finally:
+        del base.get_image_features
+
+
+def output_of(outputs: Sequence[Any], rows: list[Tensor]) -> Any:
+    """What `get_image_features` gives for several pictures: ``outputs`` are each one's, but with
+    these features, each (P, D). Qwen3-VL adds some to its deeper layers, too."""
+    like = outputs[0]
+    joint: dict[str, Any] = {"pooler_output": torch.stack(rows) if isinstance(
+        like.pooler_output, Tensor) else rows}
+    if getattr(like, "deepstack_features", None) is not None:
+        joint["deepstack_features"] = [
+            [_cloned(part) for one in outputs for part in one.deepstack_features[number]]
+            for number in range(len(like.deepstack_features))]
+    return type(like)(**joint)
+
+
+def flat(pooled: Any) -> Tensor:
+    """Features of one picture's tokens, however they are packed: (P, D)."""
+    if not isinstance(pooled, Tensor):
+        pooled = torch.cat([flat(part) for part in pooled])
+    return pooled.flatten(0, -2)
+
+
+def joined_ends(logits: Tensor, ends: Sequence[int]) -> Tensor:
+    """Of several tokens that end a text the first stands for all: float32 (..., V)."""
+    logits = logits.float()
+    if len(ends) == 1:
+        return logits
+    places = torch.tensor(list(ends), device=logits.device)
+    joint = logits[..., places].logsumexp(-1, keepdim=True)
+    return logits.index_fill(-1, places, -torch.inf).index_copy(-1, places[:1], joint)
+
+
+def token_types(model: Any, ids: Tensor, picture_id: int, written: int) -> dict[str, Tensor]:
+    """What tells a model the kinds of tokens in ids (R, T). PaliGemma's prompt is read both ways,
+    the last ``written`` ids are not; to others it says which are the picture's."""
+    if model.config.model_type == "paligemma":
+        kinds = torch.zeros_like(ids)
+        kinds[:, ids.shape[1] - written:] = 1
+        return {"token_type_ids": kinds}
+    accepted = inspect.signature(model.forward).parameters
+    return {name: (ids == picture_id).int() for name in ("mm_token_type_ids", "token_type_ids")
+            if name in accepted}
+
+
+def _cloned(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def ends_of(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a text."""
+    ends = model.generation_config.eos_token_id
+    ends = tokenizer.eos_token_id if ends is None else ends
+    return [ends] if isinstance(ends, int) else list(ends)

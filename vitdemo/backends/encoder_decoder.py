@@ -1,0 +1,269 @@
+"""Encoders and decoders of transformers: a picture is encoded, and a decoder writes while it looks
+at what the encoder gave by cross-attention. What Florence-2, `VisionEncoderDecoderModel` and
+Pix2Struct share; a family adds how it encodes pictures and how a text begins.
+
+The trace has two streams: "written", in which what the decoder is given stands before what it wrote
+(the token after a place is chosen there), and "picture", which it looks at. Where the encoder reads
+an instruction beside the picture, both stand in "picture", and its layers are in the trace.
+
+Legend: R rows, N tokens looked at, T tokens, D width of the picture's states, V vocabulary.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+from vitdemo.attention.trace import (
+    Layer,
+    Place,
+    Regions,
+    Rows,
+    Trace,
+    WrittenTrace,
+    in_groups,
+    place_indices,
+)
+from vitdemo.backends.base import PictureFeatures
+from vitdemo.backends.hub import Checkpoint, cache_argument
+from vitdemo.backends.writing_backend import Start, WritingBackend, words_between
+from vitdemo.instructions import is_preset
+from vitdemo.texts import Message, phrase
+
+# What a decoder's block calls its self-attention and its cross-attention, by family.
+_ATTENTION = (("self_attn", "encoder_attn"), ("attn", "crossattention"),
+              ("self_attention.attention", "encoder_decoder_attention.attention"),
+              ("attention.self", "crossattention.self"))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of one picture: the encoder's ``states`` (1, N, D), and which is which
+    region."""
+
+    states: Tensor
+    regions: Regions
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a text begins with: ids that the encoder ``read`` beside the picture, none as a rule;
+    ids that the decoder is ``given``, and the text they are, in which the question stands from
+    where to where; and the token that is the ``end``."""
+
+    given: Sequence[int]
+    end: int
+    read: Sequence[int] = ()
+    text: str = ""
+    question: tuple[int, int] = (0, 0)
+
+
+class EncoderDecoderBackend(WritingBackend):
+    """One checkpoint; see the file."""
+
+    def __init__(self, checkpoint: Checkpoint, family: str = "", **info: Any) -> None:
+        name = family or self.family.name
+        super().__init__(checkpoint, name, **{
+            "tasks": frozenset({"caption", "explain"}),
+            "missing": {"ask": Message("task.no_questions", family=name)}, **info})
+        self._marked: bool | None = None
+
+    # What a family adds
+
+    @property
+    @abstractmethod
+    def decoder(self) -> nn.Module:
+        """What writes."""
+
+    def prompt(self, instruction: str, task: str) -> Prompt:
+        """What a caption or an answer begins with."""
+        return Prompt([self.first], self.end)
+
+    def memory(self, states: Tensor, prompt: Prompt) -> Tensor:
+        """What the decoder looks at: (R, N, D) of the pictures, and then what was read."""
+        return states
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The decoder's."""
+        layers: list[Layer] = []
+        for block in self.decoder.modules():
+            for own, cross in _ATTENTION:
+                if not all(hasattr(block, name.split(".")[0]) for name in (own, cross)):
+                    continue
+                looking: Any = block.get_submodule(cross)
+                heads = next(int(getattr(looking, name)) for name in (
+                    "num_heads", "n_heads", "num_attention_heads") if hasattr(looking, name))
+                number = len(layers) // 2 + 1
+                layers += [Layer(block.get_submodule(own), "written", ("written",), heads),
+                           Layer(looking, "written", ("picture",), heads,
+                                 f"cross-attention {number}")]
+        return tuple(layers)
+
+    # Texts
+
+    @property
+    def first(self) -> int:
+        """The token that a decoder begins with."""
+        settings, config = self.model.generation_config, self.model.config
+        for found in (settings.decoder_start_token_id,
+                      getattr(config, "decoder_start_token_id", None),
+                      getattr(config.get_text_config(), "decoder_start_token_id", None),
+                      self.tokenizer.bos_token_id):
+            if found is not None:
+                return int(found)
+        return int(self.tokenizer.pad_token_id)
+
+    @property
+    def end(self) -> int:
+        """The token that ends a text."""
+        found = self.model.generation_config.eos_token_id
+        found = found[0] if isinstance(found, list) and found else found
+        return int(self.tokenizer.eos_token_id if found is None else found)
+
+    def begun(self, seen: Seen, prompt: Prompt) -> Prompt:
+        """``prompt`` with the mark of a beginning that many models write before the first word,
+        as their tokenizers put one before the texts they were trained on."""
+        mark = self.tokenizer.bos_token_id
+        if mark is None or prompt.given[-1] != self.first or mark in (self.first, self.end):
+            return prompt
+        if self._marked is None:
+            forced = self.model.generation_config.forced_bos_token_id
+            if forced is None:
+                with torch.no_grad():
+                    logits = EncoderDecoderState(self, seen, prompt).next(self.tensor(prompt.given))
+                forced = int(logits.argmax())
+            self._marked = forced == mark
+        return replace(prompt, given=[*prompt.given, mark]) if self._marked else prompt
+
+    # Writing
+
+    def start(self, features: PictureFeatures, instruction: str, language: str,
+              task: str) -> Start:
+        """A family that reads no instructions goes on from a person's own, as from the beginning
+        of a caption."""
+        prompt = self.begun(features.data, self.prompt(instruction, task))
+        own: list[int] = []
+        if task == "caption" and not prompt.read and not is_preset(instruction):
+            own = self.encode(instruction.strip())[0]
+        return Start(EncoderDecoderState(self, features.data, prompt), [*prompt.given, *own],
+                     prompt.end, lambda written: self.text([*own, *written]))
+
+    def forward(self, memory: Tensor, ids: Tensor, row: Tensor, place: Tensor,
+                **more: Any) -> Tensor:
+        """Logits, float32 (n, V), after the token at each ``place`` of each ``row`` of ids
+        (R, T) of the decoder, which looks at memory (R, N, D)."""
+        with _picked(self.model.get_output_embeddings(), row, place):
+            output = self.model(encoder_outputs=BaseModelOutput(last_hidden_state=memory),
+                                decoder_input_ids=ids, **more)
+        logits: Tensor = output.logits.float()
+        return logits
+
+    # Explaining
+
+    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
+               task: str) -> tuple[Trace, ...]:
+        """A caption or an answer; and a question where the decoder is given it."""
+        seen: Seen = features.data
+        if seen.states.is_inference():
+            seen = replace(seen, states=seen.states.clone())
+        prompt = self.begun(seen, self.prompt(instruction, task))
+        ids, spans = self.encode(text)
+        self.require_room(len(prompt.given) + len(ids) + 1)
+        shared: dict[str, Any] = dict(
+            backend=self, seen=seen, prompt=prompt, written_ids=[*ids, prompt.end],
+            text_of=self.text, stream="written",
+            layers=self.layers, regions=seen.regions,
+            path="" if seen.regions.whole else phrase("method.cropped"),
+            lengths={"picture": seen.states.shape[1] + len(prompt.read),
+                     "written": len(prompt.given) + len(ids)})
+        words, tokens, _ = words_between(text, spans, 0, len(text), 0)
+        written = EncoderDecoderTrace(
+            text=text, source="caption" if task == "caption" else "answer", written=True,
+            words=words, tokens=tokens, shift=len(prompt.given) - 1, **shared)
+        if task == "caption":
+            return (written,)
+        begin, end = prompt.question
+        words, tokens, place = words_between(prompt.text, self.encode(prompt.text)[1], begin, end)
+        return EncoderDecoderTrace(
+            text=prompt.text[begin:end], source="question", written=False, words=words,
+            tokens=tokens, shift=place, **shared), written
+
+
+class EncoderDecoderState:
+    """See `vitdemo.backends.writing.State`. The picture's keys and values are made once, and all
+    rows look at them."""
+
+    def __init__(self, backend: EncoderDecoderBackend, seen: Seen, prompt: Prompt) -> None:
+        self._backend = backend
+        with torch.no_grad():
+            self._memory = backend.memory(seen.states, prompt)
+        self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self._argument = cache_argument(backend.model)
+
+    def next(self, ids: Tensor) -> Tensor:
+        """Logits of the token after ids."""
+        rows = torch.arange(len(ids), device=ids.device)
+        return self._backend.forward(
+            self._memory.expand(len(ids), -1, -1), ids, rows, torch.full_like(rows, -1),
+            use_cache=True, **{self._argument: self._cache})
+
+    def select(self, rows: Sequence[int]) -> None:
+        """The cache of these rows."""
+        chosen = torch.tensor(rows, device=self._memory.device)
+        written, looked = self._cache.self_attention_cache, self._cache.cross_attention_cache
+        written.batch_select_indices(chosen)
+        layer: Any  # one with keys and values: no other kind looks at a picture
+        for layer in looked.layers:
+            layer.keys, layer.values = (one[:1].expand(len(rows), -1, -1, -1)
+                                        for one in (layer.keys, layer.values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoderTrace(WrittenTrace):
+    """What was written stands after the ids of the ``prompt``."""
+
+    backend: EncoderDecoderBackend
+    seen: Seen
+    prompt: Prompt
+
+    def features(self) -> Tensor:
+        """The encoder's states of the regions."""
+        return self.seen.states[0, list(self.regions.places)]
+
+    def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
+        """One pass of the decoder, and of the encoder where it reads an instruction; pictures
+        with as many tokens go together."""
+        if not rows.pictures:
+            return self._pass(self.seen.states.expand(rows.count, -1, -1), rows.offset, places)
+        states = [one.data.states for one in rows.pictures]
+        return in_groups([one.shape for one in states], places, lambda some, asked: self._pass(
+            torch.cat([states[row] for row in some]), None, asked))
+
+    def _pass(self, states: Tensor, offset: Tensor | None, asked: Sequence[Place]) -> Tensor:
+        backend, given = self.backend, self.prompt.given
+        if offset is not None:
+            region = states.new_zeros(states.shape[1], 1)
+            region[list(self.regions.places)] = 1
+            states = states + region * offset[:, None]
+        row, place = place_indices(asked, states.device)
+        last = int(place.max()) if len(place) else self.targets
+        ids = backend.tensor([*given, *self.written_ids[:last]]).expand(len(states), -1)
+        return backend.forward(backend.memory(states, self.prompt), ids, row,
+                               place + len(given) - 1, use_cache=False)
+
+
+@contextmanager
+def _picked(head: nn.Module, row: Tensor, place: Tensor) -> Iterator[None]:
+    """Inside, the head makes logits at these places only; those of all would be (R, T, V)."""
+    handle = head.register_forward_pre_hook(lambda _, args: (args[0][row, place],))
+    try:
+        yield
+    finally:
+        handle.remove()

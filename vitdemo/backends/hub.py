@@ -1,0 +1,358 @@
+"""What every family of transformers shares: reading a checkpoint from a folder or from the Hugging
+Face hub, its tokenizer, and which of its tokens make which word."""
+
+import functools
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    StrictDataclassError,
+)
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from vitdemo.backends.base import Backend
+from vitdemo.characters import Characters, unread_of
+from vitdemo.device import Placement
+from vitdemo.disk import expanded
+from vitdemo.errors import CheckpointError, TextError, shortened
+from vitdemo.records import Unread, Word
+from vitdemo.words import split_words
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_BOUNDLESS = 100_000
+HUB_SECONDS = 10  # to wait for the hub's answer before saying that it cannot be reached
+
+
+@dataclass(frozen=True)
+class Family:
+    """``name`` for people, ``model_type`` as in config.json, and the class of each kind of
+    checkpoint that can be used (`architectures` in config.json); ``example`` is one on the hub."""
+
+    name: str
+    model_type: str
+    kinds: Mapping[str, Any]
+    example: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on its device, in evaluation mode, with its processor. ``revision`` is a fingerprint
+    of its weights; ``limit`` is how many tokens of a text it reads at most."""
+
+    name: str
+    kind: str
+    model: Any
+    processor: Any
+    revision: str
+    limit: int
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The processor's."""
+        tokenizer: PreTrainedTokenizerBase = self.processor.tokenizer
+        return tokenizer
+
+    @functools.cached_property
+    def characters(self) -> Characters:
+        """Those of the vocabulary."""
+        return Characters(self.tokenizer.get_vocab())
+
+    def unread(self, text: str) -> Unread:
+        """What of a text is not read; errors as in `ids`."""
+        ids, spans = self.ids(text)
+        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
+                                if number == self.tokenizer.unk_token_id])
+
+    def ids(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text without special tokens, and each one's (start, end) in the text.
+
+        Raises:
+            TextError: the text has more tokens than the model has positions.
+        """
+        folded, places = self.characters.fold(text)
+        encoding = self.tokenizer(folded, add_special_tokens=False, return_offsets_mapping=True,
+                                  verbose=False)
+        ids = list(encoding["input_ids"])
+        if len(ids) > self.limit:
+            raise TextError("typed.tokens", count=len(ids), model=self.name, most=self.limit)
+        return ids, [(places[start], places[end - 1] + 1)
+                     for start, end in encoding["offset_mapping"]]
+
+    def batch(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """For a text encoder: [CLS] text [SEP] of each text, padded: ids and mask (M, T).
+
+        Raises:
+            TextError: a text has more tokens than the model has positions.
+        """
+        tokenizer, device = self.tokenizer, self.model.device
+        rows = [[tokenizer.cls_token_id, *self.ids(text)[0], tokenizer.sep_token_id]
+                for text in texts]
+        length = max(map(len, rows))
+        ids = torch.full((len(rows), length), tokenizer.pad_token_id)
+        mask = torch.zeros((len(rows), length), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, :len(row)] = torch.tensor(row)
+            mask[i, :len(row)] = 1
+        return ids.to(device), mask.to(device)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Ids to text, special tokens left out."""
+        known = [number for number in ids if number < len(self.tokenizer)]
+        model: Any = getattr(self.tokenizer, "backend_tokenizer", None)
+        pieces = type(getattr(model, "model", None)).__name__ == "WordPiece"
+        return str(self.tokenizer.decode(known, skip_special_tokens=True,
+                                         clean_up_tokenization_spaces=pieces)).strip()
+
+
+class HubBackend(Backend):
+    """One checkpoint of a ``family``."""
+
+    family: Family
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint, self.model = checkpoint, checkpoint.model
+
+    @classmethod
+    def load(cls, source: str, placement: Placement) -> Backend:
+        """Read a folder, or a name on the hub.
+
+        Raises:
+            CheckpointError: it cannot be loaded, or is of a kind that cannot be used.
+        """
+        return cls(load_checkpoint(source, placement, cls.family))
+
+
+def word_places(text: str, offsets: Sequence[tuple[int, int]],
+                ) -> tuple[tuple[Word, ...], list[list[int]]]:
+    """The whole words of a text, and for each the tokens (by place in ``offsets``) that share a
+    character with it."""
+    words = split_words(text)
+    return words, [[i for i, (start, end) in enumerate(offsets)
+                    if start < word.end and end > word.start] for word in words]
+
+
+def cache_argument(model: Any) -> str:
+    """What a model calls the cache of keys and values, which was renamed."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else \
+        "past_key_values"
+
+
+def most_tokens(config: Any) -> int:
+    """How many tokens of a text a model has places for; without bound where only their distances
+    count (T5's way)."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None)
+               or _BOUNDLESS)
+
+
+def load_checkpoint(source: str, placement: Placement, family: Family) -> Checkpoint:
+    """Read the checkpoint of a family in the folder ``source``, or of that name on the hub.
+
+    Raises:
+        CheckpointError: it cannot be had, is of another family, or is incomplete.
+    """
+    where, offline = locate(source)
+    kind = _kind(source, _read_config(source, where, offline), family)
+    try:
+        model, report = family.kinds[kind].from_pretrained(
+            where, output_loading_info=True, local_files_only=offline, **_precision(placement))
+        processor = _processor(where, offline)
+    except ImportError as error:
+        raise CheckpointError(f"{source} needs a package that is not installed: "
+                              f"{_first_line(error)}") from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise CheckpointError("chooser.no_room", model=source) from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError,
+            StrictDataclassError, SafetensorError) as error:
+        raise CheckpointError(f"The {family.name} checkpoint {source} is incomplete or broken: "
+                              f"{_first_line(error)} Copy or download it again, with its weights, "
+                              "tokenizer and preprocessor_config.json.") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(f"The weights of {source} lack {len(missing)} parts of a "
+                              f"{family.name} {kind} model, among them {missing[0]}. Download it "
+                              "again.")
+    text = model.config.get_text_config()
+    if len(processor.tokenizer) > text.vocab_size + getattr(text, "additional_vocab_size", 0):
+        raise CheckpointError(f"The tokenizer of {source} has {len(processor.tokenizer)} tokens, "
+                              f"its model knows {text.vocab_size}; they do not belong together. "
+                              "Download both again.")
+    revision = fingerprint(model)
+    if not (placement.bits or placement.spread):
+        model = model.to(device=placement.device, dtype=placement.dtype)
+    model = model.eval().requires_grad_(False)
+    name = Path(source).resolve().name if os.path.isdir(source) else source.split("/")[-1]
+    return Checkpoint(name, kind, model, processor, revision, most_tokens(model.config) - 2)
+
+
+def _precision(placement: Placement) -> dict[str, Any]:
+    """How weights are read, as `from_pretrained` has it: at once in the numbers that they are kept
+    in, so that no more memory is taken meanwhile."""
+    how: dict[str, Any] = {"dtype": placement.dtype}
+    if placement.spread:
+        how["device_map"] = "auto"
+    if placement.bits:
+        from transformers import BitsAndBytesConfig
+
+        how["device_map"] = {"": placement.device}
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=placement.bits == 8, load_in_4bit=placement.bits == 4,
+            bnb_4bit_compute_dtype=placement.dtype)
+    return how
+
+
+def weight_files(source: str) -> list[str]:
+    """The files with the weights of a checkpoint that is here, as safetensors; none where it is
+    not, or has others."""
+    folder = expanded(source)
+
+    def path_of(name: str) -> str | None:
+        if os.path.isdir(folder):
+            return str(folder / name) if os.path.isfile(folder / name) else None
+        there = try_to_load_from_cache(source, name) if source.count("/") == 1 else None
+        return there if isinstance(there, str) else None
+
+    names = [WEIGHTS[0]]
+    index = path_of(WEIGHTS[1])
+    if index is not None and path_of(WEIGHTS[0]) is None:
+        try:
+            names = sorted(set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{index} cannot be read ({shortened(error)}). Copy or download "
+                                  "the checkpoint again.") from error
+    paths = [path_of(name) for name in names]
+    return [] if None in paths else [str(path) for path in paths]
+
+
+def read_config(source: str) -> dict[str, Any]:
+    """The config.json of a checkpoint, as it is.
+
+    Raises:
+        CheckpointError: it cannot be had.
+    """
+    return _read_config(source, *locate(source))
+
+
+@dataclass(frozen=True)
+class _Processor:
+    """Its two parts, where the class of the whole cannot be used."""
+
+    image_processor: Any
+    tokenizer: PreTrainedTokenizerBase
+
+
+def _processor(where: str, offline: bool) -> Any:
+    """The checkpoint's, with a tokenizer that tells where in the text its tokens lie. Those of
+    sentencepiece (SigLIP's) do not, and need that package, so tokenizer.json is read instead."""
+    processor = None
+    try:
+        processor = AutoProcessor.from_pretrained(where, local_files_only=offline)
+        if not hasattr(processor, "tokenizer"):  # ViT-GPT2 is saved in two parts
+            return _Processor(AutoImageProcessor.from_pretrained(where, local_files_only=offline),
+                              AutoTokenizer.from_pretrained(where, local_files_only=offline))
+        if processor.tokenizer.is_fast:
+            return processor
+    except ImportError as error:
+        if "sentencepiece" not in str(error).lower():
+            raise
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(where, local_files_only=offline)
+    if processor is None:
+        return _Processor(AutoImageProcessor.from_pretrained(where, local_files_only=offline),
+                          tokenizer)
+    processor.tokenizer = tokenizer
+    return processor
+
+
+def locate(source: str) -> tuple[str, bool]:
+    """Where transformers is to look for a checkpoint, and whether it is to leave the network alone:
+    it is for a folder and for a model that was downloaded before.
+
+    Raises:
+        CheckpointError: it is neither here nor on the hub, or the hub does not answer.
+    """
+    folder = expanded(source)
+    if os.path.isdir(folder):
+        if not os.path.isfile(folder / "config.json"):
+            raise CheckpointError(f"The folder {source} holds no config.json, so it is no "
+                                  "checkpoint. Give the folder that save_pretrained or a download "
+                                  "made.")
+        return str(folder), True
+    if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
+        raise CheckpointError(f"There is no folder {shortened(repr(source))}. Give the folder of a "
+                              "checkpoint, or its name on the Hugging Face hub, such as "
+                              "Salesforce/blip-image-captioning-base.")
+    try:
+        here = [isinstance(try_to_load_from_cache(source, name), str)
+                for name in ("config.json", *WEIGHTS)]
+        if here[0] and any(here[1:]):
+            return source, True
+        HfApi().model_info(source, timeout=HUB_SECONDS)
+    except HfHubHTTPError as error:
+        raise CheckpointError(f"There is no folder {source} here, and the Hugging Face hub does "
+                              f"not give {source}: {_first_line(error)} Check the name.") from error
+    except HFValidationError as error:
+        raise CheckpointError(f"{shortened(repr(source))} is neither a folder nor a name on the "
+                              "Hugging Face hub. Check it.") from error
+    except (HTTPError, OSError) as error:
+        raise CheckpointError(
+            f"{source} is not on this machine, and the Hugging Face hub cannot be reached to "
+            f"download it. Check the network; or, where there is one, run 'hf download {source} "
+            "--local-dir FOLDER', copy the folder here and give it.") from error
+    return source, False
+
+
+def _read_config(source: str, where: str, offline: bool) -> dict[str, Any]:
+    try:
+        return dict(PreTrainedConfig.get_config_dict(where, local_files_only=offline)[0])
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"config.json of {source} cannot be read: {_first_line(error)} "
+                              "Copy or download the checkpoint again.") from error
+
+
+def _kind(source: str, config: dict[str, Any], family: Family) -> str:
+    if config.get("model_type") != family.model_type:
+        raise CheckpointError(f"{source} is a {config.get('model_type') or 'nameless'} model, not "
+                              f"a {family.name} model (model_type in its config.json).")
+    named = config.get("architectures") or ["no class"]
+    for kind, model_class in family.kinds.items():
+        if model_class.__name__ in named:
+            return kind
+    raise CheckpointError(
+        f"{source} holds {named[0]}; {', '.join(family.kinds)} checkpoints can be used: "
+        f"{', '.join(model_class.__name__ for model_class in family.kinds.values())}.")
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """12 hex digits of a SHA-256 over up to 4096 values of every parameter, evenly spaced: another
+    set of weights gives another one, and a large model takes well under a second."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach().flatten()
+        values = values[::max(1, values.numel() // 4096)].float().cpu().contiguous()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text[:200] + "..." if len(text) > 200 else text).rstrip(".") + "."

@@ -1,0 +1,88 @@
+"""IDEFICS (Laurençon et al. 2023, arXiv:2306.16527), an open Flamingo, from transformers.
+
+A picture is squeezed to 224 x 224; a class token and 16 x 16 patches are looked at by gated
+cross-attention before every few layers of the language model; or latents are, which have looked at
+them (use_resampler).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import IdeficsForVisionText2Text
+
+from vitdemo.attention.trace import Layer, Regions
+from vitdemo.backends.base import PictureFeatures
+from vitdemo.backends.causal import CausalBackend, Seen
+from vitdemo.backends.hub import Checkpoint, Family
+from vitdemo.preprocess import grid_boxes, to_pixels
+
+PICTURES_AT_ONCE = 8
+
+
+class IdeficsBackend(CausalBackend):
+    """See the file."""
+
+    family = Family("IDEFICS", "idefics", {"captioning": IdeficsForVisionText2Text},
+                    "HuggingFaceM4/idefics-9b-instruct")
+    picture_token = "<image>"
+    picture_text = "<fake_token_around_image><image><fake_token_around_image>"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.model.config.use_resampler:
+            self.latents = checkpoint.model.config.perceiver_config.resampler_n_latents
+        self._looked: tuple[Tensor, Tensor] | None = None  # the last states, and the latents
+        super().__init__(checkpoint)
+
+    @property
+    def picture_side(self) -> int:
+        """That of the vision encoder."""
+        return int(self.model.config.vision_config.image_size)
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
+        """A few at a time."""
+        images, found = self.checkpoint.processor.image_processor, []
+        count = self.picture_side // self.model.config.vision_config.patch_size
+        for first in range(0, len(pictures), PICTURES_AT_ONCE):
+            some = pictures[first:first + PICTURES_AT_ONCE]
+            pixels = to_pixels(some, self.picture_side, images.image_mean, images.image_std)
+            states = self.model.model.vision_model(pixel_values=pixels.to(
+                self.model.device, self.model.dtype)).last_hidden_state
+            for picture, row in zip(some, states, strict=True):
+                regions = Regions("picture", range(1, count * count + 1),
+                                  grid_boxes((count, count), picture.size), (count, count),
+                                  picture.size)
+                found.append(PictureFeatures(Seen(row[None].clone(), 1, regions), picture.size))
+        return found
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """A gated layer before every ``cross_layer_interval``-th."""
+        model, heads = self.model.model, self.model.config.num_attention_heads
+        found: list[Layer] = []
+        if self.latents:
+            found += [Layer(block[0], "latents", ("picture", "latents"), block[0].n_heads)
+                      for block in model.perceiver_resampler.blocks]
+        for number, layer in enumerate(model.layers):
+            if number % model.cross_layer_interval == 0:
+                gated = model.gated_cross_attn_layers[number // model.cross_layer_interval]
+                found.append(Layer(
+                    gated.cross_attn, "text", ("latents" if self.latents else "picture",), heads,
+                    f"cross-attention {number // model.cross_layer_interval + 1}",
+                    float(gated.alpha_cross_attn.float().tanh().mean())))
+            found.append(Layer(layer.self_attn, "text", ("text",), heads))
+        return tuple(found)
+
+    def looking(self, states: Tensor, tiles: Tensor, sees: Tensor, begins: bool) -> dict[str, Any]:
+        """Nothing of the picture is cached, as the model itself does not; but latents look once."""
+        mask = sees[None, :, None].expand(len(states), -1, -1)
+        if self.latents and not begins:
+            base = states if states._base is None else states._base
+            if self._looked is None or self._looked[0] is not base:
+                self._looked = base, self.model.model.perceiver_resampler(states[:1])
+            return {"perceiver_embeddings": self._looked[1].expand(len(states), -1, -1),
+                    "image_attention_mask": mask.long()}
+        return {"image_encoder_embeddings": states, "image_attention_mask": mask.long()}

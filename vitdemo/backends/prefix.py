@@ -1,0 +1,294 @@
+"""Language models of transformers whose text begins with the picture: with the picture's own tokens
+(GIT), or with a few latents that have looked at it (BLIP-2, InstructBLIP, Kosmos-2). A family adds
+its modules, and what its prompt looks like.
+
+The trace's stream "text" holds the beginning, the prompt and what was written; a token is chosen at
+the place before it. The regions stand in it, or in "picture", at which "latents" look.
+
+Legend: R rows, N tokens of the vision encoder, K regions, T tokens of the text, C width of the
+vision encoder's states, V vocabulary.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from vitdemo.attention.trace import (
+    Layer,
+    Place,
+    Regions,
+    Rows,
+    Trace,
+    WrittenTrace,
+    place_indices,
+)
+from vitdemo.backends.base import PictureFeatures
+from vitdemo.backends.chat_model import ends_of, joined_ends
+from vitdemo.backends.chat_trace import only_through_picture
+from vitdemo.backends.hub import Checkpoint, cache_argument
+from vitdemo.backends.picture_tokens import patch_boxes
+from vitdemo.backends.writing_backend import Span, Start, WritingBackend, words_between
+from vitdemo.cache import LRU
+from vitdemo.instructions import is_preset
+from vitdemo.texts import phrase
+
+PICTURES_AT_ONCE = 8
+_KEPT_PROMPTS = 64
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of one picture: the vision encoder's ``states`` (1, N, C), and its regions, with
+    ``places`` among them."""
+
+    states: Tensor
+    regions: Regions
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """``text`` stands between the picture and what is written; ``ids`` are the model's for both,
+    ``inputs`` what else it is given, each (1, n)."""
+
+    text: str
+    ids: list[int]
+    inputs: dict[str, Tensor]
+
+
+class PrefixBackend(WritingBackend):
+    """One checkpoint; see the file."""
+
+    question = "Question: {} Answer:"
+    describe = ""  # where no instruction is given
+    instructed = False  # else a free instruction is the beginning that the caption goes on from
+    stream = "picture"  # in which the regions stand
+    before = 0  # tokens of the picture that no ids stand for
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.ends = ends_of(self.model, self.tokenizer)
+        self._prompts: LRU[Prompt] = LRU(_KEPT_PROMPTS)
+
+    # What a family adds
+
+    @property
+    @abstractmethod
+    def vision(self) -> nn.Module:
+        """What makes the picture's states, as its last_hidden_state."""
+
+    @property
+    @abstractmethod
+    def writer(self) -> Any:
+        """The language model, which goes on from its cache."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[Layer, ...]:
+        """Those of the latents, if any, and those of the text, in order."""
+
+    @abstractmethod
+    def beginning(self, prompt: Prompt) -> Sequence[int]:
+        """Places of the picture, or of its latents, in the text."""
+
+    def asked(self, text: str) -> tuple[list[int], dict[str, Tensor]]:
+        """What the processor makes of a prompt: ids, and other inputs."""
+        given = self.checkpoint.processor(text=[text], images=[Image.new("RGB", (64, 64))])
+        more = {name: torch.as_tensor(np.array(given[name]), device=self.model.device)
+                for name in given if name not in ("input_ids", "attention_mask", "pixel_values")}
+        return [int(number) for number in given["input_ids"][0]], more
+
+    def going_on(self, ids: Tensor, length: int) -> dict[str, Any]:
+        """What else the writer is given for ids after ``length`` others."""
+        return {}
+
+    # Pictures
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
+        """By the checkpoint's own processor, a few at a time."""
+        images, config = self.checkpoint.processor.image_processor, self.model.config.vision_config
+        grid, features = (config.image_size // config.patch_size,) * 2, []
+        for first in range(0, len(pictures), PICTURES_AT_ONCE):
+            some = list(pictures[first:first + PICTURES_AT_ONCE])
+            pixels = images(images=some, return_tensors="pt")["pixel_values"]
+            states = self.vision(pixel_values=pixels.to(
+                self.model.device, self.model.dtype)).last_hidden_state
+            for picture, row in zip(some, states, strict=True):
+                boxes, shown = patch_boxes(images, picture.size, grid)
+                regions = Regions(self.stream, (np.flatnonzero(shown) + 1).tolist(), boxes,
+                                  grid if shown.all() else (0, 0), picture.size)
+                features.append(PictureFeatures(Seen(row[None].clone(), regions), picture.size))
+        return features
+
+    def forward(self, ids: Tensor, prompt: Prompt, states: Tensor, **more: Any) -> Tensor:
+        """The model's own pass over ids (R, T), which begin with the prompt's, with states
+        (R, N, C): logits of the places asked for by ``logits_to_keep``, (R, n, V)."""
+        inputs = {name: value.expand(len(ids), -1) for name, value in prompt.inputs.items()}
+        for name, value in inputs.items():
+            if name.endswith("position_mask"):
+                inputs[name] = F.pad(value, (0, ids.shape[1] - value.shape[1]))
+        with _handed(self.vision, states):
+            logits: Tensor = self.model(input_ids=ids, pixel_values=states.new_zeros(
+                len(ids), 3, 1, 1), **inputs, **more).logits
+        return logits
+
+    # Texts
+
+    def encode(self, text: str) -> tuple[list[int], list[Span]]:
+        """Characters that the vocabulary lacks are folded."""
+        return self.checkpoint.ids(text)
+
+    def prompt(self, text: str) -> Prompt:
+        """What stands for the picture, and then ``text``.
+
+        Raises:
+            TextError: the text is too long.
+        """
+        known = self._prompts.get(text)
+        if known is None:
+            self.encode(text)
+            known = Prompt(text, *self.asked(text))
+            self._prompts.put(text, known)
+        return known
+
+    def _said(self, instruction: str) -> tuple[str, str]:
+        """The prompt of a caption, and the beginning of what is written where that goes on from
+        the prompt."""
+        words = instruction.strip()
+        if not words or is_preset(words):
+            return self.describe, ""
+        return words, "" if self.instructed else words
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What was written."""
+        return self.checkpoint.text(ids)
+
+    def start(self, features: PictureFeatures, instruction: str, language: str,
+              task: str) -> Start:
+        """After the prompt."""
+        said, begin = self._said(instruction) if task == "caption" else (
+            self.question.format(instruction.strip()), "")
+        prompt = self.prompt(said)
+        return Start(_State(self, features.data, prompt), prompt.ids, self.ends[0],
+                     lambda ids: f"{begin} {self.text(ids)}".strip())
+
+    # Explaining
+
+    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
+               task: str) -> tuple[Trace, ...]:
+        """The question and what was written stand in one stream."""
+        words = instruction.strip()
+        said, own = self._said(instruction) if task == "caption" else (
+            self.question.format(words), "")
+        said = "" if own else said  # the text begins with it
+        prompt, seen = self.prompt(said), features.data
+        joint = " " if said and text else ""
+        whole = said + joint + text
+        ids, spans = self.encode(whole)
+        first = sum(end <= len(said) for _, end in spans)
+        start, places = self.before + len(prompt.ids), list(self.beginning(prompt))
+        length, read = start + len(ids) - first, prompt.inputs.get("qformer_input_ids")
+        shared: dict[str, Any] = dict(
+            backend=self, seen=seen, prompt=prompt, written_ids=[*ids[first:], self.ends[0]],
+            text_of=self.text, stream="text", layers=self.layers, regions=seen.regions,
+            beginning=places, path="" if seen.regions.whole else phrase("method.cropped"),
+            latents=places if self.stream == "picture" else (),
+            lengths={"picture": seen.states.shape[1], "text": length,
+                     "latents": len(places) + (0 if read is None else read.shape[1])})
+
+        def trace(source: str, text: str, begin: int) -> PrefixTrace:
+            written = source != "question"
+            words, tokens, place = words_between(whole, spans, begin, begin + len(text),
+                                                 first if written else None)
+            return PrefixTrace(text=text, source=source, written=written, words=words,
+                               tokens=tokens, shift=start - first + place - written, **shared)
+
+        written = trace("caption" if task == "caption" else "answer", text,
+                        len(said) + len(joint))
+        if task == "caption":
+            return (written,)
+        return trace("question", words, said.rfind(words)), written
+
+
+@contextmanager
+def _handed(vision: Any, states: Tensor) -> Iterator[None]:
+    """Inside, the vision encoder gives ``states``."""
+    vision.forward = lambda *_, **__: BaseModelOutputWithPooling(
+        last_hidden_state=states, pooler_output=states[:, 0])
+    try:
+        yield
+    finally:
+        del vision.forward
+
+
+class _State:
+    """See `vitdemo.backends.writing.State`."""
+
+    def __init__(self, backend: PrefixBackend, seen: Seen, prompt: Prompt) -> None:
+        self._backend, self._seen, self._prompt, self._length = backend, seen, prompt, 0
+        self._cache = DynamicCache(config=backend.model.config.get_text_config())
+        self._more = {cache_argument(backend.writer): self._cache, "use_cache": True,
+                      "logits_to_keep": 1}
+
+    def next(self, ids: Tensor) -> Tensor:
+        """Logits of the token after ids."""
+        backend = self._backend
+        if self._length:
+            logits = backend.writer(input_ids=ids, **backend.going_on(ids, self._length),
+                                    **self._more).logits
+        else:
+            logits = backend.forward(ids, self._prompt, self._seen.states, **self._more)
+        self._length += ids.shape[1]
+        return joined_ends(logits[:, -1], backend.ends)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """The cache of these rows."""
+        self._cache.batch_select_indices(torch.tensor(rows, device=self._backend.model.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixTrace(WrittenTrace):
+    """``beginning`` are the places in the text of the picture or its latents."""
+
+    backend: PrefixBackend
+    seen: Seen
+    prompt: Prompt
+    beginning: Sequence[int]
+
+    def features(self) -> Tensor:
+        """The vision encoder's states."""
+        return self.seen.states[0, list(self.regions.places)]
+
+    def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
+        """One pass over the picture, the prompt and the text."""
+        backend, pictures = self.backend, [one.data for one in rows.pictures] or [self.seen]
+        count = len(rows.pictures) or rows.count
+        states = torch.cat([one.states for one in pictures]).expand(count, -1, -1)
+        if states.is_inference():
+            states = states.clone()
+        if rows.offset is not None:
+            region = states.new_zeros(states.shape[1], 1)
+            region[list(self.regions.places)] = 1
+            states = states + region * rows.offset[:, None]
+        tokens = sorted({token for _, token in places}) or [0]
+        start = backend.before + len(self.prompt.ids) - 1
+        ids = backend.tensor([*self.prompt.ids, *self.written_ids[:-1]])
+        last = max(self.beginning[-1], self.shift - 1)
+        own = [layer for layer in self.layers if layer.stream == self.stream]
+        with only_through_picture(own, self.beginning[0], last, rows.through):
+            logits = backend.forward(
+                ids.expand(count, -1), self.prompt, states, use_cache=False,
+                logits_to_keep=backend.tensor(tokens)[0] + start)  # (R, n, V)
+        row, token = place_indices(places, logits.device)
+        kept = torch.searchsorted(backend.tensor(tokens)[0], token)
+        return joined_ends(logits[row, kept], backend.ends)

@@ -1,0 +1,126 @@
+"""What models share that write and do nothing else: describing, answering, their tokens and words.
+A family says how its writing begins."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitdemo.backends.base import PictureFeatures, Step
+from vitdemo.backends.hub import Checkpoint, HubBackend, most_tokens, word_places
+from vitdemo.backends.writing import State, best_answers, search, steps, write
+from vitdemo.characters import unread_of
+from vitdemo.config import Decoding
+from vitdemo.errors import TextError
+from vitdemo.records import Candidate, ModelInfo, Unread, Word
+from vitdemo.texts import Message
+
+METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
+ANSWER_TOKENS = 12
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a text begins: the model's ``state``, the ``ids`` it is given first, the token that is
+    the ``end``, and the text that ids written after that are."""
+
+    state: State
+    ids: Sequence[int]
+    end: int
+    text: Callable[[Sequence[int]], str]
+
+
+class WritingBackend(HubBackend):
+    """One checkpoint; see the file."""
+
+    def __init__(self, checkpoint: Checkpoint, family: str = "", **info: Any) -> None:
+        super().__init__(checkpoint)
+        self.processor, self.tokenizer = checkpoint.processor, checkpoint.tokenizer
+        self.most = most_tokens(self.model.config)
+        reason = Message("task.only_writes", family=family or self.family.name)
+        known: dict[str, Any] = {"tasks": frozenset({"caption", "ask", "explain"}),
+                                 "languages": ("en",)} | info
+        known["missing"] = {"match": reason, "embed": reason} | known.get("missing", {})
+        self.info = ModelInfo(name=checkpoint.name, family=self.model.config.model_type,
+                              revision=checkpoint.revision, dimension=0, methods=METHODS, **known)
+
+    @abstractmethod
+    def start(self, features: PictureFeatures, instruction: str, language: str,
+              task: str) -> Start:
+        """Where a caption or an answer begins, for this instruction or question."""
+
+    # Texts
+
+    def unread(self, text: str) -> Unread:
+        """By the tokenizer's unknown token, where it has one."""
+        ids, spans = self.encode(text)
+        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
+                                if number == self.tokenizer.unk_token_id])
+
+    def encode(self, text: str) -> tuple[list[int], list[Span]]:
+        """Ids of a text without special tokens, and each one's (start, end) in it.
+
+        Raises:
+            TextError: the text is too long.
+        """
+        encoding = self.tokenizer(text, return_offsets_mapping=True, verbose=False,
+                                  add_special_tokens=False)
+        ids = list(encoding["input_ids"])
+        self.require_room(len(ids))
+        return ids, list(encoding["offset_mapping"])
+
+    def require_room(self, count: int) -> None:
+        """Raise `TextError` where the model does not read so many tokens."""
+        if count > self.most:
+            raise TextError("typed.tokens", count=count, model=self.info.name, most=self.most)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What was written; a character that is not whole yet is left out."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).rstrip("�").strip()
+
+    def tensor(self, ids: Sequence[int]) -> Tensor:
+        """(1, T) on the model's device."""
+        return torch.tensor([list(ids)], device=self.model.device)
+
+    # Writing
+
+    def generate(self, features: PictureFeatures, instruction: str, language: str,
+                 decoding: Decoding) -> Iterator[Step]:
+        """Words as they are written.
+
+        Raises:
+            TextError: the instruction cannot be read.
+        """
+        self.require("caption")
+        self.require_language(language)
+        start = self.start(features, instruction, language, "caption")
+        self.require_room(len(start.ids) + decoding.max_tokens)
+        return steps(write(start.state, self.tensor(start.ids), start.end, decoding), start.text)
+
+    def answer(self, features: PictureFeatures, question: str, language: str,
+               count: int = 5) -> tuple[Candidate, ...]:
+        """Beam search over answers; an answer's probability is that of its tokens and its end."""
+        self.require("ask")
+        self.require_language(language)
+        if not question.strip():
+            raise TextError("typed.empty", what=Message("typed.question"))
+        start = self.start(features, question, language, "ask")
+        self.require_room(len(start.ids) + ANSWER_TOKENS)
+        *_, drafts = search(start.state, self.tensor(start.ids), start.end,
+                            Decoding(max_tokens=ANSWER_TOKENS, length_penalty=0), max(5, count))
+        return best_answers(drafts, start.text, count)
+
+
+def words_between(text: str, spans: Sequence[Span], start: int, end: int, first: int | None = None
+                  ) -> tuple[tuple[Word, ...], list[list[int]], int]:
+    """The whole words of ``text[start:end]``, for each its tokens, counted from token ``first``,
+    and this; None is the first token there."""
+    inside = [n for n, (left, right) in enumerate(spans) if right > start and left < end]
+    words, tokens = word_places(text[start:end], [
+        (max(0, spans[n][0] - start), spans[n][1] - start) for n in inside])
+    first = inside[0] if first is None and inside else first or 0
+    return words, [[inside[token] - first for token in some] for some in tokens], first

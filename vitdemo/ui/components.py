@@ -1,0 +1,384 @@
+"""Components and handler helpers that all tabs use."""
+
+import functools
+import html
+import logging
+import math
+import os
+from abc import ABCMeta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.component_meta import ComponentMeta
+from gradio.data_classes import FileData, ImageData, ListFiles
+
+from vitdemo import viewer
+from vitdemo.engine import Engine
+from vitdemo.errors import BusyError, PictureError, TextError, VitDemoError
+from vitdemo.preprocess import Picture, open_picture, open_small
+from vitdemo.texts import phrase
+from vitdemo.ui.session import Sessions
+from vitdemo.wanted import NotWanted
+
+log = logging.getLogger(__name__)
+
+# Every handler that a person waits for, and that uses the model, is in this group; what takes long
+# is in `line.LONG`. So many texts at most are written as one batch.
+MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+Failed = Callable[[Exception, tuple[Any, ...]], Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the person who starts the app decides."""
+
+    examples: Path | None = None  # a folder of example photographs
+    folders: tuple[Path, ...] = ()  # Search may index what lies in these; none: not offered
+    store: str = ""  # where indexes of folders are kept; empty: in memory
+    shared: bool = False  # the app runs on a server for others, not for its owner alone
+    addresses: bool = False  # programs may name a picture by its address on the internet
+    check_at_once: bool = True  # compute the chosen map's evidence unasked: where that is quick
+    open_with_result: bool = False  # the page begins with an example that is described
+    # By name, for Compare and for another model; None: not offered.
+    load_model: Callable[[str], Engine] | None = None
+    model: str = ""  # the name by which the engine's model was loaded, where that is known
+    choose_model: bool = False  # visitors may change the model, for all of them, by `load_model`
+
+    @property
+    def own_folders(self) -> bool:
+        """Whether pictures of this computer's folders are searched: those that were allowed, or
+        those that are in the store already."""
+        return bool(self.folders or self.store) and not self.shared
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every tab is built from."""
+
+    engine: Engine
+    settings: Settings
+    sessions: Sessions
+    examples: tuple[Path, ...]
+
+    def can(self, *tasks: str) -> bool:
+        return all(task in self.engine.info.tasks for task in tasks)
+
+
+class _QuietMeta(ComponentMeta):
+    """Makes a component class as Gradio does, but writes no .pyi file beside this one."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class PictureInput(gr.Image, metaclass=_QuietMeta):
+    """An image field that hands on the uploaded file as it is.
+
+    `gr.Image` opens the file itself and fails with a stack trace where it is broken or very large;
+    `open_picture` says what is wrong instead.
+    """
+
+    def get_block_name(self) -> str:
+        """The frontend's component: a plain image."""
+        return "image"
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """The path of the uploaded file, untouched."""
+        return payload.path if payload is not None else None
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None
+                                                 ) -> str | None:
+        """As `gr.Image`, but nothing is fetched from an address."""
+        _refuse_address(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+class FilesInput(gr.File, metaclass=_QuietMeta):
+    """Several files, handed on as they are: their contents are checked one by one."""
+
+    def get_block_name(self) -> str:
+        """The frontend's component: a plain file field."""
+        return "file"
+
+    def preprocess(self, payload: ListFiles | FileData | None) -> list[str] | None:
+        """The paths of the uploaded files, untouched."""
+        if payload is None:
+            return None
+        return [file.path for file in (payload.root if isinstance(payload, ListFiles)
+                                       else [payload])]
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None
+                                                 ) -> str | None:
+        """As `gr.File`, but nothing is fetched from an address."""
+        _refuse_address(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+def _refuse_address(path: str | Path | None) -> None:
+    if str(path or "").lower().startswith(("http://", "https://")):
+        raise gr.Error(phrase("picture.no_address"),
+                       print_exception=False)
+
+
+class PageValue(gr.components.Component, metaclass=_QuietMeta):
+    """A value that the page holds and no field shows. To users of the API it is not there, as a
+    `gr.State` is not; unlike that one's, it is the browser's own."""
+
+    def get_block_name(self) -> str:
+        """The frontend shows nothing for it."""
+        return "state"
+
+    @property
+    def skip_api(self) -> bool:
+        """It is no part of the API."""
+        return True
+
+    def preprocess(self, payload: Any) -> Any:
+        """The value as it is."""
+        return payload
+
+    def postprocess(self, value: Any) -> Any:
+        """The value as it is."""
+        return value
+
+    def api_info(self) -> dict[str, Any]:
+        """For no one."""
+        return {"type": {}}
+
+    def example_payload(self) -> None:
+        """For no one."""
+
+    def example_value(self) -> None:
+        """For no one."""
+
+
+def picture_input(label: str = "", **settings: Any) -> PictureInput:
+    """The field for one picture: upload, drag, paste or webcam."""
+    settings = {"height": 300, **settings}
+    return PictureInput(label=label or phrase("picture.label"), type="filepath",
+                        sources=["upload", "webcam", "clipboard"],
+                        image_mode=None, buttons=["fullscreen"], interactive=True,
+                        placeholder=phrase("picture.drop"),
+                        webcam_options=gr.WebcamOptions(mirror=False), **settings)
+
+
+def save_panel(name: str) -> gr.Column:
+    """The place of the ways to save a result, which the viewer "NAME-view" opens."""
+    return gr.Column(elem_classes="vt-save", elem_id=f"{name}-save", min_width=0)
+
+
+@contextmanager
+def expert_panel(name: str, heading: str) -> Iterator[None]:
+    """The place of fields for experts, which stand in the drawer of the viewer "NAME-view"."""
+    with gr.Column(elem_classes="vt-own", elem_id=f"{name}-experts", min_width=0):
+        gr.HTML(f'<p class="vt-heading">{html.escape(heading)}</p>', apply_default_css=False)
+        yield
+
+
+def viewer_output(hint: str, elem_id: str, **settings: Any) -> gr.HTML:
+    """The attention viewer; its value is a payload of `vitdemo.viewer`."""
+    return gr.HTML(value={"hint": hint}, html_template='<div class="vd-viewer"></div>',
+                   css_template=viewer.styles(), js_on_load=viewer.gradio_script(),
+                   apply_default_css=False, elem_id=elem_id, **settings)
+
+
+CLICKS = """
+element.addEventListener("click", (event) => {
+  const chosen = event.target.closest("[data-index]");
+  if (!chosen) return;
+  if (chosen.dataset.index === "other") trigger("other", {});
+  else trigger("click", { index: Number(chosen.dataset.index) });
+});
+"""
+
+
+def clickable_html(value: str = "", **settings: Any) -> gr.HTML:
+    """HTML whose elements with ``data-index`` trigger ``click`` with that index; of `chips` the
+    last may trigger ``other``."""
+    return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, **settings)
+
+
+def carried(event: gr.EventData) -> dict[str, Any]:
+    """What an event of a page carries; nothing where that is not values by their names."""
+    return event._data if isinstance(event._data, dict) else {}
+
+
+def place_of(event: gr.EventData, count: int) -> int:
+    """Which of ``count`` things was clicked, from 0.
+
+    Raises:
+        TextError: none of them, as where the page is out of date.
+    """
+    place = carried(event).get("index")
+    if type(place) is not int or not 0 <= place < count:
+        raise TextError("request.gone")
+    return place
+
+
+def refusal(error: Exception, path: Any) -> str:
+    """The path of a picture that cannot be used; empty where the picture was not at fault."""
+    at_fault = isinstance(error, PictureError) and not isinstance(error, BusyError)
+    return str(path or "") if at_fault else ""
+
+
+# In the browser: only there is it certain that no better picture was chosen meanwhile.
+DROP = """(refused, ...fields) => fields.map(
+  (now) => (refused && now && now.path === refused ? null : now))"""
+
+
+def drop_refused(event: Any, refused: PageValue, *pictures: gr.Image) -> Any:
+    """After an event, empty the fields whose picture cannot be used; ``refused`` is its path."""
+    return event.then(None, [refused, *pictures], [*pictures], js=DROP)
+
+
+def read_picture(path: str | None, missing: str = "picture.choose") -> Picture:
+    """Open a field's picture.
+
+    Raises:
+        PictureError: there is none, or it cannot be used.
+    """
+    return open_picture(uploaded(path, missing))
+
+
+def uploaded(path: str | None, missing: str = "picture.choose") -> str:
+    """The path of a field's picture.
+
+    Raises:
+        PictureError: there is none, or it is gone.
+    """
+    if not path:
+        raise PictureError(missing)
+    if not os.path.exists(path):
+        raise PictureError("picture.deleted")
+    return path
+
+
+def guarded(failed: Failed) -> Callable[..., Callable[..., Iterator[Any]]]:
+    """Make a generator handler show an error as one sentence: ``failed(error, inputs)`` gives the
+    outputs.
+
+    The error's text is the sentence. A fault of the program is logged in full and becomes
+    `frame.fault`.
+    A handler that yields nothing leaves its outputs as they are: Gradio would empty them.
+    """
+
+    def decorate(handler: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        @functools.wraps(handler)
+        def run(*inputs: Any) -> Iterator[Any]:
+            silent = True
+            try:
+                for outputs in handler(*inputs):
+                    silent = False
+                    yield outputs
+                if silent:
+                    yield gr.skip()
+            except VitDemoError as error:
+                yield failed(error, inputs)
+            except (gr.Error, NotWanted):
+                raise
+            except Exception:  # the outermost place: a person is waiting for an answer
+                log.exception("a fault in %s", handler.__name__)
+                yield failed(RuntimeError(phrase("frame.fault")), inputs)
+
+        return run
+
+    return decorate
+
+
+def notice(text: str) -> str:
+    """One sentence about something that went wrong, as HTML that a screen reader reads out."""
+    return f'<p class="vt-error" role="alert">{html.escape(text)}</p>' if text else ""
+
+
+def empty(text: str) -> str:
+    """What stands where a result will be, as HTML."""
+    return f'<p class="vt-empty">{html.escape(text)}</p>'
+
+
+def hints(texts: Sequence[str]) -> str:
+    """Sentences beside a result, one a paragraph, as HTML; those that are empty left out."""
+    return "".join(f'<p class="vt-hint">{html.escape(text)}</p>' for text in texts if text)
+
+
+def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False,
+         chosen: int | None = None) -> str:
+    """Texts with a value 0..1 each, as horizontal bars in HTML; nan is a value that is not there.
+
+    Where ``chosen`` is given, each is a button with its ``data-index``, and that one is pressed.
+    """
+    items = []
+    for place, (text, value) in enumerate(rows):
+        name = "vt-row vt-best" if best_large and place == 0 else "vt-row"
+        tag, more = "div", ""
+        if chosen is not None:
+            tag, more = "button", (f' type="button" data-index="{place}" '
+                                   f'aria-pressed="{str(place == chosen).lower()}"')
+        items.append(
+            f'<li><{tag} class="{name}"{more}><span class="vt-what">{html.escape(text)}</span>'
+            f'<span class="vt-value">{percent(value)}</span>'
+            f'<span class="vt-track" aria-hidden="true"><span class="vt-fill" '
+            f'style="width:{100 * min(1.0, max(0.0, value)):.1f}%"></span></span></{tag}></li>')
+    return f'<ol class="vt-bars" aria-label="{html.escape(label)}">{"".join(items)}</ol>'
+
+
+def percent(value: float) -> str:
+    """0.1234 -> "12%"; small ones keep a digit; nan is a dash."""
+    if math.isnan(value):
+        return "–"
+    if 0 < value < 0.0005:
+        return phrase("percent.under_01")
+    return f"{100 * value:.1f}%" if value < 0.0995 else f"{100 * value:.0f}%"
+
+
+def readable_examples(folder: Path | None) -> tuple[Path, ...]:
+    """The pictures of a folder in the order of their names; one that cannot be read is left out."""
+    found = []
+    names = sorted(folder.glob("*")) if folder is not None and folder.is_dir() else []
+    for path in names:
+        if path.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
+            continue
+        try:
+            thumbnail(str(path), 240)
+            found.append(path)
+        except PictureError as error:
+            log.warning("an example picture is left out: %s", error)
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=256)
+def thumbnail(path: str, side: int) -> str:
+    """A small copy of a picture file as a data URL.
+
+    Raises:
+        PictureError: the file cannot be read.
+    """
+    return viewer.data_url(open_small(path, side), side)
+
+
+def thumbnails(paths: Sequence[Path], label: str, heading: bool = False) -> str:
+    """Small pictures as buttons, in HTML; ``heading`` says whether the label is seen, too."""
+    items = []
+    for index, path in enumerate(paths):
+        name = html.escape(path.stem.replace("-", " ").replace("_", " "))
+        items.append(f'<button type="button" data-index="{index}" title="{name}">'
+                     f'<img src="{thumbnail(str(path), 240)}" alt="{name}"></button>')
+    head = f'<p class="vt-heading">{html.escape(label)}</p>' if heading else ""
+    return (f'{head}<div class="vt-thumbs" role="group" aria-label="{html.escape(label)}">'
+            f'{"".join(items)}</div>')
+
+
+def chips(texts: Sequence[str], label: str, chosen: int | None = None, other: str = "") -> str:
+    """Short texts as buttons, in HTML: the ``chosen`` one pressed, ``other`` as the last one."""
+    items = [f'<button type="button" data-index="{index}" aria-pressed="'
+             f'{str(index == chosen).lower()}">{html.escape(text)}</button>' if chosen is not None
+             else f'<button type="button" data-index="{index}">{html.escape(text)}</button>'
+             for index, text in enumerate(texts)]
+    if other:
+        items.append(f'<button type="button" data-index="other">{html.escape(other)}</button>')
+    return (f'<div class="vt-chips" role="group" aria-label="{html.escape(label)}">'
+            f'{"".join(items)}</div>')

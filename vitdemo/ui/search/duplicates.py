@@ -1,0 +1,156 @@
+"""Groups of almost the same pictures among those that are searched, for whoever tidies up."""
+
+import html
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitdemo.disk import replacing
+from vitdemo.errors import PictureError
+from vitdemo.retrieval.duplicates import BY, Groups, Twin, find_duplicates
+from vitdemo.retrieval.thumbnails import Thumbnails
+from vitdemo.tables import write_table
+from vitdemo.texts import phrase
+from vitdemo.ui.components import QUIET, Context, guarded, notice
+from vitdemo.ui.downloads import SAVE, saved
+from vitdemo.ui.jobs import Cancelled, Job, followed
+from vitdemo.ui.search.export import FILES
+from vitdemo.ui.search.fields import filters_of
+from vitdemo.ui.search.hits import image_html
+from vitdemo.ui.search.indexing import Sources, progress_html
+from vitdemo.ui.search.state import Search
+
+COMPARING: dict[str, Any] = {"concurrency_id": "compare-all", "concurrency_limit": 1}
+GROUPS_SHOWN = 40
+
+
+def build_duplicates(context: Context, search: gr.State, thumbnails: Thumbnails
+                     ) -> Callable[[Sources, list[Any]], None]:
+    """Lay them out; gives what ties them to where and by which conditions is searched."""
+    job: gr.State = gr.State(Job())
+    groups = gr.State(None)  # what was found last
+    about = html.escape(phrase("search.twins.about"))
+    gr.HTML(f'<h2 class="vt-heading">{html.escape(phrase("search.twins.title"))}</h2>'
+            f'<p class="vt-hint">{about}</p>', apply_default_css=False)
+    keep = gr.Dropdown([(phrase(f"search.twins.by.{name}"), name) for name in BY],
+                       value="largest", label=phrase("search.twins.keep"), filterable=False,
+                       elem_id="search-twins-keep")
+    with gr.Row():
+        run, cancel, save = (
+            gr.Button(phrase(f"search.twins.{name}"), size="sm", visible=name == "run",
+                      elem_id=f"search-twins-{name}") for name in ("run", "cancel", "save"))
+    found = gr.HTML("", apply_default_css=False, elem_id="search-twins-found")
+    kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
+                   js_on_load=SAVE, apply_default_css=False, elem_id="search-twins-saved")
+
+    def tie(sources: Sources, settings: list[Any]) -> None:
+        run.click(_looker(context, sources, thumbnails),
+                  [sources.choice, keep, search, job, *settings], [found, cancel, save, groups],
+                  api_visibility="private", show_progress="hidden", **COMPARING)
+        cancel.click(lambda running: running.stop(), job, None, **QUIET)
+        save.click(_table(context), groups, kept, api_visibility="private",
+                   show_progress="hidden", **FILES)
+
+    return tie
+
+
+def _looker(context: Context, sources: Sources, thumbnails: Thumbnails) -> Any:
+    @guarded(lambda error, _: (notice(str(error)), gr.update(visible=False), gr.skip(), None))
+    def look(request: gr.Request, chosen: str, by: str, search: Search,
+             running: Job[tuple[int, int]], *settings: Any) -> Iterator[tuple[Any, ...]]:
+        if running.running:
+            raise PictureError("search.twins.under_way")
+        gallery = sources.gallery(chosen, search.album)
+        where = filters_of(settings).conditions()
+        context.sessions.on_leave(request, running.stop)
+        yield (progress_html(phrase("search.twins.comparing"), 0, 0), gr.update(visible=True),
+               gr.update(visible=False), None)
+        steps = followed(running, lambda: find_duplicates(
+            gallery.index, where, by, progress=lambda *far: running.tell(far)))
+        try:
+            while True:
+                done, total = next(steps)
+                yield (progress_html(phrase("search.twins.compared", done=f"{done:,}",
+                                            total=f"{total:,}"), done, total),
+                       gr.skip(), gr.skip(), None)
+        except StopIteration as end:
+            result: Groups = end.value
+            yield (groups_html(result, thumbnails, not context.settings.shared),
+                   gr.update(visible=False), gr.update(visible=bool(result.groups)), result)
+        except Cancelled:
+            yield phrase("search.twins.cancelled"), gr.update(visible=False), gr.skip(), None
+
+    return look
+
+
+def _table(context: Context) -> Any:
+    @guarded(lambda error, _: {"error": str(error)})
+    def table(request: gr.Request, result: Groups | None) -> Iterator[dict[str, str]]:
+        if result is None:
+            raise PictureError("search.twins.no_list")
+        file = context.sessions.folder(request) / "vitdemo-almost-the-same.csv"
+        write_groups(file, result, paths=not context.settings.shared)
+        yield saved(file, phrase("search.save.no_picture"))
+
+    return table
+
+
+def groups_html(found: Groups, thumbnails: Thumbnails, paths: bool = True) -> str:
+    """Groups of almost the same pictures, the one to keep first. Without ``paths`` only the names
+    of the files are told."""
+    copies = sum(len(group.pictures) - 1 for group in found.groups)
+    compared = f"{found.compared:,}"
+    said = [phrase("search.twins.found", count=len(found.groups), compared=compared,
+                   copies=f"{copies:,}") if found.groups
+            else phrase("search.twins.none", compared=compared)]
+    if found.more:
+        said.append(phrase("search.twins.more"))
+    if found.gone:
+        said.append(phrase("search.twins.gone", count=found.gone))
+    if found.groups:
+        said.append(phrase("search.twins.nothing_deleted"))
+    parts = [f'<p class="vt-hint" role="status">{html.escape(" ".join(said))}</p>']
+    for group in found.groups[:GROUPS_SHOWN]:
+        images = thumbnails.many([twin.path for twin in group.pictures])
+        keep = phrase("search.twins.kept", reason=group.reason)
+        items = []
+        for place, (twin, image) in enumerate(zip(group.pictures, images, strict=True)):
+            mark = phrase("search.twins.alike", cosine=f"{twin.cosine:.3f}",
+                          bits=twin.distance) if place else keep
+            items.append(_twin_html(twin, image_html(image, html.escape(
+                os.path.basename(twin.path))), mark, paths))
+        parts.append(f'<ul class="vt-hits vt-twins">{"".join(items)}</ul>')
+    if len(found.groups) > GROUPS_SHOWN:
+        largest = html.escape(phrase("search.twins.largest", count=GROUPS_SHOWN))
+        parts.append(f'<p class="vt-hint">{largest}</p>')
+    return "".join(parts)
+
+
+def _twin_html(twin: Twin, image: str, mark: str, paths: bool) -> str:
+    name = html.escape(os.path.basename(twin.path))
+    title = html.escape(twin.path) if paths else name
+    day = f", {twin.day}" if twin.day else ""
+    return (f'<li class="vt-twin">{image}<span class="vt-name" title="{title}">{name}</span>'
+            f'<span class="vt-small">{twin.width} x {twin.height}, {twin.bytes / 1e6:.1f} MB{day}'
+            f"<br>{html.escape(mark)}</span></li>")
+
+
+def write_groups(file: Path, found: Groups, paths: bool = True) -> None:
+    """A table of groups: which picture of which group to keep, and how like it the others are.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    head = ["group", "keep", "name", *(["path"] if paths else []), "width", "height", "bytes",
+            "day", "sharpness", "cosine", "distance", "reason"]
+    rows = ([place, "yes" if n == 0 else "", os.path.basename(one.path),
+             *([one.path] if paths else []), one.width, one.height, one.bytes, one.day,
+             round(one.sharpness, 2), round(one.cosine, 4), one.distance,
+             group.reason if n == 0 else ""]
+            for place, group in enumerate(found.groups, 1) for n, one in enumerate(group.pictures))
+    with replacing([file]) as (part,):
+        with open(part, "w", encoding="utf-8-sig", newline="") as stream:
+            write_table(stream, head, rows)

@@ -1,0 +1,65 @@
+"""Hits as files."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from vitdemo.config import LIMITS
+from vitdemo.errors import PictureError
+from vitdemo.retrieval.export import write_hits
+from vitdemo.texts import phrase
+from vitdemo.ui.components import Context, guarded
+from vitdemo.ui.downloads import SAVE, saved
+from vitdemo.ui.jobs import Cancelled, Job, followed
+from vitdemo.ui.search.state import Search
+
+KINDS = ("csv", "json", "zip")
+FILES: dict[str, Any] = {"concurrency_id": "files", "concurrency_limit": 4}
+
+
+def build_hit_files(context: Context, search: gr.State) -> None:
+    """Buttons that save the hits of the last search."""
+    count = gr.Number(100, label=phrase("search.save.count", most=f"{LIMITS.max_hits:,}"),
+                      precision=0, elem_id="search-save-count")
+    with gr.Row():
+        buttons = {kind: gr.Button(phrase(f"search.save.{kind}"), size="sm",
+                                   elem_id=f"search-save-{kind}") for kind in KINDS}
+    kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
+                   js_on_load=SAVE, apply_default_css=False, elem_id="search-saved")
+    for kind, button in buttons.items():
+        button.click(_saver(context, kind), [search, count], kept, api_visibility="private",
+                     show_progress="hidden", **FILES)
+
+
+def _saver(context: Context, kind: str) -> Any:
+    @guarded(lambda error, _: {"error": str(error)})
+    def save(request: gr.Request, search: Search, count: float | None
+             ) -> Iterator[dict[str, str]]:
+        found = search.list
+        if not found.hits:
+            raise PictureError("search.save.nothing")
+        if not count or not 1 <= count <= LIMITS.max_hits:
+            raise PictureError("search.save.how_many", most=f"{LIMITS.max_hits:,}")
+        yield {"busy": phrase("save.writing")}
+        hits = found.first(int(count))
+        file = context.sessions.folder(request) / f"vitdemo-hits.{kind}"
+        job: Job[tuple[int, int]] = Job()
+        context.sessions.on_leave(request, job.stop)
+        steps = followed(job, lambda: write_hits(
+            file, hits, found.query.understood(), paths=not context.settings.shared,
+            progress=lambda *far: job.tell(far)))
+        try:
+            while True:
+                done, total = next(steps)
+                yield {"busy": phrase("search.save.copied", done=f"{done:,}", total=f"{total:,}")}
+        except StopIteration as end:
+            missing: list[str] = end.value
+        except Cancelled:  # the page was left
+            return
+        note = phrase("save.private" if kind == "zip" else "search.save.no_picture")
+        if missing:
+            note = phrase("search.save.missing", note=note, count=len(missing))
+        yield saved(file, note)
+
+    return save

@@ -1,0 +1,203 @@
+"""The galleries that Search looks through: the examples, one's own uploads, or the owner's
+folders."""
+
+import html
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vitdemo.config import LIMITS
+from vitdemo.disk import expanded
+from vitdemo.engine import Engine
+from vitdemo.errors import PictureError, StoreError, shortened
+from vitdemo.retrieval.gallery import Gallery
+from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
+from vitdemo.texts import Message, phrase
+from vitdemo.ui.components import Context
+
+FOLDERS_SHOWN = 60  # folders in a folder
+
+Tell = Callable[[int, int, str], None]
+
+
+@dataclass
+class Album:
+    """One gallery with what a person should know of it: where it came from, what was left out."""
+
+    gallery: Gallery | None
+    title: str | Message
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # (file, reason)
+    notes: list[str] = field(default_factory=list)  # on pictures that are damaged and were read
+
+    def close(self) -> None:
+        """Let go of the pictures; closing twice does nothing."""
+        gallery, self.gallery = self.gallery, None
+        if gallery is not None:
+            gallery.close()
+
+    def opened(self) -> Gallery:
+        """The gallery.
+
+        Raises:
+            StoreError: it was closed, as its page was.
+        """
+        if self.gallery is None:
+            raise StoreError("gallery.closed")
+        return self.gallery
+
+    def report(self) -> str:
+        """What is in it and what is not, as HTML."""
+        count = self.gallery.count() if self.gallery is not None else 0
+        return report_html([ready_html(count, str(self.title))],
+                           [reason for _, reason in self.skipped], notes=self.notes)
+
+
+class ExampleAlbum:
+    """The example photographs, indexed when first searched and shared by all visitors."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._album: Album | None = None
+
+    def get(self) -> Album:
+        with self._lock:
+            if self._album is None:
+                self._album = album_of_files(
+                    self._context.engine, [str(path) for path in self._context.examples],
+                    Message("gallery.examples"))
+            return self._album
+
+
+class Library:
+    """The pictures of the owner's folders, in the store that the app was started with: for the
+    owner alone. It is opened when it is first needed, and lasts as long as the app."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._gallery: Gallery | None = None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is there again at the next start."""
+        return bool(self._context.settings.store)
+
+    def gallery(self) -> Gallery:
+        """The opened store.
+
+        Raises:
+            StoreError: it cannot be opened, or the app is not its owner's alone.
+        """
+        if not self._context.settings.own_folders:
+            raise StoreError("gallery.uploads_only")
+        with self._lock:
+            if self._gallery is None:
+                self._gallery = self._context.engine.gallery(
+                    self._context.settings.store or "memory://")
+            return self._gallery
+
+    def index(self, folders: Sequence[Path], tell: Callable[[Progress], None],
+              cancelled: Callable[[], bool], prune: bool = False) -> IndexReport:
+        """Bring it up to date with allowed folders; ``prune`` as in `index_folders`.
+
+        Raises:
+            PictureError: the folder is gone.
+            StoreError: the store cannot be written.
+        """
+        return index_folders(self.gallery(), folders, progress=tell, cancelled=cancelled,
+                             inside=self._context.settings.folders, prune=prune)
+
+
+def allowed_folder(context: Context, typed: str) -> Path:
+    """The folder that a person typed, if it may be read.
+
+    Both the path as typed and where it leads to have to lie in a folder that the owner allowed:
+    neither ".." nor a link gets out.
+
+    Raises:
+        PictureError: nothing was typed, there is no such folder, or it is not allowed.
+    """
+    typed = typed.strip().strip("\"'").strip()
+    if not typed:
+        raise PictureError("gallery.no_path")
+    if "\0" in typed:
+        raise PictureError("gallery.bad_path")
+    folder = Path(os.path.abspath(expanded(typed)))
+    if not may_read(context, folder):
+        roots = ", ".join(map(str, context.settings.folders)) or "–"
+        raise PictureError("gallery.outside", folder=folder, roots=roots)
+    if not os.path.isdir(folder):
+        raise PictureError("gallery.no_folder", folder=shortened(folder, 300))
+    return folder
+
+
+def may_read(context: Context, folder: Path) -> bool:
+    """Whether a path leads, links followed, to one of the allowed folders or into it."""
+    real = Path(os.path.realpath(folder))
+    roots = [Path(os.path.realpath(root)) for root in context.settings.folders]
+    return any(real == root or root in real.parents for root in roots)
+
+
+def folders_in(context: Context, typed: str) -> list[str]:
+    """Paths of the folders to choose from next: those in the one that was typed, and the one above
+    it first, as far as they are allowed. Where nothing usable was typed, the allowed folders."""
+    try:
+        folder = allowed_folder(context, typed)
+        with os.scandir(folder) as entries:
+            inside = sorted(one.path for one in entries
+                            if not one.name.startswith(".") and one.is_dir())
+    except (PictureError, OSError):
+        return [str(root) for root in context.settings.folders][:FOLDERS_SHOWN]
+    above = [str(folder.parent)] if may_read(context, folder.parent) else []
+    return above + [path for path in inside if may_read(context, Path(path))][:FOLDERS_SHOWN]
+
+
+def album_of_files(engine: Engine, paths: Sequence[str], title: str | Message,
+                   tell: Tell | None = None) -> Album:
+    """Index picture files in memory; unreadable ones are listed with the reason.
+
+    Raises:
+        PictureError: none of them is a picture, or there are too many.
+    """
+    if len(paths) > LIMITS.max_uploads:
+        raise PictureError("gallery.too_many", count=len(paths), most=LIMITS.max_uploads)
+    album = Album(engine.gallery(), title)
+    try:
+        def told(done: int) -> None:
+            if tell is not None:
+                tell(done, len(paths), os.path.basename(paths[done]))
+
+        skipped, album.notes = album.opened().add_files(paths, told)
+        album.skipped = [(one.path, one.reason) for one in skipped]
+        if not album.opened().count():
+            reason = album.skipped[0][1] if album.skipped else Message("gallery.none")
+            raise PictureError("gallery.unusable", count=max(1, len(album.skipped)), reason=reason)
+    except BaseException:
+        album.close()
+        raise
+    return album
+
+
+def report_html(sentences: Sequence[str], left_out: Sequence[str], role: str = "status",
+                notes: Sequence[str] = ()) -> str:
+    """Sentences, as HTML already, a list of what was left out and why, and notes on what was read
+    though it is damaged."""
+    lines = [f"<p>{sentence}</p>" for sentence in sentences]
+    for reasons, what, state in ((left_out, "left_out", " open"), (notes, "noted", "")):
+        if not reasons:
+            continue
+        items = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons[:50])
+        more = len(reasons) - 50
+        items += f'<li>{phrase("gallery.more", count=more)}</li>' if more > 0 else ""
+        head = html.escape(phrase(f"gallery.{what}", count=len(reasons)))
+        lines.append(f"<details{state}><summary>{head}</summary>"
+                     f"<ul>{items}</ul></details>")
+    return f'<div class="vt-report" role="{role}">{"".join(lines)}</div>'
+
+
+def ready_html(count: int, place: str) -> str:
+    """How many pictures can be searched, as HTML."""
+    return phrase("gallery.ready", count=count, number=f"{count:,}", place=html.escape(place))

@@ -1,0 +1,1 @@
+"""The tabs that take a picture: one file each."""

@@ -1,0 +1,156 @@
+"""What the page opens with: an example, what the model says of it, and a map that convinces."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import dropwhile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vitdemo import viewer
+from vitdemo.attention.dependence import depends_on_picture, unsure_words
+from vitdemo.config import Decoding
+from vitdemo.errors import VitDemoError
+from vitdemo.preprocess import open_picture
+from vitdemo.texts import LANGUAGES, language, speaking
+from vitdemo.ui.components import Context
+from vitdemo.ui.shown_result import Desk, Result
+from vitdemo.ui.tabs.describe import first_language, narrate
+from vitdemo.ui.tabs.picture_tab import BUSY, PictureTab
+from vitdemo.ui.turns import FIRST, Turn
+from vitdemo.ui.viewer_requests import check_after, follow_up
+
+log = logging.getLogger(__name__)
+
+
+def open_with_result(opening: "Opening", blocks: gr.Blocks, tab: PictureTab) -> None:
+    """Let the page begin with a result on a tab, unless a link asks for something."""
+    context = opening.context
+    if not opening.possible:
+        return
+
+    def begin(desk: Desk, turn: Turn, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+        if "task" in dict(request.query_params or {}):
+            return
+        if (picture := opening.picture_meanwhile()) is not None:
+            yield {"picture": picture, "writing": ""}, gr.skip()
+        made = opening.get()
+        with desk.writing():
+            desk.result = made.result
+        yield made.shown, str(made.path)
+
+    event = tab.panel.act(blocks.load, begin, [], [tab.view, tab.picture], lambda *_: gr.skip(),
+                          **BUSY, js=FIRST, api_visibility="private")
+    check_after(context, event, tab.view, tab.panel, tab.picture)
+    tab.changes.append(event)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An example as the viewer shows it, and what is known of it, which may be nothing."""
+
+    path: Path
+    shown: dict[str, Any]
+    result: Result | None
+
+    def convinces(self) -> bool:
+        """Whether the model is sure of its words, and they depend on the picture."""
+        return (self.result is not None and depends_on_picture(self.result.maps[-1])
+                and not unsure_words(self.result.maps[-1]))
+
+    def proved(self) -> bool:
+        """Whether the map that is shown is the word's own, so far as it was checked."""
+        return self.result is not None and any(
+            one.verdict in ("strong", "some") for one in self.result.evidence.values())
+
+    def copy(self) -> "Opened":
+        """One visitor's own, with the evidence that there is by now."""
+        if self.result is None:
+            return self
+        result = replace(self.result, others=dict(self.result.others),
+                         evidence=dict(self.result.evidence), shares=dict(self.result.shares))
+        texts = viewer.texts(result.maps, list(result.others.values()),
+                             list(result.evidence.values()), list(result.shares.values()))
+        return Opened(self.path, {**self.shown, "texts": texts}, result)
+
+
+class Opening:
+    """Made by the model itself, once a language, for all visitors of a server.
+
+    It is the first of the examples that convinces, or where none does, the first one; once the
+    evidence is known, the first that convinces and whose map is the word's own, if there is one.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._lock = threading.Lock()
+        self._made: dict[str, Opened] = {}
+
+    @property
+    def possible(self) -> bool:
+        """Whether the page is to open so, and can."""
+        context = self.context
+        return bool(context.settings.open_with_result and context.examples
+                    and context.can("caption"))
+
+    def start(self) -> None:
+        """Make it now, in the background; a borrowed GPU is not used before somebody comes."""
+        if self.possible and self.context.settings.check_at_once:
+            threading.Thread(target=self._start, name="opening", daemon=True).start()
+
+    def _start(self) -> None:
+        try:
+            for code in LANGUAGES:
+                with speaking(code):
+                    self.get()
+            for code in LANGUAGES:  # then what takes longer: the evidence
+                with speaking(code):
+                    self._prove()
+        except VitDemoError as error:  # who comes sees a page without it
+            log.warning("the page cannot open with a result: %s", error)
+
+    def _prove(self) -> None:
+        """Check the map, and those of the examples after it until one is the word's own."""
+        first = self._made[language()]
+        for path in dropwhile(lambda path: path != first.path, self.context.examples):
+            made = first if path == first.path else self._describe(path)
+            if made is not first and not made.convinces():
+                continue
+            desk = Desk()
+            desk.result = made.result
+            for _ in follow_up(self.context.engine, desk, open_picture(path)):
+                pass
+            if made.proved():
+                self._made[language()] = made
+                return
+
+    def picture_meanwhile(self) -> dict[str, Any] | None:
+        """What the viewer shows until it is made; None where it is."""
+        if language() in self._made:
+            return None
+        return viewer.display(open_picture(self.context.examples[0]))
+
+    def get(self) -> Opened:
+        """It, in the current language, made if it was not yet; one's own copy.
+
+        Raises:
+            VitDemoError: the model cannot do it.
+        """
+        with self._lock:
+            if language() not in self._made:
+                examples = []
+                for path in self.context.examples:
+                    examples.append(self._describe(path))
+                    if examples[-1].convinces():
+                        break
+                self._made[language()] = next(filter(Opened.convinces, examples), examples[0])
+            return self._made[language()].copy()
+
+    def _describe(self, path: Path) -> Opened:
+        engine, desk = self.context.engine, Desk()
+        *_, shown = narrate(engine, open_picture(path), "", first_language(engine), Decoding(),
+                            desk, self.context.settings.check_at_once)
+        return Opened(path, shown, desk.result)

@@ -1,0 +1,1 @@
+"""The tab Tour: an example, step by step."""
