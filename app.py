@@ -25,7 +25,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "the model looked for every word.")
     parser.add_argument("--model", default=str(HERE / "checkpoints" / "vitdemo-small"),
                         help="a checkpoint folder, or OWNER/NAME on the Hugging Face hub; several "
-                             "are joined by +, and each task goes to the first that can do it "
+                             "are joined by +, and each task goes to the first that can do it; or "
+                             "the address of an engine on another machine, http://HOST:8000/ "
                              "(default: the demo's)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     parser.add_argument("--host", default="", help="address to listen on (default: this computer "
@@ -76,8 +77,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for folder in args.allow_folder:
         if not folder.is_dir():
             parser.error(f"--allow-folder is {folder}; there is no such folder.")
+    args.remote = args.model.startswith(("http://", "https://"))
     if args.choose_model is None:
-        args.choose_model = args.alone and not args.mcp
+        args.choose_model = args.alone and not args.mcp and not args.remote
+    if args.choose_model and args.remote:
+        parser.error("--choose-model does not work with an engine on another machine.")
     if args.choose_model and (args.mcp or os.environ.get("SPACES_ZERO_GPU")):
         parser.error("--choose-model does not work with --mcp, nor with a borrowed GPU.")
     if args.port is not None and not 0 < args.port < 65536:
@@ -147,7 +151,7 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
         check_at_once=check_at_once(args, engine.info.family, gpu is not None),
         open_with_result=True,
         load_model=load_model if args.alone or args.choose_model else None,
-        model=args.model, choose_model=args.choose_model))
+        model="" if args.remote else args.model, choose_model=args.choose_model))
     blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,
                   prevent_thread_lock=True, max_file_size=LIMITS.max_file_megabytes * 2**20,
                   **launch_settings(server_rules(args), args.mcp))

@@ -2,6 +2,7 @@
 
     python3 run.py [flags of app.py]         start the app
     python3 run.py test [flags of pytest]    run all tests, browser tests included
+    python3 run.py test --all [flags]        those against a Milvus server, too, which it brings
     python3 run.py python ...                run Python inside the environment
 
 Needs only Python 3.10 or newer. The environment is made once, in `.venv` beside this file, and is
@@ -18,6 +19,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = HERE / ".venv"
+MILVUS = HERE / ".milvus"  # of its own, as the server's old libraries do not go with ours
+MILVUS_SERVER = "milvus==2.3.5"
 OLDEST = (3, 10)
 MOST_PROCESSES = 4  # of tests at a time; each takes one to two gigabytes of memory
 NEEDED_GIGABYTES = 8  # on Linux torch comes with its GPU libraries
@@ -34,11 +37,11 @@ class SetupError(Exception):
     """Something that the user must put right; the text says what."""
 
 
-def environment_python() -> Path:
-    """The interpreter inside the environment."""
+def environment_python(environment: Path = ENVIRONMENT) -> Path:
+    """The interpreter inside an environment."""
     if os.name == "nt":
-        return ENVIRONMENT / "Scripts" / "python.exe"
-    return ENVIRONMENT / "bin" / "python"
+        return environment / "Scripts" / "python.exe"
+    return environment / "bin" / "python"
 
 
 def say(text: str) -> None:
@@ -101,6 +104,20 @@ def install(requirements: str) -> None:
     stamp.write_text(wanted)
 
 
+def ensure_milvus() -> None:
+    """A Milvus server, which tests/milvus_server.py starts from `.milvus`."""
+    python, stamp = environment_python(MILVUS), MILVUS / "server.stamp"
+    if stamp.exists() and stamp.read_text() == MILVUS_SERVER:
+        return
+    say("installing a Milvus server into .milvus")
+    shutil.rmtree(MILVUS, ignore_errors=True)
+    fault = "the Milvus server cannot be installed here; leave --all away to do without its tests"
+    call([sys.executable, "-m", "venv", str(MILVUS)], fault)
+    call([str(python), "-m", "pip", "install", "--disable-pip-version-check", "-q",
+          MILVUS_SERVER], fault)
+    stamp.write_text(MILVUS_SERVER)
+
+
 def find_browser() -> str | None:
     """A Chromium or Chrome of this machine."""
     given = os.environ.get("CHROMIUM")
@@ -152,8 +169,10 @@ def main(argv: list[str]) -> int:
         if testing:
             settings["CHROMIUM"] = ensure_browser()
             settings.setdefault("OMP_NUM_THREADS", "1")  # each process has a core of its own
+            if "--all" in argv:
+                ensure_milvus()
             command = ["-m", "pytest", "-n", str(min(os.cpu_count() or 1, MOST_PROCESSES)),
-                       *argv[1:]]
+                       *(flag for flag in argv[1:] if flag != "--all")]
         else:
             command = argv[1:] if plain else [str(HERE / "app.py"), *argv]
     except SetupError as error:

@@ -1,11 +1,7 @@
 """A Milvus server on this computer, for the tests marked `milvus`.
 
-They run against the server that VITDEMO_MILVUS names ("host:port"), or start one where a folder
-.milvus in the project holds an environment with it:
-
-    python3 -m venv .milvus && .milvus/bin/pip install milvus==2.3.5
-
-Its own environment, as its old libraries do not go with ours.
+They run against the server that VITDEMO_MILVUS names ("host:port"), or start one where the folder
+.milvus in the project holds an environment with it, as `python3 run.py test --all` makes it.
 """
 
 import contextlib
@@ -44,7 +40,7 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield given
         return
     if not PYTHON.is_file():
-        pytest.skip("no Milvus server: tests/milvus_server.py says how to get one")
+        pytest.skip("no Milvus server: python3 run.py test --all brings one")
     with socket.socket() as taken:
         if taken.connect_ex(("127.0.0.1", PEERS)) == 0:
             pytest.skip(f"another Milvus or etcd runs here (port {PEERS}), and only one can; "

@@ -24,12 +24,12 @@ LAYERS = (
     ("vitdemo.backends", "vitdemo.retrieval"),
     ("vitdemo.engine", "vitdemo.borrowed", "vitdemo.checks", "vitdemo.trials",
      "vitdemo.user_texts", "vitdemo.feature_cache", "vitdemo.folder_descriptions",
-     "vitdemo.scheduler"),
+     "vitdemo.scheduler", "vitdemo.serving"),
     ("vitdemo.ui", "vitdemo.viewer", "vitdemo.overlay", "vitdemo.record_json",
      "vitdemo.report"),
     ("vitdemo.cli", "vitdemo.commands", "vitdemo.search_command", "vitdemo.index_command",
      "vitdemo.describe_command",
-     "vitdemo.models_command",
+     "vitdemo.models_command", "vitdemo.engine_command",
      "vitdemo.__main__", "app"),
 )
 # The viewer is fed with records only, whoever feeds it.

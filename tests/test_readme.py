@@ -85,6 +85,25 @@ def test_run_py_explains_itself() -> None:
     assert "python3 run.py test" in done.stdout
 
 
+def test_run_py_brings_a_milvus_server_when_all_tests_are_asked_for(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    import run
+
+    done: list[str] = []
+    monkeypatch.setattr(run, "make_environment", lambda: None)
+    monkeypatch.setattr(run, "install", lambda requirements: done.append(requirements))
+    monkeypatch.setattr(run, "ensure_browser", lambda: "chromium")
+    monkeypatch.setattr(run, "ensure_milvus", lambda: done.append("milvus"))
+    monkeypatch.setattr(run.subprocess, "run", lambda command, **more: (
+        done.extend(map(str, command[1:])), subprocess.CompletedProcess(command, 0))[1])
+    assert run.main(["test", "-k", "x"]) == 0
+    assert "milvus" not in done and done[-2:] == ["-k", "x"]
+    done.clear()
+    assert run.main(["test", "--all", "-k", "x"]) == 0
+    assert done[:2] == ["requirements-dev.txt", "milvus"] and done[-2:] == ["-k", "x"]
+    assert "--all" not in done
+
+
 def test_run_py_needs_only_an_old_python() -> None:
     tree = ast.parse((ROOT / "run.py").read_text(), feature_version=(3, 10))
     used = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)

@@ -78,7 +78,7 @@ class BorrowedEngine(Engine):
             except VitDemoError as error:
                 yield Done(error=error)
 
-        if get_origin(inspect.signature(method).return_annotation) is Iterator:
+        if streams(method):
             lent_steps = lend(duration=duration)(steps)
 
             def stream(*args: Any, **settings: Any) -> Iterator[Any]:
@@ -103,6 +103,11 @@ def needs_gpu(member: object) -> bool:
     """Whether it is a public method that asks something of the model."""
     return (inspect.isfunction(member) and not member.__name__.startswith("_")
             and not vars(member).get("without_gpu"))
+
+
+def streams(method: Callable[..., Any]) -> bool:
+    """Whether it gives one value after the other."""
+    return get_origin(inspect.signature(method).return_annotation) is Iterator
 
 
 def passes(name: str, *args: Any, **settings: Any) -> int:

@@ -26,6 +26,7 @@ EPILOGUE = """examples:
   python -m vitdemo explain photo.jpg --evidence --report report.html
   python -m vitdemo models HuggingFaceTB/SmolVLM-256M-Instruct
   python -m vitdemo serve
+  python -m vitdemo engine --replicas 2
 
 python -m vitdemo COMMAND --help says more about one of them. Exit codes: 0 done, 2 something is
 wrong with what was given (one line on stderr says what, and what to do), 130 stopped by Ctrl-C,
@@ -89,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"vitdemo {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_caption, _describe, _ask, _match, _index, _search, _duplicates, _explain,
-                _models):
+                _models, _serve_engine):
         add(commands)
     commands.add_parser("serve", add_help=False, help="start the app in the browser")
     return top
@@ -327,6 +328,30 @@ def _explain(commands: Commands) -> None:
     _language(made, "", "the language of description or answer (default: en, or that of the "
                         "question)")
     _decoding(made)
+
+
+def _serve_engine(commands: Commands) -> None:
+    made = _command(commands, "engine", "serve the model to pages and commands on other machines",
+                    "They take its address in place of a model's name: --model http://HOST:8000/. "
+                    "Whoever reaches it may\nuse it: keep it inside a network that you trust. "
+                    "Several replicas take Ray (pip install -r\nrequirements-serve.txt).")
+    made.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
+                      help="address to listen on (default: 127.0.0.1, this computer only)")
+    made.add_argument("--port", type=int, default=8000, metavar="INT",
+                      help="port to listen on (default: 8000)")
+    group = made.add_argument_group("replicas, by Ray")
+    group.add_argument("--replicas", default="", metavar="NUMBER",
+                       help="how many processes share the requests out, each with the whole model; "
+                            "1-4 adds and takes away as requests wait (default: one, without Ray)")
+    group.add_argument("--cpus", type=float, default=1.0, metavar="FLOAT",
+                       help="processor cores of a replica (default: 1)")
+    group.add_argument("--gpus", type=float, default=0.0, metavar="FLOAT",
+                       help="GPUs of a replica; 0.5 puts two on one (default: 0)")
+    group.add_argument("--route", default="", metavar="NAME",
+                       help="serve at http://HOST:PORT/NAME, so that two models stand side by side")
+    group.add_argument("--ray", default="", metavar="ADDRESS",
+                       help="the Ray cluster to run on: auto for one that this computer is part "
+                            "of (default: none but this computer)")
 
 
 def _models(commands: Commands) -> None:

@@ -129,6 +129,13 @@ def describe(options: argparse.Namespace) -> int:
                                 _print_json)
 
 
+def engine(options: argparse.Namespace) -> int:
+    """Serve the model to other machines; see `vitdemo.engine_command`."""
+    from vitdemo import engine_command
+
+    return engine_command.run(options, _config(options))
+
+
 def explain(options: argparse.Namespace) -> int:
     """Where each word looked: a table, JSON with every layer and head, a picture, a report; and
     whether the maps can be trusted."""
@@ -312,11 +319,16 @@ def _notes(picture: Picture) -> dict[str, list[str]]:
 
 
 def _engine(options: argparse.Namespace) -> Engine:
-    """The engine that the options ask for; the shipped model is found from any folder."""
+    """The engine that the options ask for."""
+    return Engine.load(_config(options))
+
+
+def _config(options: argparse.Namespace) -> EngineConfig:
+    """What the options ask for; the shipped model is found from any folder."""
     model = options.model or EngineConfig().model
     if not options.model and not os.path.isdir(model) and (_HOME / model).is_dir():
         model = str(_HOME / model)
-    return Engine.load(EngineConfig(model=model, device=options.device, dtype=options.dtype))
+    return EngineConfig(model=model, device=options.device, dtype=options.dtype)
 
 
 def _decoding_of(options: argparse.Namespace) -> Decoding:

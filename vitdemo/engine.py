@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitdemo.backends.base import Backend
+from vitdemo.backends.base import Backend, require
 from vitdemo.checks import Checks, Choice
 from vitdemo.config import LIMITS, Decoding, EngineConfig
 from vitdemo.device import without_gpu
@@ -88,14 +88,20 @@ class Engine:
 
     @classmethod
     def load(cls, config: EngineConfig = EngineConfig()) -> "Engine":
-        """Load the model that ``config.model`` names; see `backends.registry.resolve`.
+        """Load the model that ``config.model`` names; see `backends.registry.resolve`. The address
+        of an engine on another machine gives one that asks it.
 
         Raises:
             CheckpointError: there is none, or it cannot be used.
             ConfigError: the device is not there.
+            ServingError: no engine answers at the address.
         """
-        from vitdemo.backends.registry import load_backend
+        from vitdemo.backends.registry import is_address, load_backend
 
+        if is_address(config.model):
+            from vitdemo.serving.client import RemoteEngine
+
+            return RemoteEngine.connect(config.model)
         return cls(load_backend(config), config)
 
     @without_gpu
@@ -190,10 +196,7 @@ class Engine:
     def describe(self, pictures: Sequence[Picture], wishes: Wishes,
                  decoding: Decoding = Decoding()) -> list[Description]:
         """Captions, answers and names of many pictures, in batches, behind what persons wait for.
-
-        Raises:
-            TaskError, TextError: see `stream` and `ask`.
-        """
+        It raises what `stream` and `ask` do."""
         work = self._texts.describer(wishes, decoding)
         batches = Slices(BATCH, BATCH).each(pictures, lambda some: work(
             self._features(some, keep=False)), self._lock.later)
@@ -324,10 +327,7 @@ class Engine:
 
         A word that keeps at least four fifths of its probability with a grey picture is marked
         as one that the model would have said anyway; where the model weighs answers by what they
-        claim, only if it would have answered the same.
-
-        Raises:
-            TaskError, TextError: see `explain`.
+        claim, only if it would have answered the same. It raises what `explain` does.
         """
         return self._checks.picture_share(picture, self._request(result))
 
@@ -377,7 +377,7 @@ class Engine:
             TaskError: the model has no embedding vectors.
             StoreError: the store was made by another model, or cannot be opened.
         """
-        self._backend.require("embed")
+        require(self.info, "embed")
         from vitdemo.retrieval.base import Stamp, open_index
         from vitdemo.retrieval.gallery import Gallery
 

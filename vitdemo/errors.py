@@ -47,6 +47,10 @@ class TaskError(VitDemoError):
     """The chosen model cannot do what was asked of it."""
 
 
+class ServingError(VitDemoError):
+    """The model's machines cannot be reached, or do not do what was asked."""
+
+
 class DataError(VitDemoError):
     """A row or a file of a data set is bad; the message names the file and the line."""
 

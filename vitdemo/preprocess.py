@@ -131,7 +131,7 @@ def open_pictures(sources: Sequence[str | os.PathLike[str] | bytes]) -> list[Pic
 
 
 def _finish(opened: Opened, name: str) -> Picture:
-    return Picture(opened.image, _digest(opened.image), name, opened.camera, opened.notes)
+    return Picture(opened.image, pixel_digest(opened.image), name, opened.camera, opened.notes)
 
 
 def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
@@ -197,7 +197,7 @@ def within(image: Image.Image, side: int) -> Image.Image:
 
 def picture_of(image: Image.Image, name: str = "") -> Picture:
     """An upright RGB image that was opened already, such as that of `open_small`, as it is."""
-    return Picture(image, _digest(image), name)
+    return Picture(image, pixel_digest(image), name)
 
 
 def _read(data: bytes, name: str, limits: Limits, budget: Budget, shrink: int = 0) -> Opened:
@@ -224,7 +224,7 @@ def _read_mended(one: Mended, name: str, limits: Limits, budget: Budget, shrink:
         image.info.update(one.info)
         found = _decode(image, name, limits, budget, shrink)
         if one.others:
-            digests.add(_digest(found.image))
+            digests.add(pixel_digest(found.image))
         if len(digests) > 1:
             raise _Damaged("picture.broken", name=name, why="")
     assert found is not None
@@ -327,7 +327,7 @@ def peak_pixels(image: Image.Image) -> int:
     return round(image.width * image.height * max(cost, _COST_OF_KIND.get(image.format or "", 0)))
 
 
-def _digest(rgb: Image.Image) -> str:
+def pixel_digest(rgb: Image.Image) -> str:
     """SHA-256 of size and pixels, in strips: a copy of a large picture would cost its memory."""
     digest = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
     for top in range(0, rgb.height, 256):

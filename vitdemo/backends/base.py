@@ -65,6 +65,13 @@ class Step:
     final: bool
 
 
+def require(info: ModelInfo, task: str) -> None:
+    """Raise `TaskError` with the model's own reason where it cannot do ``task``."""
+    if task not in info.tasks:
+        raise TaskError("task.missing", model=info.name, task=Message(f"task.{task}"),
+                        why=info.missing.get(task) or Message("task.not_made_for_it"))
+
+
 class Backend(ABC):
     """A vision-language model. Constructors take ready parts; `load` reads the disk or the hub.
 
@@ -103,9 +110,7 @@ class Backend(ABC):
 
     def require(self, task: str) -> None:
         """Raise `TaskError` with the backend's own reason where it cannot do ``task``."""
-        if task not in self.info.tasks:
-            raise TaskError("task.missing", model=self.info.name, task=Message(f"task.{task}"),
-                            why=self.info.missing.get(task) or Message("task.not_made_for_it"))
+        require(self.info, task)
 
     def _lacks(self, task: str) -> NoReturn:
         self.require(task)

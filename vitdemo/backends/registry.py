@@ -114,6 +114,11 @@ def resolve(name: str) -> tuple[str, str]:
         "Salesforce/blip-image-captioning-base.")
 
 
+def is_address(model: str) -> bool:
+    """Whether it is the address of an engine on another machine."""
+    return model.startswith(("http://", "https://"))
+
+
 def is_hub_name(name: str) -> bool:
     """Whether it has the form OWNER/NAME."""
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and "\\" not in name \

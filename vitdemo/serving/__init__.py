@@ -1,0 +1,1 @@
+"""The engine behind an address: the model on other machines than the page."""
