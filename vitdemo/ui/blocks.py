@@ -12,7 +12,7 @@ from gradio.components.api_component import Api
 from vitdemo.errors import VitDemoError
 from vitdemo.texts import language, phrase, speaking
 from vitdemo.ui.components import FilesInput, PictureInput
-from vitdemo.ui.gate import paths_in
+from vitdemo.ui.gate import page_query, paths_in
 from vitdemo.ui.given import is_uploaded_file, plain_value
 from vitdemo.ui.health import Health
 from vitdemo.ui.language import language_of
@@ -31,6 +31,8 @@ class AppBlocks(gr.Blocks):
 
     def __init__(self, sessions: Sessions, **settings: Any) -> None:
         self.translations: dict[str, AppBlocks] = {}  # the same page in other languages
+        # Values that a page without a task in its address begins with, by the fields' numbers.
+        self.first_values: Callable[[], dict[int, Any]] = dict
         super().__init__(**settings)
         self.sessions = sessions
         self.health: Health | None = None  # for `build_ui` to set
@@ -39,11 +41,13 @@ class AppBlocks(gr.Blocks):
     @property
     def config(self) -> Any:
         """What a page is made of, in the language of who asks for it."""
-        other = self.translations.get(language())
-        if other is None:
-            return self._config
-        return {**self._config, **{name: other._config[name]
-                                   for name in ("title", "components", "dependencies")}}
+        other = self.translations.get(language(), self)
+        query = page_query.get()
+        values = {} if query is None or "task" in query else self.first_values()
+        components = [{**one, "props": {**one["props"], "value": values[one["id"]]}}
+                      if one["id"] in values else one for one in other._config["components"]]
+        return {**self._config, "title": other._config["title"], "components": components,
+                "dependencies": other._config["dependencies"]}
 
     @config.setter
     def config(self, config: Any) -> None:

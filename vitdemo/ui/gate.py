@@ -3,6 +3,7 @@ names or pages, for routes of Gradio that this app does not use, and that no pag
 
 import json
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ WRITE = tuple(API + path for path in ("/upload", "/queue/join", "/cancel", "/res
                                       "/run/"))
 TOOLS = API + "/mcp"  # where the app serves tools (`ui/tools.py`)
 DEPTH = 16  # lists and objects in one another, in a request
+# Of the page that is being sent; None where something else is.
+page_query: ContextVar[QueryParams | None] = ContextVar("page_query", default=None)
 
 
 class Refused(Exception):
@@ -59,6 +62,7 @@ class Gate:
             headers = Headers(scope=scope)
             with speaking(language_of(headers)):
                 if scope["method"] == "GET" and scope["path"] == "/":
+                    page_query.set(QueryParams(scope["query_string"]))
                     send = in_language(send, headers)
                 await self._answer(scope, receive, self._with_headers(send))
         else:  # the app has no web sockets

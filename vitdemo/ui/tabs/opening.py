@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import move_files_to_cache
 
 from vitdemo import viewer
 from vitdemo.attention.dependence import depends_on_picture, unsure_words
@@ -16,7 +17,8 @@ from vitdemo.config import Decoding
 from vitdemo.errors import VitDemoError
 from vitdemo.preprocess import open_picture
 from vitdemo.texts import LANGUAGES, language, speaking
-from vitdemo.ui.components import Context
+from vitdemo.ui.blocks import AppBlocks
+from vitdemo.ui.components import Context, PageValue, PictureInput
 from vitdemo.ui.shown_result import Desk, Result
 from vitdemo.ui.tabs.describe import first_language, narrate
 from vitdemo.ui.tabs.picture_tab import BUSY, PictureTab
@@ -26,13 +28,25 @@ from vitdemo.ui.viewer_requests import check_after, follow_up
 log = logging.getLogger(__name__)
 
 
-def open_with_result(opening: "Opening", blocks: gr.Blocks, tab: PictureTab) -> None:
-    """Let the page begin with a result on a tab, unless a link asks for something."""
+def open_with_result(opening: "Opening", blocks: AppBlocks, tab: PictureTab) -> None:
+    """Let the page begin with a result on a tab, unless a link asks for something.
+
+    It comes with the page where it is made by then, else when it is.
+    """
     context = opening.context
     if not opening.possible:
         return
+    sent = PageValue("")  # the id of the result that came with the page
 
-    def begin(desk: Desk, turn: Turn, request: gr.Request) -> Iterator[tuple[Any, Any]]:
+    def first_values() -> dict[int, Any]:
+        if opening.picture_meanwhile() is not None:
+            return {}
+        made = opening.get()
+        return {tab.view._id: made.shown, sent._id: made.shown.get("id", ""),
+                tab.picture._id: _file(tab.picture, made.path)}
+
+    def begin(desk: Desk, turn: Turn, there: str, request: gr.Request
+              ) -> Iterator[tuple[Any, Any]]:
         if "task" in dict(request.query_params or {}):
             return
         if (picture := opening.picture_meanwhile()) is not None:
@@ -40,12 +54,22 @@ def open_with_result(opening: "Opening", blocks: gr.Blocks, tab: PictureTab) -> 
         made = opening.get()
         with desk.writing():
             desk.result = made.result
-        yield made.shown, str(made.path)
+        if not there or there != made.shown.get("id"):
+            yield made.shown, str(made.path)
 
-    event = tab.panel.act(blocks.load, begin, [], [tab.view, tab.picture], lambda *_: gr.skip(),
+    blocks.first_values = first_values
+    event = tab.panel.act(blocks.load, begin, [sent], [tab.view, tab.picture],
+                          lambda *_: gr.skip(),
                           **BUSY, js=FIRST, api_visibility="private")
     check_after(context, event, tab.view, tab.panel, tab.picture)
     tab.changes.append(event)
+
+
+def _file(field: PictureInput, path: Path) -> Any:
+    """What a page is given of a picture file that stands in a field, and may be asked for."""
+    shown = field.postprocess(str(path))
+    assert shown is not None
+    return move_files_to_cache(shown.model_dump(), field, postprocess=True)
 
 
 @dataclass(frozen=True)
