@@ -11,17 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 from gradio.component_meta import ComponentMeta
 from gradio.data_classes import FileData, ImageData, ListFiles
+from gradio.processing_utils import save_bytes_to_cache
 
 from vitdemo import viewer
 from vitdemo.engine import Engine
 from vitdemo.errors import BusyError, PictureError, TextError, VitDemoError
 from vitdemo.preprocess import Picture, open_picture, open_small
 from vitdemo.texts import phrase
-from vitdemo.ui.session import Sessions
+from vitdemo.ui.session import Sessions, uploads_root
 from vitdemo.wanted import NotWanted
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 Failed = Callable[[Exception, tuple[Any, ...]], Any]
+THUMBNAIL = 240  # longest side of an example in a list, in pixels
 
 
 @dataclass(frozen=True)
@@ -343,21 +346,24 @@ def readable_examples(folder: Path | None) -> tuple[Path, ...]:
         if path.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
             continue
         try:
-            thumbnail(str(path), 240)
+            open_small(path, THUMBNAIL)
             found.append(path)
         except PictureError as error:
             log.warning("an example picture is left out: %s", error)
     return tuple(found)
 
 
-@functools.lru_cache(maxsize=256)
-def thumbnail(path: str, side: int) -> str:
-    """A small copy of a picture file as a data URL.
+def _thumbnail_file(path: Path) -> str:
+    """The address of a small copy of a picture file, on the page that Gradio serves.
+
+    A data URL would be on the page once for each tab.
 
     Raises:
         PictureError: the file cannot be read.
     """
-    return viewer.data_url(open_small(path, side), side)
+    small = save_bytes_to_cache(viewer.jpeg(open_small(path, THUMBNAIL), THUMBNAIL),
+                                f"{path.stem}.jpg", str(uploads_root()))
+    return html.escape(f"gradio_api/file={quote(small)}")
 
 
 def thumbnails(paths: Sequence[Path], label: str, heading: bool = False) -> str:
@@ -366,7 +372,7 @@ def thumbnails(paths: Sequence[Path], label: str, heading: bool = False) -> str:
     for index, path in enumerate(paths):
         name = html.escape(path.stem.replace("-", " ").replace("_", " "))
         items.append(f'<button type="button" data-index="{index}" title="{name}">'
-                     f'<img src="{thumbnail(str(path), 240)}" alt="{name}"></button>')
+                     f'<img src="{_thumbnail_file(path)}" alt="{name}"></button>')
     head = f'<p class="vt-heading">{html.escape(label)}</p>' if heading else ""
     return (f'{head}<div class="vt-thumbs" role="group" aria-label="{html.escape(label)}">'
             f'{"".join(items)}</div>')

@@ -48,8 +48,8 @@ from vitdemo.texts import section
 from vitdemo.viewer.build import patch, quantise, texts
 from vitdemo.words import same_words, split_words
 
-__all__ = ["data_url", "display", "dress", "gradio_compare_script", "gradio_script", "patch",
-           "payload", "quantise", "script", "styles", "texts"]
+__all__ = ["data_url", "display", "dress", "gradio_compare_script", "gradio_script", "jpeg",
+           "patch", "payload", "quantise", "script", "styles", "texts"]
 
 DISPLAY_SIDE = 1600  # longest side of the copy that the browser shows, in pixels
 _FOLDER = Path(__file__).parent
@@ -88,12 +88,17 @@ def display(picture: Picture, side: int = DISPLAY_SIDE) -> dict[str, Any]:
 
 def data_url(image: Image.Image, side: int) -> str:
     """An RGB picture as a JPEG data URL, shrunk so that no side is over ``side`` pixels."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image, side)).decode("ascii")
+
+
+def jpeg(image: Image.Image, side: int) -> bytes:
+    """An RGB picture as a JPEG file, shrunk so that no side is over ``side`` pixels."""
     if max(image.size) > side:
         image = image.copy()
         image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return stream.getvalue()
 
 
 def script() -> str:
