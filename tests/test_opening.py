@@ -1,11 +1,14 @@
 """The page opens with a result: which example, made once, each visitor with an own copy."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_engine import planted_engine
 from PIL import Image
 
+from vitdemo.attention.dependence import first_word, telling_words
 from vitdemo.texts import speaking
 from vitdemo.ui import Settings
 from vitdemo.ui.components import Context
@@ -13,14 +16,25 @@ from vitdemo.ui.session import Sessions
 from vitdemo.ui.tabs.opening import Opened, Opening
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "vitdemo"
+
+
 @pytest.fixture
-def opening(tmp_path: Path) -> Opening:
+def context(tmp_path: Path) -> Context:
     examples = []
-    for colour in ("blue", "red"):
+    for colour in ("blue", "green", "red"):
         examples.append(tmp_path / f"{colour}.png")
         Image.new("RGB", (64, 48), colour).save(examples[-1])
-    return Opening(Context(planted_engine(), Settings(open_with_result=True), Sessions(),
-                           tuple(examples)))
+    return Context(planted_engine(), Settings(open_with_result=True), Sessions(), tuple(examples))
+
+
+@pytest.fixture
+def opening(context: Context) -> Opening:
+    return Opening(context)
 
 
 def test_the_first_example_that_convinces_is_shown(opening: Opening,
@@ -68,3 +82,76 @@ def test_the_evidence_is_there_when_the_server_has_started(opening: Opening) -> 
     made = opening.get()
     assert made.result is not None and len(made.result.evidence) == 1
     assert made.shown["texts"][-1]["evidence"]
+
+
+def test_the_one_least_like_its_other_words_is_checked_first(
+        opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    monkeypatch.setattr(Opened, "convinces", lambda self: True)
+    likeness = {"red": 0.1, "blue": 0.5, "green": 0.9}
+    monkeypatch.setattr(Opened, "likeness", lambda self: likeness[self.path.stem])
+    monkeypatch.setattr(Opening, "_is_proved",
+                        lambda self, made: checked.append(made.path.stem))
+    opening.get()
+    opening._prove()
+    assert checked == ["red", "blue", "green"]
+
+
+def test_likeness_is_that_of_the_most_similar_map(opening: Opening) -> None:
+    made = opening.get()
+    assert made.result is not None
+    shown = made.result.maps[-1]
+    first, other = first_word(shown), next(
+        place for place in telling_words(shown) if place != first_word(shown))
+    weights = np.zeros_like(shown.weights)
+    weights[..., first, 0] = 1.0
+    apart = replace(made, result=replace(made.result, maps=(replace(shown, weights=weights),)))
+    assert apart.likeness() == 0
+    weights[..., other, :2] = 3.0
+    assert apart.likeness() == pytest.approx(0.5**0.5)
+
+
+def test_what_was_proved_is_shown_at_once_after_the_next_start(
+        context: Context, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Opened, "convinces", lambda self: True)
+    monkeypatch.setattr(Opened, "proved", lambda self: self.path.stem == "red")
+    assert started(context).path.stem == "red"
+    monkeypatch.setattr(Opening, "_prove", lambda self: None)
+    assert started(context).path.stem == "red"
+
+    other = context.engine.info
+    monkeypatch.setattr(type(context.engine), "info",
+                        property(lambda self: replace(other, revision="other")))
+    assert started(context).path.stem == "blue", "that was of other weights"
+    monkeypatch.setattr(type(context.engine), "info", property(lambda self: other))
+    assert started(context).path.stem == "red"
+    for broken in ("", "[]", '{"en": 3}', '{"en": "2"}'):
+        next(cache.glob("opening-*.json")).write_text(broken)
+        assert started(context).path.stem == "blue"
+    context.examples[1].write_bytes(context.examples[0].read_bytes())
+    assert started(context).path.stem == "blue", "those were other examples"
+
+
+def test_what_is_proved_no_more_is_forgotten(context: Context, monkeypatch: pytest.MonkeyPatch
+                                             ) -> None:
+    monkeypatch.setattr(Opened, "convinces", lambda self: True)
+    for proved in ("red", "green", ""):
+        monkeypatch.setattr(Opened, "proved", lambda self, name=proved: self.path.stem == name)
+        started(context)
+    monkeypatch.setattr(Opening, "_prove", lambda self: None)
+    assert started(context).path.stem == "blue"
+
+
+def test_without_a_cache_folder_it_works_all_the_same(
+        context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    monkeypatch.setattr(Opened, "convinces", lambda self: True)
+    monkeypatch.setattr(Opened, "proved", lambda self: self.path.stem == "red")
+    assert started(context).path.stem == "red"
+
+
+def started(context: Context) -> Opened:
+    """What a page opens with, when a server has started and looked at the evidence."""
+    opening = Opening(context)
+    opening._start()
+    return opening.get()

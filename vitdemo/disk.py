@@ -121,6 +121,13 @@ def expanded(path: str | Path) -> Path:
                           "does not know. Write the whole path.") from error
 
 
+def cache_folder() -> Path:
+    """Where the user's programs keep what they can make again: there this one's folder, which may
+    be missing."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    return cache / "vitdemo"
+
+
 def drop(parts: Sequence[Path]) -> None:
     """Delete what is left of these files, if anything."""
     for part in parts:

@@ -7,13 +7,12 @@ folder, and where it is lost or cannot be written the files are read once more.
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import PIL
 
 from vitdemo import __version__
-from vitdemo.disk import replacing
+from vitdemo.disk import cache_folder, replacing
 from vitdemo.errors import DiskError
 from vitdemo.file_names import missing
 from vitdemo.preprocess import register_heic
@@ -44,8 +43,7 @@ class Unreadable:
             return cls(None)
         if "://" not in uri:
             return cls(Path(uri) / FILE)
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-        return cls(cache / "vitdemo" / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{FILE}")
+        return cls(cache_folder() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{FILE}")
 
     def reason(self, path: str, state: State) -> str:
         """Why the file is no good; "" where that is not known of this state of it."""

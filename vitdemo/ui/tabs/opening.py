@@ -4,15 +4,20 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.processing_utils import move_files_to_cache
 
 from vitdemo import viewer
-from vitdemo.attention.dependence import depends_on_picture, unsure_words
+from vitdemo.attention.dependence import (
+    depends_on_picture,
+    first_word,
+    telling_words,
+    unsure_words,
+)
 from vitdemo.config import Decoding
 from vitdemo.errors import VitDemoError
 from vitdemo.preprocess import open_picture
@@ -22,6 +27,7 @@ from vitdemo.ui.components import Context, PageValue, PictureInput
 from vitdemo.ui.shown_result import Desk, Result
 from vitdemo.ui.tabs.describe import first_language, narrate
 from vitdemo.ui.tabs.picture_tab import BUSY, PictureTab
+from vitdemo.ui.tabs.proved_example import ProvedExample
 from vitdemo.ui.turns import FIRST, Turn
 from vitdemo.ui.viewer_requests import check_after, follow_up
 
@@ -90,6 +96,17 @@ class Opened:
         return self.result is not None and any(
             one.verdict in ("strong", "some") for one in self.result.evidence.values())
 
+    def likeness(self) -> float:
+        """How like the map that is shown is to the most similar one of another word that tells
+        something: the cosine of the two, 0..1."""
+        if self.result is None:
+            return 1.0
+        shown = self.result.maps[-1]
+        maps, word = np.nan_to_num(shown.mean_map()), first_word(shown)
+        maps = maps / np.maximum(np.linalg.norm(maps, axis=1, keepdims=True), 1e-12)  # (Q, K)
+        return max((float(maps[word] @ maps[other]) for other in telling_words(shown)
+                    if other != word), default=0.0)
+
     def copy(self) -> "Opened":
         """One visitor's own, with the evidence that there is by now."""
         if self.result is None:
@@ -104,14 +121,16 @@ class Opened:
 class Opening:
     """Made by the model itself, once a language, for all visitors of a server.
 
-    It is the first of the examples that convinces, or where none does, the first one; once the
-    evidence is known, the first that convinces and whose map is the word's own, if there is one.
+    It is the example whose map was found to be the word's own at an earlier start, else the first
+    that convinces, or where none does, the first one; once the evidence is known, one that
+    convinces and whose map is the word's own, if there is one.
     """
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self._lock = threading.Lock()
         self._made: dict[str, Opened] = {}
+        self._kept: ProvedExample | None = None  # on the disk, where `start` looks
 
     @property
     def possible(self) -> bool:
@@ -127,29 +146,43 @@ class Opening:
 
     def _start(self) -> None:
         try:
+            self._kept = ProvedExample(self.context.engine.info, self.context.examples)
             for code in LANGUAGES:
                 with speaking(code):
                     self.get()
             for code in LANGUAGES:  # then what takes longer: the evidence
                 with speaking(code):
                     self._prove()
-        except VitDemoError as error:  # who comes sees a page without it
+        except (OSError, VitDemoError) as error:  # who comes sees a page without it
             log.warning("the page cannot open with a result: %s", error)
 
     def _prove(self) -> None:
-        """Check the map, and those of the examples after it until one is the word's own."""
-        first = self._made[language()]
-        for path in dropwhile(lambda path: path != first.path, self.context.examples):
-            made = first if path == first.path else self._describe(path)
-            if made is not first and not made.convinces():
-                continue
-            desk = Desk()
-            desk.result = made.result
-            for _ in follow_up(self.context.engine, desk, open_picture(path)):
-                pass
-            if made.proved():
-                self._made[language()] = made
-                return
+        """Check the map, and those of the other examples until one is the word's own."""
+        code = language()
+        proved = next(filter(self._is_proved, self._candidates(self._made[code])), None)
+        if proved is not None:
+            self._made[code] = proved
+        if self._kept is not None:
+            self._kept.put(code, None if proved is None
+                           else self.context.examples.index(proved.path))
+
+    def _candidates(self, first: Opened) -> Iterator[Opened]:
+        """What was proved before; then, with the others that convince, first the one whose map is
+        least like those of the other words of its sentence: the evidence holds against a map that
+        these serve as well."""
+        kept = self._kept is not None and self._kept.get(language()) is not None
+        if kept:
+            yield first
+        others = [self._describe(path) for path in self.context.examples if path != first.path]
+        found = [*filter(Opened.convinces, others), *([] if kept else [first])]
+        yield from sorted(found, key=Opened.likeness)
+
+    def _is_proved(self, made: "Opened") -> bool:
+        desk = Desk()
+        desk.result = made.result
+        for _ in follow_up(self.context.engine, desk, open_picture(made.path)):
+            pass
+        return made.proved()
 
     def picture_meanwhile(self) -> dict[str, Any] | None:
         """What the viewer shows until it is made; None where it is."""
@@ -166,12 +199,18 @@ class Opening:
         with self._lock:
             if language() not in self._made:
                 examples = []
-                for path in self.context.examples:
+                for path in self._kept_first():
                     examples.append(self._describe(path))
                     if examples[-1].convinces():
                         break
                 self._made[language()] = next(filter(Opened.convinces, examples), examples[0])
             return self._made[language()].copy()
+
+    def _kept_first(self) -> list[Path]:
+        """The examples, that which is kept as proved before the others."""
+        kept = self._kept.get(language()) if self._kept is not None else None
+        paths = list(self.context.examples)
+        return paths if kept is None else [paths.pop(kept), *paths]
 
     def _describe(self, path: Path) -> Opened:
         engine, desk = self.context.engine, Desk()
