@@ -12,6 +12,8 @@ pixels), and Mllama has ten layers of 1,024 channels and tiles of 336 pixels.
   in one stream of text its attention to the picture; against `generate` with output_attentions=True
   under eager attention. BLIP's gives none: there it is `text_decoder.generate` and one more pass.
 - *words*: picture to text alone; against `generate` with its fused attention.
+- *half*: the same by ours in bf16 (`--dtype bfloat16`), where the processor multiplies in it;
+  against `generate` in float32.
 - *second*: another text on the same picture, against the first one, picture and text.
 - *evidence*: a word's probability on masked pictures, as a map's check asks for it; against as many
   plain forward passes of the whole model over masked pictures and text.
@@ -38,6 +40,7 @@ from PIL import Image
 from benchmarks.caption import TOKENS, Transformers, caption, example_picture, random_blip
 from benchmarks.random_models import BUILDERS
 from benchmarks.timing import interleaved, keep, machine, print_tables, ratio, table
+from train.adapt import multiplies_bf16
 from vitdemo.attention.masking import Masker
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import Decoding, EngineConfig
@@ -47,9 +50,10 @@ from vitdemo.trials import Request, Trials
 
 DECODING = Decoding("greedy", max_tokens=TOKENS, min_tokens=TOKENS)
 MASKED = 4  # pictures of the evidence
-BARS = {"maps, time": 0.7, "maps, memory": 0.5, "words, time": 1.0, "second, time": 0.5,
-        "evidence, time": 1.1}
+BARS = {"maps, time": 0.7, "maps, memory": 0.5, "words, time": 1.0, "half, time": 0.7,
+        "second, time": 0.5, "evidence, time": 1.1}
 RATIOS = {"maps": ("ours: maps", "theirs: maps"), "words": ("ours: words", "theirs: words"),
+          "half": ("ours: words in bf16", "theirs: words"),
           "second": ("ours: second", "ours: words"),
           "evidence": ("ours: evidence", "theirs: passes")}
 
@@ -136,21 +140,26 @@ class PlainBlip(Transformers):
                        ).logits.float().log_softmax(-1)
 
 
-def sides(name: str, folder: Path, picture: Image.Image) -> tuple[Any, Any]:
-    """Ours and theirs of a family, with one model."""
+def sides(name: str, folder: Path, picture: Image.Image) -> tuple[Any, Any, Any]:
+    """Ours, ours in bf16 and theirs of a family, with one model; the second None where that gains
+    nothing."""
     if name == "blip":
         random_blip(folder)
     else:
         BUILDERS[name](folder)
-    backend: Any = load_backend(EngineConfig(model=str(folder), device="cpu", dtype="float32"))
+    backend, half = (load_backend(EngineConfig(model=str(folder), device="cpu", dtype=dtype))
+                     if dtype == "float32" or multiplies_bf16() else None
+                     for dtype in ("float32", "bfloat16"))
+    assert backend is not None
+    ours: Any = backend
     if name == "blip":
-        model = backend.checkpoints["captioning"].model
-        return backend, PlainBlip(folder, model, picture, beams=1)
+        model = ours.checkpoints["captioning"].model
+        return ours, half, PlainBlip(folder, model, picture, beams=1)
     prompt = {"vit-gpt2": lambda: None, "florence2": lambda: "<DETAILED_CAPTION>",
-              "smolvlm": lambda: backend.prompt("", "en", "caption").text,
-              "mllama": lambda: backend.prompt("", False).text}[name]()
+              "smolvlm": lambda: ours.prompt("", "en", "caption").text,
+              "mllama": lambda: ours.prompt("", False).text}[name]()
     # Florence-2 first writes a mark of the beginning, which ours puts there.
-    return backend, Plain(backend, picture, prompt, more=int(name == "florence2"))
+    return ours, half, Plain(ours, picture, prompt, more=int(name == "florence2"))
 
 
 def check_equal(name: str, backend: Any, picture: Image.Image, theirs: Any) -> list[int]:
@@ -193,7 +202,7 @@ def measure(name: str, repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
     photo = open_picture(example_picture())
     picture = photo.image
     with tempfile.TemporaryDirectory() as folder:
-        backend, theirs = sides(name, Path(folder), picture)
+        backend, half, theirs = sides(name, Path(folder), picture)
     ids = check_equal(name, backend, picture, theirs)
     text = " ".join(f"w{number}" for number in ids)
     features = backend.encode_pictures([picture])[0]
@@ -215,12 +224,16 @@ def measure(name: str, repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
         "ours: evidence": lambda: Trials(backend, DeviceLock()).probabilities(
             photo, request, found.boxes, hidden),
     }
+    if half is not None:
+        ways["ours: words in bf16"] = lambda: caption(half, picture, DECODING, explain=False)
     peaks: dict[str, list[float]] = {way: [] for way in ways}
     # What is checked first is warm.
     times = interleaved({way: with_memory(run, peaks[way]) for way, run in ways.items()}, repeats,
                         warmups=0, clock=time.process_time)
     ratios = {}
     for what, (ours, base) in RATIOS.items():
+        if ours not in ways:
+            continue
         ratios[f"{name}: {what}, time"] = ratio(times, ours, base)
         ratios[f"{name}: {what}, memory"] = statistics.median(peaks[ours]) / max(
             1.0, statistics.median(peaks[base]))

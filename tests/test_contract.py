@@ -446,6 +446,31 @@ def test_a_bright_square_is_found_in_the_box_where_it_was_planted(backend, size)
     assert hits >= 0.6 * len(chosen), (hits, len(chosen))  # random weights mix, too
 
 
+def test_what_was_run_to_write_is_not_run_again_and_gives_the_same(backend, features):
+    need(backend, "caption", "explain")
+    written = last(backend.generate(features[0], "", "en", GREEDY)).text
+    (again,) = backend.encode_pictures([noise(90, 60)])
+    (kept,), (whole,) = (backend.traces(one, instruction="", text=written, language="en",
+                                        task="caption") for one in (features[0], again))
+    assert whole.kept() == 0
+    runs = []
+    handles = [layer.module.register_forward_pre_hook(
+        lambda _, args, given: runs.append((args[0] if args else given["hidden_states"]).shape[1]),
+        with_kwargs=True) for layer in kept.layers]
+    try:
+        (found,) = explain(backend, features[0], "caption", written)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if kept.kept() and kept.looking:
+        assert max(runs) <= kept.targets + 1 < kept.lengths["text"]
+    if hasattr(kept.backend, "memory"):
+        assert len(runs) == sum(layer.stream == "written" for layer in kept.layers)
+    (want,) = explain(backend, again, "caption", written)
+    np.testing.assert_allclose(found.weights, want.weights, atol=1e-5)
+    np.testing.assert_allclose(found.word_probabilities, want.word_probabilities, rtol=1e-3)
+
+
 def test_recording_changes_no_bit_and_leaves_nothing_behind(backend, features):
     def hooks() -> int:
         return sum(len(module._forward_hooks) + len(module._forward_pre_hooks)

@@ -4,22 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from fake_hub import serve_hub
+from tiny import noise
 from tiny_blip import save_tiny_blip
 from tiny_chat import save_tiny_chat
 from tiny_clip import save_tiny_clip
+from tiny_gated import save_tiny_mllama
 
+from vitdemo import device
 from vitdemo.backends import forecast, hub
 from vitdemo.backends.forecast import count_parameters, count_text, need_of, size_text
 from vitdemo.backends.hub_files import Card, card_of
 from vitdemo.backends.offers import offers
 from vitdemo.backends.registry import FAMILIES, load_backend
-from vitdemo.config import EngineConfig
+from vitdemo.config import Decoding, EngineConfig
 from vitdemo.device import Placement, pick
 from vitdemo.errors import CheckpointError, ConfigError
 from vitdemo.records import ALL_TASKS
@@ -65,7 +69,8 @@ def choose(monkeypatch: pytest.MonkeyPatch, placement: Placement, parameters: in
            ram: int = 0, bits: bool = False, exact: bool = False) -> forecast.Need:
     """What is chosen with so many bytes free."""
     monkeypatch.setattr(forecast, "count_parameters", lambda _: parameters)
-    monkeypatch.setattr(forecast, "has_bitsandbytes", lambda: bits)
+    for module in (forecast, device):
+        monkeypatch.setattr(module, "has_bitsandbytes", lambda: bits)
     monkeypatch.setattr(forecast, "free_memory", lambda where: (
         gpu + ram if where.spread else gpu) if where.device.type == "cuda" else ram)
     return need_of("some/model", placement, exact)
@@ -73,23 +78,26 @@ def choose(monkeypatch: pytest.MonkeyPatch, placement: Placement, parameters: in
 
 def test_the_precision_is_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     billion, room = 10**9, 10**10
-    assert choose(monkeypatch, CPU, billion, ram=room).precision == "float32"
-    assert choose(monkeypatch, CPU, 2 * billion, ram=room).precision == "bfloat16"
-    assert choose(monkeypatch, GPU, billion // 10, gpu=room).precision == "float32"
-    assert choose(monkeypatch, GPU, billion, gpu=room).precision == "bfloat16"
+    assert choose(monkeypatch, CPU, billion, ram=room).placement.precision == "float32"
+    assert choose(monkeypatch, CPU, 2 * billion, ram=room).placement.precision == "bfloat16"
+    assert choose(monkeypatch, GPU, billion // 10, gpu=room).placement.precision == "float32"
+    assert choose(monkeypatch, GPU, billion, gpu=room).placement.precision == "bfloat16"
     eight = choose(monkeypatch, GPU, 7 * billion, gpu=room, bits=True)
-    assert (eight.precision, eight.placement.spread) == ("int8", False)
+    assert (eight.placement.precision, eight.placement.spread) == ("int8", False)
     spread = choose(monkeypatch, GPU, 7 * billion, gpu=room, ram=room)
-    assert (spread.precision, spread.placement.spread) == ("bfloat16", True)
+    assert (spread.placement.precision, spread.placement.spread) == ("bfloat16", True)
     exact = choose(monkeypatch, CPU, 2 * billion, ram=room, exact=True)
-    assert exact.precision == "float32"
+    assert exact.placement.precision == "float32"
     assert exact.refusal is not None
     refused = choose(monkeypatch, CPU, 7 * billion, ram=room)
     assert str(refused.refusal) == (
-        "model needs about 18.2 GB of memory, and 10.0 GB are free here. Close other programs, or "
-        "choose a smaller model.")
-    assert "pip install bitsandbytes" in str(choose(monkeypatch, GPU, 70 * billion, gpu=room,
-                                                    ram=room).refusal)
+        "model needs about 18.2 GB of memory, and 10.0 GB are free here. Close other programs, "
+        "choose a smaller model, or run pip install bitsandbytes, with which it needs about half "
+        "of that.")
+    assert choose(monkeypatch, CPU, 7 * billion, ram=room, bits=True).placement.precision == "int8"
+    none = choose(monkeypatch, CPU, 70 * billion, ram=room, bits=True)
+    assert "91.0 GB" in str(none.refusal)  # in 8 bits
+    assert "bitsandbytes" not in str(none.refusal)
 
 
 def test_a_model_that_has_no_room_is_refused(folder: Path,
@@ -117,8 +125,62 @@ def test_half_precision_is_read_at_once(folder: Path, monkeypatch: pytest.Monkey
     backend: Any = load_backend(EngineConfig(model=str(folder), device="cpu", dtype="bfloat16"))
     assert asked == [{"dtype": torch.bfloat16}]
     assert backend.model.dtype == torch.bfloat16
-    with pytest.raises(ConfigError, match="int8 takes a CUDA GPU and bitsandbytes"):
+
+
+def test_a_precision_has_a_revision_of_its_own(folder: Path, tiny_checkpoint: Path) -> None:
+    for name in (str(folder), str(tiny_checkpoint)):
+        full, half = (load_backend(EngineConfig(model=name, device="cpu", dtype=dtype))
+                      for dtype in ("float32", "bfloat16"))
+        assert half.info.revision.endswith("-bfloat16")
+        assert len(full.info.revision) == 12
+
+
+def test_fewer_bits_take_a_package_and_a_device_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_bitsandbytes", lambda: False)
+    with pytest.raises(ConfigError, match="int8 .* Run pip install bitsandbytes"):
         pick("cpu", "int8")
+    monkeypatch.setattr(device, "has_bitsandbytes", lambda: True)
+    placement = pick("cpu", "int8")
+    assert (placement.precision, placement.revision("0f")) == ("int8", "0f-int8")
+    with pytest.raises(ConfigError, match="int4 cannot be used on cpu: .* CUDA GPU"):
+        pick("cpu", "int4")
+
+
+def test_maps_of_weights_in_fewer_bits(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    name = str(save_tiny_mllama(tmp_path))
+    backend: Any = load_backend(EngineConfig(model=name, device="cpu", dtype="int8"))
+    kinds = {type(module).__name__ for module in backend.model.modules()}
+    assert "Linear8bitLt" in kinds
+    assert backend.info.revision.endswith("-int8")
+    (one,) = backend.encode_pictures([noise(90, 60)])
+    *_, step = backend.generate(one, "", "en", Decoding("greedy", max_tokens=5, min_tokens=5))
+    for method in backend.info.methods:
+        (found,) = backend.explain(one, instruction="", text=step.text, language="en",
+                                   task="caption", method=method)
+        assert found.weights.sum() > 0
+
+
+def test_parts_that_have_no_room_on_the_gpu(tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    """As accelerate keeps them: weights are there only while their layer runs."""
+    name, maps = str(save_tiny_mllama(tmp_path / "model")), []
+    places = {"model.vision_model": "cpu", "model.multi_modal_projector": "cpu",
+              "model.language_model.embed_tokens": "cpu", "model.language_model.norm": "cpu",
+              "model.language_model.rotary_emb": "cpu", "model.language_model.layers": "disk",
+              "lm_head": "disk"}
+    for spread in (False, True):
+        if spread:
+            monkeypatch.setattr(forecast, "fitted", lambda _, one, __: replace(one, spread=True))
+            monkeypatch.setattr(hub, "_precision", lambda one: {
+                "dtype": one.dtype, "device_map": places, "offload_folder": tmp_path})
+        backend: Any = load_backend(EngineConfig(model=name, device="cpu"))
+        assert (backend.model.lm_head.weight.device.type == "meta") == spread
+        (one,) = backend.encode_pictures([noise(90, 60)])
+        (found,) = backend.explain(one, instruction="", text="a dog", language="en",
+                                   task="caption")
+        maps.append((backend.info.revision, found.gates, found.weights.tolist()))
+    assert maps[0] == maps[1]
 
 
 def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _placement(group: argparse._ActionsContainer) -> None:
                             "one)")
     group.add_argument("--dtype", default="auto", choices=(
         "auto", "float32", "bfloat16", "float16", "int8", "int4"),
-        help="how numbers are kept; int8 and int4 take a CUDA GPU and bitsandbytes (default: auto, "
+        help="how numbers are kept; int8 and int4 take bitsandbytes (default: auto, "
              "which is float32; half of it for a large model on a GPU, or where there is less "
              "memory)")
 

@@ -31,10 +31,31 @@ class Placement:
     bits: int = 0
     spread: bool = False
 
+    @property
+    def precision(self) -> str:
+        """By its name: float32, bfloat16, float16, int8 or int4."""
+        return f"int{self.bits}" if self.bits else str(self.dtype).removeprefix("torch.")
+
+    def revision(self, weights: str) -> str:
+        """The fingerprint of ``weights`` as they are kept here: fewer bits give other vectors and
+        maps, so what is kept of one precision is not taken for another's."""
+        return weights if self.precision == "float32" else f"{weights}-{self.precision}"
+
+
+def has_bitsandbytes() -> bool:
+    """Whether weights can be kept in 8 or 4 bits."""
+    return importlib.util.find_spec("bitsandbytes") is not None
+
+
+def bits_of(device: torch.device) -> tuple[str, ...]:
+    """Of "int8" and "int4", with weights in so many bits, what a device can do with bitsandbytes;
+    its 4 bits take widths on a processor that not all models have."""
+    return {"cuda": ("int8", "int4"), "cpu": ("int8",)}.get(device.type, ())
+
 
 def pick(device: str = "auto", dtype: str = "auto") -> Placement:
     """Choose device ("auto", "cpu", "cuda", "cuda:1", "mps") and dtype ("auto", "float32",
-    "bfloat16", "float16"; "int8" and "int4" keep weights in 8 or 4 bits on a CUDA GPU).
+    "bfloat16", "float16"; see `bits_of` for "int8" and "int4").
 
     "auto" takes CUDA where it works, then Apple's MPS, then the CPU, and float32 everywhere: the
     demo model is small, and maps and probabilities stay the same on every machine.
@@ -44,9 +65,10 @@ def pick(device: str = "auto", dtype: str = "auto") -> Placement:
     """
     if dtype in _BITS:
         placement = pick(device, "bfloat16")
-        if placement.device.type != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
-            raise ConfigError(f"dtype {dtype} takes a CUDA GPU and bitsandbytes "
-                              "(pip install bitsandbytes).")
+        if not has_bitsandbytes():
+            raise ConfigError("chooser.bits_package", dtype=dtype)
+        if dtype not in bits_of(placement.device):
+            raise ConfigError("chooser.bits_device", dtype=dtype, device=placement.device.type)
         return replace(placement, bits=_BITS[dtype])
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in ("auto", *names):

@@ -46,7 +46,7 @@ def _tasks(tasks: Sequence[str]) -> str:
 def _as_json(one: Forecast) -> dict[str, Any]:
     need = one.need
     return {"name": one.name, "family": one.family, "tasks": one.tasks,
-            "parameters": need.parameters, "precision": need.precision,
+            "parameters": need.parameters, "precision": need.placement.precision,
             "device": str(need.placement.device), "spread": need.placement.spread,
             "needs_bytes": need.needs, "free_bytes": need.free, "download_bytes": one.download,
             "licence": one.card.licence, "languages": one.card.languages,

@@ -103,9 +103,10 @@ def _cross_attention(trace: Trace) -> tuple[Explanation, Said]:
     gated = bool(through) and through[0].gate is not None
     shown = through if gated else inner
     recorded = frozenset({trace.stream, inner[0].stream})
-    with record([layer.module for layer in (*inner, *through)]) as looks:
-        said = trace.said(Rows(recorded=recorded))
     asked = sorted({token + trace.shift for tokens in trace.tokens for token in tokens})
+    since = 0 if through else min([trace.kept(), *asked])
+    with record([layer.module for layer in (*inner, *through)]) as looks:
+        said = trace.said(Rows(recorded=recorded, since=since))
     maps = np.zeros((len(shown), shown[0].heads, len(trace.tokens), len(trace.regions.boxes)),
                     np.float32)
     if maps.size > _MOST:
@@ -128,8 +129,8 @@ def _cross_attention(trace: Trace) -> tuple[Explanation, Said]:
                               for number in range(len(through))]).mean(0)  # (n, N)
         within = within[:, list(trace.latents)] if trace.latents else within
     for number, layer in enumerate(shown if asked else ()):
-        look, rows = looks[number + (len(inner) if gated else 0)], None if within is not None \
-            else asked
+        look = looks[number + (len(inner) if gated else 0)]
+        rows = None if within is not None else [place - since for place in asked]
         look.check(rows or [])
         found = look.weights(rows)[0]  # (H, n or N, N)
         found = on_regions(layer, found) if seen is None else found @ seen

@@ -94,14 +94,16 @@ class Rows:
     ``pictures`` (features of the backend's own kind) with that text.
 
     ``recorded`` names the streams whose layers are recorded: what the others made may come from a
-    cache. For gradients: ``offset`` (R, C) is added to all of `Trace.features`, so that its
-    gradient is the sum over them; ``through``, bool (R, T) over the trace's stream, says that
-    nothing of the picture counts but what these positions looked at.
+    cache, and so may what the trace's own stream holds before ``since`` (`Trace.kept`), the place
+    where the pass begins. For gradients: ``offset`` (R, C) is added to all of `Trace.features`, so
+    that its gradient is the sum over them; ``through``, bool (R, T) over the trace's stream, says
+    that nothing of the picture counts but what these positions looked at.
     """
 
     count: int = 1
     pictures: Sequence[Any] = ()
     recorded: frozenset[str] = frozenset()
+    since: int = 0
     offset: Tensor | None = None
     through: Tensor | None = None
 
@@ -155,6 +157,11 @@ class Trace(ABC):
         """How much each region looks like each word, float (Q, K) adding up to 1, whether or not
         it was used; None where the model cannot tell."""
         return None
+
+    def kept(self) -> int:
+        """At how many places of its own stream the model still has what it made when it wrote, so
+        that a pass may begin at any of them, and at the next one."""
+        return 0
 
     # What the methods share
 

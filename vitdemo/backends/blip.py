@@ -106,6 +106,8 @@ class BlipBackend(Backend):
             names = [name.strip() for name in source.replace(",", "+").split("+") if name.strip()]
         if not names:
             raise CheckpointError("No BLIP checkpoint is named; write blip:NAME_OR_FOLDER.")
+        if placement.spread:  # its parts are called without what brings their weights
+            raise CheckpointError("chooser.no_room", model=source)
         loaded: dict[str, Checkpoint] = {}
         for name in names:
             checkpoint = load_checkpoint(name, placement, FAMILY)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
 
 from vitdemo.attention.trace import (
     Layer,
@@ -28,7 +28,7 @@ from vitdemo.attention.trace import (
 )
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import cache_argument
-from vitdemo.backends.writing_backend import Start, WritingBackend, words_between
+from vitdemo.backends.writing_backend import CachedState, Start, WritingBackend, words_between
 from vitdemo.instructions import is_preset
 
 
@@ -56,6 +56,7 @@ class CausalBackend(WritingBackend):
     picture_text: str  # what stands for the picture in a prompt
     picture_token: str  # from where on the text may look at it
     latents = 0  # that look at the picture, and the text at them
+    looking_layers: Sequence[int] = ()  # in whose cache the picture is
 
     # What a family adds
 
@@ -69,6 +70,15 @@ class CausalBackend(WritingBackend):
         """What lets R texts look at states (R, N, D): keyword arguments of the model. ``tiles``
         (R,) is how many are real, ``sees``, bool (T,), from which places the picture can be seen;
         ``begins`` is false where the states are in the cache."""
+
+    def forward(self, ids: Tensor, states: Tensor, tiles: Tensor, sees: Tensor, begins: bool,
+                cache: Any) -> Tensor:
+        """The last states of a pass over ids (R, T), which follow what is in the ``cache``:
+        (R, T, width)."""
+        hidden: Tensor = self.model.model(
+            input_ids=ids, use_cache=cache is not None, **self.looking(states, tiles, sees, begins),
+            **{cache_argument(self.model): cache}).last_hidden_state
+        return hidden
 
     # Texts
 
@@ -96,10 +106,11 @@ class CausalBackend(WritingBackend):
     def start(self, features: PictureFeatures, instruction: str, language: str,
               task: str) -> Start:
         """After the prompt; without a template a caption's own beginning is part of it."""
-        ids = self.encode(self.prompt(instruction, task == "ask").text)[0]
+        prompt = self.prompt(instruction, task == "ask")
         before = "" if task == "ask" or is_preset(instruction) or getattr(
             self.processor, "chat_template", None) else instruction.strip()
-        return Start(_State(self, features), ids, self.tokenizer.eos_token_id,
+        return Start(_State(self, features.data, prompt), self.encode(prompt.text)[0],
+                     self.tokenizer.eos_token_id,
                      lambda written: f"{before} {self.text(written)}".strip())
 
     # Explaining
@@ -115,6 +126,7 @@ class CausalBackend(WritingBackend):
         seen: Seen = features.data
         shared: dict[str, Any] = dict(
             backend=self, seen=seen, ids=ids, first=first, text_of=self.text,
+            state=self.written_state(seen, prompt),
             written_ids=[*ids[first:], self.tokenizer.eos_token_id],
             stream="text", layers=self.layers, regions=seen.regions,
             lengths={"picture": seen.states.shape[1], "text": len(ids), "latents": self.latents})
@@ -134,41 +146,46 @@ class CausalBackend(WritingBackend):
         return trace("question", *prompt.question, instruction.strip()), written
 
 
-class _State:
+def gate_of(layer: nn.Module, name: str) -> float:
+    """tanh of a layer's gate, the mean where it has several."""
+    with align_module_device(layer):  # where it has no room on the GPU
+        return float(layer.get_parameter(name).float().tanh().mean())
+
+
+class _State(CachedState):
     """See `vitdemo.backends.writing.State`."""
 
-    def __init__(self, backend: CausalBackend, features: PictureFeatures) -> None:
-        self._backend, self._seen = backend, features.data
-        self._cache = DynamicCache(config=backend.model.config.get_text_config())
-        self._argument, self._begins = cache_argument(backend.model), True
+    def __init__(self, backend: CausalBackend, seen: Seen, prompt: Prompt) -> None:
+        super().__init__(backend, seen, prompt, whole=backend.looking_layers)
+        self._causal, self._begins = backend, True
 
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
         rows = len(ids)
-        sees = self._backend.sees(ids[0].tolist()) if self._begins else torch.ones(
+        sees = self._causal.sees(ids[0].tolist()) if self._begins else torch.ones(
             ids.shape[1], dtype=torch.bool, device=ids.device)
-        looking = self._backend.looking(
-            self._seen.states.expand(rows, -1, -1),
-            torch.full((rows,), self._seen.tiles, device=ids.device), sees, self._begins)
+        hidden = self._causal.forward(
+            ids, self.seen.states.expand(rows, -1, -1),
+            torch.full((rows,), self.seen.tiles, device=ids.device), sees, self._begins, self.cache)
         self._begins = False
-        output = self._backend.model(input_ids=ids, use_cache=True, logits_to_keep=1, **looking,
-                                     **{self._argument: self._cache})
-        logits: Tensor = output.logits[:, -1].float()
+        logits: Tensor = self._causal.model.lm_head(hidden[:, -1]).float()
         return logits
-
-    def select(self, rows: Sequence[int]) -> None:
-        """The cache of these rows."""
-        self._cache.batch_select_indices(torch.tensor(rows, device=self._backend.model.device))
 
 
 @dataclass(frozen=True, kw_only=True)
 class CausalTrace(WrittenTrace):
-    """``ids`` are the prompt's and, from ``first`` on, those of what was written."""
+    """``ids`` are the prompt's and, from ``first`` on, those of what was written; ``state`` is the
+    one that wrote on the prompt last, None where there is none."""
 
     backend: CausalBackend
     seen: Seen
     ids: Sequence[int]
     first: int
+    state: _State | None
+
+    def kept(self) -> int:
+        """The prompt without its last token."""
+        return self.first - 1 if self.state is not None and self.state.plain else 0
 
     def features(self) -> Tensor:
         """The states that the text looks at."""
@@ -184,11 +201,12 @@ class CausalTrace(WrittenTrace):
             region[list(self.regions.places)] = 1
             states = states + region * rows.offset[:, None]
         tiles = torch.tensor([one.tiles for one in all_seen], device=states.device)
-        last = max((t for _, t in places), default=0)
-        ids = backend.tensor(self.ids[:self.first + last]).expand(count, -1)
-        hidden = backend.model.model(
-            input_ids=ids, **backend.looking(states, tiles.expand(count), backend.sees(self.ids)
-                                             [:ids.shape[1]], True)).last_hidden_state
+        last, since = self.first + max((t for _, t in places), default=0), rows.since
+        ids = backend.tensor(self.ids[since:last]).expand(count, -1)
+        cache = self.state.prefix(since) if since and self.state is not None else None
+        hidden = backend.forward(ids, states, tiles.expand(count),
+                                 backend.sees(self.ids)[since:last], cache is None, cache)
         row, place = place_indices(places, states.device)
-        logits: Tensor = backend.model.lm_head(hidden[row, self.first - 1 + place]).float()
+        logits: Tensor = backend.model.lm_head(
+            hidden[row, self.first - 1 + place - since]).float()
         return logits

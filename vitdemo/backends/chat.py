@@ -254,8 +254,9 @@ class ChatBackend(WritingBackend):
     def start(self, features: PictureFeatures, instruction: str, language: str,
               task: str) -> Start:
         """After the chat's text."""
-        ids = self.prompt_ids(self.prompt(instruction, language, task), features.size)
-        return Start(ChatState(self, features.data), ids, self.ends[0], self.text)
+        prompt = self.prompt(instruction, language, task)
+        return Start(ChatState(self, features.data, prompt),
+                     self.prompt_ids(prompt, features.size), self.ends[0], self.text)
 
     def logits(self, logits: Tensor) -> Tensor:
         """See `joined_ends`."""

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from vitdemo.attention.trace import Regions
-from vitdemo.backends.hub import cache_argument
+from vitdemo.backends.writing_backend import CachedState
 
 if TYPE_CHECKING:
     from vitdemo.backends.chat import ChatBackend
@@ -40,34 +39,35 @@ class ChatPicture:
         return replace(self, output=output_of([self.output], [_cloned(self.features)]))
 
 
-class ChatState:
+class ChatState(CachedState):
     """See `vitdemo.backends.writing.State`."""
 
-    def __init__(self, backend: "ChatBackend", picture: ChatPicture) -> None:
-        self._backend, self._picture = backend, picture
-        model = backend.model
-        self._cache = DynamicCache(config=model.config.get_text_config())
-        self._more: dict[str, Any] = {cache_argument(model): self._cache, "use_cache": True,
-                                      "logits_to_keep": 1}
-        self._base, self._begins, self._positions = model.base_model, True, None
+    def __init__(self, backend: "ChatBackend", picture: ChatPicture, prompt: Any) -> None:
+        super().__init__(backend, picture, prompt)
+        self._chat, self._begins, self._positions = backend, True, None
 
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
         if self._begins:
-            output = self._backend.forward(ids, [self._picture], **self._more)
+            logits = self._chat.forward(ids, [self.seen], logits_to_keep=1, use_cache=True,
+                                        **{self._argument: self.cache}).logits
             # Qwen-VL keeps in the model by how much the last text's positions are moved; another
             # text may be written meanwhile.
-            self._positions = getattr(self._base, "rope_deltas", None)
+            self._positions = getattr(self._chat.model.base_model, "rope_deltas", None)
             self._begins = False
         else:
-            if self._positions is not None:
-                self._base.rope_deltas = self._positions
-            output = self._backend.model(input_ids=ids, **self._more)
-        return joined_ends(output.logits[:, -1], self._backend.ends)
+            logits = self.going_on(ids, self.cache, 1)
+        return joined_ends(logits[:, -1], self._chat.ends)
 
-    def select(self, rows: Sequence[int]) -> None:
-        """The cache of these rows."""
-        self._cache.batch_select_indices(torch.tensor(rows, device=self._backend.model.device))
+    def going_on(self, ids: Tensor, cache: Any, keep: Tensor | int) -> Tensor:
+        """Logits of ids (R, T), which follow what is in a ``cache``, at the places to ``keep``:
+        (R, n, V)."""
+        model = self._chat.model
+        if self._positions is not None:
+            model.base_model.rope_deltas = self._positions
+        logits: Tensor = model(input_ids=ids, logits_to_keep=keep, use_cache=True,
+                               **{self._argument: cache}).logits
+        return logits
 
 
 @contextmanager

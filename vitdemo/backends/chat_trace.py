@@ -28,17 +28,24 @@ from vitdemo.texts import joined, phrase
 
 if TYPE_CHECKING:
     from vitdemo.backends.chat import ChatBackend, Prompt
-    from vitdemo.backends.chat_model import ChatPicture
+    from vitdemo.backends.chat_model import ChatPicture, ChatState
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatTrace(WrittenTrace):
-    """``picture`` is fit for gradients; ``ids`` are the prompt's and then what was written."""
+    """``picture`` is fit for gradients; ``ids`` are the prompt's and then what was written;
+    ``state`` is the one that wrote on the prompt last, None where there is none."""
 
     backend: "ChatBackend"
     picture: "ChatPicture"
     prompt: "Prompt"
     ids: Sequence[int]
+    state: "ChatState | None"
+
+    def kept(self) -> int:
+        """The prompt without its last token."""
+        known = self.state is not None and self.state.plain
+        return len(self.ids) - self.targets - 1 if known else 0
 
     def features(self) -> Tensor:
         """What the vision encoder gave for the tokens of the regions."""
@@ -49,22 +56,28 @@ class ChatTrace(WrittenTrace):
         if not rows.pictures:
             last = max(*self.regions.places, self.shift - 1)
             with only_through_picture(self.layers, min(self.regions.places), last, rows.through):
-                return self._pass([self.picture], rows.count, self.ids, rows.offset, places)
+                return self._pass([self.picture], rows.count, self.ids, rows.offset, places,
+                                  rows.since)
         ids = [(*self.backend.prompt_ids(self.prompt, one.size), *self.written_ids[:-1])
                for one in rows.pictures]
         return in_groups(ids, places, lambda some, asked: self._pass(
             [rows.pictures[row].data for row in some], len(some), ids[some[0]], None, asked))
 
     def _pass(self, pictures: Sequence["ChatPicture"], count: int, ids: Sequence[int],
-              offset: Tensor | None, places: Sequence[Place]) -> Tensor:
+              offset: Tensor | None, places: Sequence[Place], since: int = 0) -> Tensor:
         backend = self.backend
         tokens = sorted({token for _, token in places}) or [self.targets]
         keep = backend.tensor(tokens)[0] + len(ids) - self.targets - 1  # the place before each
-        output = backend.forward(backend.tensor(ids).expand(count, -1), pictures, offset,
-                                 self.targets, logits_to_keep=keep, use_cache=False)
-        row, token = place_indices(places, output.logits.device)
+        if since:
+            assert self.state is not None
+            logits = self.state.going_on(backend.tensor(ids[since:]), self.state.prefix(since),
+                                         keep - since)
+        else:
+            logits = backend.forward(backend.tensor(ids).expand(count, -1), pictures, offset,
+                                     self.targets, logits_to_keep=keep, use_cache=False).logits
+        row, token = place_indices(places, logits.device)
         kept = torch.searchsorted(keep, keep[0] + token - tokens[0])
-        return backend.logits(output.logits[row, kept])  # (n, V)
+        return backend.logits(logits[row, kept])  # (n, V)
 
 
 @contextmanager
@@ -115,6 +128,7 @@ def chat_traces(backend: "ChatBackend", features: PictureFeatures, prompt: "Prom
     shared: dict[str, Any] = dict(
         backend=backend, picture=picture, prompt=prompt, ids=[*prompt_ids, *written_ids],
         written_ids=[*written_ids, backend.ends[0]], text_of=backend.text, stream="text",
+        state=backend.written_state(features.data, prompt),
         layers=backend.layers,
         lengths={"text": len(prompt_ids) + len(written_ids)}, path=joined((
             "" if regions.whole else phrase("method.cropped"),

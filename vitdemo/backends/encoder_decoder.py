@@ -31,8 +31,8 @@ from vitdemo.attention.trace import (
     place_indices,
 )
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.hub import Checkpoint, cache_argument
-from vitdemo.backends.writing_backend import Start, WritingBackend, words_between
+from vitdemo.backends.hub import Checkpoint
+from vitdemo.backends.writing_backend import CachedState, Start, WritingBackend, words_between
 from vitdemo.instructions import is_preset
 from vitdemo.texts import Message, phrase
 
@@ -171,13 +171,14 @@ class EncoderDecoderBackend(WritingBackend):
                task: str) -> tuple[Trace, ...]:
         """A caption or an answer; and a question where the decoder is given it."""
         seen: Seen = features.data
+        prompt = self.begun(seen, self.prompt(instruction, task))
+        state = self.written_state(seen, prompt)
         if seen.states.is_inference():
             seen = replace(seen, states=seen.states.clone())
-        prompt = self.begun(seen, self.prompt(instruction, task))
         ids, spans = self.encode(text)
         self.require_room(len(prompt.given) + len(ids) + 1)
         shared: dict[str, Any] = dict(
-            backend=self, seen=seen, prompt=prompt, written_ids=[*ids, prompt.end],
+            backend=self, seen=seen, prompt=prompt, state=state, written_ids=[*ids, prompt.end],
             text_of=self.text, stream="written",
             layers=self.layers, regions=seen.regions,
             path="" if seen.regions.whole else phrase("method.cropped"),
@@ -196,42 +197,50 @@ class EncoderDecoderBackend(WritingBackend):
             tokens=tokens, shift=place, **shared), written
 
 
-class EncoderDecoderState:
+class EncoderDecoderState(CachedState):
     """See `vitdemo.backends.writing.State`. The picture's keys and values are made once, and all
     rows look at them."""
 
     def __init__(self, backend: EncoderDecoderBackend, seen: Seen, prompt: Prompt) -> None:
-        self._backend = backend
+        super().__init__(backend, seen, prompt, EncoderDecoderCache(DynamicCache(), DynamicCache()))
         with torch.no_grad():
-            self._memory = backend.memory(seen.states, prompt)
-        self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        self._argument = cache_argument(backend.model)
+            self.memory = backend.memory(seen.states, prompt)
+        self._decodes = backend
 
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
         rows = torch.arange(len(ids), device=ids.device)
-        return self._backend.forward(
-            self._memory.expand(len(ids), -1, -1), ids, rows, torch.full_like(rows, -1),
-            use_cache=True, **{self._argument: self._cache})
+        return self._decodes.forward(
+            self.memory.expand(len(ids), -1, -1), ids, rows, torch.full_like(rows, -1),
+            use_cache=True, **{self._argument: self.cache})
 
     def select(self, rows: Sequence[int]) -> None:
         """The cache of these rows."""
-        chosen = torch.tensor(rows, device=self._memory.device)
-        written, looked = self._cache.self_attention_cache, self._cache.cross_attention_cache
-        written.batch_select_indices(chosen)
+        self.cache.self_attention_cache.batch_select_indices(
+            torch.tensor(rows, device=self.memory.device))
         layer: Any  # one with keys and values: no other kind looks at a picture
-        for layer in looked.layers:
+        for layer in self.cache.cross_attention_cache.layers:
             layer.keys, layer.values = (one[:1].expand(len(rows), -1, -1, -1)
                                         for one in (layer.keys, layer.values))
+
+    def looked(self) -> dict[str, EncoderDecoderCache]:
+        """The argument by which a text is read that looks at the same: one row."""
+        looked = DynamicCache()
+        layer: Any
+        for number, layer in enumerate(self.cache.cross_attention_cache.layers):
+            looked.update(layer.keys[:1], layer.values[:1], number)
+        return {self._argument: EncoderDecoderCache(DynamicCache(), looked)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoderTrace(WrittenTrace):
-    """What was written stands after the ids of the ``prompt``."""
+    """What was written stands after the ids of the ``prompt``; ``state`` is the one that wrote on
+    it last, None where there is none."""
 
     backend: EncoderDecoderBackend
     seen: Seen
     prompt: Prompt
+    state: EncoderDecoderState | None
 
     def features(self) -> Tensor:
         """The encoder's states of the regions."""
@@ -240,6 +249,9 @@ class EncoderDecoderTrace(WrittenTrace):
     def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
         """One pass of the decoder, and of the encoder where it reads an instruction; pictures
         with as many tokens go together."""
+        alone = not rows.pictures and rows.count == 1 and rows.offset is None
+        if alone and self.state is not None and "picture" not in rows.recorded:
+            return self._read(self.state.memory, places, use_cache=True, **self.state.looked())
         if not rows.pictures:
             return self._pass(self.seen.states.expand(rows.count, -1, -1), rows.offset, places)
         states = [one.data.states for one in rows.pictures]
@@ -247,16 +259,17 @@ class EncoderDecoderTrace(WrittenTrace):
             torch.cat([states[row] for row in some]), None, asked))
 
     def _pass(self, states: Tensor, offset: Tensor | None, asked: Sequence[Place]) -> Tensor:
-        backend, given = self.backend, self.prompt.given
         if offset is not None:
             region = states.new_zeros(states.shape[1], 1)
             region[list(self.regions.places)] = 1
             states = states + region * offset[:, None]
-        row, place = place_indices(asked, states.device)
+        return self._read(self.backend.memory(states, self.prompt), asked, use_cache=False)
+
+    def _read(self, memory: Tensor, asked: Sequence[Place], **more: Any) -> Tensor:
+        given, (row, place) = self.prompt.given, place_indices(asked, memory.device)
         last = int(place.max()) if len(place) else self.targets
-        ids = backend.tensor([*given, *self.written_ids[:last]]).expand(len(states), -1)
-        return backend.forward(backend.memory(states, self.prompt), ids, row,
-                               place + len(given) - 1, use_cache=False)
+        ids = self.backend.tensor([*given, *self.written_ids[:last]]).expand(len(memory), -1)
+        return self.backend.forward(memory, ids, row, place + len(given) - 1, **more)
 
 
 @contextmanager

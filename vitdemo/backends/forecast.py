@@ -1,7 +1,6 @@
 """What a model will take, before it is loaded: its parameters, in which precision they fit into the
 memory there is, and what is to be downloaded first."""
 
-import importlib.util
 import json
 import os
 import struct
@@ -12,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from vitdemo.device import Placement
+from vitdemo.device import Placement, bits_of, has_bitsandbytes
 from vitdemo.errors import CheckpointError, shortened
 from vitdemo.texts import Message
 
@@ -37,12 +36,6 @@ class Need:
     free: int
     refusal: Message | None = None
 
-    @property
-    def precision(self) -> str:
-        """By its name: float32, bfloat16, float16, int8 or int4."""
-        bits = self.placement.bits
-        return f"int{bits}" if bits else str(self.placement.dtype).removeprefix("torch.")
-
 
 def need_of(source: str, placement: Placement, exact: bool = False) -> Need:
     """What a checkpoint needs, in a folder or by its name on the hub. ``placement`` is what was
@@ -59,7 +52,7 @@ def need_of(source: str, placement: Placement, exact: bool = False) -> Need:
         if needs <= tries[-1].free:
             return tries[-1]
     least = min(tries, key=lambda need: need.needs)
-    bits = placement.device.type == "cuda" and not least.placement.bits
+    bits = bool(bits_of(placement.device)) and not has_bitsandbytes()
     return replace(least, refusal=Message(
         "chooser.too_large_bits" if bits else "chooser.too_large", model=source.split("/")[-1],
         needs=size_text(least.needs), free=size_text(least.free)))
@@ -89,16 +82,11 @@ def _options(parameters: int, placement: Placement, exact: bool) -> Iterator[Pla
         yield placement
     if not exact:
         yield replace(placement, dtype=half)
-    if placement.device.type == "cuda":
-        if not exact and has_bitsandbytes():
-            yield from (replace(placement, dtype=half, bits=bits) for bits in (8, 4))
-        if not placement.bits:
-            yield replace(placement, dtype=placement.dtype if exact else half, spread=True)
-
-
-def has_bitsandbytes() -> bool:
-    """Whether weights can be kept in 8 or 4 bits."""
-    return importlib.util.find_spec("bitsandbytes") is not None
+    if not exact and has_bitsandbytes():
+        yield from (replace(placement, dtype=half, bits=int(name[3:]))
+                    for name in bits_of(placement.device))
+    if placement.device.type == "cuda" and not placement.bits:
+        yield replace(placement, dtype=placement.dtype if exact else half, spread=True)
 
 
 def free_memory(placement: Placement) -> int:

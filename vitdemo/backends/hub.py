@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -40,6 +41,9 @@ from vitdemo.words import split_words
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _BOUNDLESS = 100_000
+# What keeps its numbers where weights have fewer bits: vision encoders are small beside what
+# writes, and Mllama's has an axis for tiles that bitsandbytes does not take.
+_WHOLE = ["lm_head", "vision_model", "vision_tower", "visual", "multi_modal_projector"]
 HUB_SECONDS = 10  # to wait for the hub's answer before saying that it cannot be reached
 
 
@@ -196,7 +200,7 @@ def load_checkpoint(source: str, placement: Placement, family: Family) -> Checkp
         raise CheckpointError(f"The tokenizer of {source} has {len(processor.tokenizer)} tokens, "
                               f"its model knows {text.vocab_size}; they do not belong together. "
                               "Download both again.")
-    revision = fingerprint(model)
+    revision = placement.revision(fingerprint(model))
     if not (placement.bits or placement.spread):
         model = model.to(device=placement.device, dtype=placement.dtype)
     model = model.eval().requires_grad_(False)
@@ -216,7 +220,7 @@ def _precision(placement: Placement) -> dict[str, Any]:
         how["device_map"] = {"": placement.device}
         how["quantization_config"] = BitsAndBytesConfig(
             load_in_8bit=placement.bits == 8, load_in_4bit=placement.bits == 4,
-            bnb_4bit_compute_dtype=placement.dtype)
+            llm_int8_skip_modules=_WHOLE, bnb_4bit_compute_dtype=placement.dtype)
     return how
 
 
@@ -345,9 +349,12 @@ def fingerprint(model: torch.nn.Module) -> str:
     """12 hex digits of a SHA-256 over up to 4096 values of every parameter, evenly spaced: another
     set of weights gives another one, and a large model takes well under a second."""
     digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        values = parameter.detach().flatten()
-        values = values[::max(1, values.numel() // 4096)].float().cpu().contiguous()
+    for name in sorted(name for name, _ in model.named_parameters()):
+        module = model.get_submodule(name.rpartition(".")[0])
+        with align_module_device(module):  # where it has no room on the GPU
+            parameter = model.get_parameter(name)
+            values = parameter.detach().flatten()
+            values = values[::max(1, values.numel() // 4096)].float().cpu().contiguous()
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(values.numpy().tobytes())
     return digest.hexdigest()[:12]

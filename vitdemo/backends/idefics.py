@@ -15,7 +15,7 @@ from transformers import IdeficsForVisionText2Text
 
 from vitdemo.attention.trace import Layer, Regions
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.causal import CausalBackend, Seen
+from vitdemo.backends.causal import CausalBackend, Seen, gate_of
 from vitdemo.backends.hub import Checkpoint, Family
 from vitdemo.preprocess import grid_boxes, to_pixels
 
@@ -72,7 +72,7 @@ class IdeficsBackend(CausalBackend):
                 found.append(Layer(
                     gated.cross_attn, "text", ("latents" if self.latents else "picture",), heads,
                     f"cross-attention {number // model.cross_layer_interval + 1}",
-                    float(gated.alpha_cross_attn.float().tanh().mean())))
+                    gate_of(gated, "alpha_cross_attn")))
             found.append(Layer(layer.self_attn, "text", ("text",), heads))
         return tuple(found)
 

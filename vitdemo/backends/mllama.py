@@ -18,8 +18,8 @@ from transformers import MllamaForConditionalGeneration
 
 from vitdemo.attention.trace import Layer, Regions
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.causal import CausalBackend, Seen
-from vitdemo.backends.hub import Family
+from vitdemo.backends.causal import CausalBackend, Seen, gate_of
+from vitdemo.backends.hub import Checkpoint, Family
 
 
 class MllamaBackend(CausalBackend):
@@ -29,6 +29,10 @@ class MllamaBackend(CausalBackend):
                     "meta-llama/Llama-3.2-11B-Vision-Instruct")
     picture_token = "<|image|>"
     picture_text = "<|image|>"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.looking_layers = self.model.config.text_config.cross_attention_layers
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
@@ -56,7 +60,7 @@ class MllamaBackend(CausalBackend):
             if number in config.cross_attention_layers:
                 found.append(Layer(layer.cross_attn, "text", ("picture",),
                                    config.num_attention_heads, f"cross-attention {number + 1}",
-                                   float(layer.cross_attn_attn_gate.float().tanh())))
+                                   gate_of(layer, "cross_attn_attn_gate")))
             else:
                 found.append(Layer(layer.self_attn, "text", ("text",), config.num_attention_heads))
         return tuple(found)

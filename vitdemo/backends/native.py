@@ -118,8 +118,9 @@ class NativeBackend(Backend):
         """
         found = load_checkpoint(folder)
         name = str(found.meta.get("name") or found.folder.name)
-        return cls(found.model, found.tokenizer, name=name, revision=found.revision,
-                   placement=placement, instructions=known(found.meta.get("instructions")),
+        return cls(found.model, found.tokenizer, name=name,
+                   revision=placement.revision(found.revision), placement=placement,
+                   instructions=known(found.meta.get("instructions")),
                    yes_no=_yes_no(found.meta.get("figures")))
 
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "NativeBackend":

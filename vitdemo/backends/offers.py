@@ -104,7 +104,7 @@ def rows_of(one: Forecast, without: Sequence[str] = ()) -> list[tuple[str, str]]
     need = one.need
     rows = [("family", one.family),
             ("tasks", phrase("list.join").join(phrase(f"task.{task}") for task in one.tasks)),
-            ("parameters", count_text(need.parameters)), ("precision", need.precision),
+            ("parameters", count_text(need.parameters)), ("precision", need.placement.precision),
             ("memory", phrase("chooser.of_memory", needs=size_text(need.needs),
                               free=size_text(need.free), device=need.placement.device)),
             ("download", size_text(one.download) if one.download else phrase("chooser.here")),

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vitdemo.attention.trace import (
@@ -37,7 +36,13 @@ from vitdemo.backends.chat_model import ends_of, joined_ends
 from vitdemo.backends.chat_trace import only_through_picture
 from vitdemo.backends.hub import Checkpoint, cache_argument
 from vitdemo.backends.picture_tokens import patch_boxes
-from vitdemo.backends.writing_backend import Span, Start, WritingBackend, words_between
+from vitdemo.backends.writing_backend import (
+    CachedState,
+    Span,
+    Start,
+    WritingBackend,
+    words_between,
+)
 from vitdemo.cache import LRU
 from vitdemo.instructions import is_preset
 from vitdemo.texts import phrase
@@ -231,29 +236,25 @@ def _handed(vision: Any, states: Tensor) -> Iterator[None]:
         del vision.forward
 
 
-class _State:
+class _State(CachedState):
     """See `vitdemo.backends.writing.State`."""
 
     def __init__(self, backend: PrefixBackend, seen: Seen, prompt: Prompt) -> None:
-        self._backend, self._seen, self._prompt, self._length = backend, seen, prompt, 0
-        self._cache = DynamicCache(config=backend.model.config.get_text_config())
-        self._more = {cache_argument(backend.writer): self._cache, "use_cache": True,
+        super().__init__(backend, seen, prompt)
+        self._prefix, self._length = backend, 0
+        self._more = {cache_argument(backend.writer): self.cache, "use_cache": True,
                       "logits_to_keep": 1}
 
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
-        backend = self._backend
+        backend = self._prefix
         if self._length:
             logits = backend.writer(input_ids=ids, **backend.going_on(ids, self._length),
                                     **self._more).logits
         else:
-            logits = backend.forward(ids, self._prompt, self._seen.states, **self._more)
+            logits = backend.forward(ids, self.prompt, self.seen.states, **self._more)
         self._length += ids.shape[1]
         return joined_ends(logits[:, -1], backend.ends)
-
-    def select(self, rows: Sequence[int]) -> None:
-        """The cache of these rows."""
-        self._cache.batch_select_indices(torch.tensor(rows, device=self._backend.model.device))
 
 
 @dataclass(frozen=True, kw_only=True)

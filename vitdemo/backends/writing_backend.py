@@ -1,6 +1,7 @@
 """What models share that write and do nothing else: describing, answering, their tokens and words.
 A family says how its writing begins."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,9 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from vitdemo.backends.base import PictureFeatures, Step
-from vitdemo.backends.hub import Checkpoint, HubBackend, most_tokens, word_places
+from vitdemo.backends.hub import (
+    Checkpoint,
+    HubBackend,
+    cache_argument,
+    most_tokens,
+    word_places,
+)
 from vitdemo.backends.writing import State, best_answers, search, steps, write
 from vitdemo.characters import unread_of
 from vitdemo.config import Decoding
@@ -21,6 +30,40 @@ from vitdemo.texts import Message
 METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
 ANSWER_TOKENS = 12
 Span = tuple[int, int]
+
+
+class CachedState:
+    """What a `State` of transformers shares: how the model goes on from a ``prompt`` on a picture
+    that was ``seen``. It is kept until the next text is begun, so that an explanation need not run
+    again what was run to write."""
+
+    def __init__(self, backend: "WritingBackend", seen: Any, prompt: Any, cache: Any = None,
+                 whole: Sequence[int] = ()) -> None:
+        model = backend.model
+        self.seen, self.prompt, self._backend, self._whole = seen, prompt, backend, whole
+        self.cache = DynamicCache(config=model.config.get_text_config()) if cache is None \
+            else cache
+        self._argument = cache_argument(model)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """The cache of these rows."""
+        self.cache.batch_select_indices(torch.tensor(rows, device=self._backend.model.device))
+
+    @property
+    def plain(self) -> bool:
+        """Whether the cache holds every place, as one with a sliding window does not."""
+        return all(type(layer) is DynamicLayer and layer.is_initialized
+                   for layer in self.cache.layers)
+
+    def prefix(self, length: int) -> Any:
+        """The cache as it was after ``length`` places of one row; what is ``whole`` (by the layer's
+        number) holds the picture. This one stays as it is."""
+        found = copy.copy(self.cache)
+        found.layers = [copy.copy(layer) for layer in self.cache.layers]
+        for number, layer in enumerate(found.layers):
+            end = None if number in self._whole else length
+            layer.keys, layer.values = layer.keys[:1, :, :end], layer.values[:1, :, :end]
+        return found
 
 
 @dataclass(frozen=True)
@@ -41,12 +84,25 @@ class WritingBackend(HubBackend):
         super().__init__(checkpoint)
         self.processor, self.tokenizer = checkpoint.processor, checkpoint.tokenizer
         self.most = most_tokens(self.model.config)
+        self._state: Any = None  # of the text that was begun last
         reason = Message("task.only_writes", family=family or self.family.name)
         known: dict[str, Any] = {"tasks": frozenset({"caption", "ask", "explain"}),
                                  "languages": ("en",)} | info
         known["missing"] = {"match": reason, "embed": reason} | known.get("missing", {})
         self.info = ModelInfo(name=checkpoint.name, family=self.model.config.model_type,
                               revision=checkpoint.revision, dimension=0, methods=METHODS, **known)
+
+    def written_state(self, seen: Any, prompt: Any) -> Any:
+        """The state with which a text was written last, if it was on this picture and prompt."""
+        state = self._state
+        return state if state is not None and state.seen is seen and state.prompt == prompt \
+            else None
+
+    def _begin(self, *given: Any) -> Start:
+        self._state = None  # the old one's room is free before the new one is made
+        start = self.start(*given)
+        self._state = start.state
+        return start
 
     @abstractmethod
     def start(self, features: PictureFeatures, instruction: str, language: str,
@@ -97,7 +153,7 @@ class WritingBackend(HubBackend):
         """
         self.require("caption")
         self.require_language(language)
-        start = self.start(features, instruction, language, "caption")
+        start = self._begin(features, instruction, language, "caption")
         self.require_room(len(start.ids) + decoding.max_tokens)
         return steps(write(start.state, self.tensor(start.ids), start.end, decoding), start.text)
 
@@ -108,7 +164,7 @@ class WritingBackend(HubBackend):
         self.require_language(language)
         if not question.strip():
             raise TextError("typed.empty", what=Message("typed.question"))
-        start = self.start(features, question, language, "ask")
+        start = self._begin(features, question, language, "ask")
         self.require_room(len(start.ids) + ANSWER_TOKENS)
         *_, drafts = search(start.state, self.tensor(start.ids), start.end,
                             Decoding(max_tokens=ANSWER_TOKENS, length_penalty=0), max(5, count))
