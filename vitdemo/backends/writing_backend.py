@@ -41,8 +41,9 @@ class CachedState:
                  whole: Sequence[int] = ()) -> None:
         model = backend.model
         self.seen, self.prompt, self._backend, self._whole = seen, prompt, backend, whole
-        self.cache = DynamicCache(config=model.config.get_text_config()) if cache is None \
-            else cache
+        self.cache: Any = cache
+        if cache is None:
+            self.cache = DynamicCache(config=model.config.get_text_config())
         self._argument = cache_argument(model)
 
     def select(self, rows: Sequence[int]) -> None:
@@ -52,8 +53,9 @@ class CachedState:
     @property
     def plain(self) -> bool:
         """Whether the cache holds every place, as one with a sliding window does not."""
-        return all(type(layer) is DynamicLayer and layer.is_initialized
-                   for layer in self.cache.layers)
+        layers = self.cache.layers
+        return bool(layers) and all(type(layer) is DynamicLayer and layer.is_initialized
+                                    for layer in layers)
 
     def prefix(self, length: int) -> Any:
         """The cache as it was after ``length`` places of one row; what is ``whole`` (by the layer's
