@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vitdemo.attention.trace import Regions
 from vitdemo.backends.writing_backend import CachedState
@@ -90,7 +91,8 @@ def output_of(outputs: Sequence[Any], rows: list[Tensor]) -> Any:
         joint["deepstack_features"] = [
             [_cloned(part) for one in outputs for part in one.deepstack_features[number]]
             for number in range(len(like.deepstack_features))]
-    return type(like)(**joint)
+        return type(like)(**joint)
+    return BaseModelOutputWithPooling(**joint)
 
 
 def flat(pooled: Any) -> Tensor:

@@ -33,7 +33,6 @@ class IdeficsBackend(CausalBackend):
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.model.config.use_resampler:
             self.latents = checkpoint.model.config.perceiver_config.resampler_n_latents
-        self._looked: tuple[Tensor, Tensor] | None = None  # the last states, and the latents
         super().__init__(checkpoint)
 
     @property
@@ -77,12 +76,6 @@ class IdeficsBackend(CausalBackend):
         return tuple(found)
 
     def looking(self, states: Tensor, tiles: Tensor, sees: Tensor, begins: bool) -> dict[str, Any]:
-        """Nothing of the picture is cached, as the model itself does not; but latents look once."""
+        """Nothing of the picture is cached, as the model itself does not."""
         mask = sees[None, :, None].expand(len(states), -1, -1)
-        if self.latents and not begins:
-            base = states if states._base is None else states._base
-            if self._looked is None or self._looked[0] is not base:
-                self._looked = base, self.model.model.perceiver_resampler(states[:1])
-            return {"perceiver_embeddings": self._looked[1].expand(len(states), -1, -1),
-                    "image_attention_mask": mask.long()}
-        return {"image_encoder_embeddings": states, "image_attention_mask": mask.long()}
+        return {"image_encoder_embeddings": states[:, None], "image_attention_mask": mask.long()}
