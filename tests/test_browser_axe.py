@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser_app import App
+from browser_app import App, contrast
 
 pytest_plugins = ["browser_fixtures"]  # its fixtures
 pytestmark = pytest.mark.browser
@@ -47,3 +47,14 @@ def test_results(app: App, pictures: Path, address: str, theme: str) -> None:
     app.tab("Compare")
     app.words("compare-view")
     assert not violations(app)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_circle_that_is_not_chosen_can_be_seen(app: App, address: str, theme: str) -> None:
+    app.page.goto(f"{address}?__theme={theme}")
+    app.tab("Search")
+    app.page.wait_for_selector("#search-source input:not(:checked)")
+    app.page.evaluate("""() => { const box = document.querySelector(
+      "#search-source input:not(:checked)");
+      box.closest("label").style.color = getComputedStyle(box).borderTopColor; }""")
+    assert contrast(app.page, "#search-source label:has(input:not(:checked))") >= 3

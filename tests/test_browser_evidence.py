@@ -21,6 +21,7 @@ from viewer_page import (
 from vitdemo import viewer
 from vitdemo.attention.faithfulness import agreement, always_on
 from vitdemo.records import Candidate
+from vitdemo.words import split_words
 
 pytest_plugins = ["chromium"]  # its browser
 pytestmark = pytest.mark.browser
@@ -28,6 +29,32 @@ __all__ = ["page"]  # a fixture
 
 ONE = explanation(random_maps(layers=2, heads=2))
 OTHER = explanation(random_maps(seed=5), method="rollout")
+
+# How many lines the words take, and which marks do not stand on that of their word.
+WRAPPED = """(width) => {
+  const words = document.querySelector(".vd-words");
+  words.style.width = `${width}px`;
+  const buttons = [...words.querySelectorAll(".vd-word")];
+  const boxes = buttons.map((one) => one.getBoundingClientRect());
+  const apart = [];
+  const walker = document.createTreeWalker(words, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.parentElement.closest(".vd-word") || !node.data.trim()) continue;
+    const range = document.createRange();
+    for (let at = 0; at < node.length; at += 1) {
+      if (!node.data[at].trim()) continue;
+      range.setStart(node, at);
+      range.setEnd(node, at + 1);
+      const { top, bottom } = range.getBoundingClientRect();
+      const near = "“(《".includes(node.data[at])
+        ? buttons.find((one) => node.compareDocumentPosition(one) & 4)
+        : buttons.findLast((one) => node.compareDocumentPosition(one) & 2);
+      const box = near.getBoundingClientRect();
+      if (Math.abs((top + bottom) / 2 - (box.top + box.bottom) / 2) > 8) apart.push(node.data[at]);
+    }
+  }
+  return { lines: new Set(boxes.map((box) => Math.round(box.top))).size, apart };
+}"""
 
 
 def payload(**additions: Any) -> dict[str, Any]:
@@ -296,3 +323,15 @@ def test_a_method_that_shows_no_attention_does_not_speak_of_it(page: Page) -> No
     page.button("Draw a box").click()
     assert "of the map for" in page.page.locator(".vd-shares li").first.inner_text()
     assert "attention" not in page.text(".vd-summary") + page.text(".vd-shares")
+
+
+@pytest.mark.parametrize("text", ["a “dog” and, (a) red ball.", "一只“狗”，在《草地》上跑。"])
+def test_a_mark_stays_on_the_line_of_its_word(page: Page, text: str) -> None:
+    one = viewer.dress(replace(ONE, text=text, words=split_words(text),
+                               weights=ONE.weights[:, :, :1].repeat(len(split_words(text)), 2),
+                               word_probabilities=(), rivals=(), unread=()), text)
+    page.mount(viewer.payload([one], photograph(), "planted"))
+    assert page.page.locator(".vd-words").first.inner_text() == text
+    assert any(page.page.evaluate(WRAPPED, width)["lines"] > 1 for width in range(90, 200, 10))
+    for width in range(90, 300, 3):
+        assert not page.page.evaluate(WRAPPED, width)["apart"], width

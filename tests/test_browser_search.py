@@ -56,8 +56,12 @@ def test_a_tab_that_was_just_opened_complains_of_nothing(app: App) -> None:
 def test_a_query_to_start_with_is_looked_for_at_once(app: App) -> None:
     app.tab("Search")
     sample = app.page.locator("#search-samples button").first
+    sample.wait_for()
+    of_hits = app.page.locator("#search-newest, #search-save-hits")
+    assert not any(one.is_visible() for one in of_hits.all())  # of what is not there yet
     sample.click()
     expect(app.page.locator("#search-hits .vt-understood")).to_contain_text(sample.inner_text())
+    assert [one.is_visible() for one in of_hits.all()] == [True, True]
     expect(app.page.locator("#search-words textarea")).to_have_value(sample.inner_text())
 
 

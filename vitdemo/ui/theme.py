@@ -36,6 +36,8 @@ def theme() -> gr.themes.Base:
         input_border_width="1px",
         border_color_primary="*neutral_300",
         border_color_primary_dark="*neutral_700",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         input_background_fill="white",
         input_background_fill_dark="*neutral_900",
         input_placeholder_color="*neutral_500",

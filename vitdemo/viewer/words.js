@@ -1,5 +1,8 @@
 // The texts as rows of words that a person chooses from.
 
+// What stands at a word without a space, and on one line with it. A hyphen may end a line.
+const VD_OPENING = /([\p{Ps}\p{Pi}"']*)$/u;
+const VD_CLOSING = /^[\p{Pe}\p{Pf}\p{Po}]*/u;
 const VD_PLAY_PACE = 1400; // milliseconds that a word is shown
 
 /** One text as a row of word buttons; only one of them can be reached with Tab. */
@@ -11,9 +14,13 @@ function vdTextRow(viewer, text, index) {
   let at = 0;
   text.buttons = [];
   text.words.forEach(([start, end], word) => {
-    group.append(characters.slice(at, start).join(""));
-    group.append(vdWordButton(viewer, text, index, word, characters.slice(start, end).join("")));
-    at = end;
+    const next = characters.slice(end, text.words[word + 1]?.[0]).join("");
+    const [, open] = characters.slice(at, start).join("").match(VD_OPENING);
+    const [close] = next.match(VD_CLOSING);
+    group.append(characters.slice(at, start - Array.from(open).length).join(""));
+    const button = vdWordButton(viewer, text, index, word, characters.slice(start, end).join(""));
+    group.append(vdElement("span", { className: "vd-unit" }, open, button, close));
+    at = end + Array.from(close).length;
   });
   group.append(characters.slice(at).join(""));
   const all = vdWordButton(viewer, text, index, -1, vdPhrase("viewer.all_words"));

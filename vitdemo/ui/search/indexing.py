@@ -110,7 +110,7 @@ def source_fields(context: Context, examples: ExampleAlbum, library: Library) ->
         with gr.Row(equal_height=True):
             folder = gr.Textbox(label=phrase("reading.folder"), placeholder="~/Pictures", scale=4,
                                 min_width=180, elem_id="search-folder")
-            read = gr.Button(phrase("reading.read"), scale=1, min_width=110,
+            read = gr.Button(phrase("reading.read"), scale=1, min_width=140,
                              elem_id="search-index")
         nearby = clickable_html(folder_chips(folders_in(context, "")), elem_id="search-folders")
     status = gr.HTML(start_text(context, library, choices[0]), apply_default_css=False,
