@@ -170,6 +170,17 @@ def _caption(commands: Commands) -> None:
     _decoding(made)
 
 
+def _workers(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--workers", type=int, default=0, metavar="INT",
+                      help="processes that read files (default: one for each processor core, 8 at "
+                           "most); with --ray processes that have the model (default: as many as "
+                           "there is room for)")
+    made.add_argument("--ray", default="", metavar="ADDRESS",
+                      help="share the pictures out to the machines of a Ray cluster, all of which "
+                           "see the files at the same paths: auto for the one that this computer "
+                           "is part of, local for this computer alone")
+
+
 def _describe(commands: Commands) -> None:
     made = _command(commands, "describe", "describe every picture of folders, into files",
                     "Captions, answers to your questions and names of what is surely seen. The "
@@ -194,9 +205,7 @@ def _describe(commands: Commands) -> None:
                       help="what becomes of texts that are there: skip leaves those of pictures "
                            "that have not changed, and all that somebody else wrote; overwrite "
                            "replaces them; append adds what is new to them (default: skip)")
-    made.add_argument("--workers", type=int, default=0, metavar="INT",
-                      help="processes that read files (default: one for each processor core, 8 at "
-                           "most)")
+    _workers(made)
     _decoding(made)
 
 
@@ -232,9 +241,7 @@ def _index(commands: Commands) -> None:
                     "left as they are. Ctrl-C stops at any time, and\nthe same command carries "
                     "on.")
     made.add_argument("folders", nargs="+", metavar="DIR", help="a folder of pictures")
-    made.add_argument("--workers", type=int, default=0, metavar="INT",
-                      help="processes that read files (default: one for each processor core, 8 at "
-                           "most)")
+    _workers(made)
     made.add_argument("--prune", action="store_true",
                       help="take out of the store what is gone even where that is most of a "
                            "folder, or the folder itself, as it is where a drive is not mounted")

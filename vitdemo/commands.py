@@ -35,6 +35,7 @@ from vitdemo.records import (
     Explanation,
     PictureShare,
 )
+from vitdemo.retrieval.readers import Readers
 from vitdemo.terminal import plain, plain_json, say, say_error
 from vitdemo.texts import phrase
 from vitdemo.words import clean_text, unread_note, unread_notes
@@ -104,7 +105,8 @@ def index(options: argparse.Namespace) -> int:
     """Bring a store up to date with folders; see `vitdemo.index_command`."""
     from vitdemo import index_command
 
-    return index_command.run(options, lambda: _engine(options).gallery(options.store), _print_json)
+    return index_command.run(options, lambda: _engine(options).gallery(options.store), _print_json,
+                             lambda gallery: _readers(options, gallery.embedder, "embed_pictures"))
 
 
 def search(options: argparse.Namespace) -> int:
@@ -125,8 +127,10 @@ def describe(options: argparse.Namespace) -> int:
     """Describe whole folders; see `vitdemo.describe_command`."""
     from vitdemo import describe_command
 
-    return describe_command.run(options, _decoding_of(options), lambda: _engine(options),
-                                _print_json)
+    decoding = _decoding_of(options)
+    return describe_command.run(
+        options, decoding, lambda: _engine(options), _print_json,
+        lambda engine, wishes: _readers(options, engine, "describe", wishes, decoding))
 
 
 def engine(options: argparse.Namespace) -> int:
@@ -321,6 +325,17 @@ def _notes(picture: Picture) -> dict[str, list[str]]:
 def _engine(options: argparse.Namespace) -> Engine:
     """The engine that the options ask for."""
     return Engine.load(_config(options))
+
+
+def _readers(options: argparse.Namespace, engine: Any, method: str, *arguments: Any) -> Readers:
+    """What reads pictures of folders: processes of this computer, or with ``--ray`` workers of a
+    cluster, which apply the engine's ``method`` to them, too."""
+    if not options.ray:
+        return Readers(options.workers)
+    from vitdemo.serving.workers import RayReaders
+
+    return RayReaders(options.ray, _config(options), engine, method, *arguments,
+                      count=options.workers)
 
 
 def _config(options: argparse.Namespace) -> EngineConfig:

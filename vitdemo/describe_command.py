@@ -17,6 +17,7 @@ from vitdemo.file_names import on_disk
 from vitdemo.folder_descriptions import DescribeReport, describe_folders
 from vitdemo.index_command import ProgressLine, print_files
 from vitdemo.records import Wishes
+from vitdemo.retrieval.readers import Readers
 from vitdemo.retrieval.walk import absolute
 from vitdemo.terminal import say
 from vitdemo.texts import phrase
@@ -26,10 +27,12 @@ SIDECARS = ("json", "txt", "xmp")
 
 
 def run(options: argparse.Namespace, decoding: Decoding, opened: Callable[[], Engine],
-        print_json: Callable[[Any], None]) -> int:
+        print_json: Callable[[Any], None],
+        readers: Callable[[Engine, Wishes], Readers] = lambda engine, wishes: Readers()) -> int:
     """Describe folders; pictures that cannot be read are listed and are no error.
 
-    ``opened`` loads the model; bad folders and files are told before.
+    ``opened`` loads the model; bad folders and files are told before. ``readers`` read the
+    pictures, and may describe them, too.
     """
     folders = [str(folder) for folder in absolute(options.folders)]
     targets = outputs(folders, options.write or ["json"], options.out, options.existing)
@@ -37,7 +40,9 @@ def run(options: argparse.Namespace, decoding: Decoding, opened: Callable[[], En
                     tuple(dict.fromkeys(options.question)), options.instruction)
     line = ProgressLine()
     try:
-        report = describe_folders(opened(), targets, wishes, decoding, line.tell, options.workers)
+        engine = opened()
+        report = describe_folders(engine, targets, wishes, decoding, line.tell,
+                                  readers=readers(engine, wishes))
     except KeyboardInterrupt:
         line.clear()
         say(phrase("describing.stopped", count=line.stored), sys.stderr)

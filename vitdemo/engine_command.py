@@ -1,7 +1,6 @@
 """What ``python -m vitdemo engine`` does: the model behind an address, alone or as replicas."""
 
 import argparse
-import importlib.util
 import re
 import socket
 
@@ -21,8 +20,6 @@ def run(options: argparse.Namespace, config: EngineConfig) -> int:
         return _alone(options, config)
     replicas = _replicas(options)
     _check("route", options.route, re.fullmatch(r"[a-z0-9-]*", options.route), "serving.must.route")
-    if importlib.util.find_spec("ray") is None:
-        raise ConfigError("serving.no_ray")
     address = start(config, replicas, options.host, options.port, options.route, options.ray)
     say(phrase("serving.ready", address=address, name=config.model))
     wait()

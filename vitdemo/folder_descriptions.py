@@ -9,12 +9,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from vitdemo.config import Decoding
 from vitdemo.description_files import Output
 from vitdemo.engine import BATCH, Engine
-from vitdemo.preprocess import Picture
 from vitdemo.records import Description, Wishes
 from vitdemo.retrieval.indexer import Progress
 from vitdemo.retrieval.readers import Readers, Reading
@@ -41,11 +38,12 @@ class DescribeReport:
 def describe_folders(engine: Engine, outputs: Sequence[tuple[str, Output]],
                      wishes: Wishes, decoding: Decoding = Decoding(),
                      progress: Callable[[Progress], None] = lambda now: None,
-                     workers: int = 0, inside: Sequence[Path] = ()) -> DescribeReport:
+                     workers: int = 0, inside: Sequence[Path] = (),
+                     readers: Readers | None = None) -> DescribeReport:
     """Describe the pictures of folders. ``outputs`` are pairs of a folder and where the
     descriptions of its pictures go; a folder may have several. They are closed at the end, however
     it comes: what ``progress`` raises ends the work, too. Links that lead out of the folders
-    ``inside``, where some are given, are skipped.
+    ``inside``, where some are given, are skipped. ``readers`` may make the descriptions, too.
 
     Raises:
         PictureError: one of the folders is none.
@@ -57,7 +55,7 @@ def describe_folders(engine: Engine, outputs: Sequence[tuple[str, Output]],
         for _, output in outputs:
             stack.callback(output.close)
         engine.describe([], wishes, decoding)  # what it cannot do is told before anything is read
-        run.work(workers)
+        run.work(readers or Readers(workers))
     return run.report()
 
 
@@ -85,7 +83,7 @@ class _Run:
         self._tree = look_through(folders, lambda count, name: progress(
             Progress(count, 0, 0.0, None, name, 0)), inside)
 
-    def work(self, workers: int) -> None:
+    def work(self, readers: Readers) -> None:
         """Everything."""
         todo = [path for path in self._tree.files if self._wanting(path)]
         self._unchanged = self._done = len(self._tree.files) - len(todo)
@@ -93,7 +91,7 @@ class _Run:
         self._tell("")
         if not todo:
             return
-        with Readers(workers) as readers:
+        with readers:
             for path, reading in readers.pictures(todo, self._engine.picture_side):
                 self._take(path, reading)
             self._describe()
@@ -135,9 +133,9 @@ class _Run:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        pictures = [Picture(Image.frombytes("RGB", one.size, one.pixels), one.content, path)
-                    for path, one, _ in batch]
-        said = self._engine.describe(pictures, self._wishes, self._decoding)
+        said = [one.made for _, one, _ in batch] if batch[0][1].made is not None else \
+            self._engine.describe([one.picture(path) for path, one, _ in batch], self._wishes,
+                                  self._decoding)
         rows: dict[int, list[tuple[str, Row]]] = {}
         for (path, reading, outputs), one in zip(batch, said, strict=True):
             for output in outputs:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
+from vitdemo.retrieval.readers import Readers
 from vitdemo.retrieval.walk import Skipped, absolute, passed_over_lines
 from vitdemo.terminal import plain, say
 from vitdemo.texts import phrase
@@ -19,17 +20,19 @@ NAME_WIDTH = 40  # characters of a file's name
 
 
 def run(options: argparse.Namespace, opened: Callable[[], Gallery],
-        print_json: Callable[[Any], None]) -> int:
+        print_json: Callable[[Any], None],
+        readers: Callable[[Gallery], Readers] = lambda gallery: Readers()) -> int:
     """Index folders; files that cannot be read are listed and are no error.
 
-    ``opened`` opens the store, which takes the model; bad folders are told before.
+    ``opened`` opens the store, which takes the model; bad folders are told before. ``readers``
+    read the files, and may make the vectors, too.
     """
     absolute(options.folders, or_gone=options.prune)
     gallery = opened()
     line = ProgressLine()
     try:
         report = index_folders(gallery, options.folders, progress=line.tell,
-                               workers=options.workers, prune=options.prune)
+                               readers=readers(gallery), prune=options.prune)
         count, reads_texts = gallery.count(), gallery.index.reads_texts
     except KeyboardInterrupt:
         line.clear()

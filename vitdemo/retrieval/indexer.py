@@ -21,11 +21,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from vitdemo.errors import PictureError
 from vitdemo.file_names import on_disk
-from vitdemo.preprocess import Picture
 from vitdemo.retrieval.base import Entry
 from vitdemo.retrieval.changes import Changes, Twin, compare, reworded, without_twins
 from vitdemo.retrieval.gallery import BATCH, STORE_EVERY, FolderReport, Gallery
@@ -88,12 +85,13 @@ class IndexReport:
 def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
                   progress: Callable[[Progress], None] = lambda now: None,
                   cancelled: Callable[[], bool] = lambda: False,
-                  workers: int = 0, inside: Sequence[Path] = (),
-                  prune: bool = False) -> IndexReport:
+                  workers: int = 0, inside: Sequence[Path] = (), prune: bool = False,
+                  readers: Readers | None = None) -> IndexReport:
     """Make a gallery hold the pictures of folders and of the folders in them, as they are now.
 
     ``progress`` is called after every file, ``cancelled`` before; both by this thread. ``workers``
-    processes read files; 0 takes as many as there are processor cores, 8 at most. Links that
+    processes read files; 0 takes as many as there are processor cores, 8 at most; ``readers`` are
+    others in their place, which may also make the vectors. Links that
     lead out of the folders ``inside``, where some are given, are skipped. What lies in the
     store from other places is left alone, and so is what lies in a folder that cannot be opened.
     Where all or most of a folder's pictures are gone at once, they are kept and told in
@@ -108,7 +106,7 @@ def index_folders(gallery: Gallery, folders: Sequence[str | Path], *,
     places = absolute(folders, or_gone=prune)
     run = _Run(gallery, progress, cancelled, inside, prune)
     try:
-        finished = run.work(places, workers)
+        finished = run.work(places, readers or Readers(workers))
     finally:
         run.save()
     seconds = time.perf_counter() - start
@@ -145,7 +143,7 @@ class _Run:
         self._stored = self._done = self._worked = 0
         self._start = self._stored_at = time.perf_counter()
 
-    def work(self, places: Sequence[Path], workers: int) -> bool:
+    def work(self, places: Sequence[Path], readers: Readers) -> bool:
         """Everything; False where it was cancelled."""
         self._places = places
         self.tree = look_through(places, self._looking, self._inside)
@@ -158,7 +156,7 @@ class _Run:
         self._reword()
         if not todo:
             self._tell("")
-        with Readers(workers) as readers:
+        with readers:
             if self._index.count():
                 todo = list(without_twins(self._index, self.tree, self._until_cancelled(todo),
                                           self._changes.gone, readers, self._take_twin))
@@ -253,9 +251,9 @@ class _Run:
         batch, self._batch = self._batch, []
         if not batch:
             return
-        pictures = [Picture(Image.frombytes("RGB", one.size, one.pixels), one.content, path)
-                    for path, one in batch]
-        for (path, one), vector in zip(batch, self._embedder.embed_pictures(pictures), strict=True):
+        vectors = [one.made for _, one in batch] if batch[0][1].made is not None else \
+            self._embedder.embed_pictures([one.picture(path) for path, one in batch])
+        for (path, one), vector in zip(batch, vectors, strict=True):
             state = self.tree.files[path]
             metadata = {**(one.camera or {}), "folder": os.path.dirname(path), "bytes": state.size,
                         "modified": state.modified, "content": one.content,

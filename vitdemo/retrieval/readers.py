@@ -18,9 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from PIL import Image
+
 from vitdemo.errors import BusyError
 from vitdemo.file_names import on_disk
 from vitdemo.pixel_budget import BUDGET, Share
+from vitdemo.preprocess import Picture
 from vitdemo.retrieval.reader import HASH_ONLY
 from vitdemo.retrieval.walk import why
 
@@ -30,13 +33,15 @@ PATIENCE = 300.0  # seconds for one file, until its process is taken for stuck
 TRIES = 2  # processes that may end over one file: the first may have been killed for another's sake
 _PROJECT = Path(__file__).resolve().parents[2]
 
+
 @dataclass(frozen=True)
 class Reading:
     """What came of one file: its content's SHA-256, and its pixels for the model.
 
     ``pixels`` are RGB bytes of a picture of ``size`` (width, height); ``width`` and ``height`` are
     those of the upright original. Or ``error`` says why there are none, and ``broken`` whether that
-    is certainly the file's own fault, so that it stays so until the file changes.
+    is certainly the file's own fault, so that it stays so until the file changes. ``made`` is what
+    a model has made of it already, where it was read beside one: then there are no pixels.
     """
 
     content: str = ""
@@ -48,6 +53,11 @@ class Reading:
     error: str = ""
     broken: bool = False
     notes: tuple[str, ...] = ()
+    made: Any = None
+
+    def picture(self, path: str) -> Picture:
+        """What the model is given, known by the file's content."""
+        return Picture(Image.frombytes("RGB", self.size, self.pixels), self.content, path)
 
 
 class Readers:

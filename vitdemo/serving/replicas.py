@@ -1,5 +1,6 @@
 """Several replicas of an engine behind one address, by Ray Serve: they may be on many machines."""
 
+import importlib.util
 import os
 import time
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from starlette.responses import Response
 
 from vitdemo.config import EngineConfig
 from vitdemo.engine import Engine
+from vitdemo.errors import ConfigError
 from vitdemo.serving.server import THREADS, EngineServer
 
-# Of Ray: that it tells nobody of its use, and that a busy computer may take its time to start.
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+# Of Ray: that it tells nobody of its use, that replicas are as urgent as the page beside them (Ray
+# puts its processes behind all others), and that a busy computer may take its time to start.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0",
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
             "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60"}
 AT_ONCE = 8  # requests of one replica, about, where their number follows the requests
 
@@ -47,16 +51,11 @@ def start(config: EngineConfig, replicas: Replicas, host: str, port: int, route:
     soon as it answers.
 
     Raises:
-        ImportError: Ray is not installed.
+        ConfigError: Ray is not installed.
     """
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    import ray
+    connect_ray(address or "local")
     from ray import serve
 
-    if not ray.is_initialized():
-        ray.init(address=address or "local", include_dashboard=False, log_to_driver=False,
-                 logging_level="ERROR")
     serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
     number: dict[str, Any] = {"num_replicas": replicas.least}
     if replicas.most > replicas.least:
@@ -68,6 +67,24 @@ def start(config: EngineConfig, replicas: Replicas, host: str, port: int, route:
         ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus}, **number)
     serve.run(deployment.bind(config), name=route or "vitdemo", route_prefix=f"/{route}")
     return f"http://{host}:{port}/{route}"
+
+
+def connect_ray(address: str) -> Any:
+    """The module of Ray, joined to the cluster at ``address``; "local" makes one of this computer.
+
+    Raises:
+        ConfigError: Ray is not installed.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("serving.no_ray")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(address=address, include_dashboard=False, log_to_driver=False,
+                 logging_level="ERROR")
+    return ray
 
 
 def wait() -> None:

@@ -21,6 +21,7 @@ from vitdemo import __version__, errors, records
 from vitdemo.config import LIMITS, Decoding
 from vitdemo.errors import VitDemoError
 from vitdemo.preprocess import Picture, pixel_digest
+from vitdemo.retrieval.readers import Reading
 from vitdemo.texts import Message
 
 LENGTH = 4  # bytes that tell the length of a message in a row
@@ -28,7 +29,7 @@ MOST_BYTES = 2**30  # of one message
 
 _RECORDS: dict[str, Any] = {
     name: kind for name, kind in [*inspect.getmembers(records, inspect.isclass),
-                                  ("Decoding", Decoding)]
+                                  ("Decoding", Decoding), ("Reading", Reading)]
     if is_dataclass(kind)}
 _ERRORS: dict[str, type[VitDemoError]] = {
     name: kind for name, kind in inspect.getmembers(errors, inspect.isclass)
@@ -58,6 +59,8 @@ def pack(value: Any, attach: Callable[[str], bool] = lambda digest: True) -> byt
     def plain(one: Any) -> Any:
         if one is None or isinstance(one, bool | int | float | str):
             return one
+        if isinstance(one, bytes):
+            return {"bytes": kept(np.frombuffer(one, np.uint8))}
         if isinstance(one, np.generic):
             return one.item()
         if isinstance(one, list | tuple | frozenset):
@@ -118,6 +121,8 @@ def _value(one: Any, arrays: Mapping[str, np.ndarray],
             return frozenset(inside(items))
         case {"array": name}:
             return arrays[name]
+        case {"bytes": name}:
+            return arrays[name].tobytes()
         case {"picture": digest, "pixels": None}:
             if known is None:
                 raise WireError("a picture without its pixels")
