@@ -1,4 +1,4 @@
-"""Folders read by workers that have the model: the same store and the same texts as by this process.
+"""Folders read by workers that have the model: the same store and texts as by this process.
 
 The workers' part runs here, without Ray, but for the test that says so.
 """
