@@ -1,6 +1,7 @@
 """Several replicas of an engine behind one address, by Ray Serve: they may be on many machines."""
 
 import importlib.util
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ def connect_ray(address: str) -> Any:
         os.environ.setdefault(name, value)
     import ray
 
+    for name in ("ray.data", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if not ray.is_initialized():
         ray.init(address=address, include_dashboard=False, log_to_driver=False,
                  logging_level="ERROR")
