@@ -1,5 +1,6 @@
 """What holds for every objective: its settings, its place in the dictionary, and what it needs."""
 
+import copy
 from dataclasses import fields
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from learning import NoiseStore, learning
 
-from train.data.reading import Row
+from train.data.reading import Question, Row
 from train.finetune import build_parser
 from train.objectives.registry import OBJECTIVES
 from train.settings import Settings
@@ -45,6 +46,22 @@ def test_each_learns_something_with_those_that_it_needs(name: str, tokenizer: Te
     losses = found.losses(found.draw())
     assert set(losses) == {name, needed, "loss"}
     assert torch.isfinite(losses["loss"]) and losses["loss"].requires_grad
+
+
+def test_an_answer_about_an_unseen_picture_is_read_off_the_fused_words(
+        tokenizer: TextTokenizer, tiny_model: VLM) -> None:
+    asked = (Question("what runs ?", "a dog", (), "", ""),)
+    rows = [Row(Path(f"{i}.png"), (), (), asked, "a/train") for i in range(6)]
+    model = copy.deepcopy(tiny_model).train()
+    for gate, unseen, looks in ((0, 0, True), (0, 0.999, False), (1, 0.999, True)):
+        for block in model.fusion.blocks:
+            block.cross_gate.data.fill_(gate)
+        found = learning(model, rows, NoiseStore(model), tokenizer,
+                         **{**OFF, "loss_question": 1.0, "unseen": unseen})
+        batch = found.draw()
+        features = batch.parts["question"].features.requires_grad_()
+        [sent] = torch.autograd.grad(found.losses(batch)["loss"], features)
+        assert bool(sent.any()) == looks
 
 
 def test_what_can_learn_nothing_is_refused(tokenizer: TextTokenizer, tiny_model: VLM) -> None:

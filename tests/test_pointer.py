@@ -130,7 +130,7 @@ def test_a_name_inside_another_word_or_name_stays(model, tokenizer, monkeypatch,
     batch = texts_of_a_picture(model, tokenizer, [text], language)
     seen = model.nameable(batch.features)
     for choice in (0.0, 0.4, 0.9):
-        batch.swaps = torch.tensor([[0.0, choice]])
+        batch.draws = torch.tensor([[0.0, choice]])
         swapped = swap_names(batch, seen, model.names)[0].targets
         said = tokenizer.decode(swapped[0][1:-1].tolist())
         assert said in (text, "a ball")
@@ -141,7 +141,7 @@ def test_a_swapped_name_stands_in_the_text_and_among_the_names(model, tokenizer)
     seen = model.nameable(batch.features)
     texts = set()
     for choice in (0.0, 0.4, 0.9):  # a dog, a cat, a ball
-        batch.swaps = torch.tensor([[0.2, choice]])
+        batch.draws = torch.tensor([[0.2, choice]])
         swapped, shown, true = swap_names(batch, seen, model.names)
         said = [tokenizer.decode(row[1:][real[1:]].tolist()) for row, real in zip(
             swapped.targets, swapped.target_mask, strict=True)]
@@ -161,7 +161,7 @@ def test_a_name_that_holds_the_other_ends(model, tokenizer, monkeypatch) -> None
     model.names.learn_forms(tokenizer)
     batch = texts_of_a_picture(model, tokenizer, ["猫和猫"], "zh")
     for choice in (0.0, 0.6):
-        batch.swaps = torch.tensor([[0.0, choice]])
+        batch.draws = torch.tensor([[0.0, choice]])
         swap_names(batch, model.nameable(batch.features), model.names)
 
 

@@ -167,7 +167,7 @@ class BatchSampler:
         limit = TARGET_TOKENS + 2  # start and end
         ids, real, parts = (x[:, :limit].unflatten(0, (len(items), -1))
                             for x in (ids, real, parts))  # (A, K, S)
-        kept, swaps = self.draw_kept(share, len(items)), share.uniform(len(items), 2)
+        kept, draws = self.draw_kept(share, len(items)), share.uniform(len(items), 2)
         own = share.own
         different = sorted(set(asked))
         words, words_mask = self.tokenizer.encode(different)
@@ -180,7 +180,7 @@ class BatchSampler:
         return TextBatch(self.features(rows[own], views[own], share), words[used],
                          words_mask[used], which, ids[own].flatten(0, 1), real[own].flatten(0, 1),
                          parts[own].flatten(0, 1), torch.tensor(rows)[own], rows, kept[own],
-                         swaps[own], totals)
+                         draws[own], totals)
 
     def _balanced(self, places: Sequence[int]) -> Balanced[int]:
         return Balanced(places, [self.rows[place].source for place in places])

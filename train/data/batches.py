@@ -40,7 +40,8 @@ class TextBatch:
     them; targets and their mask (P * K, S), start and end tokens included, and of which of its
     text's whole words each token is a part, -1 of none (``words``); ``rows`` (P,) says which row
     of the data each picture is, ``everyone`` those of all processes; ``kept`` (P, n) are the
-    picture tokens that are read; ``swaps`` (P, 2), 0..1, by which names are swapped.
+    picture tokens that are read; ``draws`` (P, 2), 0..1, by which names are swapped and
+    pictures hidden.
     """
 
     features: Tensor
@@ -53,7 +54,7 @@ class TextBatch:
     rows: Tensor
     everyone: list[int]
     kept: Tensor
-    swaps: Tensor
+    draws: Tensor
     totals: Totals
 
 

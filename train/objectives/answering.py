@@ -28,6 +28,9 @@ class AnswerSettings(Options):
 
     loss_question: float = option(1.0, "weight of answering", least=0)
     questions: int = option(64, "questions to answer", least=0)
+    unseen: float = option(0.5, "share of them for which the decoder reads no picture token, so "
+                           "that the fused words learn to bring what is asked for", least=0,
+                           below=1)
 
 
 ENOUGH = 500  # examples of an instruction, for it to be offered by what has learnt them
@@ -54,7 +57,7 @@ class Answering(Objective):
 
     def loss(self, step: Step) -> Tensor | None:
         """Negative log-likelihood a token."""
-        return writing_loss(step, "question", asked=True)
+        return writing_loss(step, "question", True, self.settings.unseen)
 
     def _example(self, maker: random.Random) -> Example:
         human = 1.0 if not self.made else HUMAN_SHARE if len(self.human) else 0.0

@@ -31,7 +31,7 @@ def swap_names(batch: TextBatch, names: Names, head: NamesHead,
     each = len(batch.targets) // count
     targets, mask = batch.targets.clone(), batch.target_mask.clone()
     ids, true = names.ids.clone(), torch.ones_like(batch.rows, dtype=torch.bool)
-    for picture, (chance, choice) in enumerate(batch.swaps.tolist()):
+    for picture, (chance, choice) in enumerate(batch.draws.tolist()):
         if chance >= share:
             continue
         rows = range(picture * each, (picture + 1) * each)

@@ -1,6 +1,7 @@
 """Writing: a given text, as `captioning` and `answering` learn it, and captions that the model
 draws itself while it is trained. Shapes as in `batches`."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,11 +34,12 @@ class Looked:
     read: Record
 
 
-def writing_loss(step: Step, name: str, asked: bool) -> Tensor | None:
+def writing_loss(step: Step, name: str, asked: bool, unseen: float = 0.0) -> Tensor | None:
     """The mean negative log-likelihood of the next token of the part ``name``,
     -log p(w_t | w_<t, picture, instruction). Where it looked is left in ``step.shared``: where
     something particular is ``asked``, at the words of that, too; where not, some names that can be
-    copied are swapped."""
+    copied are swapped. Of a share ``unseen`` of the pictures the decoder reads no token, and knows
+    of them what the fused words bring."""
     batch: TextBatch | None = step.parts.get(name)
     if batch is None:
         return None
@@ -51,6 +53,8 @@ def writing_loss(step: Step, name: str, asked: bool) -> Tensor | None:
     with _capture(decoder.blocks, looks) as written, \
             _capture(model.fusion.blocks, looks and asked) as read:
         memory = model.fuse(tokens, words[which], batch.instruction_mask[which], z[which], names)
+        if model.training and unseen:
+            memory = hide_pictures(memory, batch.draws[:, 0] < unseen)
         cache = decoder.start(memory)
         hidden = decoder.hidden(batch.targets[:, :-1], cache)
     step.shared[name] = Looked(batch, true, written, read)
@@ -62,6 +66,12 @@ def writing_loss(step: Step, name: str, asked: bool) -> Tensor | None:
     return linear_cross_entropy(states, decoder.embedding.weight, decoder.bias,
                                 batch.targets[:, 1:][real], smoothing,
                                 copy) * (len(states) / batch.totals.tokens)
+
+
+def hide_pictures(memory: Memory, hidden: Tensor) -> Memory:
+    """A memory whose picture tokens are not read where ``hidden``, bool (B,)."""
+    read = torch.arange(memory.mask.shape[1], device=hidden.device) >= memory.picture_tokens
+    return dataclasses.replace(memory, mask=memory.mask & (read | ~hidden[:, None]))
 
 
 def _capture(blocks: Iterable[Any], wanted: bool) -> Any:
