@@ -57,9 +57,10 @@ def test_the_weights_know_how_well_they_say_yes_and_no(engine: Engine) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("code", "name"), [("en", "turtle-mistake"), ("zh", "surfer")])
-def test_the_page_opens_with_a_map_that_is_the_words_own(engine: Engine, code: str, name: str
-                                                         ) -> None:
+@pytest.mark.parametrize(("code", "name", "proved"), [("en", "airplane", False),
+                                                      ("zh", "surfer", True)])
+def test_the_page_opens_with_what_convinces(engine: Engine, code: str, name: str, proved: bool
+                                            ) -> None:
     context = Context(engine, Settings(open_with_result=True), Sessions(),
                       readable_examples(ROOT / "examples"))
     opening = Opening(context)
@@ -67,4 +68,4 @@ def test_the_page_opens_with_a_map_that_is_the_words_own(engine: Engine, code: s
         opening.get()
         opening._prove()
         made = opening.get()
-    assert made.path.stem == name and made.convinces() and made.proved()
+    assert made.path.stem == name and made.convinces() and made.proved() == proved
