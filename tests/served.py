@@ -21,10 +21,13 @@ WAIT = 60.0  # seconds until a test gives up
 
 
 class Served:
-    """A running app: ``root`` is where it keeps what visitors give."""
+    """A running app: ``root`` is where it keeps what visitors give, beside what it put there of
+    its own when it started."""
 
     def __init__(self, blocks: Any, address: str, root: Path) -> None:
         self.blocks, self.address, self.root = blocks, address.rstrip("/"), root
+        self._own: set[Path] = set()
+        self._own.update(self.kept())
         self.api = self.address + "/gradio_api"
         self.client = httpx.Client(timeout=WAIT)
 
@@ -71,8 +74,9 @@ class Served:
             lines.close()
 
     def kept(self) -> list[Path]:
-        """All files below ``root``; some may go meanwhile."""
-        return [Path(folder) / name for folder, _, names in os.walk(self.root) for name in names]
+        """All files of visitors below ``root``; some may go meanwhile."""
+        found = [Path(folder) / name for folder, _, names in os.walk(self.root) for name in names]
+        return [path for path in found if path not in self._own]
 
 
 def file_data(path: str, **more: Any) -> dict[str, Any]:
