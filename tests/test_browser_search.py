@@ -185,9 +185,11 @@ def test_hits_are_saved_as_table_and_as_copies(app: App, many: list[Path]) -> No
     upload(app, many)
     search(app, "green")
     app.page.locator("#search-save-hits button").first.click()
+    app.quiet()  # what was opened stands
     app.page.fill("#search-save-count input", "5")
     app.page.press("#search-save-count input", "Tab")
     app.quiet()  # the page has taken the number
+    expect(app.page.locator("#search-save-count input")).to_have_value("5")
     with app.page.expect_download() as wanted:
         app.page.click("#search-save-csv")
     rows = list(csv.DictReader(io.StringIO(
