@@ -315,6 +315,16 @@ def place_indices(places: Sequence[Place], device: torch.device) -> tuple[Tensor
     return row.contiguous(), token.contiguous()
 
 
+def with_offset(states: Tensor, places: Sequence[int], offset: Tensor | None) -> Tensor:
+    """States (R, N, C) with ``offset`` (R, C) added to those at ``places``; themselves where it is
+    None."""
+    if offset is None:
+        return states
+    moved = states.new_zeros(states.shape[1], 1)
+    moved[list(places)] = 1
+    return states + moved * offset[:, None]
+
+
 def in_groups(keys: Sequence[Hashable], places: Sequence[Place],
               run: Callable[[list[int], list[Place]], Tensor]) -> Tensor:
     """What ``run`` gives (n, V) at places of rows, those in one pass whose keys are the same: it is

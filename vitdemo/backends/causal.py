@@ -25,6 +25,7 @@ from vitdemo.attention.trace import (
     Trace,
     WrittenTrace,
     place_indices,
+    with_offset,
 )
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import cache_argument
@@ -196,10 +197,7 @@ class CausalTrace(WrittenTrace):
         backend, all_seen = self.backend, [one.data for one in rows.pictures] or [self.seen]
         count = len(rows.pictures) or rows.count
         states = torch.cat([one.states for one in all_seen]).expand(count, -1, -1)
-        if rows.offset is not None:
-            region = states.new_zeros(states.shape[1], 1)
-            region[list(self.regions.places)] = 1
-            states = states + region * rows.offset[:, None]
+        states = with_offset(states, self.regions.places, rows.offset)
         tiles = torch.tensor([one.tiles for one in all_seen], device=states.device)
         last, since = self.first + max((t for _, t in places), default=0), rows.since
         ids = backend.tensor(self.ids[since:last]).expand(count, -1)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import ChineseCLIPModel, CLIPModel, Siglip2Model, SiglipModel
 
 from vitdemo.attention.sanity import randomise
-from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace
+from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
 from vitdemo.backends.picture_tokens import length_of, patch_boxes
@@ -103,11 +103,7 @@ class ClipBackend(HubBackend):
         states: list[Tensor] = []
 
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            tokens = args[0]
-            if offset is not None:
-                moved = torch.zeros_like(tokens[0, :, :1])  # (N, 1)
-                moved[list(places)] = 1
-                tokens = tokens + moved * offset[:, None]
+            tokens = with_offset(args[0], places, offset)
             states.append(tokens)
             return (tokens, *args[1:])
 

@@ -29,6 +29,7 @@ from vitdemo.attention.trace import (
     WrittenTrace,
     in_groups,
     place_indices,
+    with_offset,
 )
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint
@@ -259,10 +260,7 @@ class EncoderDecoderTrace(WrittenTrace):
             torch.cat([states[row] for row in some]), None, asked))
 
     def _pass(self, states: Tensor, offset: Tensor | None, asked: Sequence[Place]) -> Tensor:
-        if offset is not None:
-            region = states.new_zeros(states.shape[1], 1)
-            region[list(self.regions.places)] = 1
-            states = states + region * offset[:, None]
+        states = with_offset(states, self.regions.places, offset)
         return self._read(self.backend.memory(states, self.prompt), asked, use_cache=False)
 
     def _read(self, memory: Tensor, asked: Sequence[Place], **more: Any) -> Tensor:

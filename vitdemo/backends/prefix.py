@@ -30,6 +30,7 @@ from vitdemo.attention.trace import (
     Trace,
     WrittenTrace,
     place_indices,
+    with_offset,
 )
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_model import ends_of, joined_ends
@@ -277,10 +278,7 @@ class PrefixTrace(WrittenTrace):
         states = torch.cat([one.states for one in pictures]).expand(count, -1, -1)
         if states.is_inference():
             states = states.clone()
-        if rows.offset is not None:
-            region = states.new_zeros(states.shape[1], 1)
-            region[list(self.regions.places)] = 1
-            states = states + region * rows.offset[:, None]
+        states = with_offset(states, self.regions.places, rows.offset)
         tokens = sorted({token for _, token in places}) or [0]
         start = backend.before + len(self.prompt.ids) - 1
         ids = backend.tensor([*self.prompt.ids, *self.written_ids[:-1]])
