@@ -44,6 +44,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test in a browser that fails is run once more, on a new page, and counted as a rerun in
+    the last lines: on a busy computer the browser itself now and then loses what it was sent."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 WORDS = ("a an the dog cat man woman boy girl red blue green ball grass water runs plays sits on "
          "in with and is are there what how many color where yes no two three picture describe "
          "happy big small tree house").split()
