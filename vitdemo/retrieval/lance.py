@@ -2,10 +2,10 @@
 
 Every change is a new version of the table that becomes visible in one step, so a process that is
 killed leaves the last whole version, and several processes may read and write at once. Search
-compares with every vector (exact) below `EXACT_BELOW` rows and uses an index above, except where a
-filter leaves fewer than that: those are compared one by one. The index (IVF: the vectors in about
-as many groups as each has members, 8 bits a number) reads the eighth of the groups nearest to the
-query and compares the best of them again in full.
+compares with every vector (exact) below `EXACT_BELOW` rows and uses an index above. The index (IVF:
+the vectors in about as many groups as each has members, 8 bits a number) reads the eighth of the
+groups nearest to the query, further ones where too few of these fit a filter, and compares the best
+of them again in full.
 
 Names, captions and keywords count by a full-text index beside the vectors: see `lance_texts`.
 """
@@ -56,6 +56,7 @@ TIDY_EVERY = 32  # changes after which small files are joined
 REBUILD_AT = 4  # times the rows that the index was made with: its groups have become too large
 LOOK_EVERY = 10.0  # seconds
 GROUPS_READ = 8  # one of so many
+FILTERED_GROUPS_READ = 2  # where a filter leaves few in each
 UNINDEXED = 24  # the index is extended before one of so many rows is outside of it ...
 UNINDEXED_LEAST = 20_000  # ... and so many are: they are compared one by one
 UNREAD_MOST = 10_000  # rows whose texts are outside of their index: reading them takes longer
@@ -184,10 +185,9 @@ class LanceIndex(Index):
         if sql:
             query = query.where(sql, prefilter=True)
         groups = self._groups(table)
-        if groups and sql and table.count_rows(sql) < max(self._exact_below, 20 * limit):
-            groups = 0
-        if groups:  # further groups are read where the nearest have too few that fit the filter
-            query = query.minimum_nprobes(max(8, groups // GROUPS_READ)).maximum_nprobes(0)
+        if groups:
+            read = groups // (FILTERED_GROUPS_READ if sql else GROUPS_READ)
+            query = query.minimum_nprobes(max(8, read)).maximum_nprobes(0)
             query = query.refine_factor(AGAIN)
         else:
             query = query.bypass_vector_index()
