@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data.reading import METADATA, Question, Row, find_splits, read_split
-from train.data.run_data import reader_of
+from train.data.reading import METADATA, Question, Row, find_splits, read_split, reader_of
 from train.finetune import main
 from vitdemo.errors import DataError
 from vitdemo.tokens import TextTokenizer

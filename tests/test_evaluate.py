@@ -19,7 +19,7 @@ from train.evaluate import Parts, evaluate_split, main
 from train.evaluation import metrics
 from train.evaluation.predict import ModelPredictor, ablations
 from train.evaluation.report_cli import table
-from train.evaluation.rerank import names_said
+from train.evaluation.retrieval import names_said
 from train.evaluation.vqa_metrics import vqa_figures
 from vitdemo.config import ModelConfig
 from vitdemo.models.checkpoint import save_checkpoint

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from planted import Planted
 
+from train.data.coco_words import category_names, mentions, plural
 from train.evaluate_grounding import choose_methods, evaluate, main, table
-from train.grounding.coco import read_grounding
-from train.grounding.coco_words import category_names, mentions, plural
-from train.grounding.pointing import Scorer, Target, covered, hits_and_masses, holds, names_of
+from train.evaluation.coco import read_grounding
+from train.evaluation.pointing import Scorer, Target, covered, hits_and_masses, holds, names_of
 from vitdemo.attention.regions import smoothed
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.errors import ConfigError, DataError, TaskError

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from train.data.questions import KINDS, parts, steered
 from train.data.reading import Question, Row
-from train.data.steered import KINDS, parts, steered
 from vitdemo.instructions import taught
 
 DOG = Row(Path("a.jpg"), (

@@ -13,11 +13,11 @@ from conftest import make_model, make_picture
 from learning import NoiseStore, learning
 from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
-from train.data.caption_questions import made_questions, thing_counts
 from train.data.features import VIEWS, View, open_features
 from train.data.instructions import human_questions, is_short, mirrored
-from train.data.reading import Question, Row, read_split
-from train.finetune import main, read_rows
+from train.data.questions import made_questions, thing_counts
+from train.data.reading import Question, Row, read_rows, read_split
+from train.finetune import main
 from train.objectives.contrastive import contrastive_loss, read_by_length
 from train.objectives.cross_entropy import linear_cross_entropy
 from train.settings import RunSettings, rate_at
@@ -160,12 +160,12 @@ def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model
                  "reward.draws"):
         part, _, field = name.partition(".")
         own = operator.attrgetter(field)
-        joined = torch.stack([own(share.parts[part]) for share in parts], 1).flatten(0, 1)
-        assert torch.equal(joined, own(whole.parts[part])), name
+        joined = torch.stack([own(share[part]) for share in parts], 1).flatten(0, 1)
+        assert torch.equal(joined, own(whole[part])), name
     # What one objective draws does not depend on the others.
     alone = learning(tiny_model, rows, store, tokenizer, VIEWS[:2], loss_caption=0, **more).draw(3)
-    assert torch.equal(alone.parts["fade"].texts.targets, whole.parts["fade"].texts.targets)
-    assert torch.equal(alone.parts["question"].kept, whole.parts["question"].kept)
+    assert torch.equal(alone["fade"].texts.targets, whole["fade"].texts.targets)
+    assert torch.equal(alone["question"].kept, whole["question"].kept)
 
 
 def test_each_use_has_random_numbers_of_its_own(data: Path, tokenizer: TextTokenizer,
@@ -173,7 +173,7 @@ def test_each_use_has_random_numbers_of_its_own(data: Path, tokenizer: TextToken
     rows = list(read_split(data / "train").rows)
     found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer,
                      loss_fade=1.0, fade_pictures=4, caption_pictures=4)
-    parts = [found.draw(step).parts for step in range(60)]
+    parts = [found.draw(step) for step in range(60)]
     first = torch.stack([part["fade"].cover.flatten() for part in parts]).flatten()
     own = torch.stack([part["fade"].own.float().repeat_interleave(3) for part in parts]).flatten()
     kept = torch.stack([part["caption"].kept[:, 0].float().repeat_interleave(3)

@@ -9,8 +9,13 @@ import pytest
 
 from train.data.mentions import NAMES, things_absent
 from train.data.reading import Row
-from train.evaluation.metrics import retrieval_scores
-from train.evaluation.rerank import WEIGHTS, name_search, names_said, reranked_scores
+from train.evaluation.retrieval import (
+    WEIGHTS,
+    name_search,
+    names_said,
+    reranked_scores,
+    retrieval_scores,
+)
 from train.evaluation.vqa_metrics import (
     YesNo,
     make_yes_no,

@@ -20,15 +20,15 @@ from tqdm import tqdm
 
 from train.data.reading import Row, Split
 from train.evaluation.corruptions import corrupted
-from train.evaluation.metrics import (
-    caption_scores,
-    caption_words,
-    fault_figures,
-    retrieval_scores,
-)
+from train.evaluation.metrics import caption_scores, caption_words, fault_figures
 from train.evaluation.predict import ModelPredictor
 from train.evaluation.report_cli import check, finish, read_splits, rounded, table
-from train.evaluation.rerank import name_search, names_said, reranked_scores
+from train.evaluation.retrieval import (
+    name_search,
+    names_said,
+    reranked_scores,
+    retrieval_scores,
+)
 from train.evaluation.vqa_metrics import (
     YesNo,
     answers_about_wrong_pictures,

@@ -6,7 +6,7 @@
 
 The files are COCO's own. Captions that people wrote are explained teacher-forced, as if the model
 had written them (lower-cased, with the default instruction), by the very code that the app uses.
-A word counts where it names one of the categories (`train.grounding.coco_words`: plurals and plain
+A word counts where it names one of the categories (`train.data.coco_words`: plurals and plain
 synonyms too) and that category has boxes in the picture, those of crowds among them. A word that
 stands in several captions of a picture, or twice in one, counts each time. A name of two words
 that neither gives alone ("teddy bear") is one name, with the mean of its words' maps; so is
@@ -27,9 +27,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from train.evaluation.report_cli import finish
-from train.grounding.coco import GroundedPicture, read_grounding
-from train.grounding.pointing import (
+from train.evaluation.coco import GroundedPicture, read_grounding
+from train.evaluation.pointing import (
     Scorer,
     Target,
     baselines,
@@ -38,6 +37,7 @@ from train.grounding.pointing import (
     holds,
     names_of,
 )
+from train.evaluation.report_cli import finish
 from vitdemo.backends.base import Backend
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import EngineConfig

@@ -17,14 +17,12 @@ from typing import Any
 
 from train import recipe
 from train.adapt import grow, settled
-from train.data.reading import SPLITS, Row
-from train.data.run_data import digest, read_also, read_rows, reader_of
+from train.data.reading import SPLITS, Row, read_also, read_rows, reader_of
 from train.distributed import processes
 from train.recipe import mean_of
 from train.run import Run
-from train.settings import Settings
-from train.small_data_defaults import said, scaled
-from train.state import check, latest_state, read_progress
+from train.settings import Settings, said, scaled
+from train.state import check, digest, latest_state, read_progress
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.errors import ConfigError, VitDemoError
 from vitdemo.models.checkpoint import load_checkpoint

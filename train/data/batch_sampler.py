@@ -2,7 +2,13 @@
 
 Everything is drawn from the seed and the step alone, so a run can go on exactly. Several processes
 draw the same step and each takes every world-th row of it, so that together they see what one
-would. Shapes as in `batches`; A pictures of all processes.
+would. All that is random about a picture comes with it, each use with numbers of its own: so a step
+is the same on one process and on several.
+
+Shapes: P pictures of this process, A of all processes, N picture tokens, n of them kept, C channels
+of the backbone, K texts per picture, T text tokens, S decoder tokens, U different instructions.
+Where the backbone learns, too, ``features`` are pixels, uint8 (P, 3, side, side), until
+`train.objectives` makes features of them.
 """
 
 import heapq
@@ -17,7 +23,6 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from train.data.batches import TextBatch, Totals
 from train.data.cocoqa_captions import in_chinese, restored_captions
 from train.data.features import Store, View
 from train.data.instructions import mirrored
@@ -29,6 +34,45 @@ from vitdemo.tokens import TextTokenizer
 
 T = TypeVar("T")
 ALPHA = 0.5  # of a group's size, whose power is its share
+LANGUAGES = ("en", "zh")
+TARGET_TOKENS = 20  # of a text to write; longer captions are left out where they can be
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the processes hold together, by which sums become means: pictures, tokens to write,
+    and words that are looked for where they are written and where they are read."""
+
+    pictures: int
+    tokens: int = 0
+    written: int = 0
+    read: int = 0
+
+
+@dataclass
+class TextBatch:
+    """Pictures, each with an instruction and K texts to write.
+
+    features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
+    them; targets and their mask (P * K, S), start and end tokens included, and of which of its
+    text's whole words each token is a part, -1 of none (``words``); ``rows`` (P,) says which row
+    of the data each picture is, ``everyone`` those of all processes; ``kept`` (P, n) are the
+    picture tokens that are read; ``draws`` (P, 2), 0..1, by which names are swapped and
+    pictures hidden.
+    """
+
+    features: Tensor
+    instruction: Tensor
+    instruction_mask: Tensor
+    instruction_of: Tensor
+    targets: Tensor
+    target_mask: Tensor
+    words: Tensor
+    rows: Tensor
+    everyone: list[int]
+    kept: Tensor
+    draws: Tensor
+    totals: Totals
 
 
 class Balanced(Generic[T]):
@@ -55,10 +99,6 @@ class Balanced(Generic[T]):
         waits = [maker.expovariate(weight) for weight in self.weights]
         chosen = heapq.nsmallest(count, range(len(waits)), waits.__getitem__)
         return [self.items[i] for i in chosen]
-
-
-LANGUAGES = ("en", "zh")
-TARGET_TOKENS = 20  # of a text to write; longer captions are left out where they can be
 
 
 @dataclass(frozen=True)
@@ -105,8 +145,7 @@ class BatchSampler:
 
     def captions_of(self, row: int, language: str) -> Sequence[str]:
         """People's captions of a row, in one language."""
-        found = self.rows[row]
-        return found.texts(language)
+        return self.rows[row].texts(language)
 
     def texts_of(self, row: int, language: str) -> Sequence[str]:
         """A row's captions, people's or, where it has none, restored ones or the table's."""

@@ -17,7 +17,7 @@ _AGREED = 3  # people of ten who make an answer one to learn
 @dataclass(frozen=True)
 class Example:
     """One instruction with its right answer, about one row of the data. ``kind`` is answer
-    (people's questions), one of `caption_questions`, or a key of the instructions in `steered`."""
+    (people's questions), what a made question asks for, or a key of `vitdemo/instructions.tsv`."""
 
     row: int
     instruction: str

@@ -11,6 +11,7 @@ the model knows would be learnt from as it is: such a row is bad.
 import json
 import logging
 import os
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +22,18 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from train.data.hub import as_folder, is_hub
-from vitdemo.config import LIMITS
+from vitdemo.config import LIMITS, ModelConfig
 from vitdemo.errors import DataError, PictureError
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Unread
+from vitdemo.tokens import TextTokenizer
 from vitdemo.words import mainly_chinese
 
 METADATA = "metadata.jsonl"
 SPLITS = ("train", "validation", "test")
 
 _CONTENT = ("captions", "captions_zh", "qa")
+Unreads = Callable[[str], Unread]  # what a model does not read of a text
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +94,7 @@ class _Wrong(Exception):
 
 
 def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = True,
-               unread: Callable[[str], Unread] | None = None) -> Split:
+               unread: Unreads | None = None) -> Split:
     """Read one split and check every row, every picture included.
 
     ``check_pictures`` False only looks whether the files are there; it does not decode them.
@@ -140,6 +143,62 @@ def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = T
         raise DataError(f"{file} has no good row left: all {len(skipped)} were skipped. "
                         f"The first one: {skipped[0]}.")
     return Split(data_set_name(folder), folder, rows, skipped)
+
+
+def reader_of(start: Path) -> Unreads | None:
+    """How the model to start from reads texts; None where it is not there yet."""
+    file = start / "tokenizer.json"
+    return TextTokenizer.load(file, ModelConfig().max_text_tokens).unread \
+        if file.is_file() else None
+
+
+def read_rows(sources: Sequence[Path], skip_bad: bool,
+              unread: Unreads | None = None) -> tuple[list[Row], list[Row]]:
+    """The rows to train on and those to validate on; what was read is said on standard error.
+    ``unread`` is as in `read_split`.
+
+    A folder that is no data set with splits, only pictures and a metadata.jsonl, gives every tenth
+    row to validation.
+
+    Raises:
+        DataError: there is nothing to train on, or a row is bad.
+    """
+    train: list[Row] = []
+    validation: list[Row] = []
+    for source in sources:
+        folders = [folder for _, folder in find_splits(source, "train")]
+        for folder in folders:
+            rows = _read(folder, skip_bad, unread)
+            if folder == source:
+                validation += rows[9::10]
+                rows = [row for i, row in enumerate(rows) if i % 10 != 9]
+            train += rows
+        try:
+            held_out = find_splits(source, "validation")
+        except DataError:
+            print(f"{source} has no validation split", file=sys.stderr)
+            continue
+        validation += [row for _, folder in held_out if folder not in folders
+                       for row in _read(folder, skip_bad, unread)]
+    return train, validation
+
+
+def read_also(source: Path, skip_bad: bool) -> list[Row]:
+    """The validation rows of another data set, to compare on.
+
+    Raises:
+        DataError: there are none, or one is bad.
+    """
+    return [row for _, folder in find_splits(source, "validation")
+            for row in _read(folder, skip_bad)]
+
+
+def _read(folder: Path, skip_bad: bool, unread: Unreads | None = None) -> list[Row]:
+    split = read_split(folder, skip_bad=skip_bad, unread=unread)
+    for bad in split.skipped:
+        print(f"skipped: {bad}", file=sys.stderr)
+    print(f"{folder}: {len(split.rows)} pictures, {len(split.skipped)} skipped", file=sys.stderr)
+    return list(split.rows)
 
 
 def find_splits(path: Path, split: str) -> list[tuple[str, Path]]:
@@ -248,7 +307,7 @@ def _captions(row: dict[str, Any], key: str) -> tuple[str, ...]:
     return texts
 
 
-def _check_words(row: Row, unread: Callable[[str], Unread]) -> None:
+def _check_words(row: Row, unread: Unreads) -> None:
     """Raise where the model knows no word of a text: it would learn to write a sign for it."""
     texts = {f"{key}[{i}]": text for key in ("captions", "captions_zh")
              for i, text in enumerate(getattr(row, key))}

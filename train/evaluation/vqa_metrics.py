@@ -16,8 +16,7 @@ import numpy as np
 from train.data.instructions import ANSWERS, ask_for
 from train.data.mentions import things_absent, things_named
 from train.data.reading import Question, Row
-from train.evaluation.bootstrap import mean_interval
-from train.evaluation.metrics import exact_match, vqa_score
+from train.evaluation.metrics import exact_match, mean_interval, vqa_score
 from train.evaluation.predict import ModelPredictor
 from vitdemo.words import is_chinese, segment_chinese
 

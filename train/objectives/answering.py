@@ -7,11 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from train.data.batch_sampler import Balanced, BatchSampler, Item
-from train.data.batches import TextBatch
-from train.data.caption_questions import made_examples
+from train.data.batch_sampler import Balanced, BatchSampler, Item, TextBatch
 from train.data.instructions import Example, human_questions
-from train.data.steered import KINDS
+from train.data.questions import KINDS, made_examples
 from train.distributed import Share
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import writing_loss

@@ -1,4 +1,4 @@
-"""Attention that looks where the region head points. Shapes as in `batches`; R texts."""
+"""Attention that looks where the region head points. Shapes as in `batch_sampler`; R texts."""
 
 from dataclasses import dataclass
 

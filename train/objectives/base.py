@@ -5,8 +5,8 @@ processes hold. The shares add up to the loss that one process would have.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -20,6 +20,7 @@ from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
 
 T = TypeVar("T")
+Parts = dict[str, Any]  # what each objective drew of a step, by its name
 
 
 def option(default: T, text: str, *, above: float | None = None, least: float | None = None,
@@ -104,6 +105,31 @@ class Objective(ABC):
     def content(self, step: Step) -> Tensor:
         """bool (vocabulary,), where the model is: the tokens that can be seen at a place."""
         return self.sampler.content.to(next(step.model.parameters()).device)
+
+
+def changed(part: T, change: Callable[[str, Tensor], Tensor], name: str = "") -> T:
+    """A part of a step, or all of them, with every tensor inside changed; ``change`` gets the name
+    of its field, too."""
+    made: Any = part
+    if isinstance(part, Tensor):
+        made = change(name, part)
+    elif isinstance(part, dict):
+        made = {key: changed(value, change, key) for key, value in part.items()}
+    elif is_dataclass(part) and not isinstance(part, type):
+        made = replace(part, **{each.name: changed(getattr(part, each.name), change, each.name)
+                                for each in fields(part)})
+    return cast("T", made)
+
+
+def to_device(part: T, device: torch.device) -> T:
+    """The same on the device."""
+    return changed(part, lambda name, value: value.to(device))
+
+
+def pictures(parts: Parts) -> list[tuple[Tensor, Tensor]]:
+    """(rows, features) of each part that has pictures."""
+    own = (getattr(part, "texts", part) for part in parts.values())
+    return [(part.rows, part.features) for part in own if hasattr(part, "features")]
 
 
 def take(tokens: Tensor, places: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from train.data.batch_sampler import BatchSampler, Item
-from train.data.batches import TextBatch
+from train.data.batch_sampler import BatchSampler, Item, TextBatch
 from train.data.instructions import is_short
 from train.distributed import Share
 from train.objectives.base import Objective, Options, Step, option

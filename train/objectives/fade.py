@@ -5,11 +5,13 @@ its regions blurred: along the map of one of the words, over what that calls mos
 important. Those are the pictures that deletion and insertion show. A word should then keep as much
 of its probability as its map has outside of what is covered, and where all of it is covered, what
 it has with no picture at all. So the model learns to say what it sees where it looks, and not to
-guess it from the surroundings.
+guess it from the surroundings. What is said of whole pictures can be held meanwhile: `Distil` keeps
+it near what the model that the run starts with, the teacher, says (Hinton, Vinyals, Dean 2015).
 
-Shapes as in `batches`; V tokens of the vocabulary, "tokens" the real ones of all texts.
+Shapes as in `batch_sampler`; V tokens of the vocabulary, "tokens" the real ones of all texts.
 """
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batch_sampler import TARGET_TOKENS
-from train.data.batches import TextBatch
+from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, TextBatch
 from train.data.features import scaled_pixels
 from train.distributed import Share, Team
 from train.objectives.attention import on_picture
@@ -48,6 +49,14 @@ class FadeSettings(Options):
 
     loss_fade: float = option(0.0, "weight of words that fade as their map is covered", least=0)
     fade_pictures: int = option(24, "pictures to describe, whole and covered", least=0)
+
+
+@dataclass(frozen=True)
+class DistilSettings(Options):
+    """Holding on to the start."""
+
+    loss_distil: float = option(
+        0.0, "weight of saying of the pictures of --loss-fade, whole, what the start says", least=0)
 
 
 @dataclass
@@ -113,6 +122,27 @@ class Fade(Objective):
         targets = batch.texts.targets[:, 1:]
         hidden = hidden[passes.text // (len(targets) // len(hidden))]  # (tokens, N)
         return fade_loss(passes, maps, hidden, content[targets[passes.text, passes.place]])
+
+
+class Distil(Objective):
+    """Holds what is said of the whole pictures whose words fade."""
+
+    Settings = DistilSettings
+    needs = "fade"
+
+    def __init__(self, settings: DistilSettings, sampler: BatchSampler, start: VLM) -> None:
+        super().__init__(settings, sampler, start)
+        self.teacher = copy.deepcopy(start).eval().requires_grad_(False)
+
+    def loss(self, step: Step) -> Tensor | None:
+        """KL(start || model) a token of whole pictures."""
+        passes: Passes | None = step.shared.get("fade")
+        return None if passes is None else distil_loss(passes)
+
+
+def distil_loss(passes: Passes) -> Tensor:
+    """KL(taught || p(. | whole)), summed over the tokens, divided by what all processes have."""
+    return F.kl_div(passes.whole, passes.taught.exp(), reduction="sum") / passes.total
 
 
 def fade_loss(passes: Passes, maps: Tensor, hidden: Tensor, visible: Tensor) -> Tensor:

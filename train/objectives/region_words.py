@@ -1,10 +1,8 @@
 """Words in regions, without boxes: which words of a picture's texts its regions must add up to
-(multiple-instance learning; Fang et al. 2015, section 3.1). A new region head is trained alone,
-before the rest of the model learns to look where it points. Shapes as in `batches`; W words."""
+(multiple-instance learning; Fang et al. 2015, section 3.1). Shapes as in `batch_sampler`; W
+words."""
 
-import math
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,9 +10,8 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
-from train.data.batches import TextBatch, to_device
+from train.data.batch_sampler import TextBatch
 from train.distributed import Share
 from train.objectives.base import Objective, Options, Step, option
 from vitdemo.models.vlm import VLM
@@ -101,45 +98,3 @@ def region_loss(model: VLM, features: Tensor, words: WordBatch, total: int = 0) 
     loss = F.binary_cross_entropy_with_logits(logits, words.present, weight=words.weight,
                                               reduction="sum")
     return loss / (total or len(features))
-
-
-STEPS = 300
-RATE = 1e-3
-PICTURES = 64  # of a step
-
-
-def warm_up(model: VLM, words: RegionWords, half: bool, quiet: bool = False) -> float:
-    """`STEPS` steps of the region loss alone, with AdamW and half a cosine of the rate; ``half``:
-    products in bf16.
-
-    The words' rarities start from how often they occur. Returns the mean loss of the last tenth.
-    """
-    head = model.region_head
-    sampler = words.sampler
-    if head is None or not sampler.seen_words:
-        return math.nan
-    device = next(model.parameters()).device
-    count = torch.zeros(len(head.rarity.weight))
-    for bag in sampler.bags:
-        count[list(bag)] += 1
-    share = (count / len(sampler.bags)).clamp(1e-4, 0.9)
-    with torch.no_grad():
-        head.rarity.weight.copy_(torch.log(share / (1 - share))[:, None].to(device))
-    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.02)
-    last: list[float] = []
-    for step in tqdm(range(STEPS), desc="region head", unit="step", disable=quiet,
-                     file=sys.stderr):
-        maker = random.Random(f"{sampler.seed}:regions:{step}")
-        features, drawn = words.draw_pictures(maker, PICTURES)
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 50) * (
-                0.01 + 0.99 * (1 + math.cos(math.pi * step / STEPS)) / 2)
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            loss = region_loss(model, features.to(device), to_device(drawn, device))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-        optimizer.step()
-        if step >= int(0.9 * STEPS):
-            last.append(float(loss.detach()))
-    return sum(last) / len(last)

@@ -16,7 +16,7 @@ What is liked must also be right: each of COCO's categories that a caption names
 named of the picture costs (CHAIR: Rohrbach et al. 2018, arXiv:1809.02156), a person among them, and
 each content word that stands in it twice.
 
-Shapes as in `batches`; K captions drawn of each picture, S tokens of each at most.
+Shapes as in `batch_sampler`; K captions drawn of each picture, S tokens of each at most.
 """
 
 import math
@@ -30,12 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, Item
-from train.data.batches import TextBatch
+from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, Item, TextBatch
+from train.data.coco_words import categories
 from train.data.reading import Row
 from train.distributed import Share
 from train.evaluation.metrics import caption_words
-from train.grounding.coco_words import categories
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import draw_captions, memory_of, until_end
 from vitdemo.instructions import taught

@@ -1,5 +1,5 @@
 """Writing: a given text, as `captioning` and `answering` learn it, and captions that the model
-draws itself while it is trained. Shapes as in `batches`."""
+draws itself while it is trained. Shapes as in `batch_sampler`."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batches import TextBatch
+from train.data.batch_sampler import TextBatch
 from train.objectives.base import Step, take
 from train.objectives.cross_entropy import linear_cross_entropy
 from train.objectives.swapped_names import swap_names

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluation.bootstrap import draw, interval
+from train.evaluation.metrics import draw, interval
 
 DRAWS = 1000  # of the bootstrap
 
