@@ -16,6 +16,7 @@ from train.data.reading import Row, read_split
 from train.evaluation.metrics import caption_words
 from train.finetune import main
 from train.objectives.self_critical import (
+    END,
     TEMPERATURE,
     Judge,
     RewardBatch,
@@ -28,7 +29,6 @@ from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
-_END = "\n"
 DRAWN = {"loss_reward": 1.0, "reward_pictures": 4}
 
 
@@ -76,7 +76,7 @@ def test_the_judge_is_the_librarys_cider(tokenizer: TextTokenizer) -> None:
         ours = {i: [" ".join([*caption_words(text), "END"])]
                 for i, text in enumerate(said[language])}
         _, wanted = Cider().compute_score(cut, ours)
-        got = [judge.judge([*caption_words(text), _END], references[i], language)
+        got = [judge.judge([*caption_words(text), END], references[i], language)
                for i, text in enumerate(said[language])]
         assert got == pytest.approx(list(wanted), abs=1e-9)
         assert got[0] > got[2] >= 0
@@ -157,8 +157,8 @@ def test_a_caption_that_stops_in_the_middle_is_worth_less(tokenizer: TextTokeniz
     rows = [Row(Path("1.png"), CAPTIONS, (), ()), Row(Path("2.png"), ("a boat",), (), ())]
     judge = Judge(rows, tokenizer)
     words = caption_words(CAPTIONS[0])
-    assert judge.judge([*words, _END], CAPTIONS, "en") > judge.judge(words, CAPTIONS, "en") > \
-        judge.judge([*words[:-2], _END], CAPTIONS, "en")
+    assert judge.judge([*words, END], CAPTIONS, "en") > judge.judge(words, CAPTIONS, "en") > \
+        judge.judge([*words[:-2], END], CAPTIONS, "en")
     assert judge.judge([], CAPTIONS, "en") == 0
 
 

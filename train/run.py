@@ -91,17 +91,18 @@ class Run:
         return LiveStore(self.model, paths) if self.live else \
             open_features(self.model, paths, VIEWS[:1], self.cache)
 
-    def learn_first(self, regions: bool, evidence: bool, querybank: bool) -> None:
+    def learn_first(self, new_head: bool) -> None:
         """What is learnt alone before the first step: a region head that `grow` made, the weights
         of words, from the start, and the bank, of pictures and captions as they are now seen."""
+        given = self.settings.start
         half = self.config.mixed_precision == "bf16"
-        if regions:
+        if new_head:
             words = RegionWords(self.settings.objectives["region"], self.sampler, self.model)
             self._say(f"region head: loss {warm_up_regions(self.model, words, half):.1f} a picture")
-        if evidence:
+        if given.word_evidence:
             loss = learn_evidence(self.model, self.sampler, half)
             self._say(f"weights of words: loss {loss:.2f} a text")
-        if querybank:
+        if given.querybank:
             fill_querybank(self.model, self.sampler)
 
     def begin(self) -> None:

@@ -68,6 +68,19 @@ class RunSettings(Options):
                               "lora trains additions to them.")
 
 
+@dataclass(frozen=True)
+class StartSettings(Options):
+    """What the model is given before it learns."""
+
+    picture_size: int = option(0, "train at this size, in pixels, instead of the checkpoint's own",
+                               least=0)
+    region_head: bool = option(False, "give the model a region head if it has none")
+    word_evidence: bool = option(False, "let the match head weigh words one by one; the weights "
+                                 "are learnt first")
+    querybank: int = option(0, "before the first step keep so many pictures, and captions of each "
+                            "language, as the bank that matches are measured against", least=0)
+
+
 def _defaults() -> dict[str, Options]:
     return {name: kind.Settings() for name, kind in OBJECTIVES.items()}
 
@@ -75,9 +88,10 @@ def _defaults() -> dict[str, Options]:
 @dataclass(frozen=True)
 class Settings:
     """All that decides what a run does, beside its data and the checkpoint it starts from: of the
-    run, and of each objective by its name."""
+    run, of its start, and of each objective by its name."""
 
     run: RunSettings = field(default_factory=RunSettings)
+    start: StartSettings = field(default_factory=StartSettings)
     objectives: Mapping[str, Options] = field(default_factory=_defaults)
 
     @classmethod
@@ -87,12 +101,12 @@ class Settings:
         def made(kind: Any) -> Any:
             return kind(**{each.name: values[each.name] for each in dataclasses.fields(kind)
                            if each.name in values})
-        return cls(made(RunSettings), {name: made(kind.Settings)
-                                       for name, kind in OBJECTIVES.items()})
+        return cls(made(RunSettings), made(StartSettings),
+                   {name: made(kind.Settings) for name, kind in OBJECTIVES.items()})
 
     def parts(self) -> list[Options]:
         """Each group of settings."""
-        return [self.run, *self.objectives.values()]
+        return [self.run, self.start, *self.objectives.values()]
 
     def flat(self) -> dict[str, Any]:
         """Every setting by the name of its flag."""

@@ -183,18 +183,20 @@ def read_rows(sources: Sequence[Path], skip_bad: bool,
     return train, validation
 
 
-def read_also(source: Path, skip_bad: bool) -> list[Row]:
-    """The validation rows of another data set, to compare on.
+def rows_of(sources: Sequence[Path], split: str, skip_bad: bool = False,
+            check_pictures: bool = True) -> list[Row]:
+    """All rows of one split of these; what was read is said on standard error.
 
     Raises:
         DataError: there are none, or one is bad.
     """
-    return [row for _, folder in find_splits(source, "validation")
-            for row in _read(folder, skip_bad)]
+    return [row for source in sources for _, folder in find_splits(source, split)
+            for row in _read(folder, skip_bad, check_pictures=check_pictures)]
 
 
-def _read(folder: Path, skip_bad: bool, unread: Unreads | None = None) -> list[Row]:
-    split = read_split(folder, skip_bad=skip_bad, unread=unread)
+def _read(folder: Path, skip_bad: bool, unread: Unreads | None = None,
+          check_pictures: bool = True) -> list[Row]:
+    split = read_split(folder, skip_bad=skip_bad, check_pictures=check_pictures, unread=unread)
     for bad in split.skipped:
         print(f"skipped: {bad}", file=sys.stderr)
     print(f"{folder}: {len(split.rows)} pictures, {len(split.skipped)} skipped", file=sys.stderr)
