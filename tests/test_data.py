@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.data.reading import METADATA, Question, Row, find_splits, read_split, reader_of
-from train.finetune import main
+from train.data.reading import METADATA, Question, Row, find_splits, read_split
+from train.finetune import main, reader_of
 from vitdemo.errors import DataError
 from vitdemo.tokens import TextTokenizer
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from train.data.instructions import ANSWERS
+from train.data.mentions import ANSWERS
 from train.data.reading import METADATA, Question, Row, read_split
 from train.evaluate import Parts, evaluate_split, main
 from train.evaluation import metrics

@@ -17,15 +17,17 @@ from typing import Any
 
 from train import recipe
 from train.adapt import grow, settled
-from train.data.reading import SPLITS, Row, read_rows, reader_of, rows_of
+from train.data.reading import SPLITS, Row, Unreads, read_rows, rows_of
 from train.distributed import processes
 from train.recipe import mean_of
 from train.run import Run
 from train.settings import Settings, said, scaled
 from train.state import check, digest, latest_state, read_progress
 from vitdemo.allocator import keep_freed_memory
+from vitdemo.config import ModelConfig
 from vitdemo.errors import ConfigError, VitDemoError
 from vitdemo.models.checkpoint import load_checkpoint
+from vitdemo.tokens import TextTokenizer
 
 _NEEDED = (("data", "--data"), ("start", "--from"), ("out", "--out"))
 _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -109,6 +111,13 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return Settings.of(vars(args))
 
 
+def reader_of(start: Path) -> Unreads | None:
+    """How the model to start from reads texts; None where it is not there yet."""
+    file = start / "tokenizer.json"
+    return TextTokenizer.load(file, ModelConfig().max_text_tokens).unread \
+        if file.is_file() else None
+
+
 def run_stage(args: argparse.Namespace, settings: Settings,
               rows: tuple[list[Row], list[Row]]) -> None:
     """Fine-tune once."""
@@ -138,7 +147,8 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     if not validation:
         print("nothing to validate on: the last weights are kept", file=sys.stderr)
     with processes().main_process_first():
-        also = [(source.name, rows_of([source], "validation", args.skip_bad)) for source in args.also_evaluate]
+        also = [(source.name, rows_of([source], "validation", args.skip_bad))
+                for source in args.also_evaluate]
     run = Run(start, train, validation, args.out, args.cache, settings, kept, also)
     if run.chief:
         print(run.about())

@@ -14,6 +14,7 @@ Where the backbone learns, too, ``features`` are pixels, uint8 (P, 3, side, side
 import heapq
 import itertools
 import random
+import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,6 @@ from torch import Tensor
 
 from train.data.cocoqa_captions import in_chinese, restored_captions
 from train.data.features import Store, View
-from train.data.instructions import mirrored
 from train.data.mentions import word_bags
 from train.data.reading import Row
 from train.distributed import Share
@@ -103,12 +103,14 @@ class Balanced(Generic[T]):
 
 @dataclass(frozen=True)
 class Item:
-    """A picture of a row with an instruction and the texts to write, all in one language."""
+    """A picture of a row with an instruction and the texts to write, all in one language; ``kind``
+    is what a made question asks for, or a key of `vitdemo/instructions.tsv`."""
 
     row: int
     instruction: str
     texts: Sequence[str]
     language: str
+    kind: str = ""
 
 
 class BatchSampler:
@@ -230,3 +232,9 @@ class BatchSampler:
                  for text in self.texts_of(place, language)]
         return {text: len(ids) for text, ids in
                 zip(texts, self.tokenizer.batch_pieces(texts), strict=True)}
+
+
+def mirrored(text: str) -> str:
+    """The text for a mirrored picture: left and right change places."""
+    swap = {"left": "right", "right": "left", "左": "右", "右": "左"}
+    return re.sub(r"\b(?:left|right)\b(?! now)|[左右]", lambda match: swap[match.group()], text)

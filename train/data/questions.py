@@ -14,12 +14,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from train.data.batch_sampler import Item
 from train.data.coco_words import chinese_rows, mentions, tell_of_people
 from train.data.cocoqa_captions import coloured_things, restored_captions
-from train.data.instructions import ANSWERS, ASKED, Example, ask_for
 from train.data.mentions import (
+    ANSWERS,
+    ASKED,
     THINGS,
     any_of,
+    ask_for,
     english_words,
     plain,
     things_absent,
@@ -58,12 +61,12 @@ _PLACES = {
     "zh": re.compile(rf"在[^，。的在]{{0,3}}?{any_of('places_zh')}子?[上里中边旁下外面]{{0,2}}")}
 
 
-def made_examples(rows: Sequence[Row], seed: int) -> dict[str, list[Example]]:
+def made_examples(rows: Sequence[Row], seed: int) -> dict[str, list[Item]]:
     """All that is made of the rows' captions, by kind."""
     generator = random.Random(seed)
     captioned = [row for row in rows if row.captions or row.captions_zh]
     counts = thing_counts(captioned)
-    kinds: dict[str, list[Example]] = {}
+    kinds: dict[str, list[Item]] = {}
     for i, row in enumerate(rows):
         examples = made_questions(i, row, captioned, counts, generator)
         for example in [*examples, *steered(i, row, generator)]:
@@ -77,7 +80,7 @@ def thing_counts(rows: Sequence[Row]) -> Counter[int]:
 
 
 def made_questions(row: int, data: Row, others: Sequence[Row], counts: Counter[int],
-                   generator: random.Random) -> list[Example]:
+                   generator: random.Random) -> list[Item]:
     """Whether a thing is there, how many, what color, what somebody does, and what fits.
 
     ``others`` give the wrong sentences; ``counts``, from `thing_counts`, make a thing be asked
@@ -107,29 +110,29 @@ def _one_colour(captions: Sequence[str], language: str) -> list[tuple[str, str]]
 
 
 def _agreed(row: int, kind: str, language: str,
-            facts: Iterable[tuple[str, str]]) -> list[Example]:
+            facts: Iterable[tuple[str, str]]) -> list[Item]:
     """One question per thing on which all facts (value, thing) about it agree."""
     values: dict[str, set[str]] = {}
     for value, thing in facts:
         values.setdefault(thing, set()).add(value)
     [question] = ASKED[kind, language]
-    return [Example(row, question.format(thing), next(iter(own)), language, kind)
+    return [Item(row, question.format(thing), tuple(own), language, kind)
             for thing, own in values.items() if len(own) == 1]
 
 
-def _yes_no(row: int, data: Row, counts: Counter[int], generator: random.Random) -> list[Example]:
+def _yes_no(row: int, data: Row, counts: Counter[int], generator: random.Random) -> list[Item]:
     named, absent = sorted(things_named(data)), sorted(things_absent(data))
     there = generator.sample(named, min(2, len(named)))
     weights = [counts[thing] for thing in absent]
     missing = set(generator.choices(absent, weights, k=max(1, len(there)))) \
         if any(weights) else set()
-    return [Example(row, question, ANSWERS[language][thing in missing], language, "yes_no")
+    return [Item(row, question, (ANSWERS[language][thing in missing],), language, "yes_no")
             for thing in (*there, *sorted(missing))
             for language, question in ask_for(thing, generator).items()]
 
 
 def _match(row: int, captions: Sequence[str], other: Row, language: str,
-           generator: random.Random) -> list[Example]:
+           generator: random.Random) -> list[Item]:
     """The row's caption (yes) and another row's (no)."""
     wrong = other.texts(language)
     examples = []
@@ -137,7 +140,7 @@ def _match(row: int, captions: Sequence[str], other: Row, language: str,
         if sentences and (sentences is captions or not set(sentences) & set(captions)):
             sentence = generator.choice(sentences).strip(" .。")
             question = generator.choice(ASKED["match", language]).format(sentence)
-            examples.append(Example(row, question, answer, language, "match"))
+            examples.append(Item(row, question, (answer,), language, "match"))
     return examples
 
 
@@ -155,7 +158,7 @@ def parts(row: Row, language: str) -> dict[str, list[str]]:
     return {kind: answer for kind, answer in answers.items() if answer}
 
 
-def steered(row: int, data: Row, generator: random.Random) -> list[Example]:
+def steered(row: int, data: Row, generator: random.Random) -> list[Item]:
     """One example of each kind and language that the row's captions and questions allow."""
     examples = []
     for language, phrasings in taught().items():
@@ -163,7 +166,7 @@ def steered(row: int, data: Row, generator: random.Random) -> list[Example]:
             listed = kind in ("things", "colours")
             answer = _BETWEEN[language].join(answers[:_MOST]) if listed else \
                 generator.choice(answers[:2])
-            examples.append(Example(row, generator.choice(phrasings[kind]), answer, language, kind))
+            examples.append(Item(row, generator.choice(phrasings[kind]), (answer,), language, kind))
     return examples
 
 

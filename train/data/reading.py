@@ -22,11 +22,10 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from train.data.hub import as_folder, is_hub
-from vitdemo.config import LIMITS, ModelConfig
+from vitdemo.config import LIMITS
 from vitdemo.errors import DataError, PictureError
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Unread
-from vitdemo.tokens import TextTokenizer
 from vitdemo.words import mainly_chinese
 
 METADATA = "metadata.jsonl"
@@ -143,13 +142,6 @@ def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = T
         raise DataError(f"{file} has no good row left: all {len(skipped)} were skipped. "
                         f"The first one: {skipped[0]}.")
     return Split(data_set_name(folder), folder, rows, skipped)
-
-
-def reader_of(start: Path) -> Unreads | None:
-    """How the model to start from reads texts; None where it is not there yet."""
-    file = start / "tokenizer.json"
-    return TextTokenizer.load(file, ModelConfig().max_text_tokens).unread \
-        if file.is_file() else None
 
 
 def read_rows(sources: Sequence[Path], skip_bad: bool,

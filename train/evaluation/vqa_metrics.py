@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from train.data.instructions import ANSWERS, ask_for
-from train.data.mentions import things_absent, things_named
+from train.data.mentions import ANSWERS, ask_for, things_absent, things_named
 from train.data.reading import Question, Row
 from train.evaluation.metrics import exact_match, mean_interval, vqa_score
 from train.evaluation.predict import ModelPredictor

@@ -85,7 +85,8 @@ def step_losses(model: VLM, parts: Parts, objectives: Mapping[str, Objective],
     step = Step(model, parts, team or Team(), objectives.keys(), teacher)
     losses: dict[str, Tensor] = {}
     for name, objective in objectives.items():
-        loss = objective.loss(step)
+        drawn = parts.get(name)
+        loss = None if objective.draws and drawn is None else objective.loss(step, drawn)
         if loss is not None:
             losses[name] = loss
     if not losses:

@@ -24,8 +24,9 @@ class Attention(Objective):
     that can be seen."""
 
     Settings = AttentionSettings
+    draws = False
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: None) -> Tensor | None:
         """`attention_loss` of captions, answers and questions, added up."""
         found: list[Tensor] = []
         content = self.content(step)

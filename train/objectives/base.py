@@ -75,12 +75,14 @@ class Step:
 
 class Objective(ABC):
     """One thing that is learnt. ``Settings`` has the weight of the loss as ``loss_NAME``, and what
-    else may be chosen; ``scale`` times the weight is what the loss counts; ``needs`` names the
-    objective without which this one does nothing; ``teaches`` are the keys of the instructions
-    (`vitdemo/instructions.tsv`) of which it has enough examples to be offered afterwards."""
+    else may be chosen; ``scale`` times the weight is what the loss counts; ``draws`` is False where
+    it learns from what others drew alone; ``needs`` names the objective without which this one does
+    nothing; ``teaches`` are the keys of the instructions (`vitdemo/instructions.tsv`) of which it
+    has enough examples to be offered afterwards."""
 
     Settings: ClassVar[type[Options]]
     scale: ClassVar[float] = 1.0
+    draws: ClassVar[bool] = True
     needs: ClassVar[str] = ""
     teaches: tuple[str, ...] = ()
     teacher: VLM | None = None
@@ -99,8 +101,9 @@ class Objective(ABC):
         return None
 
     @abstractmethod
-    def loss(self, step: Step) -> Tensor | None:
-        """This process's share of the loss, in a scalar; None where there is nothing to learn."""
+    def loss(self, step: Step, batch: Any) -> Tensor | None:
+        """This process's share of the loss, in a scalar; None where there is nothing to learn.
+        ``batch``: what it drew; it is not asked where it draws and drew nothing."""
 
     def content(self, step: Step) -> Tensor:
         """bool (vocabulary,), where the model is: the tokens that can be seen at a place."""

@@ -82,11 +82,8 @@ class Contrastive(Objective):
         return PairBatch(sampler.features(rows[own], views[own], share), ids[own], mask[own],
                          torch.tensor(rows)[own], Totals(len(rows)), language)
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: PairBatch) -> Tensor:
         """The mean over pairs and both ways; what was compared is left in ``step.shared``."""
-        batch: PairBatch | None = step.parts.get("contrastive")
-        if batch is None:
-            return None
         found = compare(step, batch)
         step.shared["contrastive"] = found
         return contrastive_loss(found.forth, TEMPERATURE, found.back, found.own) * (

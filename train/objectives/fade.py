@@ -27,10 +27,14 @@ from train.distributed import Share, Team
 from train.objectives.attention import on_picture
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.captioning import descriptions
-from train.objectives.writing import draw_captions, memory_of, until_end
+from train.objectives.writing import (
+    draw_captions,
+    log_probabilities,
+    memory_of,
+    until_end,
+)
 from vitdemo.attention.capture import record
 from vitdemo.models.decoding import Vocabulary
-from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 
 TEXTS = 2  # captions of each picture
@@ -111,11 +115,8 @@ class Fade(Objective):
         return FadeBatch(texts, sampler.store.sharp_and_blurred(paths), cover[own], written[own],
                          draws[own], sampler.vocabulary(items[own]))
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: FadeBatch) -> Tensor:
         """`fade_loss`; the passes are left in ``step.shared``."""
-        batch: FadeBatch | None = step.parts.get("fade")
-        if batch is None:
-            return None
         batch, content = with_own_words(step.model, batch, step.team), self.content(step)
         passes, maps, hidden = look(step.model, batch, content, step.teacher)
         step.shared["fade"] = passes
@@ -128,13 +129,13 @@ class Distil(Objective):
     """Holds what is said of the whole pictures whose words fade."""
 
     Settings = DistilSettings
-    needs = "fade"
+    draws, needs = False, "fade"
 
     def __init__(self, settings: DistilSettings, sampler: BatchSampler, start: VLM) -> None:
         super().__init__(settings, sampler, start)
         self.teacher = copy.deepcopy(start).eval().requires_grad_(False)
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: None) -> Tensor | None:
         """KL(start || model) a token of whole pictures."""
         passes: Passes | None = step.shared.get("fade")
         return None if passes is None else distil_loss(passes)
@@ -199,24 +200,22 @@ def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = No
     real = texts.target_mask[:, 1:]
     text, place = real.nonzero(as_tuple=True)
     crossings = [block.cross for block in model.decoder.blocks]
-    with record(crossings) as seen, \
-            torch.set_grad_enabled(teacher is not None):
-        whole = _log_probabilities(model, texts.features, texts, real, learns=teacher is not None)
+    with record(crossings) as seen, torch.set_grad_enabled(teacher is not None):
+        whole = _log_probabilities(model, texts.features, texts, real)
     knows = teacher or model
     with torch.no_grad():
         taught = whole.detach() if teacher is None else \
-            _log_probabilities(teacher, texts.features, texts, real, learns=False)
+            _log_probabilities(teacher, texts.features, texts, real)
         side = model.config.picture_size
         grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
-        blank = _log_probabilities(knows, grey.expand_as(texts.features), texts, real,
-                                   learns=False)
+        blank = _log_probabilities(knows, grey.expand_as(texts.features), texts, real)
     attention = on_picture(seen, texts.features.shape[1])[text, place].float()  # (tokens, N)
     attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
     passes = Passes(text, place, whole, whole, blank, taught, attention, texts.totals.tokens)
     maps = word_maps(model, texts, passes)
     hidden = covered_places(batch, passes, maps, content)
     features = _features(model, cover(model, batch.pixels, hidden))
-    passes.covered = _log_probabilities(model, features, texts, real, learns=True)
+    passes.covered = _log_probabilities(model, features, texts, real)
     return passes, maps, hidden
 
 
@@ -287,15 +286,6 @@ def _features(model: VLM, pixels: Tensor) -> Tensor:
                           for part in parts])
 
 
-def _log_probabilities(model: VLM, features: Tensor, texts: TextBatch, real: Tensor,
-                       learns: bool) -> Tensor:
+def _log_probabilities(model: VLM, features: Tensor, texts: TextBatch, real: Tensor) -> Tensor:
     """Of what follows at each real place: (tokens, V)."""
-    decoder = model.decoder
-    prefix, cache = texts.targets[:, :-1], decoder.start(memory_of(model, texts, features))
-    hidden = decoder.hidden(prefix, cache)
-    copy = decoder.copies(hidden, prefix, cache)
-    with torch.set_grad_enabled(learns):
-        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
-        if copy is not None:
-            return mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
-        return logits.float().log_softmax(-1)
+    return log_probabilities(model, memory_of(model, texts, features), texts.targets[:, :-1], real)

@@ -17,6 +17,7 @@ from train.objectives.base import Objective, Options, Step, option
 from vitdemo.models.vlm import VLM
 
 TEXTS = ("caption", "question")  # the parts whose pictures' words are looked for
+MOST = 1000  # words that are looked for in the pictures of a step, there or not
 UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
 
 
@@ -26,8 +27,6 @@ class RegionSettings(Options):
 
     loss_region: float = option(0.5, "weight of the words that a picture's regions add up to",
                                 least=0)
-    region_vocabulary: int = option(
-        1500, "words looked for in the pictures of a step, there or not", least=1)
 
 
 @dataclass
@@ -55,13 +54,12 @@ class RegionWords(Objective):
         own = [row for part in texts for row in part.everyone[share.own]]
         return self.words_of(share.maker, [row for part in texts for row in part.everyone], own)
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: WordBatch) -> Tensor | None:
         """`region_loss` of the step's pictures."""
-        words: WordBatch | None = step.parts.get("region")
-        if words is None or step.model.region_head is None:
+        if step.model.region_head is None:
             return None
         texts: list[TextBatch] = [step.parts[name] for name in TEXTS if name in step.parts]
-        return region_loss(step.model, torch.cat([part.features for part in texts]), words,
+        return region_loss(step.model, torch.cat([part.features for part in texts]), batch,
                            sum(part.totals.pictures for part in texts))
 
     def draw_pictures(self, maker: random.Random, count: int) -> tuple[Tensor, WordBatch]:
@@ -75,11 +73,11 @@ class RegionWords(Objective):
     def words_of(self, maker: random.Random, rows: Sequence[int],
                  own: Sequence[int]) -> WordBatch:
         """The words of the drawn rows, and others up to the wanted number, for the own ones."""
-        sampler, most = self.sampler, self.settings.region_vocabulary
+        sampler = self.sampler
         found = sorted(set().union(*(sampler.bags[row] for row in rows)))
-        found = maker.sample(found, min(len(found), most))
+        found = maker.sample(found, min(len(found), MOST))
         others = sorted(set(sampler.seen_words).difference(found))
-        ids = found + maker.sample(others, min(len(others), most - len(found)))
+        ids = found + maker.sample(others, min(len(others), MOST - len(found)))
         place = {token: i for i, token in enumerate(ids)}
         present = torch.zeros(len(own), len(ids))
         for i, row in enumerate(own):

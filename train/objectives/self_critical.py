@@ -27,7 +27,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pycocoevalcap.cider.cider_scorer import CiderScorer, precook
 from torch import Tensor
 
@@ -37,10 +36,14 @@ from train.data.reading import Row
 from train.distributed import Share
 from train.evaluation.metrics import caption_words
 from train.objectives.base import Objective, Options, Step, option
-from train.objectives.writing import draw_captions, memory_of, until_end
+from train.objectives.writing import (
+    draw_captions,
+    log_probabilities,
+    memory_of,
+    until_end,
+)
 from vitdemo.instructions import taught
 from vitdemo.models.decoding import Vocabulary
-from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import broken_words, repeated_words
@@ -113,10 +116,9 @@ class SelfCritical(Objective):
         return RewardBatch(texts, draws[own], sampler.vocabulary(items[own]), references,
                            [item.language for item in items[own]], said)
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: RewardBatch) -> Tensor:
         """Minus the mean reward; its gradient is that of `reward_loss`."""
-        batch: RewardBatch | None = step.parts.get("reward")
-        return None if batch is None else reward_loss(step.model, batch, self.judge)
+        return reward_loss(step.model, batch, self.judge)
 
 
 class Judge:
@@ -236,16 +238,9 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
         gain = (rewards - others).flatten()  # (P * K,)
     real = until_end(ids, batch.vocabulary.end)
     start = batch.texts.targets[:, :1].repeat_interleave(each, 0)
-    decoder = model.decoder
-    prefix, cache = torch.cat([start, ids[:, :-1]], 1), decoder.start(memory)
-    hidden = decoder.hidden(prefix, cache)
-    copy = decoder.copies(hidden, prefix, cache)
-    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
-    if copy is not None:
-        logits = mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
-    logits = logits.float()
-    logits[:, list(batch.vocabulary.banned)] = -torch.inf
-    every = (logits / TEMPERATURE).log_softmax(-1)
+    logits = log_probabilities(model, memory, torch.cat([start, ids[:, :-1]], 1), real)
+    banned = torch.tensor(list(batch.vocabulary.banned), device=logits.device)
+    every = (logits.index_fill(1, banned, -torch.inf) / TEMPERATURE).log_softmax(-1)
     chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
     gains = gain[:, None].expand_as(ids)[real]
     count = batch.texts.totals.pictures * each
