@@ -83,7 +83,7 @@ def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts
     "image_to_text" -> "r1", "r5", "r10", "median_rank" (a rank); "pictures", "texts", "names" ->
     see `name_search`, and "reranked" -> see `reranked_scores`. "vqa" -> see `vqa_figures`.
     "choices" -> see `choice_figures`. "yes_no" -> language -> see `yes_no_figures`. "ci" beside
-    figures has their 95% intervals (`bootstrap`).
+    figures has their 95% intervals, by bootstrap.
     """
     made = {language: make_yes_no(split.rows, language) for language in LANGUAGES} \
         if parts.made else {}
