@@ -141,9 +141,10 @@ def _predict(predictor: ModelPredictor, split: Split, parts: Parts,
                 asked = [text for place in places for text in texts[place]]
                 if not asked:
                     continue
+                seen: Any = blank if name == "blank" else features
+                places_seen = [0] * len(asked) if name == "blank" else about
                 with switched_off.get(name, nullcontext)():
-                    found = predictor.answers(features, about, asked) if name != "blank" else \
-                        predictor.answers(blank, [0] * len(asked), asked)
+                    found = predictor.answers(seen, places_seen, asked)
                 for i, answer in zip(about, found, strict=True):
                     answers[name][places[i]].append(answer)
             about = [i for i, place in enumerate(places) for q in rows[place].questions

@@ -131,7 +131,7 @@ def to_device(part: T, device: torch.device) -> T:
 
 def pictures(parts: Parts) -> list[tuple[Tensor, Tensor]]:
     """(rows, features) of each part that has pictures."""
-    own = (getattr(part, "texts", part) for part in parts.values())
+    own: list[Any] = [getattr(part, "texts", part) for part in parts.values()]
     return [(part.rows, part.features) for part in own if hasattr(part, "features")]
 
 
