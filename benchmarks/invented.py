@@ -3,7 +3,7 @@
     python -m benchmarks.invented --data DIR --grounding COCO [--limit 60] [--json FILE]
 
 The model describes pictures; each word of its description that names one of COCO's 80 categories
-(`train.grounding.coco_words`, synonyms and plurals too) is *invented* where none of people's five
+(`train.data.coco_words`, synonyms and plurals too) is *invented* where none of people's five
 captions names a category that it may mean and, in COCO, none has a box. DIR is a data folder as for
 training with captions, COCO a folder with images/, instances.json and captions.json. People do not
 name all that is there, so on DIR some inventions are none.
@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from benchmarks.timing import table, write_json
+from train.data.coco_words import mentions
 from train.data.reading import find_splits, read_split
-from train.grounding.coco import read_grounding
-from train.grounding.coco_words import mentions
+from train.evaluation.coco import read_grounding
 from vitdemo.attention.dependence import concentration
 from vitdemo.backends.native import NativeBackend
 from vitdemo.backends.registry import load_backend

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
-from train.data.batches import StepBatch
 from train.data.features import VIEWS, PictureDataset, Store, View
 from train.data.reading import Row
 from train.distributed import Team
-from train.objectives.base import Objective
-from train.objectives.registry import build, draw_step, step_losses
+from train.objectives import build, draw_step, step_losses
+from train.objectives.base import Objective, Parts
 from train.settings import Settings
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
@@ -44,10 +43,10 @@ class Learning:
     sampler: BatchSampler
     model: VLM
 
-    def draw(self, step: int = 0, rank: int = 0, world: int = 1) -> StepBatch:
+    def draw(self, step: int = 0, rank: int = 0, world: int = 1) -> Parts:
         return draw_step(self.objectives, self.sampler, step, rank, world)
 
-    def losses(self, batch: StepBatch, team: Team | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: Parts, team: Team | None = None) -> dict[str, Tensor]:
         return step_losses(self.model, batch, self.objectives, team)
 
 

@@ -44,7 +44,7 @@ def test_captions_pairs_and_questions_come_from_all_data_sets(tokenizer: TextTok
                  "small/train") for i in range(10)]
     found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer,
                      caption_pictures=50, pairs=20, questions=50)
-    parts = [found.draw(step).parts for step in range(20)]
+    parts = [found.draw(step) for step in range(20)]
     for name in ("caption", "question", "contrastive"):
         drawn = [int(row) for part in parts for row in part[name].rows]
         share = sum(row >= 160 for row in drawn) / len(drawn)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from train.data.coco_words import categories, tell_of_people
 from train.evaluation.metrics import fault_figures
-from train.grounding.coco_words import categories, tell_of_people
 
 
 @pytest.mark.parametrize("text, found", [

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from train.data.reading import METADATA, Question, Row, find_splits, read_split
-from train.data.run_data import reader_of
-from train.finetune import main
+from train.finetune import main, reader_of
 from vitdemo.errors import DataError
 from vitdemo.tokens import TextTokenizer
 

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from train.data.instructions import ANSWERS
+from train.data.mentions import ANSWERS
 from train.data.reading import METADATA, Question, Row, read_split
 from train.evaluate import Parts, evaluate_split, main
 from train.evaluation import metrics
-from train.evaluation.predict import ModelPredictor, ablations
+from train.evaluation.predict import ModelPredictor
 from train.evaluation.report_cli import table
-from train.evaluation.rerank import names_said
+from train.evaluation.retrieval import names_said
 from train.evaluation.vqa_metrics import vqa_figures
 from vitdemo.config import ModelConfig
 from vitdemo.models.checkpoint import save_checkpoint
@@ -353,9 +353,9 @@ def test_switched_off_parts_change_answers_and_come_back(
     assert abs(no_fusion - whole).max() > 1e-3 and abs(no_modulation - whole).max() > 1e-3
 
 
-def test_a_model_without_fusion_has_nothing_to_switch_off() -> None:
+def test_a_model_without_fusion_has_nothing_to_switch_off(parts: tuple[VLM, TextTokenizer]) -> None:
     config = ModelConfig.from_size("tiny", vocabulary=99, fusion="concat", modulation=False)
-    assert ablations(VLM(config)) == {}
+    assert ModelPredictor(VLM(config), parts[1]).ablations() == {}
 
 
 def test_batches_change_nothing(tmp_path: Path, parts: tuple[VLM, TextTokenizer]) -> None:

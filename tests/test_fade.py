@@ -11,17 +11,17 @@ import torch
 from conftest import make_model, make_picture
 from learning import Learning, learning
 
-from train.data.batches import to_device
 from train.data.features import VIEWS, PictureDataset, View, open_features, scaled_pixels
 from train.data.reading import read_split
 from train.distributed import Team
 from train.objectives import fade
-from train.objectives.distil import distil_loss
+from train.objectives.base import pictures, to_device
 from train.objectives.fade import (
     FadeBatch,
     Passes,
     cover,
     covered_places,
+    distil_loss,
     fade_loss,
     look,
     with_own_words,
@@ -48,7 +48,7 @@ def test_words_learn_to_fade(data: Path, tokenizer: TextTokenizer, tmp_path: Pat
     model = make_model(tokenizer)
     found = fading(model, data, tokenizer, tmp_path / "c")
     batch = found.draw()
-    assert 0 < int(batch.parts["fade"].own.sum()) < 4
+    assert 0 < int(batch["fade"].own.sum()) < 4
     values, optimizer = [], torch.optim.Adam(model.decoder.parameters(), lr=0.003)
     for _ in range(30):
         losses = found.losses(batch)
@@ -77,8 +77,8 @@ def test_a_run_can_be_held_to_what_the_start_says(data: Path, tokenizer: TextTok
             parameter.add_(0.05 * torch.randn(parameter.shape,
                                               generator=torch.Generator().manual_seed(1)))
     content = found.sampler.content
-    seen = look(model, batch.parts["fade"], content, teacher)[0]
-    own = look(teacher, batch.parts["fade"], content)[0]
+    seen = look(model, batch["fade"], content, teacher)[0]
+    own = look(teacher, batch["fade"], content)[0]
     assert torch.allclose(seen.taught, own.whole) and torch.allclose(seen.blank, own.blank)
     assert not torch.allclose(seen.whole, own.whole)
     loss = found.losses(batch)["distil"]
@@ -108,7 +108,7 @@ def test_a_word_is_to_keep_what_its_map_shows() -> None:
 def test_training_hides_by_the_map_that_the_app_shows(data: Path, tokenizer: TextTokenizer,
                                                       tmp_path: Path) -> None:
     model = make_model(tokenizer)
-    batch: FadeBatch = fading(model, data, tokenizer, tmp_path / "c").draw().parts["fade"]
+    batch: FadeBatch = fading(model, data, tokenizer, tmp_path / "c").draw()["fade"]
     assert model.region_head is not None
     seen, found, _ = look(model, batch, torch.ones(tokenizer.size, dtype=torch.bool))
     assert not seen.whole.requires_grad and seen.covered.requires_grad
@@ -177,7 +177,7 @@ def test_words_may_fade_in_captions_of_the_models_own(data: Path, tokenizer: Tex
                                                       tmp_path: Path) -> None:
     model = make_model(tokenizer)
     drawn = fading(model, data, tokenizer, tmp_path / "c", fade_pictures=6)
-    given: FadeBatch = drawn.draw().parts["fade"]
+    given: FadeBatch = drawn.draw()["fade"]
     assert 0 < given.own.sum() < 6
     found = with_own_words(model, given, Team())
     own = given.own.repeat_interleave(2)
@@ -202,7 +202,7 @@ def test_the_shares_of_the_fading_losses_add_up(data: Path, tokenizer: TextToken
     found = fading(model, data, tokenizer, tmp_path / "c", fade_pictures=5, loss_distil=1.0)
     with torch.no_grad():
         model.decoder.bias.add_(torch.linspace(0, 1, len(model.decoder.bias)))
-    batches = [with_own_words(model, found.draw(0, rank, world).parts["fade"], Team())
+    batches = [with_own_words(model, found.draw(0, rank, world)["fade"], Team())
                for rank, world in ((0, 1), (0, 2), (1, 2))]
     whole = batches[0].texts.totals.tokens
     assert sum(batch.texts.totals.tokens for batch in batches[1:]) == whole
@@ -223,9 +223,9 @@ def test_pictures_of_a_fading_loss_that_is_no_number_are_found(
     model = make_model(tokenizer)
     found = fading(model, data, tokenizer, tmp_path / "c", fade_pictures=2)
     batch = to_device(found.draw(), torch.device("cpu"))
-    texts = batch.parts["fade"].texts
+    texts = batch["fade"].texts
     assert texts.totals.pictures == 2
     texts.features[1] = float("nan")
     assert any(rows is texts.rows and features is texts.features
-               for rows, features in batch.pictures())
+               for rows, features in pictures(batch))
     assert math.isnan(float(found.losses(batch)["fade"]))

@@ -9,10 +9,18 @@ import pytest
 from PIL import Image
 from planted import Planted
 
-from train.evaluate_grounding import choose_methods, evaluate, main, table
-from train.grounding.coco import read_grounding
-from train.grounding.coco_words import category_names, mentions, plural
-from train.grounding.pointing import Scorer, Target, covered, hits_and_masses, holds, names_of
+from train.data.coco_words import category_names, mentions, plural
+from train.evaluate_grounding import (
+    Scorer,
+    choose_methods,
+    covered,
+    evaluate,
+    hits_and_masses,
+    holds,
+    main,
+    table,
+)
+from train.evaluation.coco import read_grounding
 from vitdemo.attention.regions import smoothed
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.errors import ConfigError, DataError, TaskError
@@ -169,9 +177,9 @@ def test_a_point_on_the_edge_is_inside() -> None:
 
 
 def test_ties_and_empty_maps() -> None:
-    target = Target(np.asarray([1.0, 0.5, 0, 0]), np.asarray([True, True, False, False]))
+    inside = np.asarray([1.0, 0.5, 0, 0]), np.asarray([True, True, False, False])
     maps = np.asarray([[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0], [3, 0, 0, 1]], np.float32)
-    hits, masses = hits_and_masses(maps, target)
+    hits, masses = hits_and_masses(maps, *inside)
     assert hits == pytest.approx([0.5, 0.5, 0, 1])
     assert masses == pytest.approx([0.25, 0.375, 0, 0.75])
 
@@ -226,7 +234,7 @@ def test_intervals_are_over_pictures() -> None:
     # 30 pictures of 10 names each; in every other picture all of them are hit.
     picture = np.repeat(np.arange(30), 10)
     hits = (picture % 2).astype(float)
-    scorer = Scorer(names_of([(int(p), 0.25, False) for p in picture]))
+    scorer = Scorer([(int(p), 0.25, False) for p in picture])
     figures = scorer.figures(hits, np.full(300, 0.5))
     low, high = figures["ci"]["pointing"]
     assert figures["pointing"] == 0.5
@@ -237,7 +245,7 @@ def test_intervals_are_over_pictures() -> None:
 
 
 def test_without_names_off_centre_there_is_no_figure() -> None:
-    figures = Scorer(names_of([(0, 0.5, True)])).figures(np.ones(1), np.ones(1))
+    figures = Scorer([(0, 0.5, True)]).figures(np.ones(1), np.ones(1))
     assert figures["pointing_off_centre"] is None and figures["ci"]["pointing_off_centre"] is None
     json.dumps(figures, allow_nan=False)
     assert "-" in table({"methods": {"one": figures},

@@ -11,8 +11,8 @@ import pytest
 from conftest import make_picture
 
 from train.data import hub
-from train.data.reading import find_splits, read_split
-from train.data.run_data import changes, digest, read_rows
+from train.data.reading import find_splits, read_rows, read_split
+from train.state import changes, digest
 from vitdemo.errors import DataError
 
 datasets = pytest.importorskip("datasets")

@@ -7,7 +7,7 @@ import torch
 from conftest import make_model
 
 from train.data.reading import Row
-from train.evaluation.rerank import names_said
+from train.evaluation.retrieval import names_said
 from train.names import refit, with_names
 from vitdemo.models import names
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

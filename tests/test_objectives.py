@@ -10,7 +10,7 @@ from learning import NoiseStore, learning
 
 from train.data.reading import Question, Row
 from train.finetune import build_parser
-from train.objectives.registry import OBJECTIVES
+from train.objectives import OBJECTIVES
 from train.settings import Settings
 from vitdemo.errors import ConfigError, TrainingError
 from vitdemo.models.vlm import VLM
@@ -59,7 +59,7 @@ def test_an_answer_about_an_unseen_picture_is_read_off_the_fused_words(
         found = learning(model, rows, NoiseStore(model), tokenizer,
                          **{**OFF, "loss_question": 1.0, "unseen": unseen})
         batch = found.draw()
-        features = batch.parts["question"].features.requires_grad_()
+        features = batch["question"].features.requires_grad_()
         [sent] = torch.autograd.grad(found.losses(batch)["loss"], features)
         assert bool(sent.any()) == looks
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from conftest import make_model, make_picture
 from test_names import name
 
-from train.data.batches import TextBatch, Totals
+from train.data.batch_sampler import TextBatch, Totals
 from train.objectives.cross_entropy import linear_cross_entropy
 from train.objectives.swapped_names import swap_names
 from vitdemo.backends.native import NativeBackend

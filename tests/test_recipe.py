@@ -14,7 +14,7 @@ from small_run import arguments
 from train.data.features import VIEWS, fingerprint
 from train.data.reading import read_split
 from train.finetune import main, parse, settings_of
-from train.objectives.registry import OBJECTIVES
+from train.objectives import OBJECTIVES
 from train.recipe import mean_of
 from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
@@ -101,8 +101,8 @@ def test_the_shipped_recipe_is_short_and_begins_with_its_command() -> None:
 def test_the_shipped_recipe_runs_to_its_end(data: Path, start: Path, tmp_path: Path,
                                             monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("train.objectives.learn_word_evidence.STEPS", 10)
-    monkeypatch.setattr("train.objectives.region_words.STEPS", 2)
+    monkeypatch.setattr("train.learn_first.STEPS", 10)
+    monkeypatch.setattr("train.learn_first.REGION_STEPS", 2)
     monkeypatch.setattr("train.objectives.answering.ENOUGH", 1)
     begun = load_checkpoint(start)
     plain = VLM(replace(begun.model.config, regions=False))

@@ -80,7 +80,7 @@ def test_restored_captions_are_those_of_one_data_set_more(rows: list[Row], tiny_
                                                          tokenizer: TextTokenizer) -> None:
     found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer, pairs=8,
                      caption_pictures=8, loss_reward=1.0, reward_pictures=4)
-    steps = [found.draw(step).parts for step in range(25)]
+    steps = [found.draw(step) for step in range(25)]
     share = 5 ** 0.5 / (5 ** 0.5 + 10 ** 0.5)
     for name in ("caption", "contrastive"):
         drawn = torch.cat([parts[name].rows for parts in steps])
@@ -98,4 +98,4 @@ def test_nothing_is_restored_of_other_questions(rows: list[Row], tiny_model: VLM
     plain = [replace(row, questions=tuple(replace(q, source="other") for q in row.questions))
              for row in rows]
     found = learning(tiny_model, plain, NoiseStore(tiny_model), tokenizer)
-    assert max(int(found.draw(step).parts["caption"].rows.max()) for step in range(12)) < 10
+    assert max(int(found.draw(step)["caption"].rows.max()) for step in range(12)) < 10

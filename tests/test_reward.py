@@ -16,6 +16,7 @@ from train.data.reading import Row, read_split
 from train.evaluation.metrics import caption_words
 from train.finetune import main
 from train.objectives.self_critical import (
+    END,
     TEMPERATURE,
     Judge,
     RewardBatch,
@@ -28,7 +29,6 @@ from vitdemo.models.fusion import Memory
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
-_END = "\n"
 DRAWN = {"loss_reward": 1.0, "reward_pictures": 4}
 
 
@@ -55,7 +55,7 @@ def draw(model: VLM, rows: list[Row], tokenizer: TextTokenizer, cache: Path,
 
 @pytest.fixture
 def batch(model: VLM, rows: list[Row], tokenizer: TextTokenizer, tmp_path: Path) -> RewardBatch:
-    found: RewardBatch = draw(model, rows, tokenizer, tmp_path / "c").draw(0).parts["reward"]
+    found: RewardBatch = draw(model, rows, tokenizer, tmp_path / "c").draw(0)["reward"]
     return found
 
 
@@ -76,7 +76,7 @@ def test_the_judge_is_the_librarys_cider(tokenizer: TextTokenizer) -> None:
         ours = {i: [" ".join([*caption_words(text), "END"])]
                 for i, text in enumerate(said[language])}
         _, wanted = Cider().compute_score(cut, ours)
-        got = [judge.judge([*caption_words(text), _END], references[i], language)
+        got = [judge.judge([*caption_words(text), END], references[i], language)
                for i, text in enumerate(said[language])]
         assert got == pytest.approx(list(wanted), abs=1e-9)
         assert got[0] > got[2] >= 0
@@ -157,8 +157,8 @@ def test_a_caption_that_stops_in_the_middle_is_worth_less(tokenizer: TextTokeniz
     rows = [Row(Path("1.png"), CAPTIONS, (), ()), Row(Path("2.png"), ("a boat",), (), ())]
     judge = Judge(rows, tokenizer)
     words = caption_words(CAPTIONS[0])
-    assert judge.judge([*words, _END], CAPTIONS, "en") > judge.judge(words, CAPTIONS, "en") > \
-        judge.judge([*words[:-2], _END], CAPTIONS, "en")
+    assert judge.judge([*words, END], CAPTIONS, "en") > judge.judge(words, CAPTIONS, "en") > \
+        judge.judge([*words[:-2], END], CAPTIONS, "en")
     assert judge.judge([], CAPTIONS, "en") == 0
 
 
@@ -251,12 +251,12 @@ def test_processes_share_the_captions_that_are_judged(model: VLM, rows: list[Row
                                                       tokenizer: TextTokenizer,
                                                       tmp_path: Path) -> None:
     found = draw(model, rows, tokenizer, tmp_path / "c")
-    rewards = [found.draw(3, *of).parts["reward"] for of in ((0, 1), (0, 2), (1, 2))]
+    rewards = [found.draw(3, *of)["reward"] for of in ((0, 1), (0, 2), (1, 2))]
     assert rewards[0].references[1::2] == rewards[2].references
     judge = Judge(rows, tokenizer)
     all_of_it, *shares = (float(reward_loss(model, part, judge).detach()) for part in rewards)
     assert sum(shares) == pytest.approx(all_of_it, abs=1e-5)
-    assert "reward" not in draw(model, rows, tokenizer, tmp_path / "c", loss_reward=0).draw().parts
+    assert "reward" not in draw(model, rows, tokenizer, tmp_path / "c", loss_reward=0).draw()
 
 
 def test_a_run_is_rewarded_and_says_how_much(data: Path, start: Path, tmp_path: Path) -> None:

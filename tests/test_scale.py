@@ -7,8 +7,7 @@ from small_run import arguments
 
 from train.data.reading import Row
 from train.finetune import main, parse, settings_of
-from train.settings import RunSettings, Settings
-from train.small_data_defaults import FEW, said, scaled
+from train.settings import FEW, RunSettings, Settings, said, scaled
 from vitdemo.models.checkpoint import load_checkpoint
 
 SENTENCES = tuple(f"sentence {i}" for i in range(5))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from train.data.questions import KINDS, parts, steered
 from train.data.reading import Question, Row
-from train.data.steered import KINDS, parts, steered
 from vitdemo.instructions import taught
 
 DOG = Row(Path("a.jpg"), (
@@ -62,7 +62,7 @@ def test_every_kind_is_asked_in_its_language() -> None:
         (kind, language) for kind in KINDS for language in taught()}
     assert all(one.row == 7 and one.instruction in taught()[one.language][one.kind]
                for one in examples)
-    assert {one.target for one in examples if (one.kind, one.language) == ("things", "en")} == {
+    assert {one.texts[0] for one in examples if (one.kind, one.language) == ("things", "en")} == {
         "ball, beach, dog"}
 
 

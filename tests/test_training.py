@@ -13,11 +13,13 @@ from conftest import make_model, make_picture
 from learning import NoiseStore, learning
 from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
-from train.data.caption_questions import made_questions, thing_counts
+from train.data.batch_sampler import mirrored
 from train.data.features import VIEWS, View, open_features
-from train.data.instructions import human_questions, is_short, mirrored
-from train.data.reading import Question, Row, read_split
-from train.finetune import main, read_rows
+from train.data.questions import made_questions, thing_counts
+from train.data.reading import Question, Row, read_rows, read_split
+from train.finetune import main
+from train.objectives.answering import items_of
+from train.objectives.captioning import is_short
 from train.objectives.contrastive import contrastive_loss, read_by_length
 from train.objectives.cross_entropy import linear_cross_entropy
 from train.settings import RunSettings, rate_at
@@ -35,7 +37,7 @@ def test_made_questions_are_what_the_captions_say() -> None:
     counts = thing_counts([row, other])
     found = [example for seed in range(8)
              for example in made_questions(0, row, [other], counts, random.Random(seed))]
-    said = {(e.instruction, e.target) for e in found}
+    said = {(e.instruction, *e.texts) for e in found}
     assert ("How many dogs are there?", "2") in said
     assert ("What color is the ball?", "red") in said
     assert ("What is the dog doing?", "running") in said
@@ -50,7 +52,7 @@ def test_yes_and_no_are_balanced() -> None:
     rows = [Row(Path(f"{i}.jpg"), (f"A {thing} outside .",), (), ())
             for i, thing in enumerate(("dog", "man", "cat", "horse", "boat", "bird") * 5)]
     counts, maker = thing_counts(rows), random.Random(0)
-    answers = [e.target for i, row in enumerate(rows)
+    answers = [e.texts[0] for i, row in enumerate(rows)
                for e in made_questions(i, row, rows, counts, maker)
                if e.kind == "yes_no" and e.language == "en"]
     assert 0.4 < answers.count("yes") / len(answers) < 0.6
@@ -58,8 +60,9 @@ def test_yes_and_no_are_balanced() -> None:
 
 def test_answers_of_several_people_count_when_three_agree() -> None:
     question = Question("what ?", "tree", ("tree",) * 5 + ("log",) * 3 + ("trees",) * 2, "", "v")
-    row = Row(Path("a.jpg"), (), (), (question, Question("where ?", "tissue_box", (), "", "d")))
-    assert [e.target for e in human_questions(0, row)] == ["tree", "log", "tissue box"]
+    other = Question("where ?", "tissue_box", (), "", "d")
+    assert [e.texts[0] for e in (*items_of(0, question), *items_of(0, other))] == [
+        "tree", "log", "tissue box"]
 
 
 def test_a_mirror_swaps_left_and_right() -> None:
@@ -160,12 +163,12 @@ def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model
                  "reward.draws"):
         part, _, field = name.partition(".")
         own = operator.attrgetter(field)
-        joined = torch.stack([own(share.parts[part]) for share in parts], 1).flatten(0, 1)
-        assert torch.equal(joined, own(whole.parts[part])), name
+        joined = torch.stack([own(share[part]) for share in parts], 1).flatten(0, 1)
+        assert torch.equal(joined, own(whole[part])), name
     # What one objective draws does not depend on the others.
     alone = learning(tiny_model, rows, store, tokenizer, VIEWS[:2], loss_caption=0, **more).draw(3)
-    assert torch.equal(alone.parts["fade"].texts.targets, whole.parts["fade"].texts.targets)
-    assert torch.equal(alone.parts["question"].kept, whole.parts["question"].kept)
+    assert torch.equal(alone["fade"].texts.targets, whole["fade"].texts.targets)
+    assert torch.equal(alone["question"].kept, whole["question"].kept)
 
 
 def test_each_use_has_random_numbers_of_its_own(data: Path, tokenizer: TextTokenizer,
@@ -173,7 +176,7 @@ def test_each_use_has_random_numbers_of_its_own(data: Path, tokenizer: TextToken
     rows = list(read_split(data / "train").rows)
     found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer,
                      loss_fade=1.0, fade_pictures=4, caption_pictures=4)
-    parts = [found.draw(step).parts for step in range(60)]
+    parts = [found.draw(step) for step in range(60)]
     first = torch.stack([part["fade"].cover.flatten() for part in parts]).flatten()
     own = torch.stack([part["fade"].own.float().repeat_interleave(3) for part in parts]).flatten()
     kept = torch.stack([part["caption"].kept[:, 0].float().repeat_interleave(3)

@@ -15,11 +15,10 @@ from conftest import make_model, make_picture
 from small_run import arguments, losses_of
 
 import train.run
-from train.data.batches import StepBatch
 from train.data.reading import read_split
-from train.data.run_data import changes, digest
 from train.finetune import main
-from train.state import latest_state, read_progress
+from train.objectives.base import Parts
+from train.state import changes, digest, latest_state, read_progress
 from vitdemo.errors import CheckpointError, DiskError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.tokens import TextTokenizer
@@ -36,7 +35,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, name: str, at: int, value: float) ->
     real: Callable[..., Losses] = train.run.step_losses
     calls = iter(range(10_000))
 
-    def step_losses(model: Any, batch: StepBatch, *more: Any) -> Losses:
+    def step_losses(model: Any, batch: Parts, *more: Any) -> Losses:
         found = real(model, batch, *more)
         if next(calls) >= at:
             found = {key: x + value if key in (name, "loss") else x for key, x in found.items()}

@@ -14,7 +14,7 @@ import torch
 from learning import NoiseStore, learning
 from small_run import arguments
 
-import train.objectives.learn_word_evidence
+import train.learn_first
 import train.run
 from train import finetune
 from train.data.reading import Row, read_split
@@ -64,7 +64,7 @@ def curve(out: Path) -> list[dict[str, float]]:
 def test_two_processes_have_the_loss_curve_of_one(data: Path, start: Path, tmp_path: Path,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train.run, "PICTURE_DROPOUT", 0)
-    monkeypatch.setattr(train.objectives.learn_word_evidence, "STEPS", 20)
+    monkeypatch.setattr(train.learn_first, "STEPS", 20)
     begun = tmp_path / "begun"
     assert main(arguments(data, start, begun, "--steps", "40", "--learning-rate", "0.005",
                           "--validate-every", "0", "--word-evidence")) == 0

@@ -2,15 +2,21 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from train.data.mentions import NAMES, things_absent
-from train.data.reading import Row
-from train.evaluation.metrics import retrieval_scores
-from train.evaluation.rerank import WEIGHTS, name_search, names_said, reranked_scores
+from train.data.reading import Question, Row
+from train.evaluation.retrieval import (
+    WEIGHTS,
+    name_search,
+    names_said,
+    reranked_scores,
+    retrieval_scores,
+)
 from train.evaluation.vqa_metrics import (
     YesNo,
     make_yes_no,
@@ -91,10 +97,12 @@ def test_shuffled_words_are_the_same_words() -> None:
 
 def test_a_wrong_picture_is_never_the_right_one() -> None:
     for count in (2, 3, 8):
-        rows = [row("a", name=f"{i}.jpg") for i in range(count)]
+        asked = Question("what is it ?", "a dog", (), "", "")
+        rows = [row("nobody asks"), *(replace(row("a"), questions=(asked,)) for _ in range(count))]
         others = wrong_pictures(rows)
-        assert all(a != b for a, b in zip(rows, others, strict=True))
-        assert sorted(r.path for r in others) == sorted(r.path for r in rows)
+        assert list(others) == sorted(others.values()) == list(range(1, count + 1))
+        assert all(own != other for own, other in others.items())
+    assert wrong_pictures(rows[:2]) == {}
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

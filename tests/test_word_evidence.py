@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from conftest import make_model, make_picture
 from small_run import arguments, interrupted, losses_of
 
-import train.objectives.learn_word_evidence
+import train.learn_first
 import train.run
 from train.adapt import grow
 from train.data.batch_sampler import BatchSampler
@@ -19,7 +19,7 @@ from train.data.features import VIEWS, PixelStore, open_features
 from train.data.reading import read_split
 from train.evaluation.predict import ModelPredictor
 from train.finetune import main
-from train.objectives.learn_word_evidence import learn_evidence
+from train.learn_first import learn_evidence
 from vitdemo.attention.trace import Rows
 from vitdemo.backends.native import NativeBackend
 from vitdemo.config import ModelConfig
@@ -137,16 +137,16 @@ def test_what_tells_pictures_apart_weighs_more(data: Path, tokenizer: TextTokeni
         {token for ids in tokenizer.batch_pieces(["dog red"]) for token in ids})
     noise = torch.Generator().manual_seed(0)
     named = {place: [[place % 2 == 0, True]] for place in sampler.captioned["en"]}
-    monkeypatch.setattr(train.objectives.learn_word_evidence, "_named", lambda *_: {
+    monkeypatch.setattr(train.learn_first, "_named", lambda *_: {
         place: [[i for i, there in enumerate(found[0]) if there]]
         for place, found in named.items()})
     monkeypatch.setattr(
-        train.objectives.learn_word_evidence, "_presence", lambda _m, _x, places, *_: F.logsigmoid(
+        train.learn_first, "_presence", lambda _m, _x, places, *_: F.logsigmoid(
         torch.stack([torch.tensor([4.0 if named[place][0][0] else -4.0,
                                    float(torch.randn((), generator=noise)) * 4])
                      for place in places])))
     sampler.captioned["zh"] = []
-    monkeypatch.setattr(train.objectives.learn_word_evidence, "STEPS", 200)
+    monkeypatch.setattr(train.learn_first, "STEPS", 200)
     head = weighing.evidence
     assert head is not None
     loss = learn_evidence(weighing, sampler, False, quiet=True)
@@ -174,7 +174,7 @@ def test_a_run_learns_them_once(data: Path, tiny_checkpoint: Path, tmp_path: Pat
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     given = (data, tiny_checkpoint)
     more = ("--word-evidence", "--validate-every", "0")
-    monkeypatch.setattr(train.objectives.learn_word_evidence, "STEPS", 30)
+    monkeypatch.setattr(train.learn_first, "STEPS", 30)
     monkeypatch.setattr(train.run, "SAVE_MINUTES", 0)
     assert main(arguments(*given, tmp_path / "whole", *more)) == 0
     config = json.loads((tmp_path / "whole" / "config.json").read_text())
@@ -198,7 +198,7 @@ def test_a_run_learns_them_once(data: Path, tiny_checkpoint: Path, tmp_path: Pat
 
 def test_they_can_be_learnt_from_pixels(data: Path, tokenizer: TextTokenizer, weighing: VLM,
                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.objectives.learn_word_evidence, "STEPS", 5)
+    monkeypatch.setattr(train.learn_first, "STEPS", 5)
     rows = list(read_split(data / "train").rows)
     store = PixelStore(weighing, [row.path for row in rows], VIEWS[:1])
     sampler = BatchSampler(rows, store, tokenizer, 0, VIEWS[:1])

@@ -20,23 +20,23 @@ from tqdm import tqdm
 
 from train.data.reading import Row, Split
 from train.evaluation.corruptions import corrupted
-from train.evaluation.metrics import (
-    caption_scores,
-    caption_words,
-    fault_figures,
-    retrieval_scores,
-)
+from train.evaluation.metrics import caption_scores, caption_words, fault_figures
 from train.evaluation.predict import ModelPredictor
 from train.evaluation.report_cli import check, finish, read_splits, rounded, table
-from train.evaluation.rerank import name_search, names_said, reranked_scores
+from train.evaluation.retrieval import (
+    name_search,
+    names_said,
+    reranked_scores,
+    retrieval_scores,
+)
 from train.evaluation.vqa_metrics import (
     YesNo,
-    answers_about_wrong_pictures,
     choice_figures,
     choice_scores,
     make_yes_no,
     shuffled,
     vqa_figures,
+    wrong_pictures,
     yes_no_figures,
 )
 from vitdemo.allocator import keep_freed_memory
@@ -83,7 +83,7 @@ def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts
     "image_to_text" -> "r1", "r5", "r10", "median_rank" (a rank); "pictures", "texts", "names" ->
     see `name_search`, and "reranked" -> see `reranked_scores`. "vqa" -> see `vqa_figures`.
     "choices" -> see `choice_figures`. "yes_no" -> language -> see `yes_no_figures`. "ci" beside
-    figures has their 95% intervals (`bootstrap`).
+    figures has their 95% intervals, by bootstrap.
     """
     made = {language: make_yes_no(split.rows, language) for language in LANGUAGES} \
         if parts.made else {}
@@ -117,59 +117,55 @@ def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts
 
 def _predict(predictor: ModelPredictor, split: Split, parts: Parts,
              made: dict[str, list[YesNo]], quiet: bool) -> _Said:
+    rows, others = split.rows, wrong_pictures(split.rows) if parts.wrong_picture else {}
     said = _Said({language: [] for language in LANGUAGES}, np.zeros((0, 0)), [], {}, {})
-    asks = _asks(split.rows, parts, made)
+    asks, switched_off = _asks(rows, parts, made, others), {}
+    if parts.ablate:
+        switched_off = dict(predictor.ablations())
+        asks.update(dict.fromkeys(switched_off, asks["right"]))
+    answers: dict[str, list[list[str]]] = {name: [[] for _ in rows] for name in asks}
     vectors: list[np.ndarray] = []
-    without_content = predictor.blank() if parts.blank else None
-    switched_off = predictor.ablations() if parts.ablate else {}
-    asks.update(dict.fromkeys(switched_off, asks["right"]))
-    with tqdm(total=len(split.rows), desc=f"{split.name}: pictures", unit="picture",
+    blank = predictor.blank() if parts.blank else None
+    with tqdm(total=len(rows), desc=f"{split.name}: pictures", unit="picture",
               disable=quiet) as bar:
-        for places, features in predictor.batches([row.path for row in split.rows]):
+        for places, features in predictor.batches([row.path for row in rows]):
             for language in LANGUAGES:
-                wanted = [i for i, place in enumerate(places)
-                          if split.rows[place].texts(language)]
+                wanted = [i for i, place in enumerate(places) if rows[place].texts(language)]
                 if wanted:
                     said.captions[language] += predictor.captions(features, wanted, language)
             vectors.append(predictor.embed_pictures(features))
             if parts.rerank:
                 said.kept += predictor.keep(features)
             for name, texts in asks.items():
-                asked = [(i, text) for i, place in enumerate(places) for text in texts[place]]
-                if asked:
-                    seen = features
-                    if name == "blank" and without_content is not None:
-                        seen = without_content
-                    about = [0 if name == "blank" else i for i, _ in asked]
-                    with switched_off.get(name, nullcontext)():
-                        said.answers.setdefault(name, []).extend(
-                            predictor.answers(seen, about, [text for _, text in asked]))
-            _choose(predictor, split.rows, places, features, without_content, said.choices)
+                about = [i for i, place in enumerate(places) for _ in texts[place]]
+                asked = [text for place in places for text in texts[place]]
+                if not asked:
+                    continue
+                seen: Any = blank if name == "blank" else features
+                places_seen = [0] * len(asked) if name == "blank" else about
+                with switched_off.get(name, nullcontext)():
+                    found = predictor.answers(seen, places_seen, asked)
+                for i, answer in zip(about, found, strict=True):
+                    answers[name][places[i]].append(answer)
+            about = [i for i, place in enumerate(places) for q in rows[place].questions
+                     if q.choices]
+            choosing = [q for place in places for q in rows[place].questions if q.choices]
+            if choosing:
+                said.choices.setdefault("right", []).extend(
+                    choice_scores(predictor, features, about, choosing))
+            if choosing and blank is not None:
+                said.choices.setdefault("blank", []).extend(
+                    choice_scores(predictor, blank, [0] * len(about), choosing))
             bar.update(len(places))
     said.vectors = np.concatenate(vectors)
-    if parts.wrong_picture:
-        with tqdm(desc=f"{split.name}: wrong pictures", unit="picture", disable=quiet) as bar:
-            said.answers["wrong_picture"] = answers_about_wrong_pictures(
-                predictor, split.rows, bar.update)
+    for name, of_rows in answers.items():
+        order = list(others.values()) if name == "wrong_picture" else range(len(rows))
+        said.answers[name] = [answer for i in order for answer in of_rows[i]]
     return said
 
 
-def _choose(predictor: ModelPredictor, rows: Sequence[Row], places: Sequence[int], features: Any,
-            without_content: Any, scores: dict[str, list[list[float]]]) -> None:
-    """Add the scores of the choices of these rows' questions."""
-    asked = [(i, question) for i, place in enumerate(places)
-             for question in rows[place].questions if question.choices]
-    if not asked:
-        return
-    about, questions = zip(*asked, strict=True)
-    scores.setdefault("right", []).extend(choice_scores(predictor, features, about, questions))
-    if without_content is not None:
-        scores.setdefault("blank", []).extend(
-            choice_scores(predictor, without_content, [0] * len(about), questions))
-
-
 def _asks(rows: Sequence[Row], parts: Parts, made: dict[str, list[YesNo]],
-          ) -> dict[str, list[list[str]]]:
+          others: dict[int, int]) -> dict[str, list[list[str]]]:
     """What is asked, by name, of each row's picture, or of the blank one."""
     own = [[question.question for question in row.questions] for row in rows]
     asks = {"right": own}
@@ -177,11 +173,14 @@ def _asks(rows: Sequence[Row], parts: Parts, made: dict[str, list[YesNo]],
         asks["blank"] = own
     if parts.shuffled:
         asks["shuffled"] = [[shuffled(text) for text in texts] for texts in own]
+    if others:
+        asks["wrong_picture"] = [[] for _ in rows]
+        for row, other in others.items():
+            asks["wrong_picture"][other] = own[row]
     for language, questions in made.items():
-        of_rows: list[list[str]] = [[] for _ in rows]
+        asks[f"yes_no {language}"] = [[] for _ in rows]
         for question in questions:  # by row, as the answers will be
-            of_rows[question.row].append(question.question)
-        asks[f"yes_no {language}"] = of_rows
+            asks[f"yes_no {language}"][question.row].append(question.question)
     return asks
 
 

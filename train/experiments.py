@@ -26,13 +26,13 @@ from train import finetune
 from train.data.reading import find_splits
 from train.evaluate import Parts, check, evaluate_split, read_splits, rounded
 from train.evaluation.predict import ModelPredictor
-from train.evaluation.report_cli import write_json
+from train.evaluation.report_cli import command, write_json
 from train.settings import RunSettings
 from train.state import latest_state
 from vitdemo.config import FUSIONS, ModelConfig
 from vitdemo.device import pick
 from vitdemo.disk import writing
-from vitdemo.errors import ConfigError, VitDemoError
+from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vitdemo.models.vlm import VLM
 
@@ -293,16 +293,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line where something given cannot be used."""
     arguments, more = parser().parse_known_args(argv)
     more += ["--skip-bad"] * arguments.skip_bad
-    try:
-        results = run(arguments, more)
-        text = markdown(results)
+
+    def work() -> None:
+        text = markdown(run(arguments, more))
         with writing(arguments.out):
             (arguments.out / "table.md").write_text(text, encoding="utf-8")
-    except VitDemoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(text)
-    return 0
+        print(text)
+    return command(work)
 
 
 if __name__ == "__main__":

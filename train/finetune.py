@@ -17,17 +17,17 @@ from typing import Any
 
 from train import recipe
 from train.adapt import grow, settled
-from train.data.reading import SPLITS, Row
-from train.data.run_data import digest, read_also, read_rows, reader_of
+from train.data.reading import SPLITS, Row, Unreads, read_rows, rows_of
 from train.distributed import processes
 from train.recipe import mean_of
 from train.run import Run
-from train.settings import Settings
-from train.small_data_defaults import said, scaled
-from train.state import check, latest_state, read_progress
+from train.settings import Settings, said, scaled
+from train.state import check, digest, latest_state, read_progress
 from vitdemo.allocator import keep_freed_memory
+from vitdemo.config import ModelConfig
 from vitdemo.errors import ConfigError, VitDemoError
 from vitdemo.models.checkpoint import load_checkpoint
+from vitdemo.tokens import TextTokenizer
 
 _NEEDED = (("data", "--data"), ("start", "--from"), ("out", "--out"))
 _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -40,18 +40,10 @@ _PATHS: dict[str, tuple[str, dict[str, Any]]] = {
     "also-evaluate": ("another data set whose validation split is measured before and after, to "
                       "see what is forgotten; may be given several times",
                       {"type": Path, "action": "append"}),
-    "picture-size": ("train at this size, in pixels, instead of the checkpoint's own",
-                     {"type": int}),
-    "region-head": ("give the model a region head if it has none", {"action": "store_true"}),
-    "word-evidence": ("let the match head weigh words one by one; the weights are learnt first",
-                      {"action": "store_true"}),
-    "querybank": ("before the first step keep so many pictures, and captions of each language, as "
-                  "the bank that matches are measured against", {"type": int}),
     "skip-bad": ("leave out bad rows instead of stopping at the first", {"action": "store_true"}),
 }
 _DEFAULTS: dict[str, Any] = {"cache": Path("cache/features"), "also_evaluate": [],
-                             "picture_size": 0, "region_head": False, "word_evidence": False,
-                             "querybank": 0, "skip_bad": False}
+                             "skip_bad": False, "resume": False, "accept_changes": False}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,9 +73,12 @@ def build_parser() -> _Parser:
     for part in Settings().parts():
         group = parser.add_argument_group((type(part).__doc__ or "").rstrip("."))
         for field in dataclasses.fields(part):
-            said = field.metadata.get("text", "")
-            group.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default),
-                               help=f"{said}{'; ' * bool(said)}default: {field.default}")
+            said, flag = field.metadata.get("text", ""), f"--{field.name.replace('_', '-')}"
+            if field.default is False:
+                group.add_argument(flag, action="store_true", help=said)
+            else:
+                group.add_argument(flag, type=type(field.default),
+                                   help=f"{said}{'; ' * bool(said)}default: {field.default}")
     return parser
 
 
@@ -101,8 +96,7 @@ def parse(argv: Sequence[str] | None) -> list[argparse.Namespace]:
         parser.strict = False
         stages = recipe.read(file, lambda line: vars(parser.parse_args(line)))
         parser.strict = True
-    merged = recipe.merge(stages, given, {"resume": False, "accept_changes": False, **_DEFAULTS,
-                                          **Settings().flat()})
+    merged = recipe.merge(stages, given, {**_DEFAULTS, **Settings().flat()})
     for values in merged:
         missing = [flag for name, flag in _NEEDED if values.get(name) is None]
         if missing and not values["mean"]:
@@ -117,6 +111,13 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return Settings.of(vars(args))
 
 
+def reader_of(start: Path) -> Unreads | None:
+    """How the model to start from reads texts; None where it is not there yet."""
+    file = start / "tokenizer.json"
+    return TextTokenizer.load(file, ModelConfig().max_text_tokens).unread \
+        if file.is_file() else None
+
+
 def run_stage(args: argparse.Namespace, settings: Settings,
               rows: tuple[list[Row], list[Row]]) -> None:
     """Fine-tune once."""
@@ -126,9 +127,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         print(said(derived, len(train)), file=sys.stderr)
     state = latest_state(args.out)
     start = load_checkpoint(args.start)
-    kept = {"settings": {**settings.flat(), "from": start.revision,
-                         "picture_size": args.picture_size, "region_head": args.region_head,
-                         "word_evidence": args.word_evidence, "querybank": args.querybank},
+    kept = {"settings": {**settings.flat(), "from": start.revision},
             "data": digest(train, validation, args.data)}
     if state is not None:
         changed = check(state, kept["settings"], kept["data"], args.accept_changes)
@@ -137,29 +136,26 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         if read_progress(state)["finished"] and not changed:
             print(f"{args.out} is finished", file=sys.stderr)
             return
-    grown_from = start.model.config
-    if args.region_head and not grown_from.regions and (
-            settings.run.train != "frozen" or settings.run.train_pattern):
+    new_head = settings.start.region_head and not start.model.config.regions
+    if new_head and (settings.run.train != "frozen" or settings.run.train_pattern):
         flag = "--train-pattern" if settings.run.train_pattern else f"--train {settings.run.train}"
         raise ConfigError(f"--region-head gives the model a new part, which {flag} cannot begin "
                           "with; train it with --train frozen alone first.")
-    if args.querybank < 0:
-        raise ConfigError(f"--querybank is {args.querybank}; it must be 0 or above.")
-    start = grow(start, args.picture_size, args.region_head, args.word_evidence, args.querybank)
+    start = grow(start, **dataclasses.asdict(settings.start))
     if not settings.run.validate_every:
         validation = []
     if not validation:
         print("nothing to validate on: the last weights are kept", file=sys.stderr)
     with processes().main_process_first():
-        also = [(source.name, read_also(source, args.skip_bad)) for source in args.also_evaluate]
+        also = [(source.name, rows_of([source], "validation", args.skip_bad))
+                for source in args.also_evaluate]
     run = Run(start, train, validation, args.out, args.cache, settings, kept, also)
     if run.chief:
         print(run.about())
     if state is not None:
         run.resume(state)
     else:
-        run.learn_first(args.region_head and not grown_from.regions, args.word_evidence,
-                        bool(args.querybank))
+        run.learn_first(new_head)
         run.begin()
     run.train()
 

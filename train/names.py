@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import random
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from train.data.features import PictureDataset, View
-from train.data.reading import find_splits, read_split
+from train.data.reading import rows_of
+from train.evaluation.report_cli import command
 from train.sources import load_classifier, load_efficientnet
-from vitdemo.errors import VitDemoError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vitdemo.models.folding import folded
 from vitdemo.models.names import NEVER, read_names
@@ -103,8 +102,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     start = load_checkpoint(arguments.checkpoint)
     weight, bias = load_classifier(arguments.effnet)
-    rows = [row for data in arguments.data for _, folder in find_splits(data, "train")
-            for row in read_split(folder, check_pictures=False).rows]
+    rows = rows_of(arguments.data, "train", check_pictures=False)
     random.Random(arguments.seed).shuffle(rows)
     rows = rows[:arguments.pictures]
     paths = [row.path for row in rows]
@@ -149,12 +147,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line where the input cannot be used."""
     arguments = parser().parse_args(argv)
-    try:
-        print(json.dumps(run(arguments)))
-    except VitDemoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return command(lambda: print(json.dumps(run(arguments))))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,23 @@ from tqdm import tqdm
 
 from train.adapt import depthwise_in_float32, parameter_groups, plain, prepare
 from train.data.batch_sampler import BatchSampler
-from train.data.batches import StepBatch, drawn_ahead, to_device
 from train.data.features import VIEWS, LiveStore, PixelStore, Store, open_features
 from train.data.reading import Row
 from train.distributed import Team
 from train.evaluation.before_after import OWN, Comparison, Held, table, validate, worse
-from train.log import RunLog
-from train.objectives.contrastive import fill_querybank
-from train.objectives.learn_word_evidence import learn_evidence
-from train.objectives.region_words import RegionWords, warm_up
-from train.objectives.registry import build, chosen, draw_step, step_losses
+from train.learn_first import fill_querybank, learn_evidence, warm_up_regions
+from train.objectives import build, chosen, draw_step, step_losses
+from train.objectives.base import Parts, pictures, to_device
+from train.objectives.region_words import RegionWords
 from train.settings import Settings, rate_at
-from train.state import Average, load_state, save_state
+from train.state import Average, RunLog, load_state, save_state
 from vitdemo.disk import writing
 from vitdemo.errors import TrainingError
 from vitdemo.instructions import known
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 SAVE_MINUTES = 5.0  # between two saved states
+_AHEAD = 2  # steps that each process has ready
 PICTURE_DROPOUT = 0.5  # in the picture head, which would know the photographs by heart
 
 
@@ -78,7 +77,7 @@ class Run:
         self.optimizer: Any = self.accelerator.prepare(optimizer)
         self.average = Average(self.model)
         self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
-        self.ahead: Iterator[StepBatch] | None = None
+        self.ahead: Iterator[Parts] | None = None
         self.log, self.comparison = RunLog(out), Comparison(out)
 
     def about(self) -> str:
@@ -92,17 +91,18 @@ class Run:
         return LiveStore(self.model, paths) if self.live else \
             open_features(self.model, paths, VIEWS[:1], self.cache)
 
-    def learn_first(self, regions: bool, evidence: bool, querybank: bool) -> None:
+    def learn_first(self, new_head: bool) -> None:
         """What is learnt alone before the first step: a region head that `grow` made, the weights
         of words, from the start, and the bank, of pictures and captions as they are now seen."""
+        given = self.settings.start
         half = self.config.mixed_precision == "bf16"
-        if regions:
+        if new_head:
             words = RegionWords(self.settings.objectives["region"], self.sampler, self.model)
-            self._say(f"region head: loss {warm_up(self.model, words, half):.1f} a picture")
-        if evidence:
+            self._say(f"region head: loss {warm_up_regions(self.model, words, half):.1f} a picture")
+        if given.word_evidence:
             loss = learn_evidence(self.model, self.sampler, half)
             self._say(f"weights of words: loss {loss:.2f} a text")
-        if querybank:
+        if given.querybank:
             fill_querybank(self.model, self.sampler)
 
     def begin(self) -> None:
@@ -202,7 +202,7 @@ class Run:
         self.accelerator.backward(losses["loss"])
         return values
 
-    def _draw(self, step: int, team: Team | None = None) -> StepBatch:
+    def _draw(self, step: int, team: Team | None = None) -> Parts:
         team = team or self.team
         return draw_step(self.objectives, self.sampler, step, team.rank, team.world)
 
@@ -210,11 +210,11 @@ class Run:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if not bad:
             return
-        pictures = self._draw(step, Team()).pictures()
-        broken = [row for rows, features in pictures
+        looked_at = pictures(self._draw(step, Team()))
+        broken = [row for rows, features in looked_at
                   for row, kept in zip(rows.tolist(), features, strict=True)
                   if not torch.isfinite(kept).all()]
-        rows = sorted({row for of, _ in pictures for row in of.tolist()})
+        rows = sorted({row for of, _ in looked_at for row in of.tolist()})
         files = [str(self.train_rows[row].path) for row in sorted(set(broken)) or rows]
         said = " and ".join(f"{name} ({values[name]})" for name in bad
                             if name != "loss" or len(bad) == 1)
@@ -283,6 +283,22 @@ class Run:
     def _say(self, text: str) -> None:
         if self.chief:
             print(text, file=sys.stderr)
+
+
+class _Steps(torch.utils.data.Dataset):
+    def __init__(self, draw: Callable[[int], Parts]) -> None:
+        self.draw = draw
+
+    def __getitem__(self, number: int) -> Parts:
+        return self.draw(number)
+
+
+def drawn_ahead(draw: Callable[[int], Parts], numbers: range, workers: int) -> Iterator[Parts]:
+    """The steps with these numbers, in order, drawn by ``workers`` other processes while this one
+    learns: a GPU need not wait for pictures to be read. Who draws a step does not matter."""
+    return iter(torch.utils.data.DataLoader(
+        _Steps(draw), sampler=list(numbers), batch_size=None, num_workers=workers,
+        collate_fn=dict, prefetch_factor=_AHEAD))
 
 
 def git_revision() -> str:

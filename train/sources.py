@@ -8,18 +8,19 @@ checkpoint that `train.finetune --from` starts with.
 import argparse
 import collections
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
-from train.data.reading import Row, find_splits, read_split
+from train.data.reading import Row, rows_of
+from train.evaluation.report_cli import command
 from vitdemo.config import ModelConfig
-from vitdemo.errors import CheckpointError, VitDemoError
+from vitdemo.errors import CheckpointError
 from vitdemo.instructions import taught
 from vitdemo.models.checkpoint import save_checkpoint
 from vitdemo.models.names import CLASSES
@@ -204,31 +205,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    try:
-        torch.manual_seed(args.seed)
-        rows = [row for data in args.data for _, folder in find_splits(data, "train")
-                for row in read_split(folder, check_pictures=False).rows]
-        config = ModelConfig.from_size("small")
-        tokenizer, source_rows = build_tokenizer(args.minilm, rows, config.max_text_tokens)
-        config = ModelConfig.from_size("small", vocabulary=tokenizer.size, names=True, pointer=True)
-        model = VLM(config)
-        load_efficientnet(model.vision.backbone, args.effnet)
-        assert model.names is not None
-        with torch.no_grad():
-            for part, value in zip((model.names.classes.weight, model.names.classes.bias),
-                                   load_classifier(args.effnet), strict=True):
-                part.copy_(value)
-        load_minilm(model, args.minilm, source_rows)
-        place_new_rows(model, tokenizer, source_rows, rows)
-        meta = {"name": "vitdemo-small (untrained)", "step": 0, "data": [],
-                "sources": [args.effnet.name, "all-MiniLM-L6-v2"]}
-        save_checkpoint(args.out, model, tokenizer, meta, weights="float16")
-    except VitDemoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps({"out": str(args.out), "vocabulary": tokenizer.size,
-                      "parameters": sum(p.numel() for p in model.parameters())}))
-    return 0
+    return command(lambda: print(json.dumps(make_start(args))))
+
+
+def make_start(args: argparse.Namespace) -> dict[str, Any]:
+    """Write the checkpoint, and what it is.
+
+    Raises:
+        VitDemoError: a source or the data cannot be used.
+    """
+    torch.manual_seed(args.seed)
+    rows = rows_of(args.data, "train", check_pictures=False)
+    config = ModelConfig.from_size("small")
+    tokenizer, source_rows = build_tokenizer(args.minilm, rows, config.max_text_tokens)
+    config = ModelConfig.from_size("small", vocabulary=tokenizer.size, names=True, pointer=True)
+    model = VLM(config)
+    load_efficientnet(model.vision.backbone, args.effnet)
+    assert model.names is not None
+    with torch.no_grad():
+        for part, value in zip((model.names.classes.weight, model.names.classes.bias),
+                               load_classifier(args.effnet), strict=True):
+            part.copy_(value)
+    load_minilm(model, args.minilm, source_rows)
+    place_new_rows(model, tokenizer, source_rows, rows)
+    meta = {"name": "vitdemo-small (untrained)", "step": 0, "data": [],
+            "sources": [args.effnet.name, "all-MiniLM-L6-v2"]}
+    save_checkpoint(args.out, model, tokenizer, meta, weights="float16")
+    return {"out": str(args.out), "vocabulary": tokenizer.size,
+            "parameters": sum(p.numel() for p in model.parameters())}
 
 
 if __name__ == "__main__":

@@ -1,26 +1,32 @@
-"""What a run keeps to go on exactly: weights, their average, the optimizer, the step."""
+"""What a run leaves on disk: its log, and what it keeps to go on exactly: weights, their average,
+the optimizer, the step, and what its settings and rows were."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from train.data.run_data import Digest, changes
-from vitdemo.disk import cannot_write, sync
+from train.data.reading import Row
+from vitdemo.disk import cannot_write, replacing, sync, writing
 from vitdemo.errors import CheckpointError, TrainingError
 from vitdemo.models.vlm import VLM
 
 WEIGHTS, PROGRESS = "state.pt", "progress.json"
+LOG, EVENTS = "log.jsonl", "tensorboard"
+Entry = dict[str, Any]  # of the log
 # They change no weight of a step.
 HARMLESS = ("validate_every", "patience", "workers")
 AVERAGE_DECAY = 0.998  # of the weights' moving average, at most
 _PREFIX = "state-"
+Digest = dict[str, list[str]]  # "size:texts" of each picture, in order, by split
 _NEW = object()  # a setting that an older version did not have
 
 
@@ -142,6 +148,40 @@ def check(folder: Path, settings: dict[str, Any], data: Digest, accept: bool) ->
     return said
 
 
+def digest(train: Sequence[Row], validation: Sequence[Row], sources: Sequence[Path]) -> Digest:
+    """What the rows are: for each a picture's place under its source, the file's size and a hash of
+    the texts. Where the sources lie and when the files were written does not count, nor does the
+    fingerprint in the folder of a data set that `hub` wrote."""
+    return {"train": [_of_row(row, sources) for row in train],
+            "validation": [_of_row(row, sources) for row in validation]}
+
+
+def _of_row(row: Row, sources: Sequence[Path]) -> str:
+    name = next((f"{i}/{row.path.relative_to(source).as_posix()}"
+                 for i, source in enumerate(sources) if row.path.is_relative_to(source)), "")
+    if not name:
+        folder, split, file = row.path.parts[-3:]
+        name = f"hub/{folder.rpartition('-')[0]}/{split}/{file}"
+    texts = repr((row.captions, row.captions_zh, row.questions))
+    return "\t".join((name, str(row.path.stat().st_size),
+                      hashlib.sha256(texts.encode()).hexdigest()[:16]))
+
+
+def changes(before: Digest, now: Digest) -> str:
+    """What differs between two digests, in words: "in train 2 pictures (a/3.jpg, a/7.jpg)"; ""
+    where nothing does."""
+    differences = []
+    for split in ("train", "validation"):
+        old, new = before.get(split, []), now.get(split, [])
+        names = sorted({row.split("\t")[0].split("/", 1)[1] for row in {*old} ^ {*new}})
+        if names:
+            differences.append(f"in {split} {len(names)} pictures ({', '.join(names[:3])}"
+                               f"{', ...' * (len(names) > 3)})")
+        elif old != new:
+            differences.append(f"in {split} the order of the pictures")
+    return "; ".join(differences)
+
+
 def load_state(folder: Path, model: VLM, optimizer: Any, average: Average) -> dict[str, Any]:
     """Put a saved state back; returns what was saved with it as ``progress``.
 
@@ -161,3 +201,69 @@ def load_state(folder: Path, model: VLM, optimizer: Any, average: Average) -> di
     average.updates = kept["updates"]
     optimizer.load_state_dict(kept["optimizer"])
     return progress
+
+
+class RunLog:
+    """The log of one run."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.file = out, out / LOG
+        self.events: Any = None
+
+    def open(self, step: int) -> None:
+        """Begin after ``step``: what was logged later, by a run that was killed, is dropped."""
+        if self.file.is_file():
+            kept = [entry for entry in read_log(self.file) if entry["step"] <= step]
+            with replacing([self.file]) as (part,):
+                part.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            print("TensorBoard is not installed; log.jsonl has the same numbers", file=sys.stderr)
+            return
+        with writing(self.out / EVENTS):
+            self.events = SummaryWriter(str(self.out / EVENTS), purge_step=step + 1)
+
+    def write(self, entry: Entry) -> None:
+        """One line of the log.
+
+        Raises:
+            DiskError: it cannot be written; the lines before it are whole.
+        """
+        before = self.file.stat().st_size if self.file.is_file() else 0
+        line = json.dumps(entry) + "\n"
+        try:
+            with self.file.open("a") as stream:
+                stream.write(line)
+        except OSError as error:
+            if self.file.is_file() and self.file.stat().st_size > before:
+                with self.file.open("r+b") as stream:
+                    stream.truncate(before)
+            raise cannot_write(self.file, error, len(line)) from error
+        if self.events is not None:
+            with writing(self.out / EVENTS):
+                for name, value in _scalars(entry):
+                    self.events.add_scalar(name, value, entry["step"])
+
+    def close(self) -> None:
+        """The last numbers reach the disk."""
+        if self.events is not None:
+            self.events.close()
+
+
+def read_log(file: Path) -> list[Entry]:
+    """The entries of a log; a last line that was cut off is left out."""
+    entries = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+def _scalars(entry: Entry) -> list[tuple[str, float]]:
+    if "validation" in entry:
+        return [(f"validation/{name}", value) for name, value in entry["validation"].items()]
+    return [(name if name in ("learning_rate", "gradient_norm") else f"loss/{name}", value)
+            for name, value in entry.items() if name != "step"]

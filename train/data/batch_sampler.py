@@ -2,12 +2,19 @@
 
 Everything is drawn from the seed and the step alone, so a run can go on exactly. Several processes
 draw the same step and each takes every world-th row of it, so that together they see what one
-would. Shapes as in `batches`; A pictures of all processes.
+would. All that is random about a picture comes with it, each use with numbers of its own: so a step
+is the same on one process and on several.
+
+Shapes: P pictures of this process, A of all processes, N picture tokens, n of them kept, C channels
+of the backbone, K texts per picture, T text tokens, S decoder tokens, U different instructions.
+Where the backbone learns, too, ``features`` are pixels, uint8 (P, 3, side, side), until
+`train.objectives` makes features of them.
 """
 
 import heapq
 import itertools
 import random
+import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -17,10 +24,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from train.data.batches import TextBatch, Totals
 from train.data.cocoqa_captions import in_chinese, restored_captions
 from train.data.features import Store, View
-from train.data.instructions import mirrored
 from train.data.mentions import word_bags
 from train.data.reading import Row
 from train.distributed import Share
@@ -29,6 +34,45 @@ from vitdemo.tokens import TextTokenizer
 
 T = TypeVar("T")
 ALPHA = 0.5  # of a group's size, whose power is its share
+LANGUAGES = ("en", "zh")
+TARGET_TOKENS = 20  # of a text to write; longer captions are left out where they can be
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the processes hold together, by which sums become means: pictures, tokens to write,
+    and words that are looked for where they are written and where they are read."""
+
+    pictures: int
+    tokens: int = 0
+    written: int = 0
+    read: int = 0
+
+
+@dataclass
+class TextBatch:
+    """Pictures, each with an instruction and K texts to write.
+
+    features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
+    them; targets and their mask (P * K, S), start and end tokens included, and of which of its
+    text's whole words each token is a part, -1 of none (``words``); ``rows`` (P,) says which row
+    of the data each picture is, ``everyone`` those of all processes; ``kept`` (P, n) are the
+    picture tokens that are read; ``draws`` (P, 2), 0..1, by which names are swapped and
+    pictures hidden.
+    """
+
+    features: Tensor
+    instruction: Tensor
+    instruction_mask: Tensor
+    instruction_of: Tensor
+    targets: Tensor
+    target_mask: Tensor
+    words: Tensor
+    rows: Tensor
+    everyone: list[int]
+    kept: Tensor
+    draws: Tensor
+    totals: Totals
 
 
 class Balanced(Generic[T]):
@@ -57,18 +101,16 @@ class Balanced(Generic[T]):
         return [self.items[i] for i in chosen]
 
 
-LANGUAGES = ("en", "zh")
-TARGET_TOKENS = 20  # of a text to write; longer captions are left out where they can be
-
-
 @dataclass(frozen=True)
 class Item:
-    """A picture of a row with an instruction and the texts to write, all in one language."""
+    """A picture of a row with an instruction and the texts to write, all in one language; ``kind``
+    is what a made question asks for, or a key of `vitdemo/instructions.tsv`."""
 
     row: int
     instruction: str
     texts: Sequence[str]
     language: str
+    kind: str = ""
 
 
 class BatchSampler:
@@ -105,8 +147,7 @@ class BatchSampler:
 
     def captions_of(self, row: int, language: str) -> Sequence[str]:
         """People's captions of a row, in one language."""
-        found = self.rows[row]
-        return found.texts(language)
+        return self.rows[row].texts(language)
 
     def texts_of(self, row: int, language: str) -> Sequence[str]:
         """A row's captions, people's or, where it has none, restored ones or the table's."""
@@ -191,3 +232,9 @@ class BatchSampler:
                  for text in self.texts_of(place, language)]
         return {text: len(ids) for text, ids in
                 zip(texts, self.tokenizer.batch_pieces(texts), strict=True)}
+
+
+def mirrored(text: str) -> str:
+    """The text for a mirrored picture: left and right change places."""
+    swap = {"left": "right", "right": "left", "左": "右", "右": "左"}
+    return re.sub(r"\b(?:left|right)\b(?! now)|[左右]", lambda match: swap[match.group()], text)

@@ -1,11 +1,12 @@
-"""What a picture's captions name, what they leave open, what is surely not among it, and which
-words belong to the picture.
+"""What a picture's captions name, what they leave open, what is surely not among it, which words
+belong to the picture, and how a thing is asked for.
 
 What is made of captions needs a wrong thing that is wrong: one that no caption of the picture
 names, in either language, and that no vaguer word may mean ("a person" may be a man, "a swimmer"
 is in the water). The words are in `things.tsv` and `words.tsv` beside this file.
 """
 
+import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,9 @@ COLOURS = dict(zip(WORDS["colours"], WORDS["colours_zh"], strict=True))
 THINGS = tuple(Thing(*(tuple(words.replace("@people", "|".join(PEOPLE)).split("|"))
                        for words in row)) for row in read_table("things.tsv"))
 NAMES = tuple(thing.english[0] for thing in THINGS)
+ASKED = {(key, language): tuple(phrasings.split("|"))
+         for key, language, phrasings in read_table("questions.tsv")}
+ANSWERS = {"en": ("yes", "no"), "zh": ("有", "没有")}  # whether a thing is there
 
 
 def any_of(name: str) -> str:
@@ -86,6 +90,18 @@ def things_absent(row: Row) -> set[int]:
             if not words & {*thing.english, *(f"{word}s" for word in thing.english), *thing.open}
             and not any(" " in word and word in english for word in thing.english)
             and not any(word in chinese for word in thing.chinese)}
+
+
+def is_there(name: str, generator: random.Random) -> str:
+    """Whether a thing is in the picture, as a question in English."""
+    article = "" if name in WORDS["without_article"] else "an " if name[0] in "aeiou" else "a "
+    return generator.choice(ASKED["yes_no", "en"]).format(article + name)
+
+
+def ask_for(thing: int, generator: random.Random) -> dict[str, str]:
+    """Whether what is at this place in `THINGS` is in the picture, in both languages."""
+    return {"en": is_there(THINGS[thing].english[0], generator),
+            "zh": generator.choice(ASKED["yes_no", "zh"]).format(THINGS[thing].chinese[0])}
 
 
 _LEAST = 8  # rows that must name a word before its place can be learnt

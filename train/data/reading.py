@@ -11,6 +11,7 @@ the model knows would be learnt from as it is: such a row is bad.
 import json
 import logging
 import os
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ METADATA = "metadata.jsonl"
 SPLITS = ("train", "validation", "test")
 
 _CONTENT = ("captions", "captions_zh", "qa")
+Unreads = Callable[[str], Unread]  # what a model does not read of a text
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +93,7 @@ class _Wrong(Exception):
 
 
 def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = True,
-               unread: Callable[[str], Unread] | None = None) -> Split:
+               unread: Unreads | None = None) -> Split:
     """Read one split and check every row, every picture included.
 
     ``check_pictures`` False only looks whether the files are there; it does not decode them.
@@ -140,6 +142,57 @@ def read_split(folder: Path, *, skip_bad: bool = False, check_pictures: bool = T
         raise DataError(f"{file} has no good row left: all {len(skipped)} were skipped. "
                         f"The first one: {skipped[0]}.")
     return Split(data_set_name(folder), folder, rows, skipped)
+
+
+def read_rows(sources: Sequence[Path], skip_bad: bool,
+              unread: Unreads | None = None) -> tuple[list[Row], list[Row]]:
+    """The rows to train on and those to validate on; what was read is said on standard error.
+    ``unread`` is as in `read_split`.
+
+    A folder that is no data set with splits, only pictures and a metadata.jsonl, gives every tenth
+    row to validation.
+
+    Raises:
+        DataError: there is nothing to train on, or a row is bad.
+    """
+    train: list[Row] = []
+    validation: list[Row] = []
+    for source in sources:
+        folders = [folder for _, folder in find_splits(source, "train")]
+        for folder in folders:
+            rows = _read(folder, skip_bad, unread)
+            if folder == source:
+                validation += rows[9::10]
+                rows = [row for i, row in enumerate(rows) if i % 10 != 9]
+            train += rows
+        try:
+            held_out = find_splits(source, "validation")
+        except DataError:
+            print(f"{source} has no validation split", file=sys.stderr)
+            continue
+        validation += [row for _, folder in held_out if folder not in folders
+                       for row in _read(folder, skip_bad, unread)]
+    return train, validation
+
+
+def rows_of(sources: Sequence[Path], split: str, skip_bad: bool = False,
+            check_pictures: bool = True) -> list[Row]:
+    """All rows of one split of these; what was read is said on standard error.
+
+    Raises:
+        DataError: there are none, or one is bad.
+    """
+    return [row for source in sources for _, folder in find_splits(source, split)
+            for row in _read(folder, skip_bad, check_pictures=check_pictures)]
+
+
+def _read(folder: Path, skip_bad: bool, unread: Unreads | None = None,
+          check_pictures: bool = True) -> list[Row]:
+    split = read_split(folder, skip_bad=skip_bad, check_pictures=check_pictures, unread=unread)
+    for bad in split.skipped:
+        print(f"skipped: {bad}", file=sys.stderr)
+    print(f"{folder}: {len(split.rows)} pictures, {len(split.skipped)} skipped", file=sys.stderr)
+    return list(split.rows)
 
 
 def find_splits(path: Path, split: str) -> list[tuple[str, Path]]:
@@ -248,7 +301,7 @@ def _captions(row: dict[str, Any], key: str) -> tuple[str, ...]:
     return texts
 
 
-def _check_words(row: Row, unread: Callable[[str], Unread]) -> None:
+def _check_words(row: Row, unread: Unreads) -> None:
     """Raise where the model knows no word of a text: it would learn to write a sign for it."""
     texts = {f"{key}[{i}]": text for key in ("captions", "captions_zh")
              for i, text in enumerate(getattr(row, key))}

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from train.data.features import Store
 from train.data.reading import Row
-from train.evaluation.metrics import bleu, exact_match, retrieval_scores
+from train.evaluation.metrics import bleu, exact_match
 from train.evaluation.predict import ModelPredictor
+from train.evaluation.retrieval import retrieval_scores
 from vitdemo.disk import replacing
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer

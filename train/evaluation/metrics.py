@@ -1,4 +1,6 @@
-"""The figures by which captions, retrieval and answers are judged, all in percent.
+"""The figures by which captions and answers are judged, all in percent, and their 95% intervals, by
+bootstrap (Efron 1979) over pictures and not over captions or questions: those of one picture are
+not independent.
 
 Captions go through pycocoevalcap, the field's own code, on words that are cut here:
 - English: Unicode NFKC, lower case, then words and numbers without punctuation. A hyphen stays
@@ -7,9 +9,11 @@ Captions go through pycocoevalcap, the field's own code, on words that are cut h
   makes of them).
 - Chinese: NFKC, lower case, no spaces between characters, then the words of jieba, without
   punctuation; Latin words and numbers in it as in English.
+
+Shapes: P pictures, S draws of the bootstrap, R rows (texts, questions) of these pictures.
 """
 
-import math
+import functools
 import re
 import shutil
 import subprocess
@@ -21,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from train.evaluation.bootstrap import draw, interval, mean_interval
-from train.grounding.coco_words import categories
+from train.data.coco_words import categories
 from vitdemo.words import is_chinese, normalise_answer, repeated_words, segment_chinese
 
-RECALLS = (1, 5, 10)
+DRAWS = 200  # of a bootstrap
+_INTERVAL = (2.5, 97.5)  # percent: 95% in between
 
 _LATIN = r"[^\W_\u3400-\u9fff]+"
 _PIECES = re.compile(rf"[\u3400-\u4dbf\u4e00-\u9fff]+|\d+(?:[.,]\d+)+|{_LATIN}(?:-{_LATIN})*")
@@ -67,21 +71,21 @@ def caption_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]
     from pycocoevalcap.rouge.rouge import Rouge
 
     said, wanted = _cut(hypotheses, references)
-    scores: dict[str, Any] = {**_bleu(said, wanted)}
+    counts = bleu_counts(said, wanted)
+    scores: dict[str, Any] = {**_bleu(counts)}
     cider, of_pictures = Cider().compute_score(wanted, said)
     scores["cider"] = 100 * float(cider)
     scores["rouge_l"] = 100 * float(Rouge().compute_score(wanted, said)[0])
     hypothesis_lines = [texts[0] for texts in said.values()]
     scores["meteor"] = meteor(hypothesis_lines, list(wanted.values())) if language == "en" else None
-    sums = draw(len(said)) @ bleu_counts(said, wanted)
-    scores["ci"] = {"bleu4": interval(100 * bleu4_of(sums)),
+    scores["ci"] = {"bleu4": interval(100 * bleu_of(draw(len(said)) @ counts)[:, 3]),
                     "cider": mean_interval(of_pictures, np.arange(len(said)))}
     return scores
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """"bleu1".."bleu4" in percent alone, for a quick look; as in `caption_scores`."""
-    return _bleu(*_cut(hypotheses, references))
+    return _bleu(bleu_counts(*_cut(hypotheses, references)))
 
 
 def _cut(hypotheses: Sequence[str], references: Sequence[Sequence[str]],
@@ -98,11 +102,9 @@ def _cut(hypotheses: Sequence[str], references: Sequence[Sequence[str]],
     return said, wanted
 
 
-def _bleu(said: dict[int, list[str]], wanted: dict[int, list[str]]) -> dict[str, float]:
-    from pycocoevalcap.bleu.bleu import Bleu
-
-    found, _ = Bleu(4).compute_score(wanted, said, verbose=0)
-    return {f"bleu{n}": 100 * float(value) for n, value in enumerate(found, 1)}
+def _bleu(counts: np.ndarray) -> dict[str, float]:
+    of_all = bleu_of(counts.sum(0, keepdims=True))[0]
+    return {f"bleu{n}": 100 * float(value) for n, value in enumerate(of_all, 1)}
 
 
 def bleu_counts(said: dict[int, list[str]], wanted: dict[int, list[str]]) -> np.ndarray:
@@ -115,12 +117,14 @@ def bleu_counts(said: dict[int, list[str]], wanted: dict[int, list[str]]) -> np.
                      for of in cooked], np.float64)
 
 
-def bleu4_of(sums: np.ndarray) -> np.ndarray:
-    """BLEU-4, 0..1, of sums (S, 10) of `bleu_counts`: (S,), with the library's small numbers."""
+def bleu_of(sums: np.ndarray) -> np.ndarray:
+    """BLEU-1 to 4, 0..1, of sums (S, 10) of `bleu_counts`: (S, 4), with the library's small
+    numbers."""
     right, there, (words, wanted) = sums[:, :4], sums[:, 4:8], sums[:, 8:].T
-    precision = ((right + 1e-15) / (there + 1e-9)).prod(1) ** 0.25
+    precision = (right + 1e-15) / (there + 1e-9)
     ratio = (words + 1e-15) / (wanted + 1e-9)
-    return precision * np.exp(np.minimum(0, 1 - 1 / ratio))
+    brevity = np.exp(np.minimum(0, 1 - 1 / ratio))
+    return np.asarray(precision.cumprod(1) ** (1 / np.arange(1, 5)) * brevity[:, None])
 
 
 def meteor(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> float | None:
@@ -176,70 +180,6 @@ def fault_figures(captions: Sequence[str],
             "things_said": 100 * right / people if people else None}
 
 
-def retrieval_scores(pictures: np.ndarray, texts: np.ndarray, picture_of: np.ndarray,
-                     chunk: int = 512) -> dict[str, dict[str, Any]]:
-    """Recall@1/5/10 in percent with 95% intervals, and median rank (from 1), both ways.
-
-    ``pictures`` float32 (P, E) and ``texts`` float32 (M, E) are unit vectors, ``picture_of`` int
-    (M,) is each text's picture. Text to image ranks all P pictures for each text; image to text
-    ranks all M texts for each picture, and the best of its own counts. Equal similarities (to
-    six places) are broken at random in expectation, so a model that sees no difference scores
-    exactly chance.
-    """
-    texts = np.asarray(texts, np.float32)
-    by_text, by_picture, judged = [], [], np.unique(picture_of)
-    for start in range(0, len(texts), chunk):
-        rows = slice(start, start + chunk)
-        own = picture_of[rows, None] == np.arange(len(pictures))  # (chunk, P)
-        by_text.append(best_places(texts[rows] @ pictures.T, own))
-    for start in range(0, len(judged), chunk):
-        some = judged[start:start + chunk]  # a picture with no text cannot be judged
-        own = some[:, None] == picture_of  # (chunk, M)
-        by_picture.append(best_places(pictures[some] @ texts.T, own))
-    return {"text_to_image": recalls(np.concatenate(by_text), picture_of),
-            "image_to_text": recalls(np.concatenate(by_picture), judged)}
-
-
-def best_places(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """For each row the best own item's place: int (rows, 3) of how many items are certainly
-    before it, how many are tied with it, and how many of those are its own."""
-    similarity = similarity.round(6)
-    best = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
-    tied = similarity == best
-    return np.stack([(similarity > best).sum(1), tied.sum(1), (tied & own).sum(1)], axis=1)
-
-
-def hits(places: np.ndarray) -> dict[str, np.ndarray]:
-    """"r1", "r5" and "r10" of each row of `best_places`, the chance 0..1 that one of its own is
-    among the first so many: (rows,) each."""
-    rows = places.tolist()
-    return {f"r{k}": np.array([_hit(before, tied, own, k) for before, tied, own in rows])
-            for k in RECALLS}
-
-
-def ranks(places: np.ndarray) -> np.ndarray:
-    """The expected rank from 1 of the first own item, for each row of `best_places`: (rows,)."""
-    before, tied, own = places.T
-    return np.asarray(before + (tied + 1) / (own + 1))  # the smallest of `own` out of `tied`
-
-
-def recalls(places: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
-    """Means in percent of `hits`, the median of `ranks`, and 95% intervals of the former, by draws
-    of the pictures that the queries (rows,) belong to; what is searched through stays."""
-    found = hits(places)
-    return {**{key: 100 * float(of.mean()) for key, of in found.items()},
-            "median_rank": float(np.median(ranks(places))),
-            "ci": {key: mean_interval(of, picture) for key, of in found.items()}}
-
-
-def _hit(before: int, tied: int, own: int, k: int) -> float:
-    """The chance that one of ``own`` among ``tied`` items falls into the first k places."""
-    slots = k - before
-    if slots <= 0 or own == tied:
-        return float(slots > 0)
-    return 1 - math.comb(max(0, tied - slots), own) / math.comb(tied, own)
-
-
 def exact_match(prediction: str, answer: str) -> bool:
     """Whether two answers are the same after `vitdemo.words.normalise_answer`; spaces around a
     mark inside a word or number ("10 : 30") do not count, since tokens do not keep them."""
@@ -279,3 +219,25 @@ def normalise_vqa(text: str) -> str:
     text = re.sub(r"\.(?!\d)", "", text)
     words = [_VQA_NUMBERS.get(word, word) for word in text.split()]
     return " ".join(word for word in words if word not in ("a", "an", "the"))
+
+
+@functools.lru_cache(8)
+def draw(pictures: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """How often each draw has each picture: int (S, P), each row adding up to P."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(pictures, np.full(pictures, 1 / pictures), draws)
+
+
+def interval(values: np.ndarray, digits: int = 2) -> list[float] | None:
+    """The ends of the middle 95% of a figure's values in the draws; None where there are none."""
+    if not len(values):
+        return None
+    return [round(float(value), digits) for value in np.percentile(values, _INTERVAL)]
+
+
+def mean_interval(values: np.ndarray, picture: np.ndarray) -> list[float] | None:
+    """Of the mean over rows, in percent: values 0..1 (R,), and the picture int (R,) of each."""
+    _, place = np.unique(picture, return_inverse=True)
+    above = np.bincount(place, np.asarray(values, np.float64))  # (P,)
+    draws = draw(len(above))
+    return interval(100 * (draws @ above) / (draws @ np.bincount(place)))

@@ -4,7 +4,7 @@ Shapes: P pictures of a batch, N picture tokens, C backbone channels, M texts, E
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -43,9 +43,19 @@ class ModelPredictor:
             strategy=strategy, beams=answer_beams(beams) if beams > 1 else 1, length_penalty=0,
             max_tokens=ANSWER_TOKENS, fit=0)
 
-    def ablations(self) -> Mapping[str, Callable[[], AbstractContextManager[None]]]:
-        """Of the fusion and of the modulation, as far as the model has them."""
-        return ablations(self.model)
+    def ablations(self) -> dict[str, Callable[[], AbstractContextManager[None]]]:
+        """What switches each part off, as far as the model has it. "no_fusion": the words see
+        nothing of the picture, as with gates of 0 (the decoder still does); "no_modulation": the
+        instruction changes no picture token."""
+        crossings = [block.cross for block in self.model.fusion.blocks]
+        found: dict[str, Callable[[], AbstractContextManager[None]]] = {}
+        if crossings:
+            found["no_fusion"] = partial(
+                _replaced, crossings, lambda module, given, output: torch.zeros_like(output))
+        if self.model.modulation is not None:
+            found["no_modulation"] = partial(
+                _replaced, [self.model.modulation], lambda module, given, output: given[0])
+        return found
 
     @torch.inference_mode()
     def batches(self, paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:
@@ -122,21 +132,6 @@ class ModelPredictor:
         ``texts``; ``progress`` hears how many more pairs are done.
         """
         return self.inference.match(pictures, texts, pairs, progress=progress).cpu().numpy()
-
-
-def ablations(model: VLM) -> dict[str, Callable[[], AbstractContextManager[None]]]:
-    """What switches each part off, as far as the model has it. "no_fusion": the words see nothing
-    of the picture, as with gates of 0 (the decoder still does); "no_modulation": the instruction
-    changes no picture token."""
-    crossings = [block.cross for block in model.fusion.blocks]
-    found: dict[str, Callable[[], AbstractContextManager[None]]] = {}
-    if crossings:
-        found["no_fusion"] = partial(
-            _replaced, crossings, lambda module, given, output: torch.zeros_like(output))
-    if model.modulation is not None:
-        found["no_modulation"] = partial(
-            _replaced, [model.modulation], lambda module, given, output: given[0])
-    return found
 
 
 @contextmanager

@@ -21,15 +21,22 @@ def finish(arguments: argparse.Namespace, run: Callable[[argparse.Namespace], Fi
            table: Callable[[Figures], str]) -> int:
     """Print what ``run`` finds and write it to ``arguments.json``, if that is given.
 
-    Exit code 0, or 2 with one line on standard error where the input cannot be used.
+    Exit code as `command`.
     """
-    try:
+    def work() -> None:
         if arguments.json is not None and arguments.json.is_dir():
             raise DataError(f"--json {arguments.json} is a folder; give a file name.")
         figures = run(arguments)
         print(table(figures))
         if arguments.json is not None:
             write_json(arguments.json, figures)
+    return command(work)
+
+
+def command(work: Callable[[], None]) -> int:
+    """Exit code 0, or 2 with one line on standard error where the input cannot be used."""
+    try:
+        work()
     except VitDemoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

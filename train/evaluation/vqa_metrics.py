@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from train.data.instructions import ANSWERS, ask_for
-from train.data.mentions import things_absent, things_named
+from train.data.mentions import ANSWERS, ask_for, things_absent, things_named
 from train.data.reading import Question, Row
-from train.evaluation.bootstrap import mean_interval
-from train.evaluation.metrics import exact_match, vqa_score
+from train.evaluation.metrics import exact_match, mean_interval, vqa_score
 from train.evaluation.predict import ModelPredictor
 from vitdemo.words import is_chinese, segment_chinese
 
@@ -74,27 +72,13 @@ def shuffled(question: str) -> str:
     return between.join(mixed) + mark
 
 
-def wrong_pictures(rows: Sequence[Row]) -> list[Row]:
-    """For each row the one whose picture its questions are asked about instead: half the rows
-    further on, since neighbours are often of one scene."""
-    return [rows[(i + len(rows) // 2) % len(rows)] for i in range(len(rows))]
-
-
-def answers_about_wrong_pictures(predictor: ModelPredictor, rows: Sequence[Row],
-                                 progress: Callable[[int], object]) -> list[str]:
-    """Answers to all questions of these rows, in order, each about another row's picture; empty
-    where there is no other."""
-    asked = [row for row in rows if row.questions]
-    if len(asked) < 2:
-        return []
-    answers: list[str] = []
-    for places, features in predictor.batches([row.path for row in wrong_pictures(asked)]):
-        questions = [(i, q.question) for i, place in enumerate(places)
-                     for q in asked[place].questions]
-        answers += predictor.answers(features, [i for i, _ in questions],
-                                     [text for _, text in questions])
-        progress(len(places))
-    return answers
+def wrong_pictures(rows: Sequence[Row]) -> dict[int, int]:
+    """For each row with questions the one whose picture they are asked about instead: half the rows
+    with questions further on, since neighbours are often of one scene. Empty where there is no
+    other."""
+    asked = [i for i, row in enumerate(rows) if row.questions]
+    half = len(asked) // 2
+    return dict(zip(asked, asked[half:] + asked[:half], strict=True)) if half else {}
 
 
 def choice_scores(predictor: ModelPredictor, features: Any, places: Sequence[int],
@@ -103,8 +87,6 @@ def choice_scores(predictor: ModelPredictor, features: Any, places: Sequence[int
     flat = [(place, question.question, choice)
             for place, question in zip(places, questions, strict=True)
             for choice in question.choices]
-    if not flat:
-        return []
     about, asked, answers = zip(*flat, strict=True)
     found = iter(predictor.answer_scores(features, about, asked, answers).tolist())
     return [[next(found) for _ in question.choices] for question in questions]

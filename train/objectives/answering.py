@@ -2,21 +2,20 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from train.data.batch_sampler import Balanced, BatchSampler, Item
-from train.data.batches import TextBatch
-from train.data.caption_questions import made_examples
-from train.data.instructions import Example, human_questions
-from train.data.steered import KINDS
+from train.data.batch_sampler import Balanced, BatchSampler, Item, TextBatch
+from train.data.questions import KINDS, made_examples
+from train.data.reading import Question
 from train.distributed import Share
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import writing_loss
 from vitdemo.models.vlm import VLM
 
+_AGREED = 3  # people of ten who make an answer one to learn
 HUMAN_SHARE = 0.6  # of questions that people asked, where both kinds are there
 # How often a kind of made question is drawn; others: 1.
 SHARES = {"yes_no": 3.0, "match": 2.0, **dict.fromkeys(KINDS, 2.0)}
@@ -50,16 +49,14 @@ class Answering(Objective):
     def draw(self, share: Share, parts: Mapping[str, Any]) -> TextBatch | None:
         """Pictures with a question and its answer."""
         count = self.settings.questions if len(self.human) or self.made else 0
-        examples = [self._example(share.maker) for _ in range(count)]
-        return self.sampler.text_batch(
-            [Item(e.row, e.instruction, (e.target,), e.language) for e in examples], share,
-            "questions")
+        return self.sampler.text_batch([self._item(share.maker) for _ in range(count)], share,
+                                       "questions")
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: TextBatch) -> Tensor:
         """Negative log-likelihood a token."""
-        return writing_loss(step, "question", True, self.settings.unseen)
+        return writing_loss(step, batch, "question", True, self.settings.unseen)
 
-    def _example(self, maker: random.Random) -> Example:
+    def _item(self, maker: random.Random) -> Item:
         human = 1.0 if not self.made else HUMAN_SHARE if len(self.human) else 0.0
         if maker.random() < human:
             return self.human.draw(maker)
@@ -67,13 +64,16 @@ class Answering(Objective):
         return maker.choice(self.made[kind])
 
 
-def asked_by_people(sampler: BatchSampler) -> Balanced[Example]:
+def asked_by_people(sampler: BatchSampler) -> Balanced[Item]:
     """The rows' own questions, those of one data set and source a group."""
-    examples: list[Example] = []
-    groups: list[tuple[str, str]] = []
-    for i, row in enumerate(sampler.rows):
-        for question in row.questions:
-            found = human_questions(i, replace(row, questions=(question,)))
-            examples += found
-            groups += [(row.source, question.source)] * len(found)
-    return Balanced(examples, groups)
+    asked = [(item, (row.source, question.source)) for i, row in enumerate(sampler.rows)
+             for question in row.questions for item in items_of(i, question)]
+    return Balanced([item for item, _ in asked], [group for _, group in asked])
+
+
+def items_of(row: int, question: Question) -> list[Item]:
+    """A question with its answer; where ten people answered, with each that at least three gave."""
+    often = {answer for answer in question.answers if len(question.answers) >= 10
+             and question.answers.count(answer) >= _AGREED}
+    return [Item(row, question.question, (answer.replace("_", " ").lower(),), "en")
+            for answer in (question.answer, *sorted(often - {question.answer}))]

@@ -1,4 +1,4 @@
-"""Attention that looks where the region head points. Shapes as in `batches`; R texts."""
+"""Attention that looks where the region head points. Shapes as in `batch_sampler`; R texts."""
 
 from dataclasses import dataclass
 
@@ -24,8 +24,9 @@ class Attention(Objective):
     that can be seen."""
 
     Settings = AttentionSettings
+    draws = False
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: None) -> Tensor | None:
         """`attention_loss` of captions, answers and questions, added up."""
         found: list[Tensor] = []
         content = self.content(step)

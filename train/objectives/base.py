@@ -5,8 +5,8 @@ processes hold. The shares add up to the loss that one process would have.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -20,6 +20,7 @@ from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
 
 T = TypeVar("T")
+Parts = dict[str, Any]  # what each objective drew of a step, by its name
 
 
 def option(default: T, text: str, *, above: float | None = None, least: float | None = None,
@@ -74,12 +75,14 @@ class Step:
 
 class Objective(ABC):
     """One thing that is learnt. ``Settings`` has the weight of the loss as ``loss_NAME``, and what
-    else may be chosen; ``scale`` times the weight is what the loss counts; ``needs`` names the
-    objective without which this one does nothing; ``teaches`` are the keys of the instructions
-    (`vitdemo/instructions.tsv`) of which it has enough examples to be offered afterwards."""
+    else may be chosen; ``scale`` times the weight is what the loss counts; ``draws`` is False where
+    it learns from what others drew alone; ``needs`` names the objective without which this one does
+    nothing; ``teaches`` are the keys of the instructions (`vitdemo/instructions.tsv`) of which it
+    has enough examples to be offered afterwards."""
 
     Settings: ClassVar[type[Options]]
     scale: ClassVar[float] = 1.0
+    draws: ClassVar[bool] = True
     needs: ClassVar[str] = ""
     teaches: tuple[str, ...] = ()
     teacher: VLM | None = None
@@ -98,12 +101,38 @@ class Objective(ABC):
         return None
 
     @abstractmethod
-    def loss(self, step: Step) -> Tensor | None:
-        """This process's share of the loss, in a scalar; None where there is nothing to learn."""
+    def loss(self, step: Step, batch: Any) -> Tensor | None:
+        """This process's share of the loss, in a scalar; None where there is nothing to learn.
+        ``batch``: what it drew; it is not asked where it draws and drew nothing."""
 
     def content(self, step: Step) -> Tensor:
         """bool (vocabulary,), where the model is: the tokens that can be seen at a place."""
         return self.sampler.content.to(next(step.model.parameters()).device)
+
+
+def changed(part: T, change: Callable[[str, Tensor], Tensor], name: str = "") -> T:
+    """A part of a step, or all of them, with every tensor inside changed; ``change`` gets the name
+    of its field, too."""
+    made: Any = part
+    if isinstance(part, Tensor):
+        made = change(name, part)
+    elif isinstance(part, dict):
+        made = {key: changed(value, change, key) for key, value in part.items()}
+    elif is_dataclass(part) and not isinstance(part, type):
+        made = replace(part, **{each.name: changed(getattr(part, each.name), change, each.name)
+                                for each in fields(part)})
+    return cast("T", made)
+
+
+def to_device(part: T, device: torch.device) -> T:
+    """The same on the device."""
+    return changed(part, lambda name, value: value.to(device))
+
+
+def pictures(parts: Parts) -> list[tuple[Tensor, Tensor]]:
+    """(rows, features) of each part that has pictures."""
+    own: list[Any] = [getattr(part, "texts", part) for part in parts.values()]
+    return [(part.rows, part.features) for part in own if hasattr(part, "features")]
 
 
 def take(tokens: Tensor, places: Tensor) -> Tensor:

@@ -7,14 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from train.data.batch_sampler import BatchSampler, Item
-from train.data.batches import TextBatch
-from train.data.instructions import is_short
+from train.data.batch_sampler import BatchSampler, Item, TextBatch
 from train.distributed import Share
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import writing_loss
 from vitdemo.instructions import taught
 
+SHORT_LIMIT = {"en": 8, "zh": 7}  # words, characters
 SHORT_SHARE = 0.12  # of descriptions that are to be short, where there are short captions
 
 
@@ -38,9 +37,9 @@ class Captioning(Objective):
                              self.settings.texts_per_picture)
         return self.sampler.text_batch(items, share, "caption_pictures")
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: TextBatch) -> Tensor:
         """Negative log-likelihood a token."""
-        return writing_loss(step, "caption", asked=False)
+        return writing_loss(step, batch, "caption", asked=False)
 
 
 def descriptions(sampler: BatchSampler, maker: random.Random, count: int,
@@ -59,3 +58,9 @@ def descriptions(sampler: BatchSampler, maker: random.Random, count: int,
         asked = maker.choice(taught()[language]["short" if short else "describe"])
         items.append(Item(row, asked, chosen, language))
     return items
+
+
+def is_short(caption: str, language: str) -> bool:
+    """Whether a caption is a description in few words."""
+    length = len(caption.split()) if language == "en" else len(caption)
+    return length <= SHORT_LIMIT[language]

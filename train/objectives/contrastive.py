@@ -1,10 +1,8 @@
-"""Finding: a picture and its caption near each other, and away from all others of the step; and the
-bank of vectors (`vitdemo.models.querybank`) that matches are measured against.
+"""Finding: a picture and its caption near each other, and away from all others of the step.
 
-Shapes as in `batches`; A pictures of all processes, E numbers of a vector.
+Shapes as in `batch_sampler`; A pictures of all processes, E numbers of a vector.
 """
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batch_sampler import BatchSampler
-from train.data.batches import Totals
-from train.data.features import evaluating
+from train.data.batch_sampler import Totals
 from train.distributed import Share
-from train.objectives.base import Objective, Options, Step, option, plain_features, take
+from train.objectives.base import Objective, Options, Step, option, take
 from vitdemo.models.vlm import VLM
 
 TEMPERATURE = 0.06  # of the loss
@@ -86,11 +82,8 @@ class Contrastive(Objective):
         return PairBatch(sampler.features(rows[own], views[own], share), ids[own], mask[own],
                          torch.tensor(rows)[own], Totals(len(rows)), language)
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: PairBatch) -> Tensor:
         """The mean over pairs and both ways; what was compared is left in ``step.shared``."""
-        batch: PairBatch | None = step.parts.get("contrastive")
-        if batch is None:
-            return None
         found = compare(step, batch)
         step.shared["contrastive"] = found
         return contrastive_loss(found.forth, TEMPERATURE, found.back, found.own) * (
@@ -143,39 +136,3 @@ def read_by_length(model: VLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
         z.append(vectors)
     back = order.argsort()
     return torch.cat(words)[back], torch.cat(z)[back]
-
-
-_AT_ONCE = 64  # pictures, and texts, that are looked at together
-
-
-@torch.no_grad()
-def fill_querybank(model: VLM, sampler: BatchSampler) -> None:
-    """So many captioned pictures, and captions of each language, as the bank has places, drawn from
-    the seed; where there are fewer some are there several times. A language without captions gets
-    the other one's."""
-    bank = model.querybank
-    assert bank is not None
-    if not sampler.languages:
-        return
-    maker, count = random.Random(f"{sampler.seed}:querybank"), len(bank.pictures)
-
-    def drawn(places: list[int]) -> list[int]:
-        found: list[int] = []
-        while len(found) < count:
-            found += maker.sample(places, min(len(places), count - len(found)))
-        return found
-
-    with evaluating(model) as device:
-        paths = [sampler.rows[place].path
-                 for place in drawn(sorted(set().union(*sampler.captioned.values())))]
-        bank.pictures.copy_(torch.cat([
-            model.picture_head(plain_features(model, sampler.store, paths[start:start + _AT_ONCE]))
-            for start in range(0, count, _AT_ONCE)]))
-        vectors = []
-        for language in sampler.captioned:
-            spoken = language if sampler.captioned[language] else sampler.languages[0]
-            ids, mask = sampler.tokenizer.encode([
-                maker.choice(sampler.captions_of(place, spoken))
-                for place in drawn(sampler.captioned[spoken])])
-            vectors.append(read_by_length(model, ids.to(device), mask.to(device))[1])
-        bank.texts.copy_(torch.cat(vectors))

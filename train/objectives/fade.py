@@ -5,11 +5,13 @@ its regions blurred: along the map of one of the words, over what that calls mos
 important. Those are the pictures that deletion and insertion show. A word should then keep as much
 of its probability as its map has outside of what is covered, and where all of it is covered, what
 it has with no picture at all. So the model learns to say what it sees where it looks, and not to
-guess it from the surroundings.
+guess it from the surroundings. What is said of whole pictures can be held meanwhile: `Distil` keeps
+it near what the model that the run starts with, the teacher, says (Hinton, Vinyals, Dean 2015).
 
-Shapes as in `batches`; V tokens of the vocabulary, "tokens" the real ones of all texts.
+Shapes as in `batch_sampler`; V tokens of the vocabulary, "tokens" the real ones of all texts.
 """
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,17 +21,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batch_sampler import TARGET_TOKENS
-from train.data.batches import TextBatch
+from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, TextBatch
 from train.data.features import scaled_pixels
 from train.distributed import Share, Team
 from train.objectives.attention import on_picture
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.captioning import descriptions
-from train.objectives.writing import draw_captions, memory_of, until_end
+from train.objectives.writing import (
+    draw_captions,
+    log_probabilities,
+    memory_of,
+    until_end,
+)
 from vitdemo.attention.capture import record
 from vitdemo.models.decoding import Vocabulary
-from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 
 TEXTS = 2  # captions of each picture
@@ -48,6 +53,14 @@ class FadeSettings(Options):
 
     loss_fade: float = option(0.0, "weight of words that fade as their map is covered", least=0)
     fade_pictures: int = option(24, "pictures to describe, whole and covered", least=0)
+
+
+@dataclass(frozen=True)
+class DistilSettings(Options):
+    """Holding on to the start."""
+
+    loss_distil: float = option(
+        0.0, "weight of saying of the pictures of --loss-fade, whole, what the start says", least=0)
 
 
 @dataclass
@@ -102,17 +115,35 @@ class Fade(Objective):
         return FadeBatch(texts, sampler.store.sharp_and_blurred(paths), cover[own], written[own],
                          draws[own], sampler.vocabulary(items[own]))
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: FadeBatch) -> Tensor:
         """`fade_loss`; the passes are left in ``step.shared``."""
-        batch: FadeBatch | None = step.parts.get("fade")
-        if batch is None:
-            return None
         batch, content = with_own_words(step.model, batch, step.team), self.content(step)
         passes, maps, hidden = look(step.model, batch, content, step.teacher)
         step.shared["fade"] = passes
         targets = batch.texts.targets[:, 1:]
         hidden = hidden[passes.text // (len(targets) // len(hidden))]  # (tokens, N)
         return fade_loss(passes, maps, hidden, content[targets[passes.text, passes.place]])
+
+
+class Distil(Objective):
+    """Holds what is said of the whole pictures whose words fade."""
+
+    Settings = DistilSettings
+    draws, needs = False, "fade"
+
+    def __init__(self, settings: DistilSettings, sampler: BatchSampler, start: VLM) -> None:
+        super().__init__(settings, sampler, start)
+        self.teacher = copy.deepcopy(start).eval().requires_grad_(False)
+
+    def loss(self, step: Step, batch: None) -> Tensor | None:
+        """KL(start || model) a token of whole pictures."""
+        passes: Passes | None = step.shared.get("fade")
+        return None if passes is None else distil_loss(passes)
+
+
+def distil_loss(passes: Passes) -> Tensor:
+    """KL(taught || p(. | whole)), summed over the tokens, divided by what all processes have."""
+    return F.kl_div(passes.whole, passes.taught.exp(), reduction="sum") / passes.total
 
 
 def fade_loss(passes: Passes, maps: Tensor, hidden: Tensor, visible: Tensor) -> Tensor:
@@ -169,24 +200,22 @@ def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = No
     real = texts.target_mask[:, 1:]
     text, place = real.nonzero(as_tuple=True)
     crossings = [block.cross for block in model.decoder.blocks]
-    with record(crossings) as seen, \
-            torch.set_grad_enabled(teacher is not None):
-        whole = _log_probabilities(model, texts.features, texts, real, learns=teacher is not None)
+    with record(crossings) as seen, torch.set_grad_enabled(teacher is not None):
+        whole = _log_probabilities(model, texts.features, texts, real)
     knows = teacher or model
     with torch.no_grad():
         taught = whole.detach() if teacher is None else \
-            _log_probabilities(teacher, texts.features, texts, real, learns=False)
+            _log_probabilities(teacher, texts.features, texts, real)
         side = model.config.picture_size
         grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
-        blank = _log_probabilities(knows, grey.expand_as(texts.features), texts, real,
-                                   learns=False)
+        blank = _log_probabilities(knows, grey.expand_as(texts.features), texts, real)
     attention = on_picture(seen, texts.features.shape[1])[text, place].float()  # (tokens, N)
     attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
     passes = Passes(text, place, whole, whole, blank, taught, attention, texts.totals.tokens)
     maps = word_maps(model, texts, passes)
     hidden = covered_places(batch, passes, maps, content)
     features = _features(model, cover(model, batch.pixels, hidden))
-    passes.covered = _log_probabilities(model, features, texts, real, learns=True)
+    passes.covered = _log_probabilities(model, features, texts, real)
     return passes, maps, hidden
 
 
@@ -257,15 +286,6 @@ def _features(model: VLM, pixels: Tensor) -> Tensor:
                           for part in parts])
 
 
-def _log_probabilities(model: VLM, features: Tensor, texts: TextBatch, real: Tensor,
-                       learns: bool) -> Tensor:
+def _log_probabilities(model: VLM, features: Tensor, texts: TextBatch, real: Tensor) -> Tensor:
     """Of what follows at each real place: (tokens, V)."""
-    decoder = model.decoder
-    prefix, cache = texts.targets[:, :-1], decoder.start(memory_of(model, texts, features))
-    hidden = decoder.hidden(prefix, cache)
-    copy = decoder.copies(hidden, prefix, cache)
-    with torch.set_grad_enabled(learns):
-        logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
-        if copy is not None:
-            return mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
-        return logits.float().log_softmax(-1)
+    return log_probabilities(model, memory_of(model, texts, features), texts.targets[:, :-1], real)

@@ -47,23 +47,20 @@ class Matching(Objective):
         return MatchBatch(self.sampler.draw_kept(share, count)[share.own],
                           share.uniform(count, 2)[share.own])
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: MatchBatch) -> Tensor:
         """Binary cross entropy over right and wrong pairs, the right ones counting twice."""
-        batch: PairBatch | None = step.parts.get("contrastive")
-        if batch is None:
-            return None
+        pairs: PairBatch = step.parts["contrastive"]
         found: Compared = step.shared["contrastive"]
-        drawn: MatchBatch = step.parts["match"]
         assert found.words is not None and found.tokens is not None
-        model, total = step.model, batch.totals.pictures
+        model, total = step.model, pairs.totals.pictures
         count = min(PAIRS, total)
-        all_masks, all_ids = (step.team.join(x, total) for x in (batch.mask, batch.ids))
+        all_masks, all_ids = (step.team.join(x, total) for x in (pairs.mask, pairs.ids))
         own = found.own[found.own < count]
         n = len(own)
         if n == 0:
             return found.forth.new_zeros(())
-        wrong_text = draw_wrong(found.forth[:n], TEMPERATURE, own, drawn.picks[:n, 0])
-        wrong_picture = draw_wrong(found.back[:n], TEMPERATURE, own, drawn.picks[:n, 1])
+        wrong_text = draw_wrong(found.forth[:n], TEMPERATURE, own, batch.picks[:n, 0])
+        wrong_picture = draw_wrong(found.back[:n], TEMPERATURE, own, batch.picks[:n, 1])
         picture = torch.cat((own, own, wrong_picture))
         text = torch.cat((own, wrong_text, own))
         mask = all_masks[text]

@@ -1,10 +1,8 @@
 """Words in regions, without boxes: which words of a picture's texts its regions must add up to
-(multiple-instance learning; Fang et al. 2015, section 3.1). A new region head is trained alone,
-before the rest of the model learns to look where it points. Shapes as in `batches`; W words."""
+(multiple-instance learning; Fang et al. 2015, section 3.1). Shapes as in `batch_sampler`; W
+words."""
 
-import math
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,14 +10,14 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
-from train.data.batches import TextBatch, to_device
+from train.data.batch_sampler import TextBatch
 from train.distributed import Share
 from train.objectives.base import Objective, Options, Step, option
 from vitdemo.models.vlm import VLM
 
 TEXTS = ("caption", "question")  # the parts whose pictures' words are looked for
+MOST = 1000  # words that are looked for in the pictures of a step, there or not
 UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
 
 
@@ -29,8 +27,6 @@ class RegionSettings(Options):
 
     loss_region: float = option(0.5, "weight of the words that a picture's regions add up to",
                                 least=0)
-    region_vocabulary: int = option(
-        1500, "words looked for in the pictures of a step, there or not", least=1)
 
 
 @dataclass
@@ -58,13 +54,12 @@ class RegionWords(Objective):
         own = [row for part in texts for row in part.everyone[share.own]]
         return self.words_of(share.maker, [row for part in texts for row in part.everyone], own)
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: WordBatch) -> Tensor | None:
         """`region_loss` of the step's pictures."""
-        words: WordBatch | None = step.parts.get("region")
-        if words is None or step.model.region_head is None:
+        if step.model.region_head is None:
             return None
         texts: list[TextBatch] = [step.parts[name] for name in TEXTS if name in step.parts]
-        return region_loss(step.model, torch.cat([part.features for part in texts]), words,
+        return region_loss(step.model, torch.cat([part.features for part in texts]), batch,
                            sum(part.totals.pictures for part in texts))
 
     def draw_pictures(self, maker: random.Random, count: int) -> tuple[Tensor, WordBatch]:
@@ -78,11 +73,11 @@ class RegionWords(Objective):
     def words_of(self, maker: random.Random, rows: Sequence[int],
                  own: Sequence[int]) -> WordBatch:
         """The words of the drawn rows, and others up to the wanted number, for the own ones."""
-        sampler, most = self.sampler, self.settings.region_vocabulary
+        sampler = self.sampler
         found = sorted(set().union(*(sampler.bags[row] for row in rows)))
-        found = maker.sample(found, min(len(found), most))
+        found = maker.sample(found, min(len(found), MOST))
         others = sorted(set(sampler.seen_words).difference(found))
-        ids = found + maker.sample(others, min(len(others), most - len(found)))
+        ids = found + maker.sample(others, min(len(others), MOST - len(found)))
         place = {token: i for i, token in enumerate(ids)}
         present = torch.zeros(len(own), len(ids))
         for i, row in enumerate(own):
@@ -101,45 +96,3 @@ def region_loss(model: VLM, features: Tensor, words: WordBatch, total: int = 0) 
     loss = F.binary_cross_entropy_with_logits(logits, words.present, weight=words.weight,
                                               reduction="sum")
     return loss / (total or len(features))
-
-
-STEPS = 300
-RATE = 1e-3
-PICTURES = 64  # of a step
-
-
-def warm_up(model: VLM, words: RegionWords, half: bool, quiet: bool = False) -> float:
-    """`STEPS` steps of the region loss alone, with AdamW and half a cosine of the rate; ``half``:
-    products in bf16.
-
-    The words' rarities start from how often they occur. Returns the mean loss of the last tenth.
-    """
-    head = model.region_head
-    sampler = words.sampler
-    if head is None or not sampler.seen_words:
-        return math.nan
-    device = next(model.parameters()).device
-    count = torch.zeros(len(head.rarity.weight))
-    for bag in sampler.bags:
-        count[list(bag)] += 1
-    share = (count / len(sampler.bags)).clamp(1e-4, 0.9)
-    with torch.no_grad():
-        head.rarity.weight.copy_(torch.log(share / (1 - share))[:, None].to(device))
-    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.02)
-    last: list[float] = []
-    for step in tqdm(range(STEPS), desc="region head", unit="step", disable=quiet,
-                     file=sys.stderr):
-        maker = random.Random(f"{sampler.seed}:regions:{step}")
-        features, drawn = words.draw_pictures(maker, PICTURES)
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 50) * (
-                0.01 + 0.99 * (1 + math.cos(math.pi * step / STEPS)) / 2)
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            loss = region_loss(model, features.to(device), to_device(drawn, device))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
-        optimizer.step()
-        if step >= int(0.9 * STEPS):
-            last.append(float(loss.detach()))
-    return sum(last) / len(last)

@@ -16,7 +16,7 @@ What is liked must also be right: each of COCO's categories that a caption names
 named of the picture costs (CHAIR: Rohrbach et al. 2018, arXiv:1809.02156), a person among them, and
 each content word that stands in it twice.
 
-Shapes as in `batches`; K captions drawn of each picture, S tokens of each at most.
+Shapes as in `batch_sampler`; K captions drawn of each picture, S tokens of each at most.
 """
 
 import math
@@ -27,32 +27,33 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from pycocoevalcap.cider.cider_scorer import CiderScorer, precook
 from torch import Tensor
 
-from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, Item
-from train.data.batches import TextBatch
+from train.data.batch_sampler import LANGUAGES, TARGET_TOKENS, BatchSampler, Item, TextBatch
+from train.data.coco_words import categories
 from train.data.reading import Row
 from train.distributed import Share
 from train.evaluation.metrics import caption_words
-from train.grounding.coco_words import categories
 from train.objectives.base import Objective, Options, Step, option
-from train.objectives.writing import draw_captions, memory_of, until_end
+from train.objectives.writing import (
+    draw_captions,
+    log_probabilities,
+    memory_of,
+    until_end,
+)
 from vitdemo.instructions import taught
 from vitdemo.models.decoding import Vocabulary
-from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import broken_words, repeated_words
 
 _LONGEST = 4  # words of the phrases that are compared
-_SIGMA = 6.0  # how fast a caption of another length is worth less
-_SCALE = 10.0
 TEMPERATURE = 0.6  # of captions that are drawn and rewarded
 TEXTS = 5  # captions that are drawn of each picture
 BLEU = 3.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
 FAULT = 0.4  # what a thing that nobody named, or a word said twice, takes off the reward
-_END = "\n"  # no word has it
+END = "</s>"  # of a caption, as a word; no word has these marks
 
 Ngram = tuple[str, ...]
 
@@ -115,43 +116,36 @@ class SelfCritical(Objective):
         return RewardBatch(texts, draws[own], sampler.vocabulary(items[own]), references,
                            [item.language for item in items[own]], said)
 
-    def loss(self, step: Step) -> Tensor | None:
+    def loss(self, step: Step, batch: RewardBatch) -> Tensor:
         """Minus the mean reward; its gradient is that of `reward_loss`."""
-        batch: RewardBatch | None = step.parts.get("reward")
-        return None if batch is None else reward_loss(step.model, batch, self.judge)
-
-
-@dataclass(frozen=True)
-class Phrases:
-    """A caption as CIDEr-D compares it: for each length of 1 to 4 words its phrases with their
-    tf-idf weights, and the root of the sum of their squares; and how many words it has."""
-
-    weights: tuple[dict[Ngram, float], ...]
-    norms: tuple[float, ...]
-    words: int
+        return reward_loss(step.model, batch, self.judge)
 
 
 class Judge:
-    """CIDEr-D with the captions of ``rows`` as the corpus, each language its own, and ``bleu``
-    times BLEU-4; less ``fault`` for each fault of a caption."""
+    """CIDEr-D by pycocoevalcap, with the captions of ``rows`` as the corpus, each language its own,
+    and ``bleu`` times BLEU-4; less ``fault`` for each fault of a caption."""
 
     def __init__(self, rows: Sequence[Row], tokenizer: TextTokenizer, bleu: float = 0.0,
                  fault: float = 0.0) -> None:
         self.tokenizer, self.bleu, self.fault = tokenizer, bleu, fault
-        self.pictures: Counter[str] = Counter()
-        self.found: dict[str, Counter[Ngram]] = {"en": Counter(), "zh": Counter()}
-        for row in rows:
-            for language, texts in (("en", row.captions), ("zh", row.captions_zh)):
-                self.pictures[language] += bool(texts)
-                self.found[language].update(
-                    {ngram for text in texts for ngram in ngrams(_words(text))})
-        self._reference = lru_cache(maxsize=100_000)(self._phrases)
+        self.scorers = {language: CiderScorer() for language in LANGUAGES}
+        self.pictures: dict[str, int] = {}
+        for language, scorer in self.scorers.items():
+            for row in rows:
+                if texts := row.texts(language):
+                    scorer.cook_append(None, [*map(_ended, texts)])
+            self.pictures[language] = len(scorer.crefs)
+            scorer.document_frequency = Counter()  # which unknown phrases do not make longer
+            scorer.compute_doc_freq()
+            scorer.crefs = []
 
     def judge(self, words: Sequence[str], references: Sequence[str], language: str) -> float:
         """CIDEr-D of a caption, in the library's unit: 0 to 10, and most are below 2."""
-        said = self._weigh(words, language)
-        found = [similarity(said, self._reference(text, language)) for text in references]
-        return _SCALE * sum(found) / len(found)
+        scorer = self.scorers[language]
+        scorer.ctest = [precook(" ".join(words))]
+        # It takes the number of references for that of the corpus' pictures.
+        scorer.crefs = [[*map(_cooked, references)], *[None] * (self.pictures[language] - 1)]
+        return float(scorer.compute_cider()[0])
 
     def judge_all(self, ids: Tensor, ended: Tensor, batch: RewardBatch) -> Tensor:
         """The reward of drawn captions, ids (P * K, S) with padding after the end: (P, K)."""
@@ -162,7 +156,7 @@ class Judge:
             text = self.tokenizer.decode(row[:stop])
             words = caption_words(text)
             people = batch.references[i // each]
-            score = self.judge(words + [_END] * over, people, batch.languages[i // each])
+            score = self.judge(words + [END] * over, people, batch.languages[i // each])
             if self.bleu:
                 score += self.bleu * sentence_bleu(words, tuple(map(_cut, people)))
             if self.fault:
@@ -170,27 +164,19 @@ class Judge:
             scores.append(score)
         return torch.tensor(scores).view(-1, each)
 
-    def _phrases(self, text: str, language: str) -> Phrases:
-        return self._weigh(_words(text), language)
-
-    def _weigh(self, words: Sequence[str], language: str) -> Phrases:
-        weights: list[dict[Ngram, float]] = [{} for _ in range(_LONGEST)]
-        pictures = math.log(max(1, self.pictures[language]))
-        for ngram, count in ngrams(words).items():
-            rarity = pictures - math.log(max(1, self.found[language][ngram]))
-            weights[len(ngram) - 1][ngram] = count * rarity
-        norms = tuple(math.sqrt(sum(value * value for value in part.values()))
-                      for part in weights)
-        return Phrases(tuple(weights), norms, len(words))
-
 
 @lru_cache(maxsize=100_000)
 def _cut(text: str) -> tuple[str, ...]:
     return tuple(caption_words(text))
 
 
-def _words(text: str) -> list[str]:
-    return [*_cut(text), _END]
+def _ended(text: str) -> str:
+    return " ".join((*_cut(text), END))
+
+
+@lru_cache(maxsize=100_000)
+def _cooked(text: str) -> dict[Ngram, int]:
+    return precook(_ended(text))
 
 
 @lru_cache(maxsize=64)
@@ -199,7 +185,7 @@ def _most(references: tuple[tuple[str, ...], ...]) -> Counter[Ngram]:
     are drawn of a picture, which come one after the other."""
     most: Counter[Ngram] = Counter()
     for reference in references:
-        most |= ngrams(reference)
+        most |= Counter(precook(" ".join(reference)))
     return most
 
 
@@ -214,7 +200,7 @@ def sentence_bleu(words: Sequence[str], references: tuple[tuple[str, ...], ...])
         return 0.0
     most = _most(references)
     found, said = [0] * _LONGEST, [0] * _LONGEST
-    for ngram, count in ngrams(words).items():
+    for ngram, count in precook(" ".join(words)).items():
         found[len(ngram) - 1] += min(count, most[ngram])
         said[len(ngram) - 1] += count
     if not found[0]:
@@ -238,24 +224,6 @@ def _named(references: tuple[str, ...]) -> set[str]:
     return set().union(*map(categories, references))
 
 
-def ngrams(words: Sequence[str]) -> Counter[Ngram]:
-    """How often each phrase of 1 to 4 words is in the caption."""
-    return Counter(tuple(words[start:start + length]) for length in range(1, _LONGEST + 1)
-                   for start in range(len(words) - length + 1))
-
-
-def similarity(said: Phrases, reference: Phrases) -> float:
-    """Mean over the lengths of the cosine of the two, with what is said too often cut to the
-    reference's count, times exp(-(difference in words)^2 / 72): 0 to 1."""
-    total = 0.0
-    for ours, theirs, norm, other in zip(said.weights, reference.weights, said.norms,
-                                         reference.norms, strict=True):
-        if norm and other:
-            total += sum(min(value, theirs[ngram]) * theirs[ngram]
-                         for ngram, value in ours.items() if ngram in theirs) / (norm * other)
-    return total / _LONGEST * math.exp(-(said.words - reference.words) ** 2 / (2 * _SIGMA ** 2))
-
-
 def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     """The policy gradient, as a loss whose value is minus the mean reward of what was drawn: the
     gradient is that of -mean (r - b) log p(caption), b the mean reward of the picture's other
@@ -270,16 +238,9 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
         gain = (rewards - others).flatten()  # (P * K,)
     real = until_end(ids, batch.vocabulary.end)
     start = batch.texts.targets[:, :1].repeat_interleave(each, 0)
-    decoder = model.decoder
-    prefix, cache = torch.cat([start, ids[:, :-1]], 1), decoder.start(memory)
-    hidden = decoder.hidden(prefix, cache)
-    copy = decoder.copies(hidden, prefix, cache)
-    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
-    if copy is not None:
-        logits = mixed(logits, copy.at(*real.nonzero(as_tuple=True)))
-    logits = logits.float()
-    logits[:, list(batch.vocabulary.banned)] = -torch.inf
-    every = (logits / TEMPERATURE).log_softmax(-1)
+    logits = log_probabilities(model, memory, torch.cat([start, ids[:, :-1]], 1), real)
+    banned = torch.tensor(list(batch.vocabulary.banned), device=logits.device)
+    every = (logits.index_fill(1, banned, -torch.inf) / TEMPERATURE).log_softmax(-1)
     chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
     gains = gain[:, None].expand_as(ids)[real]
     count = batch.texts.totals.pictures * each

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from train.data.batches import TextBatch
+from train.data.batch_sampler import TextBatch
 from vitdemo.models.names import NamesHead
 from vitdemo.models.pointer import Names
 

@@ -1,5 +1,5 @@
 """Writing: a given text, as `captioning` and `answering` learn it, and captions that the model
-draws itself while it is trained. Shapes as in `batches`."""
+draws itself while it is trained. Shapes as in `batch_sampler`."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batches import TextBatch
+from train.data.batch_sampler import TextBatch
 from train.objectives.base import Step, take
 from train.objectives.cross_entropy import linear_cross_entropy
 from train.objectives.swapped_names import swap_names
 from vitdemo.attention.capture import Record, record
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.models.fusion import Memory
+from vitdemo.models.pointer import mixed
 from vitdemo.models.vlm import VLM
 
 SMOOTHING = 0.1  # of labels (Szegedy et al. 2016, section 7)
@@ -34,15 +35,13 @@ class Looked:
     read: Record
 
 
-def writing_loss(step: Step, name: str, asked: bool, unseen: float = 0.0) -> Tensor | None:
-    """The mean negative log-likelihood of the next token of the part ``name``,
-    -log p(w_t | w_<t, picture, instruction). Where it looked is left in ``step.shared``: where
-    something particular is ``asked``, at the words of that, too; where not, some names that can be
-    copied are swapped. Of a share ``unseen`` of the pictures the decoder reads no token, and knows
-    of them what the fused words bring."""
-    batch: TextBatch | None = step.parts.get(name)
-    if batch is None:
-        return None
+def writing_loss(step: Step, batch: TextBatch, name: str, asked: bool,
+                 unseen: float = 0.0) -> Tensor:
+    """The mean negative log-likelihood of the next token, -log p(w_t | w_<t, picture, instruction).
+    Where it looked is left in ``step.shared`` as ``name``: where something particular is ``asked``,
+    at the words of that, too; where not, some names that can be copied are swapped. Of a share
+    ``unseen`` of the pictures the decoder reads no token, and knows of them what the fused words
+    bring."""
     model, which = step.model, batch.instruction_of
     decoder, looks = model.decoder, "attention" in step.active and model.region_head is not None
     tokens = take(model.vision.tokens(batch.features), batch.kept)
@@ -85,6 +84,18 @@ def memory_of(model: VLM, texts: TextBatch, features: Tensor) -> Memory:
     which = texts.instruction_of
     return model.fuse(model.vision.tokens(features), words[which],
                       texts.instruction_mask[which], z[which], model.nameable(features))
+
+
+def log_probabilities(model: VLM, memory: Memory, prefix: Tensor, real: Tensor) -> Tensor:
+    """log p of what follows at each ``real`` place, bool (R, S), of the texts that begin with
+    ``prefix`` (R, S), what is copied included: float32 (tokens, V)."""
+    decoder, cache = model.decoder, model.decoder.start(memory)
+    hidden = decoder.hidden(prefix, cache)
+    copy = decoder.copies(hidden, prefix, cache)
+    logits = F.linear(hidden[real], decoder.embedding.weight, decoder.bias)
+    if copy is None:
+        return logits.float().log_softmax(-1)
+    return mixed(logits, copy.at(*real.nonzero(as_tuple=True))).float()
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 Vectors are quick but are made of the words alone and of the picture alone. The match head sees both
 at once, and is asked about the best `BEST` hits only. They are then in the order of
-cosine + weight * match logit, as `train/evaluation/rerank.py` measures it, and of what their texts
-have of the words, as before; what was found behind them stays.
+cosine + weight * match logit, as `train/evaluation/retrieval.py` measures it, and of what their
+texts have of the words, as before; what was found behind them stays.
 
 Something always comes first, so it is also judged whether anything fits: by how much more the words
 fit the best hit than a plain grey picture, and by its cosine (`ModelInfo.fit`; benchmarks/

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from train.grounding.coco_words import category_names, mentions
+from train.data.coco_words import category_names, mentions
 from vitdemo.errors import DataError
 
 

@@ -30,7 +30,7 @@ def _lists() -> dict[str, dict[str, tuple[str, ...]]]:
     "animals", "alone" (names that are colours or games, too: only where no noun follows), "no_noun"
     and "hints" of a person."""
     found: dict[str, dict[str, tuple[str, ...]]] = {}
-    text = resources.files("train.grounding").joinpath("coco_words.tsv").read_text("utf-8")
+    text = resources.files("train.data").joinpath("coco_words.tsv").read_text("utf-8")
     for line in text.splitlines():
         name, word, others = line.split("\t")
         found.setdefault(name, {})[word] = tuple(filter(None, others.split("|")))
@@ -142,7 +142,7 @@ def _is_meant(name: str, form: str, categories: tuple[str, ...], before: str, af
 @functools.cache
 def chinese_rows() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The rows of `coco_words_zh.tsv`: a category and its Chinese names, the commonest first."""
-    file = resources.files("train.grounding").joinpath("coco_words_zh.tsv")
+    file = resources.files("train.data").joinpath("coco_words_zh.tsv")
     text = file.read_text(encoding="utf-8")
     rows = (line.split("\t") for line in text.splitlines())
     return tuple((category, tuple(names.split("|"))) for category, names in rows)

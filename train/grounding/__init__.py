@@ -1,1 +1,0 @@
-"""Maps against boxes that people drew."""
