@@ -324,8 +324,9 @@ class ModelInfo:
     well what it claims fits the picture, which its maps know nothing of. ``instructions`` are the
     keys of those that it was taught (`vitdemo.instructions`). ``yes_no`` are the shares, 0..1, of
     people's yes/no questions that it answers right with the picture and with a blank one; empty
-    where that was not measured. ``parts`` are several models that
-    share the work, in whose order each task goes to the first that can do it."""
+    where that was not measured. ``precision`` names the numbers that its weights are kept in.
+    ``parts`` are several models that share the work, in whose order each task goes to the first
+    that can do it."""
 
     name: str
     family: str
@@ -340,6 +341,7 @@ class ModelInfo:
     weighs_answers: bool = False
     instructions: tuple[str, ...] = OLDEST
     yes_no: tuple[float, ...] = ()
+    precision: str = "float32"
     parts: tuple["ModelInfo", ...] = ()
 
     def doing(self, task: str) -> "ModelInfo":

@@ -30,7 +30,7 @@ from vitdemo.attention.trace import Trace
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.blip_model import Text, Writer, encode_pixels
 from vitdemo.backends.blip_trace import METHODS, blip_traces
-from vitdemo.backends.hub import Checkpoint, Family, load_checkpoint
+from vitdemo.backends.hub import Checkpoint, Family, kind_of, load_checkpoint, read_config
 from vitdemo.backends.writing import best_answers, search, steps, write
 from vitdemo.config import Decoding
 from vitdemo.device import Placement
@@ -117,6 +117,13 @@ class BlipBackend(Backend):
                     f"{checkpoint.kind} checkpoints; give at most one of each kind.")
             loaded[checkpoint.kind] = checkpoint
         return cls(list(loaded.values()))
+
+    @classmethod
+    def tasks_of(cls, source: str = "") -> tuple[str, ...]:
+        """Those of its kind."""
+        if not source:
+            return super().tasks_of()
+        return (*TASKS[kind_of(source, read_config(source), FAMILY)], "explain")
 
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "BlipBackend":
         """The same checkpoints with random weights."""

@@ -53,6 +53,11 @@ _KEPT_PROMPTS = 64
 _MOST_TOKENS = 1280  # of a picture, where the model takes pictures of any size
 
 
+def _languages(text: str) -> tuple[str, ...]:
+    """Of a language model of this type."""
+    return ("en", "zh") if text.startswith(_CHINESE) else ("en",)
+
+
 @dataclass(frozen=True)
 class Prompt:
     """The chat's text up to where the model begins to write, with one mark for the picture;
@@ -70,9 +75,8 @@ class ChatBackend(WritingBackend):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         config, text = checkpoint.model.config, checkpoint.model.config.get_text_config()
-        chinese = text.model_type.startswith(_CHINESE)
         super().__init__(checkpoint, config.model_type, instructions=tuple(taught()["en"]),
-                         languages=("en", "zh") if chinese else ("en",))
+                         languages=_languages(text.model_type))
         self.picture_id = getattr(config, "image_token_id", None) or config.image_token_index
         self.ends = ends_of(self.model, self.tokenizer)
         self.tasks_only = config.model_type == "paligemma"
@@ -114,6 +118,13 @@ class ChatBackend(WritingBackend):
                                   f"those are that are known ({shortened(error)}). Types that can "
                                   f"be used: {', '.join(GEOMETRIES)}.") from error
         return backend
+
+    @classmethod
+    def languages_of(cls, source: str) -> tuple[str, ...]:
+        """By the language model."""
+        config = read_config(source)
+        text = config.get("text_config") or {}
+        return _languages(str(text.get("model_type") or config.get("model_type")))
 
     # Pictures
 

@@ -28,7 +28,7 @@ from transformers import ChineseCLIPModel, CLIPModel, Siglip2Model, SiglipModel
 from vitdemo.attention.sanity import randomise
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
+from vitdemo.backends.hub import Checkpoint, Family, HubBackend, read_config, word_places
 from vitdemo.backends.picture_tokens import length_of, patch_boxes
 from vitdemo.records import ModelInfo, Unread
 from vitdemo.texts import Message, joined, phrase
@@ -51,7 +51,6 @@ class ClipBackend(HubBackend):
     """CLIP; the others differ from it where they say so."""
 
     family = Family("CLIP", "clip", {"retrieval": CLIPModel}, "openai/clip-vit-base-patch32")
-    languages: tuple[str, ...] = ("en",)
     # Cosines tell which of several texts fits best, and not how well one does: each is held
     # against this one.
     neutral = "a photo"
@@ -62,9 +61,20 @@ class ClipBackend(HubBackend):
         self.images = checkpoint.processor.image_processor
         self.info = ModelInfo(
             name=checkpoint.name, family=self.family.model_type, revision=checkpoint.revision,
-            tasks=frozenset(("embed", "match", "explain")), languages=self.languages,
+            tasks=frozenset(("embed", "match", "explain")), languages=self._languages(
+                checkpoint.model.config.text_config.vocab_size),
             dimension=self.read([[]]).shape[1], methods=METHODS, match_weight=0.0,
             missing={task: Message("task.writes_nothing") for task in ("caption", "ask")})
+
+    @classmethod
+    def languages_of(cls, source: str) -> tuple[str, ...]:
+        """By the size of the vocabulary."""
+        text = read_config(source).get("text_config") or {}
+        return cls._languages(text.get("vocab_size") or 0)
+
+    @classmethod
+    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
+        return ("en",)
 
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "ClipBackend":
         """The same model with random weights."""
@@ -251,7 +261,11 @@ class ChineseClipBackend(ClipBackend):
 
     family = Family("Chinese-CLIP", "chinese_clip", {"retrieval": ChineseCLIPModel},
                     "OFA-Sys/chinese-clip-vit-base-patch16")
-    languages, neutral = ("zh",), "照片"
+    neutral = "照片"
+
+    @classmethod
+    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
+        return ("zh",)
 
 
 class SiglipBackend(ClipBackend):
@@ -266,9 +280,11 @@ class SiglipBackend(ClipBackend):
         head = checkpoint.model.vision_model.head
         if isinstance(head.attention, nn.MultiheadAttention):
             head.attention = Probe(head.attention)
-        if checkpoint.model.config.text_config.vocab_size > MANY_LANGUAGES:
-            self.languages = ("en", "zh")
         super().__init__(checkpoint)
+
+    @classmethod
+    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
+        return ("en", "zh") if vocabulary > MANY_LANGUAGES else ("en",)
 
     @property
     def pooling(self) -> nn.Module:
@@ -298,7 +314,10 @@ class Siglip2Backend(SiglipBackend):
 
     family = Family("SigLIP 2", "siglip2", {"retrieval": Siglip2Model},
                     "google/siglip2-base-patch16-naflex")
-    languages = ("en", "zh")
+
+    @classmethod
+    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
+        return ("en", "zh")
 
     @property
     def picture_side(self) -> int:

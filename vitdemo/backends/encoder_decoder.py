@@ -75,6 +75,11 @@ class EncoderDecoderBackend(WritingBackend):
             "missing": {"ask": Message("task.no_questions", family=name)}, **info})
         self._marked: bool | None = None
 
+    @classmethod
+    def tasks_of(cls, source: str = "") -> tuple[str, ...]:
+        """They describe."""
+        return tuple(task for task in super().tasks_of(source) if task != "ask")
+
     # What a family adds
 
     @property

@@ -145,6 +145,13 @@ class HubBackend(Backend):
         """
         return cls(load_checkpoint(source, placement, cls.family))
 
+    @classmethod
+    def tasks_of(cls, source: str = "") -> tuple[str, ...]:
+        """Of a checkpoint of the family's kinds."""
+        if source and cls.family.kinds:
+            kind_of(source, read_config(source), cls.family)
+        return super().tasks_of(source)
+
 
 def word_places(text: str, offsets: Sequence[tuple[int, int]],
                 ) -> tuple[tuple[Word, ...], list[list[int]]]:
@@ -175,7 +182,7 @@ def load_checkpoint(source: str, placement: Placement, family: Family) -> Checkp
         CheckpointError: it cannot be had, is of another family, or is incomplete.
     """
     where, offline = locate(source)
-    kind = _kind(source, _read_config(source, where, offline), family)
+    kind = kind_of(source, _read_config(source, where, offline), family)
     try:
         model, report = family.kinds[kind].from_pretrained(
             where, output_loading_info=True, local_files_only=offline, **_precision(placement))
@@ -332,7 +339,12 @@ def _read_config(source: str, where: str, offline: bool) -> dict[str, Any]:
                               "Copy or download the checkpoint again.") from error
 
 
-def _kind(source: str, config: dict[str, Any], family: Family) -> str:
+def kind_of(source: str, config: dict[str, Any], family: Family) -> str:
+    """Which of a family's kinds a checkpoint is, by its config.json.
+
+    Raises:
+        CheckpointError: none of them.
+    """
     if config.get("model_type") != family.model_type:
         raise CheckpointError(f"{source} is a {config.get('model_type') or 'nameless'} model, not "
                               f"a {family.name} model (model_type in its config.json).")

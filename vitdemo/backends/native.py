@@ -123,6 +123,11 @@ class NativeBackend(Backend):
                    instructions=known(found.meta.get("instructions")),
                    yes_no=_yes_no(found.meta.get("figures")))
 
+    @classmethod
+    def languages_of(cls, source: str) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(LANGUAGES)
+
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "NativeBackend":
         """The same network with random weights."""
         with turn:

@@ -9,6 +9,7 @@ its config.json; FAMILY:NAME_OR_FOLDER says the family. Several names are joined
 import importlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,7 +67,9 @@ def load_backend(config: EngineConfig) -> Backend:
         elif placement.bits:
             raise ConfigError(f"dtype {config.dtype} is for models of transformers; use float32 "
                               "with vitdemo's own.")
-        backends.append(cast(Backend, family_class(family).load(source, place)))
+        backend = cast(Backend, family_class(family).load(source, place))
+        backend.info = replace(backend.info, precision=place.precision)
+        backends.append(backend)
     return backends[0] if len(backends) == 1 else JoinedBackend(backends)
 
 

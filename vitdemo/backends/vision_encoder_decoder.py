@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import VisionEncoderDecoderModel
+from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
 from vitdemo.attention.trace import Regions
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt, Seen
-from vitdemo.backends.hub import Checkpoint, Family
+from vitdemo.backends.hub import Checkpoint, Family, locate, read_config
 from vitdemo.backends.picture_tokens import patch_boxes, shown_boxes, unknown
 from vitdemo.errors import TextError
 from vitdemo.texts import Message
@@ -36,22 +36,31 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
                     "nlpconnect/vit-gpt2-image-captioning")
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        config, known = checkpoint.model.config, checkpoint.tokenizer.get_vocab()
-        # Donut's marks come in pairs; one without an end names what the model was trained for.
-        marks = sorted((mark for mark in known if mark.startswith("<s_")
-                        and f"</{mark[1:]}" not in known), key=lambda mark: mark in _PRETRAINING)
-        self.mark = marks[0] if marks else ""
+        config = checkpoint.model.config
+        self.mark = _mark_of(checkpoint.tokenizer)
         kind = "Donut" if config.encoder.model_type == "donut-swin" else \
             "TrOCR" if config.decoder.model_type == "trocr" else ""
         info: dict[str, Any] = {}
         if kind:
             reason = Message("task.reads_text", family=kind)
             info["missing"] = dict.fromkeys(("ask", "match", "embed"), reason)
-        if self.mark and QUESTION.startswith(self.mark):
+        if QUESTION.startswith(self.mark or "none"):
             info["tasks"] = frozenset({"ask", "explain"})
             info["missing"] = dict.fromkeys(("caption", "match", "embed"), reason)
         super().__init__(checkpoint, kind or f"{config.encoder.model_type} and "
                          f"{config.decoder.model_type}", **info)
+
+    @classmethod
+    def tasks_of(cls, source: str = "") -> tuple[str, ...]:
+        """A Donut describes or answers: its tokenizer tells."""
+        asks = ("ask", "explain")
+        if not source:
+            return ("caption", *asks)
+        tasks, (where, offline) = super().tasks_of(source), locate(source)
+        if read_config(source)["encoder"]["model_type"] == "donut-swin":
+            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=offline)
+            return asks if QUESTION.startswith(_mark_of(tokenizer) or "none") else tasks
+        return tasks
 
     @property
     def decoder(self) -> Any:
@@ -122,6 +131,15 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
         text = f"{QUESTION}{words}{ANSWER}"
         return Prompt(self.encode(text)[0], number(ANSWERED), (), text,
                       (len(QUESTION), len(QUESTION) + len(words)))
+
+
+def _mark_of(tokenizer: Any) -> str:
+    """Donut's marks come in pairs; one without an end names what the model was trained for. "" is
+    that of no Donut."""
+    known = tokenizer.get_vocab()
+    marks = sorted((mark for mark in known if mark.startswith("<s_")
+                    and f"</{mark[1:]}" not in known), key=lambda mark: mark in _PRETRAINING)
+    return marks[0] if marks else ""
 
 
 def _fitted(size: tuple[int, int], canvas: tuple[int, ...]) -> tuple[int, int]:
