@@ -105,7 +105,7 @@ def test_a_task_the_model_lacks_is_greyed_with_the_reason() -> None:
         "Describe", "Ask", "Search", "Compare", "Tour"]
     shown = " ".join(str(block.value) for block in blocks.blocks.values()
                      if isinstance(block, gr.HTML))
-    assert "“Ask” is off: with planted, it was trained on captions only." in shown
+    assert "“Ask” is off with planted: it was trained on captions only." in shown
 
 
 @pytest.mark.parametrize(("tasks", "opened"), [

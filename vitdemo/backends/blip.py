@@ -105,16 +105,15 @@ class BlipBackend(Backend):
         if not os.path.isdir(source):
             names = [name.strip() for name in source.replace(",", "+").split("+") if name.strip()]
         if not names:
-            raise CheckpointError("No BLIP checkpoint is named; write blip:NAME_OR_FOLDER.")
+            raise CheckpointError("checkpoint.blip_none")
         if placement.spread:  # its parts are called without what brings their weights
             raise CheckpointError("chooser.no_room", model=source)
         loaded: dict[str, Checkpoint] = {}
         for name in names:
             checkpoint = load_checkpoint(name, placement, FAMILY)
             if checkpoint.kind in loaded:
-                raise CheckpointError(
-                    f"{loaded[checkpoint.kind].name} and {checkpoint.name} are both BLIP "
-                    f"{checkpoint.kind} checkpoints; give at most one of each kind.")
+                raise CheckpointError("checkpoint.blip_both", first=loaded[checkpoint.kind].name,
+                                      second=checkpoint.name, kind=checkpoint.kind)
             loaded[checkpoint.kind] = checkpoint
         return cls(list(loaded.values()))
 

@@ -114,9 +114,8 @@ class ChatBackend(WritingBackend):
             backend = cls(checkpoint)
             backend.check()
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{source} cannot be used: its {kind} model is not called as "
-                                  f"those are that are known ({shortened(error)}). Types that can "
-                                  f"be used: {', '.join(GEOMETRIES)}.") from error
+            raise CheckpointError("checkpoint.called_otherwise", source=source, kind=kind,
+                                  why=shortened(error), known=", ".join(GEOMETRIES)) from error
         return backend
 
     @classmethod

@@ -45,8 +45,8 @@ class Florence2Backend(EncoderDecoderBackend):
             CheckpointError: it cannot be loaded, or needs Python code of its own.
         """
         if "auto_map" in read_config(source):
-            raise CheckpointError(f"{source} needs code of its own, which is never run. Use the "
-                                  f"same model without it, such as {cls.family.example}.")
+            raise CheckpointError("checkpoint.own_code", source=source,
+                                  example=cls.family.example)
         return super().load(source, placement)
 
     @property

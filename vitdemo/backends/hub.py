@@ -37,6 +37,7 @@ from vitdemo.device import Placement
 from vitdemo.disk import expanded
 from vitdemo.errors import CheckpointError, TextError, shortened
 from vitdemo.records import Unread, Word
+from vitdemo.texts import Message
 from vitdemo.words import split_words
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -188,25 +189,22 @@ def load_checkpoint(source: str, placement: Placement, family: Family) -> Checkp
             where, output_loading_info=True, local_files_only=offline, **_precision(placement))
         processor = _processor(where, offline)
     except ImportError as error:
-        raise CheckpointError(f"{source} needs a package that is not installed: "
-                              f"{_first_line(error)}") from error
+        raise CheckpointError("checkpoint.package", source=source,
+                              why=_first_line(error)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise CheckpointError("chooser.no_room", model=source) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError,
             StrictDataclassError, SafetensorError) as error:
-        raise CheckpointError(f"The {family.name} checkpoint {source} is incomplete or broken: "
-                              f"{_first_line(error)} Copy or download it again, with its weights, "
-                              "tokenizer and preprocessor_config.json.") from error
+        raise CheckpointError("checkpoint.broken", family=family.name, source=source,
+                              why=_first_line(error)) from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise CheckpointError(f"The weights of {source} lack {len(missing)} parts of a "
-                              f"{family.name} {kind} model, among them {missing[0]}. Download it "
-                              "again.")
+        raise CheckpointError("checkpoint.lacks_parts", source=source, count=len(missing),
+                              family=family.name, kind=kind, first=missing[0])
     text = model.config.get_text_config()
     if len(processor.tokenizer) > text.vocab_size + getattr(text, "additional_vocab_size", 0):
-        raise CheckpointError(f"The tokenizer of {source} has {len(processor.tokenizer)} tokens, "
-                              f"its model knows {text.vocab_size}; they do not belong together. "
-                              "Download both again.")
+        raise CheckpointError("checkpoint.tokenizer_size", source=source,
+                              tokens=len(processor.tokenizer), known=text.vocab_size)
     revision = placement.revision(fingerprint(model))
     if not (placement.bits or placement.spread):
         model = model.to(device=placement.device, dtype=placement.dtype)
@@ -248,8 +246,8 @@ def weight_files(source: str) -> list[str]:
         try:
             names = sorted(set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{index} cannot be read ({shortened(error)}). Copy or download "
-                                  "the checkpoint again.") from error
+            raise CheckpointError("checkpoint.index", file=index,
+                                  why=shortened(error)) from error
     paths = [path_of(name) for name in names]
     return [] if None in paths else [str(path) for path in paths]
 
@@ -303,14 +301,10 @@ def locate(source: str) -> tuple[str, bool]:
     folder = expanded(source)
     if os.path.isdir(folder):
         if not os.path.isfile(folder / "config.json"):
-            raise CheckpointError(f"The folder {source} holds no config.json, so it is no "
-                                  "checkpoint. Give the folder that save_pretrained or a download "
-                                  "made.")
+            raise CheckpointError("checkpoint.no_config", source=source)
         return str(folder), True
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
-        raise CheckpointError(f"There is no folder {shortened(repr(source))}. Give the folder of a "
-                              "checkpoint, or its name on the Hugging Face hub, such as "
-                              "Salesforce/blip-image-captioning-base.")
+        raise CheckpointError("checkpoint.neither_folder", source=shortened(repr(source)))
     try:
         here = [isinstance(try_to_load_from_cache(source, name), str)
                 for name in ("config.json", *WEIGHTS)]
@@ -318,16 +312,12 @@ def locate(source: str) -> tuple[str, bool]:
             return source, True
         HfApi().model_info(source, timeout=HUB_SECONDS)
     except HfHubHTTPError as error:
-        raise CheckpointError(f"There is no folder {source} here, and the Hugging Face hub does "
-                              f"not give {source}: {_first_line(error)} Check the name.") from error
+        raise CheckpointError("checkpoint.not_given", source=source,
+                              why=_first_line(error)) from error
     except HFValidationError as error:
-        raise CheckpointError(f"{shortened(repr(source))} is neither a folder nor a name on the "
-                              "Hugging Face hub. Check it.") from error
+        raise CheckpointError("checkpoint.no_name", source=shortened(repr(source))) from error
     except (HTTPError, OSError) as error:
-        raise CheckpointError(
-            f"{source} is not on this machine, and the Hugging Face hub cannot be reached to "
-            f"download it. Check the network; or, where there is one, run 'hf download {source} "
-            "--local-dir FOLDER', copy the folder here and give it.") from error
+        raise CheckpointError("checkpoint.no_hub", source=source) from error
     return source, False
 
 
@@ -335,8 +325,8 @@ def _read_config(source: str, where: str, offline: bool) -> dict[str, Any]:
     try:
         return dict(PreTrainedConfig.get_config_dict(where, local_files_only=offline)[0])
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"config.json of {source} cannot be read: {_first_line(error)} "
-                              "Copy or download the checkpoint again.") from error
+        raise CheckpointError("checkpoint.config", source=source,
+                              why=_first_line(error)) from error
 
 
 def kind_of(source: str, config: dict[str, Any], family: Family) -> str:
@@ -346,15 +336,15 @@ def kind_of(source: str, config: dict[str, Any], family: Family) -> str:
         CheckpointError: none of them.
     """
     if config.get("model_type") != family.model_type:
-        raise CheckpointError(f"{source} is a {config.get('model_type') or 'nameless'} model, not "
-                              f"a {family.name} model (model_type in its config.json).")
+        raise CheckpointError("checkpoint.other_family", source=source, family=family.name,
+                              kind=config.get("model_type") or Message("checkpoint.nameless"))
     named = config.get("architectures") or ["no class"]
     for kind, model_class in family.kinds.items():
         if model_class.__name__ in named:
             return kind
-    raise CheckpointError(
-        f"{source} holds {named[0]}; {', '.join(family.kinds)} checkpoints can be used: "
-        f"{', '.join(model_class.__name__ for model_class in family.kinds.values())}.")
+    raise CheckpointError("checkpoint.other_kind", source=source, named=named[0],
+                          kinds=", ".join(family.kinds), classes=", ".join(
+                              model_class.__name__ for model_class in family.kinds.values()))
 
 
 def fingerprint(model: torch.nn.Module) -> str:

@@ -56,8 +56,8 @@ def wanted_files(source: str) -> dict[str, int]:
     try:
         info = HfApi().model_info(source, timeout=HUB_SECONDS, files_metadata=True)
     except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise CheckpointError(f"The Hugging Face hub does not tell the files of {source} "
-                              f"({shortened(error)}). Check the network and the name.") from error
+        raise CheckpointError("checkpoint.hub_files", source=source,
+                              why=shortened(error)) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()
              if "/" not in file.rfilename}
     kind = ".safetensors" if any(name.endswith(".safetensors") for name in sizes) else ".bin"
@@ -103,8 +103,8 @@ def download(source: str, progress: Progress) -> None:
     except _Stop:
         raise stopped[0] from None
     except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
-        raise CheckpointError(f"{source} cannot be downloaded: {shortened(error)}. Try again: what "
-                              "is here already is not fetched twice.") from error
+        raise CheckpointError("checkpoint.download", source=source,
+                              why=shortened(error)) from error
     progress(whole, whole)  # with what was here before
 
 

@@ -173,10 +173,8 @@ def _all(cells: np.ndarray) -> Cells:
 
 def unknown(kind: str, count: int) -> CheckpointError:
     """That the tokens of a type of model cannot be found."""
-    return CheckpointError(
-        f"Where the {count} picture tokens of a {kind} model lie in "
-        "the picture is not known, so no map can be shown. Types that are known: "
-        f"{', '.join(GEOMETRIES)}.")
+    return CheckpointError("checkpoint.unknown_places", kind=kind, count=count,
+                           known=", ".join(GEOMETRIES))
 
 
 def patch_boxes(images: Any, size: tuple[int, int],

@@ -28,9 +28,8 @@ class Pix2StructBackend(EncoderDecoderBackend):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.processor.image_processor.is_vqa:
-            raise CheckpointError(f"{checkpoint.name} reads its question in the picture, where it "
-                                  "is drawn, which cannot be shown yet. Use a Pix2Struct model "
-                                  f"that describes, such as {self.family.example}.")
+            raise CheckpointError("checkpoint.drawn_question", name=checkpoint.name,
+                                  example=self.family.example)
         super().__init__(checkpoint)
 
     @property
