@@ -27,8 +27,10 @@ from vitdemo.attention.capture import record
 from vitdemo.attention.methods import METHODS
 from vitdemo.attention.trace import Regions, Rows
 from vitdemo.backends.base import Backend, PictureFeatures, Step
-from vitdemo.config import Decoding
+from vitdemo.backends.offers import forecast
+from vitdemo.config import Decoding, EngineConfig
 from vitdemo.errors import ConfigError, TaskError, TextError
+from vitdemo.instructions import presets
 from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation, Unread
 from vitdemo.words import split_words
 
@@ -60,14 +62,20 @@ FAMILIES: dict[str, tuple[Callable[..., Path | str], int]] = {
 
 
 @pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backend]:
-    """Each of `FAMILIES`, saved and loaded once."""
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path | str]:
+    """By which name each of `FAMILIES` is loaded, saved once."""
     @functools.cache
-    def loaded(name: str) -> Backend:
+    def made(name: str) -> Path | str:
         save, seed = FAMILIES[name]
-        return load(save(tmp_path_factory.mktemp(name) / "tiny", seed=seed))
+        return save(tmp_path_factory.mktemp(name) / "tiny", seed=seed)
 
-    return loaded
+    return made
+
+
+@pytest.fixture(scope="module")
+def family(saved: Callable[[str], Path | str]) -> Callable[[str], Backend]:
+    """Each of `FAMILIES`, loaded once."""
+    return functools.cache(lambda name: load(saved(name)))
 
 
 @pytest.fixture(params=["native", *FAMILIES])
@@ -117,6 +125,39 @@ def test_info_is_consistent(backend):
     looks = {"cross-attention", "rollout"} if "caption" in info.tasks else set()  # of a text
     assert looks | {"relevancy", "grad-cam"} <= set(info.methods)
     assert set(info.methods) <= set(METHODS) - {"occlusion"}, "the engine's own"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_is_said_before_it_is_loaded_is_true(name, saved, family):
+    info = family(name).info
+    names = str(saved(name)).removeprefix("blip:").split("+")
+    found = [one for folder in names for one in forecast(EngineConfig(model=folder))]
+    assert {task for one in found for task in one.tasks} == info.tasks
+    assert {one.languages for one in found} == {info.languages}
+
+
+def test_each_instruction_that_is_offered_has_an_effect(backend, features):
+    need(backend, "caption")
+    sure, offered = Decoding("greedy", max_tokens=6, min_tokens=6), presets(
+        backend.info.languages[0], backend.info.instructions)
+    assert next(iter(offered)) == "describe"
+    totals = {last(backend.generate(features[0], text, backend.info.languages[0],
+                                    sure)).log_probability for text in offered.values()}
+    assert len(totals) == len(offered) == len(backend.info.instructions)
+
+
+def test_a_mark_of_the_models_own_is_refused_or_read(backend, features):
+    tokenizer = getattr(backend, "tokenizer", None)
+    if not hasattr(tokenizer, "get_added_vocab"):
+        pytest.skip("it has no such marks")
+    marks = {*tokenizer.all_special_tokens, *map(str, tokenizer.get_added_vocab())}
+    for mark, task in itertools.product(sorted(marks)[:8] + ["<image>"], ("caption", "ask")):
+        if task in backend.info.tasks:
+            call = backend.captions if task == "caption" else backend.answers
+            try:
+                call(features[:1], f"the {mark} dog", "en", *[GREEDY] * (task == "caption"))
+            except TextError as error:
+                assert "is a mark of the model's own" in str(error)
 
 
 def test_features_know_the_size_of_their_picture(backend, features):

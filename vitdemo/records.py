@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vitdemo.instructions import OLDEST
 from vitdemo.texts import Message
 
 
@@ -339,7 +338,7 @@ class ModelInfo:
     match_weight: float = 0.03
     fit: tuple[float, ...] = ()
     weighs_answers: bool = False
-    instructions: tuple[str, ...] = OLDEST
+    instructions: tuple[str, ...] = ("describe",)
     yes_no: tuple[float, ...] = ()
     precision: str = "float32"
     parts: tuple["ModelInfo", ...] = ()

@@ -28,9 +28,16 @@ from vitdemo.attention.trace import (
     with_offset,
 )
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.hub import cache_argument
-from vitdemo.backends.writing_backend import CachedState, Start, WritingBackend, words_between
-from vitdemo.instructions import is_preset
+from vitdemo.backends.hub import Checkpoint, cache_argument
+from vitdemo.backends.writing_backend import (
+    ANSWER,
+    DESCRIBE,
+    CachedState,
+    Start,
+    WritingBackend,
+    words_between,
+)
+from vitdemo.instructions import default_instruction, is_preset, taught
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,11 @@ class CausalBackend(WritingBackend):
     latents = 0  # that look at the picture, and the text at them
     looking_layers: Sequence[int] = ()  # in whose cache the picture is
 
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.chats = bool(getattr(checkpoint.processor, "chat_template", None))
+        super().__init__(checkpoint, **(
+            {"instructions": tuple(taught()["en"])} if self.chats else {}))
+
     # What a family adds
 
     @property
@@ -85,15 +97,23 @@ class CausalBackend(WritingBackend):
 
     def prompt(self, instruction: str, asked: bool) -> Prompt:
         """By the model's own chat template; without one a caption goes on from the instruction,
-        where that is no preset, and an answer follows "Answer:"."""
-        words = instruction.strip() if asked or not is_preset(instruction) else ""
-        if getattr(self.processor, "chat_template", None):
-            words = words or "Describe this picture in one sentence."
-            content = [{"type": "image"}, {"type": "text", "text": words}]
+        where that is no preset, and an answer follows "Answer:".
+
+        Raises:
+            TextError: the instruction holds one of the model's own marks.
+        """
+        words = instruction.strip()
+        self.refuse_marks(words, self.picture_token)
+        if self.chats:
+            if not asked and words in ("", default_instruction("en")):
+                words = DESCRIBE["en"]
+            content = [{"type": "image"}, {
+                "type": "text", "text": ANSWER["en"].format(words) if asked else words}]
             text = self.processor.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True)
         else:
             start = self.tokenizer.bos_token or ""
+            words = words if asked or not is_preset(words) else ""
             text = start + self.picture_text + (f"Question: {words} Answer:" if asked else words)
         first = text.rfind(words)
         return Prompt(text, (first, first + len(words)))
@@ -108,8 +128,8 @@ class CausalBackend(WritingBackend):
               task: str) -> Start:
         """After the prompt; without a template a caption's own beginning is part of it."""
         prompt = self.prompt(instruction, task == "ask")
-        before = "" if task == "ask" or is_preset(instruction) or getattr(
-            self.processor, "chat_template", None) else instruction.strip()
+        before = "" if task == "ask" or self.chats or is_preset(instruction) else \
+            instruction.strip()
         return Start(_State(self, features.data, prompt), self.encode(prompt.text)[0],
                      self.tokenizer.eos_token_id,
                      lambda written: f"{before} {self.text(written)}".strip())
@@ -118,8 +138,10 @@ class CausalBackend(WritingBackend):
 
     def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
                task: str) -> tuple[Trace, ...]:
-        """The prompt's question and what was written stand in one stream."""
-        prompt = self.prompt(instruction if task == "ask" else "", task == "ask")
+        """The prompt's question and what was written stand in one stream. Where a caption went on
+        from its instruction, it begins with it."""
+        asked = task == "ask"
+        prompt = self.prompt(instruction if asked or self.chats else "", asked)
         joint = "" if not text or prompt.text[-1:].isspace() else " "
         whole = prompt.text + joint + text
         ids, spans = self.encode(whole)

@@ -35,16 +35,13 @@ from vitdemo.backends.chat_trace import chat_traces
 from vitdemo.backends.hub import Checkpoint, Family, load_checkpoint, read_config
 from vitdemo.backends.picture_tokens import GEOMETRIES, Processed, regions_of, unknown
 from vitdemo.backends.registry import unknown_type
-from vitdemo.backends.writing_backend import Start, WritingBackend
+from vitdemo.backends.writing_backend import ANSWER, DESCRIBE, Start, WritingBackend
 from vitdemo.cache import LRU
 from vitdemo.device import Placement
-from vitdemo.errors import CheckpointError, TextError, shortened
+from vitdemo.errors import CheckpointError, shortened
 from vitdemo.instructions import default_instruction, taught
 
 ANY = Family("chat", "chat", {}, "HuggingFaceTB/SmolVLM-256M-Instruct")
-# What is asked for: a caption where no instruction is given, and an answer.
-DESCRIBE = {"en": "Describe this picture in one sentence.", "zh": "用一句话描述这张图片。"}
-ANSWER = {"en": "{} Answer with a word or a short phrase.", "zh": "{}请用一个词或短语回答。"}
 # PaliGemma knows tasks by these words, and no instructions.
 TASKS = {"caption": "caption en", "ask": "answer en {}"}
 _CHINESE = ("qwen", "internlm", "chatglm", "glm", "deepseek", "ernie", "minicpm", "hunyuan",
@@ -223,9 +220,7 @@ class ChatBackend(WritingBackend):
             DESCRIBE[language], ANSWER[language])
         if task == "caption" and words in ("", default_instruction(language)):
             words = describe
-        for mark in (*self.tokenizer.all_special_tokens, self.mark):
-            if len(mark) > 1 and mark in words:
-                raise TextError("typed.mark", mark=mark)
+        self.refuse_marks(words, self.mark)
         said = words if task == "caption" else answer.format(words)
         turns: list[Any] = [{"role": "user", "content": [{"type": "image"},
                                                          {"type": "text", "text": said}]}]

@@ -18,7 +18,7 @@ from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt, Seen
 from vitdemo.backends.hub import Checkpoint, Family, read_config
 from vitdemo.device import Placement
-from vitdemo.errors import CheckpointError, TextError
+from vitdemo.errors import CheckpointError
 from vitdemo.instructions import in_language, presets
 from vitdemo.models.vision import Stride, region_edges
 from vitdemo.preprocess import grid_boxes
@@ -96,10 +96,8 @@ class Florence2Backend(EncoderDecoderBackend):
         words = in_language(instruction, "en").strip()
         offered = {"": TASKS["describe"]} | {
             text: TASKS[key] for key, text in presets("en", TASKS).items()}
-        for mark in (*self.tokenizer.all_special_tokens,
-                     *self.processor.task_prompts_without_inputs):
-            if mark in words and mark != words:
-                raise TextError("typed.mark", mark=mark)
+        if words not in self.processor.task_prompts_without_inputs:
+            self.refuse_marks(words, *self.processor.task_prompts_without_inputs)
         inputs = self.processor(text=[offered.get(words, words)], images=[Image.new("RGB", (8, 8))])
         ids = [int(number) for number in inputs["input_ids"][0]]
         self.require_room(len(ids))

@@ -45,7 +45,7 @@ from vitdemo.backends.writing_backend import (
     words_between,
 )
 from vitdemo.cache import LRU
-from vitdemo.instructions import is_preset
+from vitdemo.instructions import default_instruction, is_preset, taught
 from vitdemo.texts import phrase
 
 PICTURES_AT_ONCE = 8
@@ -81,7 +81,8 @@ class PrefixBackend(WritingBackend):
     before = 0  # tokens of the picture that no ids stand for
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
+        super().__init__(checkpoint, **(
+            {"instructions": tuple(taught()["en"])} if self.instructed else {}))
         self.ends = ends_of(self.model, self.tokenizer)
         self._prompts: LRU[Prompt] = LRU(_KEPT_PROMPTS)
 
@@ -158,10 +159,11 @@ class PrefixBackend(WritingBackend):
         """What stands for the picture, and then ``text``.
 
         Raises:
-            TextError: the text is too long.
+            TextError: the text is too long, or holds one of the model's own marks.
         """
         known = self._prompts.get(text)
         if known is None:
+            self.refuse_marks(text, *map(str, self.tokenizer.get_added_vocab()))
             self.encode(text)
             known = Prompt(text, *self.asked(text))
             self._prompts.put(text, known)
@@ -171,7 +173,7 @@ class PrefixBackend(WritingBackend):
         """The prompt of a caption, and the beginning of what is written where that goes on from
         the prompt."""
         words = instruction.strip()
-        if not words or is_preset(words):
+        if words in ("", default_instruction("en")) or is_preset(words) and not self.instructed:
             return self.describe, ""
         return words, "" if self.instructed else words
 

@@ -20,7 +20,6 @@ from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt, Seen
 from vitdemo.backends.hub import Checkpoint, Family, locate, read_config
 from vitdemo.backends.picture_tokens import patch_boxes, shown_boxes, unknown
-from vitdemo.errors import TextError
 from vitdemo.texts import Message
 
 PICTURES_AT_ONCE = 4
@@ -125,9 +124,7 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
         if task == "caption":
             return Prompt([number(self.mark)], self.end)
         words = instruction.strip()
-        for mark in (*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()):
-            if mark in words:
-                raise TextError("typed.mark", mark=mark)
+        self.refuse_marks(words, *self.tokenizer.get_added_vocab())
         text = f"{QUESTION}{words}{ANSWER}"
         return Prompt(self.encode(text)[0], number(ANSWERED), (), text,
                       (len(QUESTION), len(QUESTION) + len(words)))

@@ -29,6 +29,9 @@ from vitdemo.texts import Message
 
 METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
 ANSWER_TOKENS = 12
+# What a chat model is asked for: a caption where no instruction is given, and an answer.
+DESCRIBE = {"en": "Describe this picture in one sentence.", "zh": "用一句话描述这张图片。"}
+ANSWER = {"en": "{} Answer with a word or a short phrase.", "zh": "{}请用一个词或短语回答。"}
 Span = tuple[int, int]
 
 
@@ -135,6 +138,12 @@ class WritingBackend(HubBackend):
         """Raise `TextError` where the model does not read so many tokens."""
         if count > self.most:
             raise TextError("typed.tokens", count=count, model=self.info.name, most=self.most)
+
+    def refuse_marks(self, text: str, *marks: str) -> None:
+        """Raise `TextError` where a person's text holds one of the model's own marks."""
+        for mark in (*self.tokenizer.all_special_tokens, *marks):
+            if len(mark) > 1 and mark in text:
+                raise TextError("typed.mark", mark=mark)
 
     def text(self, ids: Sequence[int]) -> str:
         """What was written; a character that is not whole yet is left out."""
