@@ -53,7 +53,8 @@ FAMILIES: dict[str, tuple[Callable[..., Path | str], int]] = {
     "mllama": (save_tiny_mllama, 3),
     "vilt": (save_tiny_vilt, 3),
     **{kind: (partial(save_tiny_chat, kind=kind), 1) for kind in (
-        "smolvlm", "llava", "llava_onevision", "qwen2_5_vl", "paligemma", "gemma3")},
+        "smolvlm", "llava", "llava_onevision", "qwen2_5_vl", "paligemma", "gemma3",
+        "internvl")},
     **{kind: (partial(save_tiny_prefix, kind=kind), 1) for kind in PREFIX},
     **{kind: (partial(save_tiny_clip, kind=kind), 3) for kind in KINDS},
     **{kind: (partial(save_tiny_encdec, kind=kind), 3) for kind in (

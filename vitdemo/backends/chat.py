@@ -1,6 +1,7 @@
 """Chat models of transformers in which a picture's tokens stand among those of the text, in one
-stream of self-attention: SmolVLM and Idefics3, LLaVA, LLaVA-OneVision, Qwen-VL, PaliGemma, Gemma 3,
-and what `AutoModelForImageTextToText` loads besides, where its picture tokens can be found.
+stream of self-attention: SmolVLM and Idefics3, LLaVA, LLaVA-OneVision, Qwen-VL, InternVL,
+PaliGemma, Gemma 3, and what `AutoModelForImageTextToText` loads besides, where its picture tokens
+can be found.
 
 The picture is encoded once. Whatever is written or explained on it later is handed what the vision
 encoder gave, and the model puts it among its words by its own code, positions and masks included.
@@ -131,8 +132,9 @@ class ChatBackend(WritingBackend):
 
     def _encode(self, picture: Image.Image) -> ChatPicture:
         images, base = self.processor.image_processor, self.model.base_model
-        more = {name: value for name, value in (
-            ("return_row_col_info", True), ("do_pan_and_scan", False)) if hasattr(images, name)}
+        more = {name: value for name, value in (  # as the whole processor asks for
+            ("return_row_col_info", True), ("do_pan_and_scan", False), ("crop_to_patches", True))
+            if hasattr(images, name)}
         inputs = images(images=[picture], return_tensors="pt", **more)
         given = {name: value.to(self.model.device, self.model.dtype if value.is_floating_point()
                                 else value.dtype)

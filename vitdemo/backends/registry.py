@@ -42,7 +42,7 @@ FAMILIES: dict[str, str] = {
         "vitdemo.backends.vision_encoder_decoder:VisionEncoderDecoderBackend",
     # By model_type; "chat" is what else AutoModelForImageTextToText loads.
     **dict.fromkeys(("idefics3", "smolvlm", "llava", "llava_next", "llava_onevision", "qwen2_vl",
-                     "qwen2_5_vl", "qwen3_vl", "paligemma", "gemma3", "chat"),
+                     "qwen2_5_vl", "qwen3_vl", "paligemma", "gemma3", "internvl", "chat"),
                     "vitdemo.backends.chat:ChatBackend"),
 }
 
