@@ -1,6 +1,7 @@
 """What every backend keeps to, by what it can do: the engine relies on nothing else. Each is made
 with random weights, saved as a user gets it, and loaded through the real path."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -550,6 +551,19 @@ def test_a_task_that_was_not_trained_is_refused_with_the_reason(backend, feature
         if other != task and other in limited.info.tasks \
                 and not (other == "explain" and task == main_task(backend)):
             call(limited)
+
+
+def test_a_copy_with_random_weights_is_another_and_leaves_the_model_alone(backend, features):
+    task = main_task(backend)
+    before = explain(backend, features[0], task, TEXTS[0])[-1].weights
+    copied = backend.randomised(2, contextlib.nullcontext())
+    assert copied.info.tasks == backend.info.tasks
+    assert copied.info.revision != backend.info.revision
+    (fresh,) = copied.encode_pictures([noise(90, 60)])
+    other = explain(copied, fresh, task, TEXTS[0])[-1].weights
+    assert other.shape == before.shape and np.isfinite(other).all()
+    assert not np.allclose(other, before, atol=1e-3)
+    assert np.array_equal(explain(backend, features[0], task, TEXTS[0])[-1].weights, before)
 
 
 def test_an_unknown_task_is_refused(backend, features):

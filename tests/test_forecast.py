@@ -43,9 +43,7 @@ def test_parameters_are_counted_without_weights(folder: Path, tmp_path: Path,
                save_tiny_chat(tmp_path / "chat", "smolvlm", 1)]
     for one in folders:
         backend: Any = load_backend(EngineConfig(model=str(one), device="cpu"))
-        model = backend.model if hasattr(backend, "model") else \
-            backend.checkpoints["captioning"].model
-        right = sum(parameter.numel() for parameter in model.parameters())
+        right = sum(parameter.numel() for parameter in backend.model.parameters())
         assert count_parameters(str(one)) == right, "by the heads of its files"
         with monkeypatch.context() as patched:
             patched.setattr(hub, "weight_files", lambda _: [])

@@ -11,11 +11,9 @@ Legend: P pictures, M texts, R rows of one pass, N picture tokens, K regions, Q 
 D width, E embedding width.
 """
 
-import copy
 import functools
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,6 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import ChineseCLIPModel, CLIPModel, Siglip2Model, SiglipModel
 
-from vitdemo.attention.sanity import randomise
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, read_config, word_places
@@ -75,15 +72,6 @@ class ClipBackend(HubBackend):
     @classmethod
     def _languages(cls, vocabulary: int) -> tuple[str, ...]:
         return ("en",)
-
-    def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "ClipBackend":
-        """The same model with random weights."""
-        with turn:
-            model = copy.deepcopy(self.model)
-        randomise(model, seed)
-        return type(self)(replace(self.checkpoint, model=model,
-                                  name=f"{self.checkpoint.name} with random weights",
-                                  revision=f"{self.checkpoint.revision}-random-{seed}"))
 
     # Pictures
 

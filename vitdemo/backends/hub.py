@@ -1,13 +1,15 @@
 """What every family of transformers shares: reading a checkpoint from a folder or from the Hugging
 Face hub, its tokenizer, and which of its tokens make which word."""
 
+import copy
 import functools
 import hashlib
 import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from vitdemo.attention.sanity import randomise
 from vitdemo.backends.base import Backend
 from vitdemo.characters import Characters, unread_of
 from vitdemo.device import Placement
 from vitdemo.disk import expanded
-from vitdemo.errors import CheckpointError, TextError, shortened
+from vitdemo.errors import CheckpointError, TaskError, TextError, shortened
 from vitdemo.records import Unread, Word
 from vitdemo.texts import Message
 from vitdemo.words import split_words
@@ -145,6 +148,25 @@ class HubBackend(Backend):
             CheckpointError: it cannot be loaded, or is of a kind that cannot be used.
         """
         return cls(load_checkpoint(source, placement, cls.family))
+
+    def randomised(self, seed: int, turn: AbstractContextManager[object]) -> Backend:
+        """The same model with random weights.
+
+        Raises:
+            TaskError: it has no room, or its weights are not all here as plain numbers.
+        """
+        from vitdemo.backends.forecast import free_memory
+
+        size = sum(parameter.nbytes for parameter in self.model.parameters())
+        if getattr(self.model, "hf_device_map", None) or size > free_memory(
+                Placement(self.model.device, self.model.dtype, "as the trained model")):
+            raise TaskError("task.no_copy", model=self.info.name)
+        with turn:
+            model = copy.deepcopy(self.model)
+        randomise(model, seed)
+        return type(self)(replace(self.checkpoint, model=model,
+                                  name=f"{self.checkpoint.name} with random weights",
+                                  revision=f"{self.checkpoint.revision}-random-{seed}"))
 
     @classmethod
     def tasks_of(cls, source: str = "") -> tuple[str, ...]:
