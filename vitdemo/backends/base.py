@@ -252,12 +252,12 @@ class Backend(ABC):
             raise TaskError(f"A {task!r} result has no words to explain; use caption, ask or "
                             "match.")
 
-    @abstractmethod
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "Backend":
         """A copy that has learned nothing: the same architecture with random weights drawn from
         ``seed`` (`vitdemo.attention.sanity.randomise`). This one stays as it is; it is read only
         within ``turn``, which the caller does not hold.
 
         Raises:
-            TaskError: there is no room for one.
+            TaskError: none can be made.
         """
+        raise TaskError("task.no_copy", model=self.info.name)

@@ -38,7 +38,7 @@ from vitdemo.backends.base import Backend
 from vitdemo.characters import Characters, unread_of
 from vitdemo.device import Placement
 from vitdemo.disk import expanded
-from vitdemo.errors import CheckpointError, TaskError, TextError, shortened
+from vitdemo.errors import CheckpointError, TextError, shortened
 from vitdemo.records import Unread, Word
 from vitdemo.texts import Message
 from vitdemo.words import split_words
@@ -160,7 +160,7 @@ class HubBackend(Backend):
         size = sum(parameter.nbytes for parameter in self.model.parameters())
         if getattr(self.model, "hf_device_map", None) or size > free_memory(
                 Placement(self.model.device, self.model.dtype, "as the trained model")):
-            raise TaskError("task.no_copy", model=self.info.name)
+            return super().randomised(seed, turn)
         with turn:
             model = copy.deepcopy(self.model)
         randomise(model, seed)
