@@ -6,7 +6,7 @@ texts. Joined by + they do all of it; they share nothing, each has its own visio
 Legend: P pictures, M texts, N picture tokens (the class token first), D width, E embedding width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,6 @@ WANTED = {
     "match": ("retrieval", "Salesforce/blip-itm-base-coco"),
     "embed": ("retrieval", "Salesforce/blip-itm-base-coco"),
 }
-PICTURES_AT_ONCE = 8  # in one pass of the vision encoder
 TEXTS_AT_ONCE = 32  # in one pass of the text encoder alone
 PAIRS_AT_ONCE = 4  # texts compared with one picture in one pass
 
@@ -65,6 +64,7 @@ class BlipBackend(WritingBackend):
                                      "VQA": BlipForQuestionAnswering,
                                      "retrieval": BlipForImageTextRetrieval},
                     "Salesforce/blip-image-captioning-base")
+    pictures_at_once = 8
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         kind, config = checkpoint.kind, checkpoint.model.config
@@ -92,7 +92,7 @@ class BlipBackend(WritingBackend):
     def tasks_of(cls, source: str = "") -> tuple[str, ...]:
         """Those of its kind."""
         if not source:
-            return tuple(WANTED) + ("explain",)
+            return (*WANTED, "explain")
         return (*TASKS[kind_of(source, read_config(source), cls.family)], "explain")
 
     # Pictures
@@ -105,20 +105,15 @@ class BlipBackend(WritingBackend):
     def pixels(self, squares: Sequence[Image.Image]) -> Tensor:
         """Pictures as the model wants them: (P, 3, S, S)."""
         images = self.processor.image_processor
-        return to_pixels(squares, self.picture_side, images.image_mean, images.image_std).to(
-            self.model.device, self.model.dtype)
+        return self.own(to_pixels(squares, self.picture_side, images.image_mean,
+                                  images.image_std))
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """A few at a time."""
-        features = []
-        for first in range(0, len(pictures), PICTURES_AT_ONCE):
-            some = pictures[first:first + PICTURES_AT_ONCE]
-            squares = [to_square(picture, self.picture_side) for picture in some]
-            states = encode_pixels(self.model.vision_model, self.pixels(squares))
-            features += [PictureFeatures(BlipPicture(square, row[None].clone()), picture.size)
-                         for square, row, picture in zip(squares, states, some, strict=True)]
-        return features
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[BlipPicture]:
+        """Squeezed to a square."""
+        squares = [to_square(picture, self.picture_side) for picture in pictures]
+        states = encode_pixels(self.model.vision_model, self.pixels(squares))
+        return (BlipPicture(square, row[None].clone())
+                for square, row in zip(squares, states, strict=True))
 
     @torch.no_grad()
     def shares(self, picture: BlipPicture) -> Tensor:

@@ -107,8 +107,8 @@ def blip_traces(backend: "BlipBackend", features: PictureFeatures, instruction: 
     grid = (checkpoint.model.config.vision_config.image_size
             // checkpoint.model.config.vision_config.patch_size,) * 2
     shared: dict[str, Any] = dict(
-        backend=backend, picture=features.data, states=own, ids=ids, mask=mask, text_of=checkpoint.text,
-        written_ids=[*written_ids, 0 if writer is None else writer.end],
+        backend=backend, picture=features.data, states=own, ids=ids, mask=mask,
+        text_of=checkpoint.text, written_ids=[*written_ids, 0 if writer is None else writer.end],
         regions=Regions("picture", range(1, own.shape[1]), grid_boxes(grid, features.size), grid,
                         features.size),
         lengths={"picture": own.shape[1], "read": ids.shape[1], "written": len(written_ids) + 1})

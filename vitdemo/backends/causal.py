@@ -17,37 +17,20 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from vitdemo.attention.trace import (
-    Layer,
-    Place,
-    Regions,
-    Rows,
-    Trace,
-    WrittenTrace,
-    place_indices,
-    with_offset,
-)
+from vitdemo.attention.trace import Layer, Place, Rows, Trace, place_indices
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint, cache_argument
 from vitdemo.backends.writing_backend import (
     ANSWER,
     DESCRIBE,
     CachedState,
+    Seen,
+    SeenTrace,
     Start,
     WritingBackend,
-    words_between,
+    one_stream,
 )
 from vitdemo.instructions import default_instruction, is_preset, taught
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is kept of one picture: the ``states`` that the text looks at (1, N, D), how many
-    ``tiles`` of them are real, and which of its tokens is which region."""
-
-    states: Tensor
-    tiles: int
-    regions: Regions
 
 
 @dataclass(frozen=True)
@@ -147,26 +130,13 @@ class CausalBackend(WritingBackend):
         ids, spans = self.encode(whole)
         first = sum(end <= len(prompt.text) for _, end in spans)
         seen: Seen = features.data
-        shared: dict[str, Any] = dict(
-            backend=self, seen=seen, ids=ids, first=first, text_of=self.text,
-            state=self.written_state(seen, prompt),
+        return one_stream(
+            CausalTrace, task, whole, spans, first, len(prompt.text) + len(joint), prompt.question,
+            (0, 0), backend=self, seen=seen, prompt=prompt, ids=ids, first=first,
+            text_of=self.text, state=self.written_state(seen, prompt),
             written_ids=[*ids[first:], self.tokenizer.eos_token_id],
             stream="text", layers=self.layers, regions=seen.regions,
             lengths={"picture": seen.states.shape[1], "text": len(ids), "latents": self.latents})
-
-        def trace(source: str, start: int, end: int, words_of: str) -> CausalTrace:
-            written = source != "question"
-            words, tokens, place = words_between(whole, spans, start, end,
-                                                 first if written else None)
-            return CausalTrace(text=words_of, source=source, written=written, words=words,
-                               tokens=tokens, shift=place - written, **shared)
-
-        begin = len(prompt.text) + len(joint)
-        written = trace("caption" if task == "caption" else "answer", begin, begin + len(text),
-                        text)
-        if task == "caption":
-            return (written,)
-        return trace("question", *prompt.question, instruction.strip()), written
 
 
 def gate_of(layer: nn.Module, name: str) -> float:
@@ -196,36 +166,26 @@ class _State(CachedState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalTrace(WrittenTrace):
-    """``ids`` are the prompt's and, from ``first`` on, those of what was written; ``state`` is the
-    one that wrote on the prompt last, None where there is none."""
+class CausalTrace(SeenTrace):
+    """``ids`` are the prompt's and, from ``first`` on, those of what was written."""
 
-    backend: CausalBackend
-    seen: Seen
     ids: Sequence[int]
     first: int
-    state: _State | None
 
     def kept(self) -> int:
         """The prompt without its last token."""
         return self.first - 1 if self.state is not None and self.state.plain else 0
 
-    def features(self) -> Tensor:
-        """The states that the text looks at."""
-        return self.seen.states[0, list(self.regions.places)]
-
     def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
         """One pass over prompt and text."""
-        backend, all_seen = self.backend, [one.data for one in rows.pictures] or [self.seen]
-        count = len(rows.pictures) or rows.count
-        states = torch.cat([one.states for one in all_seen]).expand(count, -1, -1)
-        states = with_offset(states, self.regions.places, rows.offset)
-        tiles = torch.tensor([one.tiles for one in all_seen], device=states.device)
+        backend, states = self.backend, self.states(rows)
+        tiles = torch.tensor([one.data.tiles for one in rows.pictures] or [self.seen.tiles],
+                             device=states.device).expand(len(states))
         last, since = self.first + max((t for _, t in places), default=0), rows.since
-        ids = backend.tensor(self.ids[since:last]).expand(count, -1)
+        ids = backend.tensor(self.ids[since:last]).expand(len(states), -1)
         cache = self.state.prefix(since) if since and self.state is not None else None
-        hidden = backend.forward(ids, states, tiles.expand(count),
-                                 backend.sees(self.ids)[since:last], cache is None, cache)
+        hidden = backend.forward(ids, states, tiles, backend.sees(self.ids)[since:last],
+                                 cache is None, cache)
         row, place = place_indices(places, states.device)
         logits: Tensor = backend.model.lm_head(
             hidden[row, self.first - 1 + place - since]).float()

@@ -10,7 +10,7 @@ Legend: R rows of one pass, P tokens of a picture, T tokens of a text, D width, 
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,29 +125,25 @@ class ChatBackend(WritingBackend):
 
     # Pictures
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """One at a time: each may be several tiles, and of a size of its own."""
-        return [PictureFeatures(self._encode(picture), picture.size) for picture in pictures]
-
-    def _encode(self, picture: Image.Image) -> ChatPicture:
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[ChatPicture]:
+        """One, which may be several tiles, and of a size of its own."""
         images, base = self.processor.image_processor, self.model.base_model
         more = {name: value for name, value in (  # as the whole processor asks for
             ("return_row_col_info", True), ("do_pan_and_scan", False), ("crop_to_patches", True))
             if hasattr(images, name)}
-        inputs = images(images=[picture], return_tensors="pt", **more)
-        given = {name: value.to(self.model.device, self.model.dtype if value.is_floating_point()
-                                else value.dtype)
+        inputs = images(images=pictures, return_tensors="pt", **more)
+        given = {name: self.own(value) if value.is_floating_point() else
+                 value.to(self.model.device)
                  for name, value in inputs.items() if isinstance(value, Tensor)}
         wanted = inspect.signature(base.get_image_features).parameters
         output = base.get_image_features(**{name: given[name] for name in given
                                             if name in wanted})
         features = flat(output.pooler_output).clone()
-        regions = regions_of(Processed(picture.size, inputs, len(features), self.processor,
+        regions = regions_of(Processed(pictures[0].size, inputs, len(features), self.processor,
                                        self.model.config))
         kept = {name: value for name, value in given.items()
                 if name in self._accepted and not name.startswith("pixel")}
-        return ChatPicture(output_of([output], [features]), kept, regions)
+        return [ChatPicture(output_of([output], [features]), kept, regions)]
 
     @torch.no_grad()
     def check(self) -> None:

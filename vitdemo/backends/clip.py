@@ -31,7 +31,7 @@ from vitdemo.records import ModelInfo, Unread
 from vitdemo.texts import Message, joined, phrase
 
 METHODS = ("relevancy", "grad-cam")
-PICTURES_AT_ONCE, TEXTS_AT_ONCE = 8, 32  # in one pass of an encoder
+TEXTS_AT_ONCE = 32  # in one pass of the text encoder
 MANY_LANGUAGES = 100_000  # SigLIP's vocabulary has 32,000 tokens of English, or 250,000 of all
 
 
@@ -52,6 +52,7 @@ class ClipBackend(HubBackend):
     # against this one.
     neutral = "a photo"
     class_tokens = 1  # before the patches
+    pictures_at_once = 8
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -80,19 +81,14 @@ class ClipBackend(HubBackend):
         """That of the square; 0 where pictures are cropped to it."""
         return 0 if self.images.do_center_crop else length_of(self.images.size, "height")
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """By the checkpoint's own processor, a few at a time."""
-        features = []
-        for some in _batches(pictures, PICTURES_AT_ONCE):
-            inputs = {name: value.to(self.model.device, self.model.dtype if
-                                     value.is_floating_point() else value.dtype)
-                      for name, value in self.images(images=some, return_tensors="pt").items()}
-            vectors, _ = self.see(inputs)
-            for row, (picture, vector) in enumerate(zip(some, vectors, strict=True)):
-                own = {name: value[row:row + 1].clone() for name, value in inputs.items()}
-                features.append(PictureFeatures(Seen(own, vector.clone()), picture.size))
-        return features
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """By the checkpoint's own processor."""
+        inputs = {name: self.own(value) if value.is_floating_point() else
+                  value.to(self.model.device)
+                  for name, value in self.images(images=pictures, return_tensors="pt").items()}
+        vectors, _ = self.see(inputs)
+        return (Seen({name: value[row:row + 1].clone() for name, value in inputs.items()},
+                     vector.clone()) for row, vector in enumerate(vectors))
 
     def see(self, inputs: dict[str, Tensor], offset: Tensor | None = None,
             places: Sequence[int] = ()) -> tuple[Tensor, Tensor]:

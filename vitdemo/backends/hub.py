@@ -7,7 +7,8 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from huggingface_hub.errors import (
     HTTPError,
     StrictDataclassError,
 )
+from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -34,7 +36,7 @@ from transformers import (
 )
 
 from vitdemo.attention.sanity import randomise
-from vitdemo.backends.base import Backend
+from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.characters import Characters, unread_of
 from vitdemo.device import Placement
 from vitdemo.disk import expanded
@@ -136,9 +138,29 @@ class HubBackend(Backend):
     """One checkpoint of a ``family``."""
 
     family: Family
+    pictures_at_once = 1  # in one pass of the vision encoder
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint, self.model = checkpoint, checkpoint.model
+        self.processor = checkpoint.processor
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
+        """A few at a time."""
+        features: list[PictureFeatures] = []
+        for first in range(0, len(pictures), self.pictures_at_once):
+            some = list(pictures[first:first + self.pictures_at_once])
+            features += [PictureFeatures(data, picture.size) for data, picture in zip(
+                self.encode_some(some), some, strict=True)]
+        return features
+
+    @abstractmethod
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Any]:
+        """What is kept of each of so many pictures, by one pass of the vision encoder."""
+
+    def own(self, pixels: Tensor) -> Tensor:
+        """The same on the model's device, in its numbers."""
+        return pixels.to(self.model.device, self.model.dtype)
 
     @classmethod
     def load(cls, source: str, placement: Placement) -> Backend:

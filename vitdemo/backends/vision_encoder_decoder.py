@@ -7,22 +7,20 @@ A ViT's picture is squeezed; its tokens are one or two class tokens and a grid. 
 into a canvas and pads it all around; a token of its Swin stands for 32 x 32 pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
 from vitdemo.attention.trace import Regions
-from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt, Seen
+from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt
 from vitdemo.backends.hub import Checkpoint, Family, locate, read_config
 from vitdemo.backends.picture_tokens import patch_boxes, shown_boxes, unknown
+from vitdemo.backends.writing_backend import Seen
 from vitdemo.texts import Message
 
-PICTURES_AT_ONCE = 4
 QUESTION, ANSWER, ANSWERED = "<s_docvqa><s_question>", "</s_question><s_answer>", "</s_answer>"
 _PRETRAINING = ("<s_iitcdip>", "<s_synthdog>")
 
@@ -33,6 +31,7 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
     family = Family("vision encoder–decoder", "vision-encoder-decoder",
                     {"captioning": VisionEncoderDecoderModel},
                     "nlpconnect/vit-gpt2-image-captioning")
+    pictures_at_once = 4
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.model.config
@@ -66,24 +65,18 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
         """Of any kind with cross-attention."""
         return self.model.decoder
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """A few at a time.
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """By the checkpoint's own processor.
 
         Raises:
             CheckpointError: where its tokens lie cannot be found.
         """
-        features = []
-        for first in range(0, len(pictures), PICTURES_AT_ONCE):
-            some = list(pictures[first:first + PICTURES_AT_ONCE])
-            pixels = self.processor.image_processor(images=some, return_tensors="pt")[
-                "pixel_values"]
-            states = self.model.encoder(pixel_values=pixels.to(
-                self.model.device, self.model.dtype)).last_hidden_state
-            for picture, row in zip(some, states, strict=True):
-                regions = self._regions(picture.size, tuple(pixels.shape[-2:]), len(row))
-                features.append(PictureFeatures(Seen(row[None].clone(), regions), picture.size))
-        return features
+        pixels = self.processor.image_processor(images=pictures, return_tensors="pt")[
+            "pixel_values"]
+        states = self.model.encoder(pixel_values=self.own(pixels)).last_hidden_state
+        return (Seen(row[None].clone(),
+                     self._regions(picture.size, tuple(pixels.shape[-2:]), len(row)))
+                for picture, row in zip(pictures, states, strict=True))
 
     def _regions(self, size: tuple[int, int], canvas: tuple[int, ...], count: int) -> Regions:
         """Of a picture of ``size`` (width, height) on a canvas of (height, width) pixels, of which

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from vitdemo.attention.trace import Regions, Rows, Trace, WrittenTrace, with_offset
 from vitdemo.backends.base import PictureFeatures, Step
 from vitdemo.backends.hub import (
     Checkpoint,
@@ -87,7 +88,7 @@ class WritingBackend(HubBackend):
 
     def __init__(self, checkpoint: Checkpoint, family: str = "", **info: Any) -> None:
         super().__init__(checkpoint)
-        self.processor, self.tokenizer = checkpoint.processor, checkpoint.tokenizer
+        self.tokenizer = checkpoint.tokenizer
         self.most = most_tokens(self.model.config)
         self._state: Any = None  # of the text that was begun last
         reason = Message("task.only_writes", family=family or self.family.name)
@@ -180,6 +181,56 @@ class WritingBackend(HubBackend):
         *_, drafts = search(start.state, self.tensor(start.ids), start.end,
                             Decoding(max_tokens=ANSWER_TOKENS, length_penalty=0), max(5, count))
         return best_answers(drafts, start.text, count)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of one picture: the ``states`` (1, N, D) that a text looks at, which of them is
+    which region, and where there are tiles, how many are real."""
+
+    states: Tensor
+    regions: Regions
+    tiles: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenTrace(WrittenTrace):
+    """A text on a picture that was ``seen``, after a ``prompt``; ``state`` is the one that wrote on
+    it last, None where there is none."""
+
+    backend: Any
+    seen: Seen
+    prompt: Any
+    state: Any = None
+
+    def features(self) -> Tensor:
+        """The states of the regions."""
+        return self.seen.states[0, list(self.regions.places)]
+
+    def states(self, rows: Rows) -> Tensor:
+        """Each row's, fit for gradients: (R, N, D)."""
+        seen = [one.data.states for one in rows.pictures] or [self.seen.states]
+        states = torch.cat(seen).expand(len(rows.pictures) or rows.count, -1, -1)
+        return with_offset(states.clone() if states.is_inference() else states,
+                           self.regions.places, rows.offset)
+
+
+def one_stream(kind: Callable[..., Trace], task: str, whole: str, spans: Sequence[Span],
+               first: int, start: int, question: Span, moved: tuple[int, int], **shared: Any
+               ) -> tuple[Trace, ...]:
+    """The traces of this ``kind`` where prompt and text, which are the ``whole``, stand in one
+    stream: from token ``first`` and character ``start`` on it was written, the ``question`` stands
+    from where to where. In the stream so many more tokens than in ``spans`` stand before the
+    question and before what was written (``moved``)."""
+    def trace(source: str, begin: int, end: int) -> Trace:
+        written = source != "question"
+        words, tokens, place = words_between(whole, spans, begin, end, first if written else None)
+        return kind(text=whole[begin:end], source=source, written=written, words=words,
+                    tokens=tokens, shift=place + moved[written] - written, **shared)
+
+    if task == "caption":
+        return (trace("caption", start, len(whole)),)
+    return trace("question", *question), trace("answer", start, len(whole))
 
 
 def words_between(text: str, spans: Sequence[Span], start: int, end: int, first: int | None = None
