@@ -27,7 +27,7 @@ from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_off
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, read_config, word_places
 from vitdemo.backends.picture_tokens import length_of, patch_boxes
-from vitdemo.records import ModelInfo, Unread
+from vitdemo.records import ModelInfo
 from vitdemo.texts import Message, joined, phrase
 
 METHODS = ("relevancy", "grad-cam")
@@ -127,14 +127,6 @@ class ClipBackend(HubBackend):
 
     # Texts
 
-    def unread(self, text: str) -> Unread:
-        """What of a text is not read.
-
-        Raises:
-            TextError: the text is too long.
-        """
-        return self.checkpoint.unread(text)
-
     @functools.cached_property
     def special(self) -> tuple[list[int], list[int]]:
         """The ids that stand before and after those of a text."""
@@ -180,7 +172,7 @@ class ClipBackend(HubBackend):
         self.require("embed")
         if not texts:
             return np.zeros((0, self.info.dimension), np.float32)
-        return self.read([self.checkpoint.ids(text)[0] for text in texts]).cpu().numpy()
+        return self.read([self.encode(text)[0] for text in texts]).cpu().numpy()
 
     @torch.no_grad()
     def score_pairs(self, features: Sequence[PictureFeatures],
@@ -190,7 +182,7 @@ class ClipBackend(HubBackend):
         if not (features and texts):
             return np.zeros((len(features), len(texts)), np.float32)
         pictures = torch.stack([one.data.vector for one in features])
-        vectors = self.read([self.checkpoint.ids(text)[0] for text in texts])
+        vectors = self.read([self.encode(text)[0] for text in texts])
         return self.logits(pictures, vectors).sigmoid().cpu().numpy()
 
     def logits(self, pictures: Tensor, texts: Tensor) -> Tensor:
@@ -205,7 +197,7 @@ class ClipBackend(HubBackend):
 
     @functools.cached_property
     def _neutral(self) -> Tensor:
-        return self.read([self.checkpoint.ids(self.neutral)[0]])
+        return self.read([self.encode(self.neutral)[0]])
 
     # Explaining
 
@@ -216,7 +208,7 @@ class ClipBackend(HubBackend):
         Raises:
             TextError: the text is too long.
         """
-        ids, offsets = self.checkpoint.ids(text)
+        ids, offsets = self.encode(text)
         words, tokens = word_places(text, offsets)
         whole, *rest = self.read([ids, *([ids[i] for i in range(len(ids)) if i not in left_out]
                                          for left_out in map(set, tokens))])

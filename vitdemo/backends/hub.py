@@ -87,12 +87,6 @@ class Checkpoint:
         """Those of the vocabulary."""
         return Characters(self.tokenizer.get_vocab())
 
-    def unread(self, text: str) -> Unread:
-        """What of a text is not read; errors as in `ids`."""
-        ids, spans = self.ids(text)
-        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
-                                if number == self.tokenizer.unk_token_id])
-
     def ids(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of a text without special tokens, and each one's (start, end) in the text.
 
@@ -143,6 +137,20 @@ class HubBackend(Backend):
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint, self.model = checkpoint, checkpoint.model
         self.processor = checkpoint.processor
+
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text, and each one's (start, end) in it: see `Checkpoint.ids`."""
+        return self.checkpoint.ids(text)
+
+    def unread(self, text: str) -> Unread:
+        """By the tokenizer's unknown token, where it has one.
+
+        Raises:
+            TextError: the text is too long.
+        """
+        ids, spans = self.encode(text)
+        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
+                                if number == self.checkpoint.tokenizer.unk_token_id])
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:

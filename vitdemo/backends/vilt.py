@@ -21,7 +21,7 @@ from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_trace import only_through_picture
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
 from vitdemo.preprocess import grid_boxes
-from vitdemo.records import ModelInfo, Unread
+from vitdemo.records import ModelInfo
 from vitdemo.texts import Message
 
 METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
@@ -65,14 +65,6 @@ class ViltBackend(HubBackend):
         drawn = torch.cat([order.new_zeros(1), order + 1])
         return [Seen(patches[:, drawn].clone(), places[0, order].cpu().numpy(), tuple(grid))]
 
-    def unread(self, text: str) -> Unread:
-        """By the tokenizer's unknown token.
-
-        Raises:
-            TextError: the text is too long.
-        """
-        return self.checkpoint.unread(text)
-
     def forward(self, ids: Tensor, mask: Tensor, patches: Tensor) -> Tensor:
         """The logit that texts, ids and mask (R, T), fit patches (R, N, D): float32 (R,)."""
         logits: Tensor = self.model(
@@ -100,7 +92,7 @@ class ViltBackend(HubBackend):
         Raises:
             TextError: the text is too long.
         """
-        seen, spans = features.data, self.checkpoint.ids(text)[1]
+        seen, spans = features.data, self.encode(text)[1]
         ids, mask = self.checkpoint.batch([text])
         boxes = grid_boxes(seen.grid, features.size)
         chosen = seen.places[:, 0] * seen.grid[1] + seen.places[:, 1]

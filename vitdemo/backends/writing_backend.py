@@ -22,10 +22,9 @@ from vitdemo.backends.hub import (
     word_places,
 )
 from vitdemo.backends.writing import State, best_answers, search, steps, write
-from vitdemo.characters import unread_of
 from vitdemo.config import Decoding
 from vitdemo.errors import TextError
-from vitdemo.records import Candidate, ModelInfo, Unread, Word
+from vitdemo.records import Candidate, ModelInfo, Word
 from vitdemo.texts import Message
 
 METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
@@ -116,12 +115,6 @@ class WritingBackend(HubBackend):
         """Where a caption or an answer begins, for this instruction or question."""
 
     # Texts
-
-    def unread(self, text: str) -> Unread:
-        """By the tokenizer's unknown token, where it has one."""
-        ids, spans = self.encode(text)
-        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
-                                if number == self.tokenizer.unk_token_id])
 
     def encode(self, text: str) -> tuple[list[int], list[Span]]:
         """Ids of a text without special tokens, and each one's (start, end) in it.
@@ -216,7 +209,7 @@ class SeenTrace(WrittenTrace):
 
 
 def one_stream(kind: Callable[..., Trace], task: str, whole: str, spans: Sequence[Span],
-               first: int, start: int, question: Span, moved: tuple[int, int], **shared: Any
+               first: int, start: int, question: Span, moved: tuple[int, int], /, **shared: Any
                ) -> tuple[Trace, ...]:
     """The traces of this ``kind`` where prompt and text, which are the ``whole``, stand in one
     stream: from token ``first`` and character ``start`` on it was written, the ``question`` stands
