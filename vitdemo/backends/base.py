@@ -83,6 +83,7 @@ class Backend(ABC):
     """
 
     info: ModelInfo
+    methods: tuple[str, ...] = ()  # of its maps, the first of them where none is asked for
     together = 1  # texts that `advance` writes as one batch
 
     @classmethod

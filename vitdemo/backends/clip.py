@@ -30,7 +30,6 @@ from vitdemo.backends.picture_tokens import length_of, patch_boxes
 from vitdemo.records import ModelInfo
 from vitdemo.texts import Message, joined, phrase
 
-METHODS = ("relevancy", "grad-cam")
 TEXTS_AT_ONCE = 32  # in one pass of the text encoder
 MANY_LANGUAGES = 100_000  # SigLIP's vocabulary has 32,000 tokens of English, or 250,000 of all
 
@@ -52,6 +51,7 @@ class ClipBackend(HubBackend):
     # against this one.
     neutral = "a photo"
     class_tokens = 1  # before the patches
+    methods = ("relevancy", "grad-cam")
     pictures_at_once = 8
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -61,7 +61,7 @@ class ClipBackend(HubBackend):
             name=checkpoint.name, family=self.family.model_type, revision=checkpoint.revision,
             tasks=frozenset(("embed", "match", "explain")), languages=self._languages(
                 checkpoint.model.config.text_config.vocab_size),
-            dimension=self.read([[]]).shape[1], methods=METHODS, match_weight=0.0,
+            dimension=self.read([[]]).shape[1], methods=self.methods, match_weight=0.0,
             missing={task: Message("task.writes_nothing") for task in ("caption", "ask")})
 
     @classmethod

@@ -81,7 +81,7 @@ class Draft(Generic[State]):
 class NativeBackend(Backend):
     """A `VLM` with its tokenizer. The model must be in evaluation mode and stay as it is."""
 
-    together = TOGETHER
+    methods, together = METHODS, TOGETHER
 
     def __init__(self, model: VLM, tokenizer: TextTokenizer, *, name: str, revision: str,
                  placement: Placement, instructions: tuple[str, ...] = OLDEST,

@@ -1,10 +1,9 @@
 """What there is to choose from: the families with what each can do, and what one model will be
 like, both without loading any weights."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vitdemo.backends.base import Backend
 from vitdemo.backends.registry import FAMILIES, family_class, names, resolve
@@ -35,18 +34,10 @@ def offers() -> list[Offer]:
 
 
 def _offer(backend: type[Backend], name: str) -> Offer:
-    family = _named(backend, "family") or _named(backend, "FAMILY")
+    family = getattr(backend, "family", None)
     example = EngineConfig().model if family is None else family.example
-    return Offer(name, backend.tasks_of(), tuple(_named(backend, "METHODS") or ()),
+    return Offer(name, backend.tasks_of(), backend.methods,
                  example if family is None or family.model_type == name else "")
-
-
-def _named(backend: type[Backend], name: str) -> Any:
-    """What a class says by this name, or the nearest module of those that it comes from."""
-    if hasattr(backend, name):
-        return getattr(backend, name)
-    return next((vars(sys.modules[base.__module__])[name] for base in backend.__mro__
-                 if name in vars(sys.modules[base.__module__])), None)
 
 
 @dataclass(frozen=True)

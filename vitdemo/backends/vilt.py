@@ -24,7 +24,6 @@ from vitdemo.preprocess import grid_boxes
 from vitdemo.records import ModelInfo
 from vitdemo.texts import Message
 
-METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
 PAIRS_AT_ONCE = 8  # texts compared with one picture in one pass
 
 
@@ -48,7 +47,8 @@ class ViltBackend(HubBackend):
         super().__init__(checkpoint)
         self.info = ModelInfo(
             name=checkpoint.name, family=self.family.model_type, revision=checkpoint.revision,
-            tasks=frozenset({"match", "explain"}), languages=("en",), dimension=0, methods=METHODS,
+            tasks=frozenset({"match", "explain"}), languages=("en",), dimension=0,
+            methods=self.methods,
             missing={"embed": Message("task.no_vectors"),
                      **dict.fromkeys(("caption", "ask"), Message("task.writes_nothing"))})
 

@@ -27,7 +27,6 @@ from vitdemo.errors import TextError
 from vitdemo.records import Candidate, ModelInfo, Word
 from vitdemo.texts import Message
 
-METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
 ANSWER_TOKENS = 12
 # What a chat model is asked for: a caption where no instruction is given, and an answer.
 DESCRIBE = {"en": "Describe this picture in one sentence.", "zh": "用一句话描述这张图片。"}
@@ -95,7 +94,8 @@ class WritingBackend(HubBackend):
                                  "languages": ("en",)} | info
         known["missing"] = {"match": reason, "embed": reason} | known.get("missing", {})
         self.info = ModelInfo(name=checkpoint.name, family=self.model.config.model_type,
-                              revision=checkpoint.revision, dimension=0, methods=METHODS, **known)
+                              revision=checkpoint.revision, dimension=0, methods=self.methods,
+                              **known)
 
     def written_state(self, seen: Any, prompt: Any) -> Any:
         """The state with which a text was written last, if it was on this picture and prompt."""
