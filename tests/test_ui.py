@@ -106,6 +106,11 @@ def test_a_task_the_model_lacks_is_greyed_with_the_reason() -> None:
     shown = " ".join(str(block.value) for block in blocks.blocks.values()
                      if isinstance(block, gr.HTML))
     assert "“Ask” is off with planted: it was trained on captions only." in shown
+    assert "“Compare” is off" not in shown
+    blocks = build_ui(planted_engine(tasks=("ask", "explain"),
+                                     missing={"caption": "it only answers"}))
+    assert any("“Compare” is off with planted: it only answers." in str(block.value)
+               for block in blocks.blocks.values() if isinstance(block, gr.HTML))
 
 
 @pytest.mark.parametrize(("tasks", "opened"), [
