@@ -33,6 +33,7 @@ from vitdemo.config import Decoding, EngineConfig
 from vitdemo.errors import ConfigError, TaskError, TextError
 from vitdemo.instructions import presets
 from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation, Unread
+from vitdemo.viewer.build import PARTS
 from vitdemo.words import split_words
 
 GREEDY = Decoding(strategy="greedy", max_tokens=8)
@@ -304,6 +305,8 @@ def check_explanation(found: Explanation, text: str, source: str, size: tuple[in
         assert found.weights.shape[:2] == (1, 1)
         assert found.note.startswith("Made ")
         assert found.gates == ()
+    elif len(found.layer_names) > 1:  # all of them have a word in each language
+        assert {name.rpartition(" ")[0] for name in found.layer_names} <= set(PARTS)
     assert len(found.gates) in (0, len(found.layer_names))
     assert len(found.word_probabilities) in (0, len(found.words))
     assert all(0 <= value <= 1 for value in found.word_probabilities)

@@ -51,8 +51,8 @@ class CausalBackend(WritingBackend):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.chats = bool(getattr(checkpoint.processor, "chat_template", None))
-        super().__init__(checkpoint, **(
-            {"instructions": tuple(taught()["en"])} if self.chats else {}))
+        super().__init__(
+            checkpoint, instructions=tuple(taught()["en"]) if self.chats else ("describe",))
 
     # What a family adds
 

@@ -132,7 +132,7 @@ class HubBackend(Backend):
     """One checkpoint of a ``family``."""
 
     family: Family
-    methods = ("cross-attention", "rollout", "relevancy", "grad-cam")
+    methods: tuple[str, ...] = ("cross-attention", "rollout", "relevancy", "grad-cam")
     pictures_at_once = 1  # in one pass of the vision encoder
 
     def __init__(self, checkpoint: Checkpoint) -> None:

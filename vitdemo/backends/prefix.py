@@ -65,8 +65,8 @@ class PrefixBackend(WritingBackend):
     pictures_at_once = 8
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint, **(
-            {"instructions": tuple(taught()["en"])} if self.instructed else {}))
+        super().__init__(
+            checkpoint, instructions=tuple(taught()["en"]) if self.instructed else ("describe",))
         self.ends = ends_of(self.model, self.tokenizer)
         self._prompts: LRU[Prompt] = LRU(_KEPT_PROMPTS)
 

@@ -124,13 +124,13 @@ def _abilities(info: ModelInfo) -> str:
     lines = [phrase("chooser.can", tasks=phrase("list.join").join(
         phrase(f"task.{task}") for task in ALL_TASKS if task in info.tasks))]
     if info.parts:
-        lines.append(phrase("chooser.parts", shares="; ".join(
+        lines.append(phrase("chooser.parts", shares=phrase("chooser.between").join(
             phrase("chooser.share", task=phrase(f"task.{task}"), name=info.doing(task).name)
             for task in ALL_TASKS if task in info.tasks and task != "explain")))
     lines += [phrase("chooser.cannot", what=phrase(f"task.{task}"),
                      why=info.missing.get(task) or phrase("task.not_made_for_it"))
               for task in ALL_TASKS if task not in info.tasks]
-    lines.append(f'{phrase("chooser.revision")}: {info.revision}')
+    lines.append(phrase("chooser.revision", revision=info.revision))
     return "".join(f'<p class="vt-hint">{html.escape(line)}</p>' for line in lines)
 
 
