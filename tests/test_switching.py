@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from fake_engine import planted_engine
 from served import Served, pictures, serve  # noqa: F401 - fixtures
+from tiny_clip import save_tiny_clip
 
 from vitdemo.engine import Engine
 from vitdemo.errors import CheckpointError, TaskError
 from vitdemo.texts import Message
 from vitdemo.ui import Settings
-from vitdemo.ui.model_panel import RECOMMENDED, _abilities
+from vitdemo.ui.model_panel import RECOMMENDED, _abilities, _figures
 from vitdemo.ui.switching import check_name
 
 
@@ -149,6 +150,15 @@ def test_names_that_may_be_given(tmp_path: Path) -> None:
             check_name(name, False)
     for name in RECOMMENDED.values():
         assert check_name(name, False) == name
+
+
+def test_what_is_left_of_the_memory_is_not_held_against_a_model_that_is_loaded(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(save_tiny_clip(tmp_path / "clip", "clip"))
+    monkeypatch.setattr("vitdemo.backends.forecast.free_memory", lambda _: 1000)
+    assert "needs about" in _figures(folder, "cpu")
+    loaded = _figures(folder, "cpu", "bfloat16")
+    assert "needs about" not in loaded and "memory" not in loaded and "bfloat16" in loaded
 
 
 def test_what_a_model_can_do_is_told() -> None:
