@@ -124,7 +124,7 @@ def _abilities(info: ModelInfo) -> str:
     lines = [phrase("chooser.can", tasks=phrase("list.join").join(
         phrase(f"task.{task}") for task in ALL_TASKS if task in info.tasks))]
     if info.parts:
-        lines.append(phrase("chooser.parts", shares=phrase("chooser.between").join(
+        lines.append(phrase("chooser.parts", shares=phrase("list.apart").join(
             phrase("chooser.share", task=phrase(f"task.{task}"), name=info.doing(task).name)
             for task in ALL_TASKS if task in info.tasks and task != "explain")))
     lines += [phrase("chooser.cannot", what=phrase(f"task.{task}"),
