@@ -153,8 +153,7 @@ def sides(name: str, folder: Path, picture: Image.Image) -> tuple[Any, Any, Any]
     assert backend is not None
     ours: Any = backend
     if name == "blip":
-        model = ours.checkpoints["captioning"].model
-        return ours, half, PlainBlip(folder, model, picture, beams=1)
+        return ours, half, PlainBlip(folder, ours.model, picture, beams=1)
     prompt = {"vit-gpt2": lambda: None, "florence2": lambda: "<DETAILED_CAPTION>",
               "smolvlm": lambda: ours.prompt("", "en", "caption").text,
               "mllama": lambda: ours.prompt("", False).text}[name]()

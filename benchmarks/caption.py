@@ -52,7 +52,7 @@ def random_blip(folder: Path) -> Any:
         BlipProcessor,
     )
 
-    from vitdemo.backends.blip import FAMILY
+    from vitdemo.backends.blip import BlipBackend
     from vitdemo.backends.hub import load_checkpoint
 
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def random_blip(folder: Path) -> Any:
     model.save_pretrained(folder)
     vocabulary = {token: i for i, token in enumerate(tokens)}
     BlipProcessor(BlipImageProcessor(), BertTokenizer(vocab=vocabulary)).save_pretrained(folder)
-    return load_checkpoint(str(folder), pick("cpu"), FAMILY)
+    return load_checkpoint(str(folder), pick("cpu"), BlipBackend.family)
 
 
 class Transformers:
@@ -180,10 +180,9 @@ def check_equal(backend: Any, picture: Image.Image, decoding: Decoding,
                 sides: Sequence[Callable[[], tuple[list[int], np.ndarray]]]) -> None:
     """Stop where ours and transformers do not give the same words and the same maps."""
     text, weights = caption(backend, picture, decoding, explain=True)
-    (checkpoint,) = backend.checkpoints.values()
     for side in sides:
         ids, want = side()
-        if checkpoint.ids(text)[0] != ids or len(ids) != TOKENS:
+        if backend.encode(text)[0] != ids or len(ids) != TOKENS:
             raise SystemExit("The words of ours and of transformers differ; nothing was timed.")
         worst = float(np.abs(weights - want[..., 1:]).max())
         if worst > 1e-5:
@@ -202,7 +201,7 @@ def measure(repeats: int, model: str, beams: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = random_blip(Path(folder))
         theirs = Transformers(Path(folder), checkpoint.model, picture, beams)
-    blip = BlipBackend([checkpoint])
+    blip = BlipBackend(checkpoint)
     native = load_backend(EngineConfig(model=model, device="cpu")) if model else random_native()
     ways: dict[str, Callable[[], object]] = {
         "transformers, generate alone": theirs.generate,

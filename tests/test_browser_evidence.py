@@ -19,7 +19,8 @@ from viewer_page import (
 )
 
 from vitdemo import viewer
-from vitdemo.attention.faithfulness import agreement, always_on
+from vitdemo.attention.faithfulness import always_on
+from vitdemo.attention.sanity import rank_correlation
 from vitdemo.records import Candidate
 from vitdemo.words import split_words
 
@@ -298,7 +299,7 @@ def test_methods_side_by_side_agree_as_python_says(page: Page) -> None:
     page.page.get_by_text("All ways, side by side", exact=True).click()
     thumbs = page.page.locator(".vd-methods .vd-thumb")
     thumbs.nth(1).wait_for()
-    value = float(agreement(ONE, OTHER)[1])
+    value = float(rank_correlation(ONE.mean_map(), OTHER.mean_map())[1])
     assert f"{value:.2f}" in thumbs.nth(1).inner_text()
     assert "chosen" in thumbs.nth(0).inner_text()
     thumbs.nth(0).focus()

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from viewer_numbers import box_area, box_shares, specificity
 from viewer_page import Page, evidence, explanation, page, photograph, random_maps, share
 
 from vitdemo import viewer
-from vitdemo.attention.regions import box_area, box_shares, specificity
 from vitdemo.overlay import percent
 
 pytest_plugins = ["chromium"]  # its browser

@@ -26,8 +26,9 @@ def blip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Writer, Memory]:
     backend = BlipBackend.load(str(folder), pick("cpu"))
     values = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     features = backend.encode_pictures([Image.fromarray(values)])[0]
-    writer = backend.writers["captioning"]
-    return writer, writer.memory(features.data.states["captioning"])
+    writer = backend.writer
+    assert writer is not None
+    return writer, writer.memory(features.data.states)
 
 
 def crossings(writer: Writer) -> list[nn.Module]:
@@ -65,7 +66,7 @@ def hooks_of(modules: list[nn.Module]) -> int:
 @torch.no_grad()
 def test_logits_are_the_same_bits_with_recording_on_and_off(blip):
     writer, memory = blip
-    fed = writer.prompt(IDS)
+    fed = torch.tensor([[writer.start, *IDS]])
 
     def logits() -> Tensor:
         return writer.decoder(input_ids=fed, encoder_hidden_states=memory.states).logits
@@ -81,7 +82,7 @@ def test_logits_are_the_same_bits_with_recording_on_and_off(blip):
 def test_one_teacher_forced_pass_equals_recording_step_by_step(blip):
     writer, memory = blip
     with record(crossings(writer)) as once:
-        writer.read(writer.prompt(IDS), memory)
+        writer.read(torch.tensor([[writer.start, *IDS]]), memory)
     state = writer.state(memory)
     with record(crossings(writer)) as stepwise:
         for token in (writer.start, *IDS):
@@ -217,7 +218,7 @@ def test_gradients_reach_the_weights(fused, blip):
 
     writer, looked_at = blip
     with record(crossings(writer), graph=True) as looks:
-        hidden = writer.read(writer.prompt(IDS), looked_at)
+        hidden = writer.read(torch.tensor([[writer.start, *IDS]]), looked_at)
     handles = [look.handle for look in looks]
     gradients = torch.autograd.grad(hidden[0, -1].max(), handles)
     assert all(one[..., -1, :].abs().sum() > 0 for one in gradients)

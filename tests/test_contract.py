@@ -1,6 +1,7 @@
 """What every backend keeps to, by what it can do: the engine relies on nothing else. Each is made
 with random weights, saved as a user gets it, and loaded through the real path."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -27,9 +28,12 @@ from vitdemo.attention.capture import record
 from vitdemo.attention.methods import METHODS
 from vitdemo.attention.trace import Regions, Rows
 from vitdemo.backends.base import Backend, PictureFeatures, Step
-from vitdemo.config import Decoding
+from vitdemo.backends.offers import forecast
+from vitdemo.config import Decoding, EngineConfig
 from vitdemo.errors import ConfigError, TaskError, TextError
+from vitdemo.instructions import presets
 from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation, Unread
+from vitdemo.viewer.build import PARTS
 from vitdemo.words import split_words
 
 GREEDY = Decoding(strategy="greedy", max_tokens=8)
@@ -51,7 +55,8 @@ FAMILIES: dict[str, tuple[Callable[..., Path | str], int]] = {
     "mllama": (save_tiny_mllama, 3),
     "vilt": (save_tiny_vilt, 3),
     **{kind: (partial(save_tiny_chat, kind=kind), 1) for kind in (
-        "smolvlm", "llava", "llava_onevision", "qwen2_5_vl", "paligemma", "gemma3")},
+        "smolvlm", "llava", "llava_onevision", "qwen2_5_vl", "paligemma", "gemma3",
+        "internvl")},
     **{kind: (partial(save_tiny_prefix, kind=kind), 1) for kind in PREFIX},
     **{kind: (partial(save_tiny_clip, kind=kind), 3) for kind in KINDS},
     **{kind: (partial(save_tiny_encdec, kind=kind), 3) for kind in (
@@ -60,14 +65,20 @@ FAMILIES: dict[str, tuple[Callable[..., Path | str], int]] = {
 
 
 @pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backend]:
-    """Each of `FAMILIES`, saved and loaded once."""
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path | str]:
+    """By which name each of `FAMILIES` is loaded, saved once."""
     @functools.cache
-    def loaded(name: str) -> Backend:
+    def made(name: str) -> Path | str:
         save, seed = FAMILIES[name]
-        return load(save(tmp_path_factory.mktemp(name) / "tiny", seed=seed))
+        return save(tmp_path_factory.mktemp(name) / "tiny", seed=seed)
 
-    return loaded
+    return made
+
+
+@pytest.fixture(scope="module")
+def family(saved: Callable[[str], Path | str]) -> Callable[[str], Backend]:
+    """Each of `FAMILIES`, loaded once."""
+    return functools.cache(lambda name: load(saved(name)))
 
 
 @pytest.fixture(params=["native", *FAMILIES])
@@ -117,6 +128,37 @@ def test_info_is_consistent(backend):
     looks = {"cross-attention", "rollout"} if "caption" in info.tasks else set()  # of a text
     assert looks | {"relevancy", "grad-cam"} <= set(info.methods)
     assert set(info.methods) <= set(METHODS) - {"occlusion"}, "the engine's own"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_is_said_before_it_is_loaded_is_true(name, saved, family):
+    info = family(name).info
+    names = str(saved(name)).removeprefix("blip:").split("+")
+    found = [one for folder in names for one in forecast(EngineConfig(model=folder))]
+    assert {task for one in found for task in one.tasks} == info.tasks
+    assert {one.languages for one in found} == {info.languages}
+
+
+def test_each_instruction_that_is_offered_has_an_effect(backend, features):
+    need(backend, "caption")
+    sure, offered = Decoding("greedy", max_tokens=6, min_tokens=6), presets(
+        backend.info.languages[0], backend.info.instructions)
+    assert next(iter(offered)) == "describe"
+    totals = {last(backend.generate(features[0], text, backend.info.languages[0],
+                                    sure)).log_probability for text in offered.values()}
+    assert len(totals) == len(offered) == len(backend.info.instructions)
+
+
+def test_a_mark_of_the_models_own_is_refused_or_read(backend, features):
+    tokenizer = getattr(backend, "tokenizer", None)
+    if not hasattr(tokenizer, "get_added_vocab"):
+        pytest.skip("it has no such marks")
+    marks = {*tokenizer.all_special_tokens, *map(str, tokenizer.get_added_vocab())}
+    for mark, task in itertools.product([*sorted(marks)[:8], "<image>"], ("caption", "ask")):
+        if task in backend.info.tasks:
+            call = backend.captions if task == "caption" else backend.answers
+            with contextlib.suppress(TextError):
+                call(features[:1], f"the {mark} dog", "en", *[GREEDY] * (task == "caption"))
 
 
 def test_features_know_the_size_of_their_picture(backend, features):
@@ -263,6 +305,8 @@ def check_explanation(found: Explanation, text: str, source: str, size: tuple[in
         assert found.weights.shape[:2] == (1, 1)
         assert found.note.startswith("Made ")
         assert found.gates == ()
+    elif len(found.layer_names) > 1:  # all of them have a word in each language
+        assert {name.rpartition(" ")[0] for name in found.layer_names} <= set(PARTS)
     assert len(found.gates) in (0, len(found.layer_names))
     assert len(found.word_probabilities) in (0, len(found.words))
     assert all(0 <= value <= 1 for value in found.word_probabilities)
@@ -508,6 +552,19 @@ def test_a_task_that_was_not_trained_is_refused_with_the_reason(backend, feature
         if other != task and other in limited.info.tasks \
                 and not (other == "explain" and task == main_task(backend)):
             call(limited)
+
+
+def test_a_copy_with_random_weights_is_another_and_leaves_the_model_alone(backend, features):
+    task = main_task(backend)
+    before = explain(backend, features[0], task, TEXTS[0])[-1].weights
+    copied = backend.randomised(2, contextlib.nullcontext())
+    assert copied.info.tasks == backend.info.tasks
+    assert copied.info.revision != backend.info.revision
+    (fresh,) = copied.encode_pictures([noise(90, 60)])
+    other = explain(copied, fresh, task, TEXTS[0])[-1].weights
+    assert other.shape == before.shape and np.isfinite(other).all()
+    assert not np.allclose(other, before, atol=1e-3)
+    assert np.array_equal(explain(backend, features[0], task, TEXTS[0])[-1].weights, before)
 
 
 def test_an_unknown_task_is_refused(backend, features):

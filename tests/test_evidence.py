@@ -107,7 +107,7 @@ def test_words_and_sources(engine: Engine) -> None:
         engine.evidence(half(), answer, source="caption")
     with pytest.raises(ConfigError, match="magic"):
         engine.evidence(half(), answer, "magic")
-    with pytest.raises(TaskError, match="planted cannot do “explain”"):
+    with pytest.raises(TaskError, match="planted cannot show maps"):
         Engine(Planted(tasks=("match",))).evidence(half(), "red")
 
 

@@ -22,7 +22,6 @@ from vitdemo.attention.faithfulness import (
     ALWAYS_SHARE,
     ORDERS,
     STEPS,
-    agreement,
     always_on,
     evidence_sentence,
     judge,
@@ -286,7 +285,7 @@ def test_share_sentence() -> None:
         "that one the model would have answered “two dogs”")
 
 
-# Always on, agreement
+# Always on
 
 
 def test_always_on_finds_what_is_hot_for_every_word() -> None:
@@ -314,18 +313,6 @@ def test_always_on_needs_three_words_and_names_few_regions() -> None:
     assert always_on(explained(np.zeros((4, K)))) == ()
     assert always_on(explained(np.full((4, K), np.nan))) == ()
     assert always_on(explained(np.full((4, K), 0.02))) == ()
-
-
-def test_agreement_is_spearmans_word_by_word() -> None:
-    rng = np.random.default_rng(0)
-    first = rng.random((4, K))
-    second = np.stack([first[0] ** 3, -first[1] + 1, np.full(K, 0.5), np.full(K, np.nan)])
-    found = agreement(explained(first), explained(second))
-    assert found == pytest.approx([1, -1, 0, 0])
-    third = rng.random((4, K))
-    ranks = [np.argsort(np.argsort(one, axis=1), axis=1) for one in (first, third)]
-    slow = [np.corrcoef(a, b)[0, 1] for a, b in zip(*ranks, strict=True)]
-    assert agreement(explained(first), explained(third)) == pytest.approx(slow, abs=1e-6)
 
 
 def test_random_orders_share_their_pictures_between_both_directions() -> None:

@@ -20,7 +20,7 @@ from tiny_gated import save_tiny_mllama
 from vitdemo import device
 from vitdemo.backends import forecast, hub
 from vitdemo.backends.forecast import count_parameters, count_text, need_of, size_text
-from vitdemo.backends.hub_files import Card, card_of
+from vitdemo.backends.hub_files import licence_of
 from vitdemo.backends.offers import offers
 from vitdemo.backends.registry import FAMILIES, load_backend
 from vitdemo.config import Decoding, EngineConfig
@@ -43,9 +43,7 @@ def test_parameters_are_counted_without_weights(folder: Path, tmp_path: Path,
                save_tiny_chat(tmp_path / "chat", "smolvlm", 1)]
     for one in folders:
         backend: Any = load_backend(EngineConfig(model=str(one), device="cpu"))
-        model = backend.model if hasattr(backend, "model") else \
-            backend.checkpoints["captioning"].model
-        right = sum(parameter.numel() for parameter in model.parameters())
+        right = sum(parameter.numel() for parameter in backend.model.parameters())
         assert count_parameters(str(one)) == right, "by the heads of its files"
         with monkeypatch.context() as patched:
             patched.setattr(hub, "weight_files", lambda _: [])
@@ -191,13 +189,12 @@ def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:
             count_parameters(str(tmp_path))
 
 
-def test_cards(folder: Path, tmp_path: Path) -> None:
-    assert card_of(str(folder)) == Card()
-    for text, card in {"---\nlicense: mit\nlanguage: [en, zh]\n---\n": Card("mit", ("en", "zh")),
-                       "---\nlicense: other\nlicense_name: gemma\nlanguage: en\n---\n": Card(
-                           "gemma", ("en",)), "# A model": Card()}.items():
+def test_licences(folder: Path, tmp_path: Path) -> None:
+    assert licence_of(str(folder)) == ""
+    for text, licence in {"---\nlicense: mit\n---\n": "mit", "# A model": "",
+                          "---\nlicense: other\nlicense_name: gemma\n---\n": "gemma"}.items():
         (tmp_path / "README.md").write_text(text)
-        assert card_of(str(tmp_path)) == card
+        assert licence_of(str(tmp_path)) == licence
 
 
 def test_numbers_as_a_person_reads_them() -> None:

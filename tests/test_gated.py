@@ -101,6 +101,31 @@ def test_words_are_those_of_generate(backend, folder, picture, beams):
     assert last.text == f"a dog {text}".strip()
 
 
+def test_an_instruction_in_a_chat_is_in_the_prompt_of_what_is_explained(tmp_path, picture):
+    """With a template a caption does not go on from its instruction: both passes have it."""
+    folder = save_tiny_mllama(tmp_path / "chat", 5)
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.chat_template = (
+        "<s>{% for line in messages[0]['content'] %}{% if line['type'] == 'image' %}<|image|>"
+        "{% else %}{{ line['text'] }}{% endif %}{% endfor %}\nAnswer:\n\n")
+    processor.save_pretrained(folder)
+    backend = load(folder)
+    (features,) = backend.encode_pictures([picture])
+    sure = Decoding("greedy", max_tokens=6, min_tokens=6)
+    for instruction in ("", "List the things in the picture.", "a red dog"):
+        *_, step = backend.generate(features, instruction, "en", sure)
+        assert not step.text.startswith("a red dog")
+        (trace,) = backend.traces(features, instruction=instruction, text=step.text,
+                                  language="en", task="caption")
+        assert trace.state is not None, "it goes on from what wrote it"
+        written = trace.written_ids[:-1]
+        logs = trace.logits(Rows(), [(0, place) for place in range(len(written))]).log_softmax(-1)
+        total = float(logs[range(len(written)), written].sum())
+        assert total == pytest.approx(step.log_probability, abs=1e-3)
+    *_, step = backend.generate(features, "", "en", sure)
+    assert "Describe this picture in one sentence." in backend.prompt("", False).text
+
+
 def test_what_it_cannot_do_is_refused(backend, picture):
     features = backend.encode_pictures([picture])[0]
     with pytest.raises(TaskError, match="models write; they do not compare"):

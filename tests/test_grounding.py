@@ -314,7 +314,7 @@ def test_choosing_methods() -> None:
     for wanted in ("nice", ","):
         with pytest.raises(ConfigError, match="good, bad"):
             choose_methods(backend, wanted)
-    with pytest.raises(TaskError, match="cannot do “explain”"):
+    with pytest.raises(TaskError, match="cannot show maps"):
         choose_methods(Planted(tasks=("caption",)), "")
 
 

@@ -17,24 +17,26 @@ from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.blip import BlipBackend
 from vitdemo.backends.blip_trace import ANSWER_PATH
 from vitdemo.backends.hub import word_places
+from vitdemo.backends.joined import JoinedBackend
 from vitdemo.device import pick
 from vitdemo.texts import phrase
 
 QUESTION, ANSWER = "what colour is the skateboard?", "red dogs"
 TEXT = "a dog skateboards on a beach"
 REGIONS = 16
-KINDS = {"caption": "captioning", "ask": "VQA", "match": "retrieval"}
 
 
 @pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> BlipBackend:
+def backend(tmp_path_factory: pytest.TempPathFactory) -> JoinedBackend:
+    """One checkpoint of each kind."""
     root = tmp_path_factory.mktemp("blip")
-    return BlipBackend.load("+".join(str(save_tiny_blip(root / kind, kind, seed))
-                                     for seed, kind in enumerate(CLASSES, start=1)), pick("cpu"))
+    folders = [save_tiny_blip(root / kind, kind, seed)
+               for seed, kind in enumerate(CLASSES, start=1)]
+    return JoinedBackend([BlipBackend.load(str(one), pick("cpu")) for one in folders])
 
 
 @pytest.fixture(scope="module")
-def features(backend: BlipBackend) -> PictureFeatures:
+def features(backend: JoinedBackend) -> PictureFeatures:
     values = np.random.default_rng(3).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     return backend.encode_pictures([Image.fromarray(values)])[0]
 
@@ -47,13 +49,14 @@ def explain(backend, features, task, text, method, instruction=QUESTION):
 class Slow:
     """Plain transformers with the weights unfrozen; every attention matrix is kept, (H, T, N)."""
 
-    def __init__(self, backend: BlipBackend, features: PictureFeatures, task: str, read: str,
+    def __init__(self, backend: JoinedBackend, features: PictureFeatures, task: str, read: str,
                  written: str, only: list[int] | None = None) -> None:
-        kind = KINDS[task]
-        self.checkpoint = backend.checkpoints[kind]
+        self.backend: Any = backend.doing(task)
+        self.checkpoint = self.backend.checkpoint
         model, tokenizer = self.checkpoint.model, self.checkpoint.tokenizer
         model.requires_grad_(True)
-        self.states = backend.states(kind, features).clone().requires_grad_()
+        (self.features,) = backend._of(task, [features])
+        self.states = self.features.data.states.clone().requires_grad_()
         self.own: dict[str, list[Tensor]] = {"read": [], "written": []}
         self.cross: dict[str, list[Tensor]] = {"read": [], "written": []}
         looked_at = self.states
@@ -114,8 +117,8 @@ PATCHES = np.eye(REGIONS + 1)[:, 1:]
 @pytest.fixture(autouse=True)
 def frozen_again(backend):
     yield
-    for checkpoint in backend.checkpoints.values():
-        checkpoint.model.requires_grad_(False)
+    for one in backend.backends:
+        one.model.requires_grad_(False)
 
 
 @pytest.mark.parametrize("task", ["caption", "ask"])
@@ -171,7 +174,7 @@ def test_rollout_goes_through_the_vision_encoder(backend, features):
     """The product of whole matrices over patches, question and answer."""
     slow = Slow(backend, features, "ask", QUESTION, ANSWER)
     vision = slow.checkpoint.model.vision_model
-    pixels = features.data.pixels(slow.checkpoint)
+    pixels = slow.backend.pixels([slow.features.data.square])
     output = vision(pixel_values=pixels, output_attentions=True)
     torch.testing.assert_close(output.last_hidden_state, slow.states, atol=1e-4, rtol=1e-4)
     read, written = (one[0].shape[2] for one in (slow.own["read"], slow.own["written"]))
@@ -213,8 +216,8 @@ def test_several_passes_give_what_one_gives(backend, features, monkeypatch):
 
 
 def hooks(backend) -> int:
-    return sum(len(module._forward_hooks) for checkpoint in backend.checkpoints.values()
-               for module in checkpoint.model.modules())
+    return sum(len(module._forward_hooks) for one in backend.backends
+               for module in one.model.modules())
 
 
 def test_nothing_is_left_behind(backend, features):
@@ -223,12 +226,11 @@ def test_nothing_is_left_behind(backend, features):
     for method in backend.info.methods:
         for task, text in (("caption", TEXT), ("ask", ANSWER), ("match", TEXT)):
             with torch.inference_mode():  # as a caller may have it
-                values = np.asarray(features.data.squares[32].resize((60, 40)))
-                fresh = backend.encode_pictures([Image.fromarray(values)])[0]
+                fresh = backend.encode_pictures([features.data.picture.copy()])[0]
                 found = explain(backend, fresh, task, text, method)
             assert all(np.isfinite(one.weights).all() for one in found)
-    for checkpoint in backend.checkpoints.values():
-        assert not any(one.requires_grad for one in checkpoint.model.parameters())
+    for part in backend.backends:
+        assert not any(one.requires_grad for one in part.model.parameters())
     assert hooks(backend) == found_there
     after = explain(backend, features, "ask", ANSWER, "cross-attention")
     for one, other in zip(before, after, strict=True):
@@ -244,9 +246,10 @@ def test_an_answers_note_says_that_it_looks_through_the_question(backend, featur
 
 def test_states_of_zeros(backend, features):
     """Nothing to see, and nothing that divides by zero."""
-    blank = PictureFeatures(type(features.data)(
-        features.data.squares, {kind: torch.zeros_like(states) for kind, states in
-                                features.data.states.items()}), features.size)
+    (blank,) = backend.encode_pictures([features.data.picture.copy()])
+    for place, one in enumerate(backend.backends):
+        (blank.data.features[place],) = found = one.encode_pictures([features.data.picture])
+        found[0].data.states.zero_()
     for method in backend.info.methods:
         for task, text in (("caption", TEXT), ("ask", ANSWER), ("match", TEXT)):
             assert all(np.isfinite(one.weights).all()

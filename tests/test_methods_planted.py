@@ -6,6 +6,8 @@ layer that looks at the picture looks for what is bright. So a word can depend o
 through the bright place alone.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from vitdemo.attention.occlusion import occlusion
 from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.backends.blip import BlipBackend, BlipPicture
+from vitdemo.backends.joined import JoinedBackend
 from vitdemo.backends.native import NativeBackend
 from vitdemo.device import pick
 
@@ -77,28 +80,29 @@ class PlantedBlip:
 
     @torch.no_grad()
     def __init__(self, folder) -> None:
-        self.backend = BlipBackend.load("+".join(
-            str(save_tiny_blip(folder / kind, kind, seed))
-            for kind, seed in (("captioning", 1), ("VQA", 2), ("retrieval", 3))), pick("cpu"))
-        self.bright: dict[str, Tensor] = {}
-        for kind, checkpoint in self.backend.checkpoints.items():
-            width = checkpoint.model.config.vision_config.hidden_size
-            self.bright[kind] = torch.randn(width, generator=torch.Generator().manual_seed(7))
-            text = checkpoint.model.text_decoder.bert if kind == "captioning" else \
-                checkpoint.model.text_encoder
-            for layer in text.encoder.layer:
-                look_for(layer.crossattention.self, self.bright[kind])
+        self.backend = JoinedBackend([
+            BlipBackend.load(str(save_tiny_blip(folder / kind, kind, seed)), pick("cpu"))
+            for kind, seed in (("captioning", 1), ("VQA", 2), ("retrieval", 3))])
+        self.bright: list[Tensor] = []
+        part: Any
+        for part in self.backend.backends:
+            width = part.model.config.vision_config.hidden_size
+            self.bright.append(torch.randn(width, generator=torch.Generator().manual_seed(7)))
+            for _, cross in (part.reader or part.writer).layers:
+                look_for(cross, self.bright[-1])
 
     def features(self, place: int | None, hidden: np.ndarray | None = None,
                  strength: float = 1.0) -> PictureFeatures:
-        states, shares = {}, {}
-        for kind, bright in self.bright.items():
-            states[kind] = torch.zeros(1, 17, len(bright))
+        square = Image.new("RGB", (32, 32))
+        (found,) = self.backend.encode_pictures([square])
+        for number, bright in enumerate(self.bright):
+            states = torch.zeros(1, 17, len(bright))
             if place is not None and (hidden is None or not hidden[place]):
-                states[kind][0, 1 + place] = bright * strength
-            shares[kind] = torch.eye(17)[:, 1:]  # each state is its patch's
-        squares = {32: Image.new("RGB", (32, 32))}
-        return PictureFeatures(BlipPicture(squares, states, shares), SIZE)
+                states[0, 1 + place] = bright * strength
+            shares = torch.eye(17)[:, 1:]  # each state is its patch's
+            found.data.features[number] = PictureFeatures(
+                BlipPicture(square, states, shares), SIZE)
+        return PictureFeatures(found.data, SIZE)
 
 
 @pytest.fixture(scope="module", params=["native", "blip"])

@@ -134,9 +134,7 @@ def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def weights(backend: Any) -> dict[str, torch.Tensor]:
-    models = [model for one in getattr(backend, "backends", [backend])
-              for model in ([one.model] if hasattr(one, "model") else
-                            [checkpoint.model for checkpoint in one.checkpoints.values()])]
+    models = [one.model for one in getattr(backend, "backends", [backend])]
     return {f"{i}.{name}": value for i, model in enumerate(models)
             for name, value in model.state_dict().items()}
 

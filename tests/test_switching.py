@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from fake_engine import planted_engine
 from served import Served, pictures, serve  # noqa: F401 - fixtures
+from tiny_clip import save_tiny_clip
 
 from vitdemo.engine import Engine
 from vitdemo.errors import CheckpointError, TaskError
-from vitdemo.records import ALL_TASKS
 from vitdemo.texts import Message
 from vitdemo.ui import Settings
-from vitdemo.ui.model_panel import RECOMMENDED, _abilities
+from vitdemo.ui.model_panel import RECOMMENDED, _abilities, _figures
 from vitdemo.ui.switching import check_name
 
 
@@ -152,15 +152,24 @@ def test_names_that_may_be_given(tmp_path: Path) -> None:
         assert check_name(name, False) == name
 
 
+def test_what_is_left_of_the_memory_is_not_held_against_a_model_that_is_loaded(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(save_tiny_clip(tmp_path / "clip", "clip"))
+    monkeypatch.setattr("vitdemo.backends.forecast.free_memory", lambda _: 1000)
+    assert "needs about" in _figures(folder, "cpu")
+    loaded = _figures(folder, "cpu", "bfloat16")
+    assert "needs about" not in loaded and "memory" not in loaded and "bfloat16" in loaded
+
+
 def test_what_a_model_can_do_is_told() -> None:
     info = planted_engine().info
     one = replace(info, name="one", tasks=frozenset({"caption", "explain"}))
     two = replace(info, name="two", tasks=frozenset({"embed", "match", "explain"}))
     told = _abilities(replace(info, tasks=one.tasks | two.tasks, parts=(one, two),
                               missing={"ask": Message("task.not_made_for_it")}))
-    assert "caption: one; match: two; embed: two" in told
-    assert "ask: it was not made for it." in told
-    assert set(ALL_TASKS) - {"ask"} <= set(told.replace(",", " ").replace(".", " ").split())
+    assert "describe: one; compare: two; search: two" in told
+    assert "It cannot answer questions: it was not made for it." in told
+    assert "It can: describe, compare, search, show maps." in told
 
 
 def test_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_what_was_chosen_comes_before_the_browser(cookie: str, code: str) -> Non
 def test_an_error_is_worded_where_it_is_shown() -> None:
     inner = TextError("frame.fault")
     error = pickle.loads(pickle.dumps(PictureError("frame.off", what="A", model="B", why=inner)))
-    assert str(error).startswith("“A” is off: with B, Something went wrong")
+    assert str(error).startswith("“A” is off with B: Something went wrong")
     with speaking("zh"):
         assert str(error).startswith("“A”不可用（模型 B）：这里出了")
         record = logging.LogRecord("a", logging.WARNING, "f", 1, "left out: %s", (error,), None)

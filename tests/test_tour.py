@@ -127,7 +127,7 @@ def test_a_model_that_cannot_describe_is_given_a_sentence(path: Path) -> None:
     guide = planted_tour(tasks=("match", "explain"), missing={"caption": "it only compares"})
     found = guide.step(0, path)
     assert found.payload is not None
-    assert found.payload["texts"][0]["text"] == "a photograph of a left dog"
+    assert found.payload["texts"][0]["text"] == "a photograph: left dog"
     assert "cannot write descriptions" in found.html
     blank = guide.step(2, path).html
     assert "left out: planted cannot describe pictures (it only compares)." in blank

@@ -26,7 +26,7 @@ from vitdemo.scratch import scratch_folder
 from vitdemo.texts import phrase, speaking
 from vitdemo.ui import Settings, build_ui, launch_settings
 from vitdemo.ui.components import Context, PictureInput, bars, guarded, percent, read_picture
-from vitdemo.ui.controls import decoding_of
+from vitdemo.ui.controls import decoding_of, decoding_settings
 from vitdemo.ui.search.galleries import album_of_files
 from vitdemo.ui.search.rank_sentences import lines_of, match_bars
 from vitdemo.ui.session import Sessions
@@ -105,7 +105,12 @@ def test_a_task_the_model_lacks_is_greyed_with_the_reason() -> None:
         "Describe", "Ask", "Search", "Compare", "Tour"]
     shown = " ".join(str(block.value) for block in blocks.blocks.values()
                      if isinstance(block, gr.HTML))
-    assert "“Ask” is off: with planted, it was trained on captions only." in shown
+    assert "“Ask” is off with planted: it was trained on captions only." in shown
+    assert "“Compare” is off" not in shown
+    blocks = build_ui(planted_engine(tasks=("ask", "explain"),
+                                     missing={"caption": "it only answers"}))
+    assert any("“Compare” is off with planted: it only answers." in str(block.value)
+               for block in blocks.blocks.values() if isinstance(block, gr.HTML))
 
 
 @pytest.mark.parametrize(("tasks", "opened"), [
@@ -190,6 +195,18 @@ def test_decoding_controls_reach_the_model() -> None:
     assert decoding_of("beam", 5, 0.7, 1, 0.9, None, 30, 0, 1, 3.5) == Decoding(fit=3.5)
     with pytest.raises(ConfigError, match="min_tokens"):
         decoding_of("beam", 3, 0.7, 1, 0.9, 0, 10, 20, 1)
+
+
+@pytest.mark.parametrize("family", ["native", "fake"])
+def test_only_what_the_model_heeds_is_offered_and_reported(family: str) -> None:
+    engine = planted_engine()
+    engine._backend.info = info = dataclasses.replace(engine.info, family=family)
+    blocks = build_ui(engine)
+    (fit,) = [one for one in blocks.blocks.values() if getattr(one, "label", "") == phrase(
+        "decoding.fit")]
+    assert fit.visible == (family == "native")
+    settings = decoding_settings(Decoding(), info)
+    assert (phrase("setting.fit") in settings) == (family == "native")
 
 
 def test_a_wrong_picture_is_one_sentence_and_a_fault_is_logged(

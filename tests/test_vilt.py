@@ -77,5 +77,5 @@ def test_drawn_patches_are_the_same_each_time_and_lie_where_they_were(folder: Pa
 
 
 def test_it_searches_only_beside_another_model(folder: Path) -> None:
-    with pytest.raises(TaskError, match=r"join it with a model that searches by \+"):
+    with pytest.raises(TaskError, match=r"join it by \+ with a model that searches"):
         load(folder).embed_texts([TEXT])

@@ -25,10 +25,16 @@ from transformers import (
     Gemma3Processor,
     Gemma3TextConfig,
     GemmaConfig,
+    GotOcr2ImageProcessor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessor,
     Idefics3Processor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    InternVLVisionConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -232,6 +238,22 @@ def _gemma3() -> tuple[Any, Any]:
     return model, Gemma3Processor(images, tokenizer, chat_template=_GEMMA3, image_seq_length=9)
 
 
+def _internvl() -> tuple[Any, Any]:
+    """At most four tiles and the whole picture, each shuffled to 3 x 3 tokens."""
+    marks = {"start_image_token": "<img>", "end_image_token": "</img>",
+             "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
+    tokenizer = byte_tokenizer("<|im_end|>", ["<|im_start|>", *marks.values()], **marks)
+    config = InternVLConfig(
+        vision_config=InternVLVisionConfig(**_vision(image_size=24, patch_size=4)),
+        text_config=Qwen2Config(**_text(tokenizer)), image_seq_length=9,
+        image_token_id=tokenizer.context_image_token_id, tie_word_embeddings=False)
+    size = {"height": 24, "width": 24}
+    return InternVLForConditionalGeneration(config), InternVLProcessor(
+        GotOcr2ImageProcessor(size=size, max_patches=4), tokenizer,
+        InternVLVideoProcessor(size=size), image_seq_length=9,
+        chat_template=_CHATML.replace("IMAGE", "<IMG_CONTEXT>\n"))
+
+
 def _qwen(config: Any, model: Any, processor: Any, **vision: Any) -> tuple[Any, Any]:
     tokenizer = byte_tokenizer("<|im_end|>", ["<|endoftext|>", "<|im_start|>", "<|vision_start|>",
                                           "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"])
@@ -275,7 +297,8 @@ def _qwen2_5_vl() -> tuple[Any, Any]:
 MODELS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "smolvlm": _smolvlm, "idefics3": _idefics3, "llava": _llava,
     "llava_next": _llava_next, "llava_onevision": _llava_onevision, "qwen2_vl": _qwen2_vl,
-    "qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl, "paligemma": _paligemma, "gemma3": _gemma3}
+    "qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl, "paligemma": _paligemma, "gemma3": _gemma3,
+    "internvl": _internvl}
 
 
 def save_tiny_chat(folder: Path, kind: str, seed: int = 0) -> Path:

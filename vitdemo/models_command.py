@@ -49,5 +49,5 @@ def _as_json(one: Forecast) -> dict[str, Any]:
             "parameters": need.parameters, "precision": need.placement.precision,
             "device": str(need.placement.device), "spread": need.placement.spread,
             "needs_bytes": need.needs, "free_bytes": need.free, "download_bytes": one.download,
-            "licence": one.card.licence, "languages": one.card.languages,
+            "licence": one.licence, "languages": one.languages,
             "refusal": str(need.refusal or "")}

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vitdemo.instructions import OLDEST
 from vitdemo.texts import Message
 
 
@@ -324,8 +323,9 @@ class ModelInfo:
     well what it claims fits the picture, which its maps know nothing of. ``instructions`` are the
     keys of those that it was taught (`vitdemo.instructions`). ``yes_no`` are the shares, 0..1, of
     people's yes/no questions that it answers right with the picture and with a blank one; empty
-    where that was not measured. ``parts`` are several models that
-    share the work, in whose order each task goes to the first that can do it."""
+    where that was not measured. ``precision`` names the numbers that its weights are kept in.
+    ``parts`` are several models that share the work, in whose order each task goes to the first
+    that can do it."""
 
     name: str
     family: str
@@ -338,8 +338,9 @@ class ModelInfo:
     match_weight: float = 0.03
     fit: tuple[float, ...] = ()
     weighs_answers: bool = False
-    instructions: tuple[str, ...] = OLDEST
+    instructions: tuple[str, ...] = ("describe",)
     yes_no: tuple[float, ...] = ()
+    precision: str = "float32"
     parts: tuple["ModelInfo", ...] = ()
 
     def doing(self, task: str) -> "ModelInfo":

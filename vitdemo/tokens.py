@@ -39,8 +39,7 @@ class TextTokenizer:
         found = {name: tokenizer.token_to_id(name) for name in SPECIAL}
         lost = [name for name, number in found.items() if number is None]
         if lost:
-            raise CheckpointError(f"tokenizer.json lacks the tokens {', '.join(lost)}; "
-                                  "it does not belong to a vitdemo checkpoint.")
+            raise CheckpointError("checkpoint.lacks_tokens", tokens=", ".join(lost))
         ids = {name: int(number) for name, number in found.items() if number is not None}
         self.pad, self.unknown, self.end = ids[PAD], ids[UNKNOWN], ids[END]
         self.start = ids[START]
@@ -62,7 +61,7 @@ class TextTokenizer:
         except CheckpointError:
             raise
         except Exception as error:  # the library raises plain Exception for any fault of the file
-            raise CheckpointError(f"{file} cannot be read as a tokenizer: {error}.") from error
+            raise CheckpointError("checkpoint.no_tokenizer", file=file, why=error) from error
 
     def save(self, file: Path) -> None:
         """Write tokenizer.json."""

@@ -147,9 +147,7 @@ class Look:
             wrong = not bool(apart <= _TOLERANCE.get(self.output.dtype, 0.1)
                              * want.abs().max().clamp(min=1e-3))
         if wrong:
-            raise TaskError("The attention that was recorded is not what this model used: "
-                            f"its numbers do not fit in {self.handle.dtype}, or its layers do "
-                            "more than attend. Load it with --dtype float32.")
+            raise TaskError("method.not_used", dtype=str(self.handle.dtype).split(".")[-1])
 
 
 class _Watch(TorchFunctionMode):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitdemo.attention.sanity import rank_correlation
 from vitdemo.records import VERDICTS, Evidence, Explanation, PictureShare
 from vitdemo.texts import joined, phrase
 
@@ -158,14 +157,3 @@ def always_on(explanation: Explanation) -> tuple[int, ...]:
     most = max(1, int(ALWAYS_SHARE * maps.shape[1]))
     ranked = sorted(np.flatnonzero(hot), key=lambda region: -times[:, region].min())[:most]
     return tuple(sorted(int(region) for region in ranked))
-
-
-def agreement(a: Explanation, b: Explanation) -> np.ndarray:
-    """How alike two methods order the regions, word by word: Spearman's rho, float64 (Q,), -1..1.
-
-    Both must explain the same words over the same regions. A map without any order (all regions
-    alike) gives 0, as does what is no number.
-    """
-    first, second = (np.nan_to_num(one.mean_map(), posinf=0.0, neginf=0.0) for one in (a, b))
-    assert first.shape == second.shape, (first.shape, second.shape)
-    return rank_correlation(first, second)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vitdemo.attention.regions import smoothed
 from vitdemo.errors import ConfigError
 from vitdemo.records import Candidate, Explanation, Word
 from vitdemo.texts import joined, phrase
@@ -125,6 +124,23 @@ def matched(attention: np.ndarray, match: np.ndarray, grid: tuple[int, int]) -> 
     if min(rows, columns) > 3:  # on a smaller grid the window would wipe the map out
         attention = smoothed(attention, grid)
     return np.asarray(attention * np.sqrt(match.clip(min=0)))
+
+
+def smoothed(weights: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Maps (..., K) over a full grid, each region with the mean of itself and its neighbours.
+
+    At the edge of the picture the mean is over those that are there.
+    """
+    rows, columns = grid
+    planes = weights.reshape(*weights.shape[:-1], rows, columns)
+    wide = np.pad(planes, [(0, 0)] * (weights.ndim - 1) + [(1, 1), (1, 1)])
+    count = np.pad(np.ones((rows, columns)), 1)
+    total, number = np.zeros_like(planes), np.zeros((rows, columns))
+    for down in range(3):
+        for across in range(3):
+            total = total + wide[..., down:down + rows, across:across + columns]
+            number = number + count[down:down + rows, across:across + columns]
+    return np.asarray((total / number).reshape(weights.shape), dtype=weights.dtype)
 
 
 def explanation(found: WordMaps, method: str, boxes: np.ndarray, grid: tuple[int, int],

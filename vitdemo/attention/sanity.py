@@ -23,7 +23,6 @@ CHANGED, PARTLY = 0.4, 0.7  # mean rank correlation below which random weights c
 APART = 0.1  # by so much must a word's own map be nearer than the map of its new place
 ALIKE = 0.7  # mean rank correlation above which maps of different words are much the same
 TRIES = 200  # orders that are drawn to find one in which every word moves
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,11 @@ def compare_randomised(trained: Explanation, randomised: Explanation) -> Randomi
     return Randomised(_floats(similarity), verdict)
 
 
+def _normalises(module: nn.Module) -> bool:
+    """By its class: LayerNorm, BatchNorm2d, LlamaRMSNorm and so on."""
+    return "Norm" in type(module).__name__
+
+
 @torch.no_grad()
 def randomise(model: nn.Module, seed: int) -> None:
     """Replace what a model has learned by noise of the same size, in place.
@@ -136,7 +140,7 @@ def randomise(model: nn.Module, seed: int) -> None:
     (gates) stay, so that signals keep their size.
     """
     generator = torch.Generator().manual_seed(seed)
-    kept = {id(parameter) for module in model.modules() if isinstance(module, _NORMS)
+    kept = {id(parameter) for module in model.modules() if _normalises(module)
             for parameter in module.parameters(recurse=False)}
     for parameter in model.parameters():
         if id(parameter) in kept or parameter.numel() < 2:

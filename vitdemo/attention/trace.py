@@ -349,14 +349,11 @@ def checked(logs: Tensor) -> Tensor:
         TaskError: some are no numbers.
     """
     if bool(logs.isnan().any()):
-        raise TaskError("The model gives no numbers here: they do not fit in its number type. "
-                        "Load it with --dtype float32.")
+        raise TaskError("method.no_numbers")
     return logs
 
 
 def _same(found: Tensor, want: Tensor, dtype: torch.dtype) -> None:
     apart = (checked(found) - checked(want)).abs() / (1 + want.abs())
     if float(apart.max()) > (0.01 if dtype == torch.float32 else 0.25):
-        raise TaskError("The pass that was recorded gives other probabilities than the model "
-                        f"itself, by up to {float(apart.max()):.0%}. Load it with --dtype "
-                        "float32, or use another method.")
+        raise TaskError("method.other_pass", apart=f"{float(apart.max()):.0%}")

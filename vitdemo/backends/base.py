@@ -23,6 +23,9 @@ from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo, Unread
 from vitdemo.texts import Message
 
 T = TypeVar("T")
+# The method that does a task: a class whose own one it is can do it.
+_METHOD_OF = {"caption": "generate", "ask": "answer", "match": "score_pairs",
+              "embed": "embed_pictures", "explain": "traces"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,24 @@ class Backend(ABC):
     """
 
     info: ModelInfo
+    methods: tuple[str, ...] = ()  # of its maps, the first of them where none is asked for
     together = 1  # texts that `advance` writes as one batch
+
+    @classmethod
+    def tasks_of(cls, source: str = "") -> tuple[str, ...]:
+        """What the checkpoint ``source`` can do, told without its weights; "" is the whole family,
+        maybe not one model all of it.
+
+        Raises:
+            CheckpointError: it is of a kind that cannot be used.
+        """
+        return tuple(task for task in ALL_TASKS if
+                     getattr(cls, _METHOD_OF[task]) is not getattr(Backend, _METHOD_OF[task]))
+
+    @classmethod
+    def languages_of(cls, source: str) -> tuple[str, ...]:
+        """Those of `LANGUAGES` that it is used with, told without its weights."""
+        return ("en",)
 
     def doing(self, task: str) -> "Backend":
         """The model that does a task, where several are joined; else this one.
@@ -239,6 +259,6 @@ class Backend(ABC):
         within ``turn``, which the caller does not hold.
 
         Raises:
-            TaskError: this family cannot make one.
+            TaskError: none can be made.
         """
         raise TaskError("task.no_copy", model=self.info.name)

@@ -29,13 +29,10 @@ class Blip2Backend(PrefixBackend):
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.model.config
         if not config.use_decoder_only_language_model:
-            raise CheckpointError(f"{checkpoint.name} writes with a {config.text_config.model_type}"
-                                  " model, which cannot be used yet. Use one with OPT or Vicuna, "
-                                  f"such as {self.family.example}.")
+            raise CheckpointError("checkpoint.no_decoder", name=checkpoint.name,
+                                  kind=config.text_config.model_type, example=self.family.example)
         if config.image_token_id is None or checkpoint.processor.num_query_tokens is None:
-            raise CheckpointError(f"{checkpoint.name} is an old copy that does not say which tokens"
-                                  " are the picture's (image_token_index in its config.json, "
-                                  "num_query_tokens of its processor). Download it again.")
+            raise CheckpointError("checkpoint.old_copy", name=checkpoint.name)
         super().__init__(checkpoint)
 
     @property

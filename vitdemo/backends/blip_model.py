@@ -140,10 +140,6 @@ class Writer(Text):
         """To begin to write."""
         return WriterState(self, memory)
 
-    def prompt(self, ids: Sequence[int]) -> Tensor:
-        """The start and these ids: (1, T)."""
-        return torch.tensor([[self.start, *ids]], device=self.model.device)
-
 
 class WriterState:
     """See `vitdemo.backends.writing.State`."""

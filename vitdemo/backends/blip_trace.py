@@ -24,30 +24,25 @@ from vitdemo.attention.trace import (
     place_indices,
 )
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.blip_model import Memory, Text, Writer
+from vitdemo.backends.blip_model import Memory, Text
 from vitdemo.backends.hub import word_places
 from vitdemo.preprocess import grid_boxes
 from vitdemo.texts import phrase
 
 if TYPE_CHECKING:
-    from vitdemo.backends.blip import BlipBackend
+    from vitdemo.backends.blip import BlipBackend, BlipPicture
 
-METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
 ANSWER_PATH = "method.answer_path"  # a key
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlipTrace(WrittenTrace):
-    """``kind`` is the checkpoint's; ``states`` are the picture's, (1, N, D); ``reader`` reads
-    ``ids`` with their ``mask`` (1, T), ``writer`` wrote; one of them is None where there is no such
-    text."""
+    """``states`` are the ``picture``'s, (1, N, D); the backend's reader reads ``ids`` with their
+    ``mask`` (1, T)."""
 
     backend: "BlipBackend"
-    kind: str
-    picture: PictureFeatures
+    picture: "BlipPicture"
     states: Tensor
-    reader: Text | None
-    writer: Writer | None
     ids: Tensor
     mask: Tensor
 
@@ -57,16 +52,15 @@ class BlipTrace(WrittenTrace):
 
     def vision(self) -> Tensor:
         """The vision encoder mixes patches."""
-        return self.backend.shares(self.kind, self.picture)
+        return self.backend.shares(self.picture)
 
     def run(self, rows: Rows, places: Sequence[Place] | None) -> Tensor:
         """Where nothing was written, the matching head judges."""
-        if places is not None or self.writer is not None:
+        if places is not None or self.backend.writer is not None:
             return super().run(rows, places)
         looked_at = self._read(rows)
         assert isinstance(looked_at, Tensor)
-        model = self.backend.checkpoints[self.kind].model
-        fits: Tensor = model.itm_head(looked_at[:, 0]).float()
+        fits: Tensor = self.backend.model.itm_head(looked_at[:, 0]).float()
         return fits[:, 1] - fits[:, 0]  # the logit of the softmax's "fits"
 
     def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
@@ -74,38 +68,38 @@ class BlipTrace(WrittenTrace):
         looked_at = self._read(rows)
         if not len(places):
             return self.states.new_zeros(0, 1)
-        assert self.writer is not None
+        writer = self.backend.writer
+        assert writer is not None
         row, place = place_indices(places, self.states.device)
-        inputs = self.writer.prompt(self.written_ids)[:, :int(place.max()) + 1]
-        hidden = self.writer.read(inputs.expand(len(rows.pictures) or rows.count, -1), looked_at)
+        inputs = self.backend.tensor([writer.start, *self.written_ids][:int(place.max()) + 1])
+        hidden = writer.read(inputs.expand(len(rows.pictures) or rows.count, -1), looked_at)
         # Logits only where a word stands: those of all places would be (R, T, V).
-        logits: Tensor = self.writer.decoder.cls(hidden[row, place]).float()
+        logits: Tensor = writer.decoder.cls(hidden[row, place]).float()
         return logits
 
     def _read(self, rows: Rows) -> Memory | Tensor:
         """What the writer looks at: the question's states, or else the picture's."""
         memory, count = self._memory(rows), len(rows.pictures) or rows.count
-        return memory if self.reader is None else self.reader.read(
+        reader = self.backend.reader
+        return memory if reader is None else reader.read(
             self.ids.expand(count, -1), memory, self.mask.expand(count, -1))
 
     def _memory(self, rows: Rows) -> Memory:
         """The picture's, or one for each row."""
-        text = self.reader or self.writer
+        text = self.backend.reader or self.backend.writer
         assert text is not None
         if rows.pictures:
-            self.backend.encode(self.kind, rows.pictures)
-            return text.project(torch.cat([one.data.states[self.kind] for one in rows.pictures]))
-        kept = self.picture.data.states[self.kind]
+            return text.project(torch.cat([one.data.states for one in rows.pictures]))
+        kept = self.picture.states
         memory = text.memory(self.states if kept.is_inference() else kept)
         return memory if rows.offset is None else text.shifted(memory, rows.offset)
 
 
-def blip_traces(backend: "BlipBackend", kind: str, features: PictureFeatures, instruction: str,
+def blip_traces(backend: "BlipBackend", features: PictureFeatures, instruction: str,
                 text: str) -> tuple[Trace, ...]:
     """See `Backend.traces`."""
-    checkpoint = backend.checkpoints[kind]
-    reader, writer = backend.readers.get(kind), backend.writers.get(kind)
-    states = backend.states(kind, features)
+    checkpoint, reader, writer = backend.checkpoint, backend.reader, backend.writer
+    states: Tensor = features.data.states
     own = states.clone() if states.is_inference() else states
     read = text if writer is None else instruction
     ids, mask = checkpoint.batch([read if reader is not None else ""])
@@ -113,9 +107,8 @@ def blip_traces(backend: "BlipBackend", kind: str, features: PictureFeatures, in
     grid = (checkpoint.model.config.vision_config.image_size
             // checkpoint.model.config.vision_config.patch_size,) * 2
     shared: dict[str, Any] = dict(
-        backend=backend, kind=kind, picture=features, states=own, reader=reader, writer=writer,
-        ids=ids, mask=mask, text_of=checkpoint.text,
-        written_ids=[*written_ids, 0 if writer is None else writer.end],
+        backend=backend, picture=features.data, states=own, ids=ids, mask=mask,
+        text_of=checkpoint.text, written_ids=[*written_ids, 0 if writer is None else writer.end],
         regions=Regions("picture", range(1, own.shape[1]), grid_boxes(grid, features.size), grid,
                         features.size),
         lengths={"picture": own.shape[1], "read": ids.shape[1], "written": len(written_ids) + 1})

@@ -17,30 +17,20 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from vitdemo.attention.trace import (
-    Layer,
-    Place,
-    Regions,
-    Rows,
-    Trace,
-    WrittenTrace,
-    place_indices,
-    with_offset,
-)
+from vitdemo.attention.trace import Layer, Place, Rows, Trace, place_indices
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.hub import cache_argument
-from vitdemo.backends.writing_backend import CachedState, Start, WritingBackend, words_between
-from vitdemo.instructions import is_preset
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is kept of one picture: the ``states`` that the text looks at (1, N, D), how many
-    ``tiles`` of them are real, and which of its tokens is which region."""
-
-    states: Tensor
-    tiles: int
-    regions: Regions
+from vitdemo.backends.hub import Checkpoint, cache_argument
+from vitdemo.backends.writing_backend import (
+    ANSWER,
+    DESCRIBE,
+    CachedState,
+    Seen,
+    SeenTrace,
+    Start,
+    WritingBackend,
+    one_stream,
+)
+from vitdemo.instructions import default_instruction, is_preset, taught
 
 
 @dataclass(frozen=True)
@@ -58,6 +48,11 @@ class CausalBackend(WritingBackend):
     picture_token: str  # from where on the text may look at it
     latents = 0  # that look at the picture, and the text at them
     looking_layers: Sequence[int] = ()  # in whose cache the picture is
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.chats = bool(getattr(checkpoint.processor, "chat_template", None))
+        super().__init__(
+            checkpoint, instructions=tuple(taught()["en"]) if self.chats else ("describe",))
 
     # What a family adds
 
@@ -85,15 +80,23 @@ class CausalBackend(WritingBackend):
 
     def prompt(self, instruction: str, asked: bool) -> Prompt:
         """By the model's own chat template; without one a caption goes on from the instruction,
-        where that is no preset, and an answer follows "Answer:"."""
-        words = instruction.strip() if asked or not is_preset(instruction) else ""
-        if getattr(self.processor, "chat_template", None):
-            words = words or "Describe this picture in one sentence."
-            content = [{"type": "image"}, {"type": "text", "text": words}]
+        where that is no preset, and an answer follows "Answer:".
+
+        Raises:
+            TextError: the instruction holds one of the model's own marks.
+        """
+        words = instruction.strip()
+        self.refuse_marks(words, self.picture_token)
+        if self.chats:
+            if not asked and words in ("", default_instruction("en")):
+                words = DESCRIBE["en"]
+            content = [{"type": "image"}, {
+                "type": "text", "text": ANSWER["en"].format(words) if asked else words}]
             text = self.processor.apply_chat_template(
                 [{"role": "user", "content": content}], add_generation_prompt=True)
         else:
             start = self.tokenizer.bos_token or ""
+            words = words if asked or not is_preset(words) else ""
             text = start + self.picture_text + (f"Question: {words} Answer:" if asked else words)
         first = text.rfind(words)
         return Prompt(text, (first, first + len(words)))
@@ -108,8 +111,8 @@ class CausalBackend(WritingBackend):
               task: str) -> Start:
         """After the prompt; without a template a caption's own beginning is part of it."""
         prompt = self.prompt(instruction, task == "ask")
-        before = "" if task == "ask" or is_preset(instruction) or getattr(
-            self.processor, "chat_template", None) else instruction.strip()
+        before = "" if task == "ask" or self.chats or is_preset(instruction) else \
+            instruction.strip()
         return Start(_State(self, features.data, prompt), self.encode(prompt.text)[0],
                      self.tokenizer.eos_token_id,
                      lambda written: f"{before} {self.text(written)}".strip())
@@ -118,33 +121,22 @@ class CausalBackend(WritingBackend):
 
     def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
                task: str) -> tuple[Trace, ...]:
-        """The prompt's question and what was written stand in one stream."""
-        prompt = self.prompt(instruction if task == "ask" else "", task == "ask")
+        """The prompt's question and what was written stand in one stream. Where a caption went on
+        from its instruction, it begins with it."""
+        asked = task == "ask"
+        prompt = self.prompt(instruction if asked or self.chats else "", asked)
         joint = "" if not text or prompt.text[-1:].isspace() else " "
         whole = prompt.text + joint + text
         ids, spans = self.encode(whole)
         first = sum(end <= len(prompt.text) for _, end in spans)
         seen: Seen = features.data
-        shared: dict[str, Any] = dict(
-            backend=self, seen=seen, ids=ids, first=first, text_of=self.text,
-            state=self.written_state(seen, prompt),
+        return one_stream(
+            CausalTrace, task, whole, spans, first, len(prompt.text) + len(joint), prompt.question,
+            (0, 0), backend=self, seen=seen, prompt=prompt, ids=ids, first=first,
+            text_of=self.text, state=self.written_state(seen, prompt),
             written_ids=[*ids[first:], self.tokenizer.eos_token_id],
             stream="text", layers=self.layers, regions=seen.regions,
             lengths={"picture": seen.states.shape[1], "text": len(ids), "latents": self.latents})
-
-        def trace(source: str, start: int, end: int, words_of: str) -> CausalTrace:
-            written = source != "question"
-            words, tokens, place = words_between(whole, spans, start, end,
-                                                 first if written else None)
-            return CausalTrace(text=words_of, source=source, written=written, words=words,
-                               tokens=tokens, shift=place - written, **shared)
-
-        begin = len(prompt.text) + len(joint)
-        written = trace("caption" if task == "caption" else "answer", begin, begin + len(text),
-                        text)
-        if task == "caption":
-            return (written,)
-        return trace("question", *prompt.question, instruction.strip()), written
 
 
 def gate_of(layer: nn.Module, name: str) -> float:
@@ -174,36 +166,26 @@ class _State(CachedState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalTrace(WrittenTrace):
-    """``ids`` are the prompt's and, from ``first`` on, those of what was written; ``state`` is the
-    one that wrote on the prompt last, None where there is none."""
+class CausalTrace(SeenTrace):
+    """``ids`` are the prompt's and, from ``first`` on, those of what was written."""
 
-    backend: CausalBackend
-    seen: Seen
     ids: Sequence[int]
     first: int
-    state: _State | None
 
     def kept(self) -> int:
         """The prompt without its last token."""
         return self.first - 1 if self.state is not None and self.state.plain else 0
 
-    def features(self) -> Tensor:
-        """The states that the text looks at."""
-        return self.seen.states[0, list(self.regions.places)]
-
     def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
         """One pass over prompt and text."""
-        backend, all_seen = self.backend, [one.data for one in rows.pictures] or [self.seen]
-        count = len(rows.pictures) or rows.count
-        states = torch.cat([one.states for one in all_seen]).expand(count, -1, -1)
-        states = with_offset(states, self.regions.places, rows.offset)
-        tiles = torch.tensor([one.tiles for one in all_seen], device=states.device)
+        backend, states = self.backend, self.states(rows)
+        tiles = torch.tensor([one.data.tiles for one in rows.pictures] or [self.seen.tiles],
+                             device=states.device).expand(len(states))
         last, since = self.first + max((t for _, t in places), default=0), rows.since
-        ids = backend.tensor(self.ids[since:last]).expand(count, -1)
+        ids = backend.tensor(self.ids[since:last]).expand(len(states), -1)
         cache = self.state.prefix(since) if since and self.state is not None else None
-        hidden = backend.forward(ids, states, tiles.expand(count),
-                                 backend.sees(self.ids)[since:last], cache is None, cache)
+        hidden = backend.forward(ids, states, tiles, backend.sees(self.ids)[since:last],
+                                 cache is None, cache)
         row, place = place_indices(places, states.device)
         logits: Tensor = backend.model.lm_head(
             hidden[row, self.first - 1 + place - since]).float()

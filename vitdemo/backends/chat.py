@@ -1,6 +1,7 @@
 """Chat models of transformers in which a picture's tokens stand among those of the text, in one
-stream of self-attention: SmolVLM and Idefics3, LLaVA, LLaVA-OneVision, Qwen-VL, PaliGemma, Gemma 3,
-and what `AutoModelForImageTextToText` loads besides, where its picture tokens can be found.
+stream of self-attention: SmolVLM and Idefics3, LLaVA, LLaVA-OneVision, Qwen-VL, InternVL,
+PaliGemma, Gemma 3, and what `AutoModelForImageTextToText` loads besides, where its picture tokens
+can be found.
 
 The picture is encoded once. Whatever is written or explained on it later is handed what the vision
 encoder gave, and the model puts it among its words by its own code, positions and masks included.
@@ -9,7 +10,7 @@ Legend: R rows of one pass, P tokens of a picture, T tokens of a text, D width, 
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,22 +36,24 @@ from vitdemo.backends.chat_trace import chat_traces
 from vitdemo.backends.hub import Checkpoint, Family, load_checkpoint, read_config
 from vitdemo.backends.picture_tokens import GEOMETRIES, Processed, regions_of, unknown
 from vitdemo.backends.registry import unknown_type
-from vitdemo.backends.writing_backend import Start, WritingBackend
+from vitdemo.backends.writing_backend import ANSWER, DESCRIBE, Start, WritingBackend
 from vitdemo.cache import LRU
 from vitdemo.device import Placement
-from vitdemo.errors import CheckpointError, TextError, shortened
+from vitdemo.errors import CheckpointError, shortened
 from vitdemo.instructions import default_instruction, taught
 
 ANY = Family("chat", "chat", {}, "HuggingFaceTB/SmolVLM-256M-Instruct")
-# What is asked for: a caption where no instruction is given, and an answer.
-DESCRIBE = {"en": "Describe this picture in one sentence.", "zh": "用一句话描述这张图片。"}
-ANSWER = {"en": "{} Answer with a word or a short phrase.", "zh": "{}请用一个词或短语回答。"}
 # PaliGemma knows tasks by these words, and no instructions.
 TASKS = {"caption": "caption en", "ask": "answer en {}"}
 _CHINESE = ("qwen", "internlm", "chatglm", "glm", "deepseek", "ernie", "minicpm", "hunyuan",
             "gemma3")
 _KEPT_PROMPTS = 64
 _MOST_TOKENS = 1280  # of a picture, where the model takes pictures of any size
+
+
+def _languages(text: str) -> tuple[str, ...]:
+    """Of a language model of this type."""
+    return ("en", "zh") if text.startswith(_CHINESE) else ("en",)
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,8 @@ class ChatBackend(WritingBackend):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         config, text = checkpoint.model.config, checkpoint.model.config.get_text_config()
-        chinese = text.model_type.startswith(_CHINESE)
         super().__init__(checkpoint, config.model_type, instructions=tuple(taught()["en"]),
-                         languages=("en", "zh") if chinese else ("en",))
+                         languages=_languages(text.model_type))
         self.picture_id = getattr(config, "image_token_id", None) or config.image_token_index
         self.ends = ends_of(self.model, self.tokenizer)
         self.tasks_only = config.model_type == "paligemma"
@@ -110,35 +112,38 @@ class ChatBackend(WritingBackend):
             backend = cls(checkpoint)
             backend.check()
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{source} cannot be used: its {kind} model is not called as "
-                                  f"those are that are known ({shortened(error)}). Types that can "
-                                  f"be used: {', '.join(GEOMETRIES)}.") from error
+            raise CheckpointError("checkpoint.called_otherwise", source=source, kind=kind,
+                                  why=shortened(error), known=", ".join(GEOMETRIES)) from error
         return backend
+
+    @classmethod
+    def languages_of(cls, source: str) -> tuple[str, ...]:
+        """By the language model."""
+        config = read_config(source)
+        text = config.get("text_config") or {}
+        return _languages(str(text.get("model_type") or config.get("model_type")))
 
     # Pictures
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """One at a time: each may be several tiles, and of a size of its own."""
-        return [PictureFeatures(self._encode(picture), picture.size) for picture in pictures]
-
-    def _encode(self, picture: Image.Image) -> ChatPicture:
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[ChatPicture]:
+        """One, which may be several tiles, and of a size of its own."""
         images, base = self.processor.image_processor, self.model.base_model
-        more = {name: value for name, value in (
-            ("return_row_col_info", True), ("do_pan_and_scan", False)) if hasattr(images, name)}
-        inputs = images(images=[picture], return_tensors="pt", **more)
-        given = {name: value.to(self.model.device, self.model.dtype if value.is_floating_point()
-                                else value.dtype)
+        more = {name: value for name, value in (  # as the whole processor asks for
+            ("return_row_col_info", True), ("do_pan_and_scan", False), ("crop_to_patches", True))
+            if hasattr(images, name)}
+        inputs = images(images=pictures, return_tensors="pt", **more)
+        given = {name: self.own(value) if value.is_floating_point() else
+                 value.to(self.model.device)
                  for name, value in inputs.items() if isinstance(value, Tensor)}
         wanted = inspect.signature(base.get_image_features).parameters
         output = base.get_image_features(**{name: given[name] for name in given
                                             if name in wanted})
         features = flat(output.pooler_output).clone()
-        regions = regions_of(Processed(picture.size, inputs, len(features), self.processor,
+        regions = regions_of(Processed(pictures[0].size, inputs, len(features), self.processor,
                                        self.model.config))
         kept = {name: value for name, value in given.items()
                 if name in self._accepted and not name.startswith("pixel")}
-        return ChatPicture(output_of([output], [features]), kept, regions)
+        return [ChatPicture(output_of([output], [features]), kept, regions)]
 
     @torch.no_grad()
     def check(self) -> None:
@@ -213,9 +218,7 @@ class ChatBackend(WritingBackend):
             DESCRIBE[language], ANSWER[language])
         if task == "caption" and words in ("", default_instruction(language)):
             words = describe
-        for mark in (*self.tokenizer.all_special_tokens, self.mark):
-            if len(mark) > 1 and mark in words:
-                raise TextError("typed.mark", mark=mark)
+        self.refuse_marks(words, self.mark)
         said = words if task == "caption" else answer.format(words)
         turns: list[Any] = [{"role": "user", "content": [{"type": "image"},
                                                          {"type": "text", "text": said}]}]

@@ -22,8 +22,7 @@ from vitdemo.attention.trace import (
     place_indices,
 )
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.hub import word_places
-from vitdemo.backends.writing_backend import words_between
+from vitdemo.backends.writing_backend import one_stream
 from vitdemo.texts import joined, phrase
 
 if TYPE_CHECKING:
@@ -125,7 +124,12 @@ def chat_traces(backend: "ChatBackend", features: PictureFeatures, prompt: "Prom
     picture = features.data.own()
     stood = [place for place, number in enumerate(prompt_ids) if number == backend.picture_id]
     regions = picture.regions
-    shared: dict[str, Any] = dict(
+    # The prompt with one mark for the picture has the same tokens after it.
+    moved = len(prompt_ids) - first
+    before = prompt.text.find(backend.mark) < prompt.question[0]
+    return one_stream(
+        ChatTrace, task, prompt.text + prompt.lead + text, spans, first, start, prompt.question,
+        (moved if before else 0, moved),
         backend=backend, picture=picture, prompt=prompt, ids=[*prompt_ids, *written_ids],
         written_ids=[*written_ids, backend.ends[0]], text_of=backend.text, stream="text",
         state=backend.written_state(features.data, prompt),
@@ -134,16 +138,3 @@ def chat_traces(backend: "ChatBackend", features: PictureFeatures, prompt: "Prom
             "" if regions.whole else phrase("method.cropped"),
             "" if backend.known else phrase("method.tried"))),
         regions=replace(regions, places=[stood[place] for place in regions.places]))
-    words, tokens = word_places(text, [(max(0, left - start), right - start)
-                                       for left, right in spans[first:]] if text else [])
-    written = ChatTrace(text=text, source="caption" if task == "caption" else "answer",
-                        written=True, words=words, tokens=tokens, shift=len(prompt_ids) - 1,
-                        **shared)
-    if task == "caption":
-        return (written,)
-    # The prompt with one mark for the picture has the same tokens after it.
-    begin, end = prompt.question
-    words, tokens, place = words_between(prompt.text, spans[:first], begin, end)
-    moved = len(prompt_ids) - first if prompt.text.find(backend.mark) < begin else 0
-    return ChatTrace(text=prompt.text[begin:end], source="question", written=False, words=words,
-                     tokens=tokens, shift=place + moved, **shared), written

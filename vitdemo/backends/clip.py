@@ -11,11 +11,9 @@ Legend: P pictures, M texts, R rows of one pass, N picture tokens, K regions, Q 
 D width, E embedding width.
 """
 
-import copy
 import functools
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,16 +23,14 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import ChineseCLIPModel, CLIPModel, Siglip2Model, SiglipModel
 
-from vitdemo.attention.sanity import randomise
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
+from vitdemo.backends.hub import Checkpoint, Family, HubBackend, read_config, word_places
 from vitdemo.backends.picture_tokens import length_of, patch_boxes
-from vitdemo.records import ModelInfo, Unread
+from vitdemo.records import ModelInfo
 from vitdemo.texts import Message, joined, phrase
 
-METHODS = ("relevancy", "grad-cam")
-PICTURES_AT_ONCE, TEXTS_AT_ONCE = 8, 32  # in one pass of an encoder
+TEXTS_AT_ONCE = 32  # in one pass of the text encoder
 MANY_LANGUAGES = 100_000  # SigLIP's vocabulary has 32,000 tokens of English, or 250,000 of all
 
 
@@ -51,29 +47,32 @@ class ClipBackend(HubBackend):
     """CLIP; the others differ from it where they say so."""
 
     family = Family("CLIP", "clip", {"retrieval": CLIPModel}, "openai/clip-vit-base-patch32")
-    languages: tuple[str, ...] = ("en",)
     # Cosines tell which of several texts fits best, and not how well one does: each is held
     # against this one.
     neutral = "a photo"
     class_tokens = 1  # before the patches
+    methods = ("relevancy", "grad-cam")
+    pictures_at_once = 8
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self.images = checkpoint.processor.image_processor
         self.info = ModelInfo(
             name=checkpoint.name, family=self.family.model_type, revision=checkpoint.revision,
-            tasks=frozenset(("embed", "match", "explain")), languages=self.languages,
-            dimension=self.read([[]]).shape[1], methods=METHODS, match_weight=0.0,
+            tasks=frozenset(("embed", "match", "explain")), languages=self._languages(
+                checkpoint.model.config.text_config.vocab_size),
+            dimension=self.read([[]]).shape[1], methods=self.methods, match_weight=0.0,
             missing={task: Message("task.writes_nothing") for task in ("caption", "ask")})
 
-    def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "ClipBackend":
-        """The same model with random weights."""
-        with turn:
-            model = copy.deepcopy(self.model)
-        randomise(model, seed)
-        return type(self)(replace(self.checkpoint, model=model,
-                                  name=f"{self.checkpoint.name} with random weights",
-                                  revision=f"{self.checkpoint.revision}-random-{seed}"))
+    @classmethod
+    def languages_of(cls, source: str) -> tuple[str, ...]:
+        """By the size of the vocabulary."""
+        text = read_config(source).get("text_config") or {}
+        return cls._languages(text.get("vocab_size") or 0)
+
+    @classmethod
+    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
+        return ("en",)
 
     # Pictures
 
@@ -82,19 +81,14 @@ class ClipBackend(HubBackend):
         """That of the square; 0 where pictures are cropped to it."""
         return 0 if self.images.do_center_crop else length_of(self.images.size, "height")
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """By the checkpoint's own processor, a few at a time."""
-        features = []
-        for some in _batches(pictures, PICTURES_AT_ONCE):
-            inputs = {name: value.to(self.model.device, self.model.dtype if
-                                     value.is_floating_point() else value.dtype)
-                      for name, value in self.images(images=some, return_tensors="pt").items()}
-            vectors, _ = self.see(inputs)
-            for row, (picture, vector) in enumerate(zip(some, vectors, strict=True)):
-                own = {name: value[row:row + 1].clone() for name, value in inputs.items()}
-                features.append(PictureFeatures(Seen(own, vector.clone()), picture.size))
-        return features
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """By the checkpoint's own processor."""
+        inputs = {name: self.own(value) if value.is_floating_point() else
+                  value.to(self.model.device)
+                  for name, value in self.images(images=pictures, return_tensors="pt").items()}
+        vectors, _ = self.see(inputs)
+        return (Seen({name: value[row:row + 1].clone() for name, value in inputs.items()},
+                     vector.clone()) for row, vector in enumerate(vectors))
 
     def see(self, inputs: dict[str, Tensor], offset: Tensor | None = None,
             places: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
@@ -132,14 +126,6 @@ class ClipBackend(HubBackend):
         return (vision.image_size // vision.patch_size,) * 2
 
     # Texts
-
-    def unread(self, text: str) -> Unread:
-        """What of a text is not read.
-
-        Raises:
-            TextError: the text is too long.
-        """
-        return self.checkpoint.unread(text)
 
     @functools.cached_property
     def special(self) -> tuple[list[int], list[int]]:
@@ -186,7 +172,7 @@ class ClipBackend(HubBackend):
         self.require("embed")
         if not texts:
             return np.zeros((0, self.info.dimension), np.float32)
-        return self.read([self.checkpoint.ids(text)[0] for text in texts]).cpu().numpy()
+        return self.read([self.encode(text)[0] for text in texts]).cpu().numpy()
 
     @torch.no_grad()
     def score_pairs(self, features: Sequence[PictureFeatures],
@@ -196,7 +182,7 @@ class ClipBackend(HubBackend):
         if not (features and texts):
             return np.zeros((len(features), len(texts)), np.float32)
         pictures = torch.stack([one.data.vector for one in features])
-        vectors = self.read([self.checkpoint.ids(text)[0] for text in texts])
+        vectors = self.read([self.encode(text)[0] for text in texts])
         return self.logits(pictures, vectors).sigmoid().cpu().numpy()
 
     def logits(self, pictures: Tensor, texts: Tensor) -> Tensor:
@@ -211,7 +197,7 @@ class ClipBackend(HubBackend):
 
     @functools.cached_property
     def _neutral(self) -> Tensor:
-        return self.read([self.checkpoint.ids(self.neutral)[0]])
+        return self.read([self.encode(self.neutral)[0]])
 
     # Explaining
 
@@ -222,7 +208,7 @@ class ClipBackend(HubBackend):
         Raises:
             TextError: the text is too long.
         """
-        ids, offsets = self.checkpoint.ids(text)
+        ids, offsets = self.encode(text)
         words, tokens = word_places(text, offsets)
         whole, *rest = self.read([ids, *([ids[i] for i in range(len(ids)) if i not in left_out]
                                          for left_out in map(set, tokens))])
@@ -251,7 +237,11 @@ class ChineseClipBackend(ClipBackend):
 
     family = Family("Chinese-CLIP", "chinese_clip", {"retrieval": ChineseCLIPModel},
                     "OFA-Sys/chinese-clip-vit-base-patch16")
-    languages, neutral = ("zh",), "照片"
+    neutral = "照片"
+
+    @classmethod
+    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
+        return ("zh",)
 
 
 class SiglipBackend(ClipBackend):
@@ -266,9 +256,11 @@ class SiglipBackend(ClipBackend):
         head = checkpoint.model.vision_model.head
         if isinstance(head.attention, nn.MultiheadAttention):
             head.attention = Probe(head.attention)
-        if checkpoint.model.config.text_config.vocab_size > MANY_LANGUAGES:
-            self.languages = ("en", "zh")
         super().__init__(checkpoint)
+
+    @classmethod
+    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
+        return ("en", "zh") if vocabulary > MANY_LANGUAGES else ("en",)
 
     @property
     def pooling(self) -> nn.Module:
@@ -298,7 +290,10 @@ class Siglip2Backend(SiglipBackend):
 
     family = Family("SigLIP 2", "siglip2", {"retrieval": Siglip2Model},
                     "google/siglip2-base-patch16-naflex")
-    languages = ("en", "zh")
+
+    @classmethod
+    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
+        return ("en", "zh")
 
     @property
     def picture_side(self) -> int:

@@ -20,20 +20,17 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from vitdemo.attention.trace import (
-    Layer,
-    Place,
-    Regions,
-    Rows,
-    Trace,
-    WrittenTrace,
-    in_groups,
-    place_indices,
-    with_offset,
-)
+from vitdemo.attention.trace import Layer, Place, Rows, Trace, in_groups, place_indices
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint
-from vitdemo.backends.writing_backend import CachedState, Start, WritingBackend, words_between
+from vitdemo.backends.writing_backend import (
+    CachedState,
+    Seen,
+    SeenTrace,
+    Start,
+    WritingBackend,
+    words_between,
+)
 from vitdemo.instructions import is_preset
 from vitdemo.texts import Message, phrase
 
@@ -41,15 +38,6 @@ from vitdemo.texts import Message, phrase
 _ATTENTION = (("self_attn", "encoder_attn"), ("attn", "crossattention"),
               ("self_attention.attention", "encoder_decoder_attention.attention"),
               ("attention.self", "crossattention.self"))
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is kept of one picture: the encoder's ``states`` (1, N, D), and which is which
-    region."""
-
-    states: Tensor
-    regions: Regions
 
 
 @dataclass(frozen=True)
@@ -74,6 +62,11 @@ class EncoderDecoderBackend(WritingBackend):
             "tasks": frozenset({"caption", "explain"}),
             "missing": {"ask": Message("task.no_questions", family=name)}, **info})
         self._marked: bool | None = None
+
+    @classmethod
+    def tasks_of(cls, source: str = "") -> tuple[str, ...]:
+        """They describe."""
+        return tuple(task for task in super().tasks_of(source) if task != "ask")
 
     # What a family adds
 
@@ -174,8 +167,6 @@ class EncoderDecoderBackend(WritingBackend):
         seen: Seen = features.data
         prompt = self.begun(seen, self.prompt(instruction, task))
         state = self.written_state(seen, prompt)
-        if seen.states.is_inference():
-            seen = replace(seen, states=seen.states.clone())
         ids, spans = self.encode(text)
         self.require_room(len(prompt.given) + len(ids) + 1)
         shared: dict[str, Any] = dict(
@@ -234,18 +225,8 @@ class EncoderDecoderState(CachedState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderDecoderTrace(WrittenTrace):
-    """What was written stands after the ids of the ``prompt``; ``state`` is the one that wrote on
-    it last, None where there is none."""
-
-    backend: EncoderDecoderBackend
-    seen: Seen
-    prompt: Prompt
-    state: EncoderDecoderState | None
-
-    def features(self) -> Tensor:
-        """The encoder's states of the regions."""
-        return self.seen.states[0, list(self.regions.places)]
+class EncoderDecoderTrace(SeenTrace):
+    """What was written stands after the ids of the ``prompt``."""
 
     def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
         """One pass of the decoder, and of the encoder where it reads an instruction; pictures
@@ -254,13 +235,12 @@ class EncoderDecoderTrace(WrittenTrace):
         if alone and self.state is not None and "picture" not in rows.recorded:
             return self._read(self.state.memory, places, use_cache=True, **self.state.looked())
         if not rows.pictures:
-            return self._pass(self.seen.states.expand(rows.count, -1, -1), rows.offset, places)
+            return self._pass(self.states(rows), places)
         states = [one.data.states for one in rows.pictures]
         return in_groups([one.shape for one in states], places, lambda some, asked: self._pass(
-            torch.cat([states[row] for row in some]), None, asked))
+            torch.cat([states[row] for row in some]), asked))
 
-    def _pass(self, states: Tensor, offset: Tensor | None, asked: Sequence[Place]) -> Tensor:
-        states = with_offset(states, self.regions.places, offset)
+    def _pass(self, states: Tensor, asked: Sequence[Place]) -> Tensor:
         return self._read(self.backend.memory(states, self.prompt), asked, use_cache=False)
 
     def _read(self, memory: Tensor, asked: Sequence[Place], **more: Any) -> Tensor:

@@ -4,7 +4,7 @@ A picture is squeezed to a square. Its first token is the mean of the others, wh
 and a sentence that says what to do go through one encoder, and the decoder looks at both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from math import isqrt
 from typing import Any
 
@@ -14,16 +14,16 @@ from torch import Tensor
 from transformers import Florence2ForConditionalGeneration
 
 from vitdemo.attention.trace import Layer, Regions
-from vitdemo.backends.base import Backend, PictureFeatures
-from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt, Seen
+from vitdemo.backends.base import Backend
+from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt
 from vitdemo.backends.hub import Checkpoint, Family, read_config
+from vitdemo.backends.writing_backend import Seen
 from vitdemo.device import Placement
-from vitdemo.errors import CheckpointError, TextError
+from vitdemo.errors import CheckpointError
 from vitdemo.instructions import in_language, presets
 from vitdemo.models.vision import Stride, region_edges
 from vitdemo.preprocess import grid_boxes
 
-PICTURES_AT_ONCE = 8
 # Its word for each instruction that is offered; the processor makes a sentence of it.
 TASKS = {"describe": "<DETAILED_CAPTION>", "short": "<CAPTION>"}
 
@@ -33,6 +33,7 @@ class Florence2Backend(EncoderDecoderBackend):
 
     family = Family("Florence-2", "florence2", {"captioning": Florence2ForConditionalGeneration},
                     "florence-community/Florence-2-base")
+    pictures_at_once = 8
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint, instructions=tuple(TASKS))
@@ -45,8 +46,8 @@ class Florence2Backend(EncoderDecoderBackend):
             CheckpointError: it cannot be loaded, or needs Python code of its own.
         """
         if "auto_map" in read_config(source):
-            raise CheckpointError(f"{source} needs code of its own, which is never run. Use the "
-                                  f"same model without it, such as {cls.family.example}.")
+            raise CheckpointError("checkpoint.own_code", source=source,
+                                  example=cls.family.example)
         return super().load(source, placement)
 
     @property
@@ -61,19 +62,14 @@ class Florence2Backend(EncoderDecoderBackend):
         return (*(Layer(layer.self_attn, "picture", ("picture",), layer.self_attn.num_heads)
                   for layer in encoder.layers), *super().layers)
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """A few at a time."""
-        images, features = self.processor.image_processor, []
-        for first in range(0, len(pictures), PICTURES_AT_ONCE):
-            some = list(pictures[first:first + PICTURES_AT_ONCE])
-            pixels = images(images=some, return_tensors="pt")["pixel_values"]
-            output = self.model.get_image_features(pixels.to(self.model.device, self.model.dtype))
-            states = getattr(output, "pooler_output", output)  # (B, N, D)
-            for picture, row in zip(some, states, strict=True):
-                regions = self._regions(picture.size, len(row), pixels.shape[-1])
-                features.append(PictureFeatures(Seen(row[None].clone(), regions), picture.size))
-        return features
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """By the checkpoint's own processor."""
+        pixels = self.processor.image_processor(images=pictures, return_tensors="pt")[
+            "pixel_values"]
+        output = self.model.get_image_features(self.own(pixels))
+        states = getattr(output, "pooler_output", output)  # (B, N, D)
+        return (Seen(row[None].clone(), self._regions(picture.size, len(row), pixels.shape[-1]))
+                for picture, row in zip(pictures, states, strict=True))
 
     def _regions(self, size: tuple[int, int], count: int, side: int) -> Regions:
         """Of a picture of ``size`` (width, height) that was squeezed to a square of ``side`` pixels
@@ -96,10 +92,8 @@ class Florence2Backend(EncoderDecoderBackend):
         words = in_language(instruction, "en").strip()
         offered = {"": TASKS["describe"]} | {
             text: TASKS[key] for key, text in presets("en", TASKS).items()}
-        for mark in (*self.tokenizer.all_special_tokens,
-                     *self.processor.task_prompts_without_inputs):
-            if mark in words and mark != words:
-                raise TextError("typed.mark", mark=mark)
+        if words not in self.processor.task_prompts_without_inputs:
+            self.refuse_marks(words, *self.processor.task_prompts_without_inputs)
         inputs = self.processor(text=[offered.get(words, words)], images=[Image.new("RGB", (8, 8))])
         ids = [int(number) for number in inputs["input_ids"][0]]
         self.require_room(len(ids))

@@ -128,8 +128,7 @@ def count_parameters(source: str) -> int:
             model = model_class(config)
         model.tie_weights()  # what is shared is one
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"The size of {source} cannot be told from its config.json: "
-                              f"{shortened(error)}") from error
+        raise CheckpointError("checkpoint.size", source=source, why=shortened(error)) from error
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -149,8 +148,7 @@ def _numbers(file: Path) -> int:
                     size *= int(side)
                 count += size
     except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{file} is damaged ({shortened(error)}). Copy or download the "
-                              "checkpoint again.") from error
+        raise CheckpointError("checkpoint.damaged", file=file, why=shortened(error)) from error
     return count
 
 

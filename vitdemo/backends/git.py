@@ -24,8 +24,8 @@ class GitBackend(PrefixBackend):
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.model.config
         if config.num_image_with_embedding:
-            raise CheckpointError(f"{checkpoint.name} describes videos. Use a GIT model for "
-                                  f"pictures, such as {self.family.example}.")
+            raise CheckpointError("checkpoint.videos", name=checkpoint.name,
+                                  example=self.family.example)
         self.before = (config.vision_config.image_size // config.vision_config.patch_size)**2 + 1
         super().__init__(checkpoint)
 

@@ -1,13 +1,16 @@
 """What every family of transformers shares: reading a checkpoint from a folder or from the Hugging
 Face hub, its tokenizer, and which of its tokens make which word."""
 
+import copy
 import functools
 import hashlib
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from huggingface_hub.errors import (
     HTTPError,
     StrictDataclassError,
 )
+from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -31,12 +35,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from vitdemo.backends.base import Backend
+from vitdemo.attention.sanity import randomise
+from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.characters import Characters, unread_of
 from vitdemo.device import Placement
 from vitdemo.disk import expanded
 from vitdemo.errors import CheckpointError, TextError, shortened
 from vitdemo.records import Unread, Word
+from vitdemo.texts import Message
 from vitdemo.words import split_words
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -80,12 +86,6 @@ class Checkpoint:
     def characters(self) -> Characters:
         """Those of the vocabulary."""
         return Characters(self.tokenizer.get_vocab())
-
-    def unread(self, text: str) -> Unread:
-        """What of a text is not read; errors as in `ids`."""
-        ids, spans = self.ids(text)
-        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
-                                if number == self.tokenizer.unk_token_id])
 
     def ids(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of a text without special tokens, and each one's (start, end) in the text.
@@ -132,9 +132,44 @@ class HubBackend(Backend):
     """One checkpoint of a ``family``."""
 
     family: Family
+    methods: tuple[str, ...] = ("cross-attention", "rollout", "relevancy", "grad-cam")
+    pictures_at_once = 1  # in one pass of the vision encoder
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint, self.model = checkpoint, checkpoint.model
+        self.processor = checkpoint.processor
+
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of a text, and each one's (start, end) in it: see `Checkpoint.ids`."""
+        return self.checkpoint.ids(text)
+
+    def unread(self, text: str) -> Unread:
+        """By the tokenizer's unknown token, where it has one.
+
+        Raises:
+            TextError: the text is too long.
+        """
+        ids, spans = self.encode(text)
+        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
+                                if number == self.checkpoint.tokenizer.unk_token_id])
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
+        """A few at a time."""
+        features: list[PictureFeatures] = []
+        for first in range(0, len(pictures), self.pictures_at_once):
+            some = list(pictures[first:first + self.pictures_at_once])
+            features += [PictureFeatures(data, picture.size) for data, picture in zip(
+                self.encode_some(some), some, strict=True)]
+        return features
+
+    @abstractmethod
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Any]:
+        """What is kept of each of so many pictures, by one pass of the vision encoder."""
+
+    def own(self, pixels: Tensor) -> Tensor:
+        """The same on the model's device, in its numbers."""
+        return pixels.to(self.model.device, self.model.dtype)
 
     @classmethod
     def load(cls, source: str, placement: Placement) -> Backend:
@@ -144,6 +179,32 @@ class HubBackend(Backend):
             CheckpointError: it cannot be loaded, or is of a kind that cannot be used.
         """
         return cls(load_checkpoint(source, placement, cls.family))
+
+    def randomised(self, seed: int, turn: AbstractContextManager[object]) -> Backend:
+        """The same model with random weights.
+
+        Raises:
+            TaskError: it has no room, or its weights are not all here as plain numbers.
+        """
+        from vitdemo.backends.forecast import free_memory
+
+        size = sum(parameter.nbytes for parameter in self.model.parameters())
+        if getattr(self.model, "hf_device_map", None) or size > free_memory(
+                Placement(self.model.device, self.model.dtype, "as the trained model")):
+            return super().randomised(seed, turn)
+        with turn:
+            model = copy.deepcopy(self.model)
+        randomise(model, seed)
+        return type(self)(replace(self.checkpoint, model=model,
+                                  name=f"{self.checkpoint.name} with random weights",
+                                  revision=f"{self.checkpoint.revision}-random-{seed}"))
+
+    @classmethod
+    def tasks_of(cls, source: str = "") -> tuple[str, ...]:
+        """Of a checkpoint of the family's kinds."""
+        if source and cls.family.kinds:
+            kind_of(source, read_config(source), cls.family)
+        return super().tasks_of(source)
 
 
 def word_places(text: str, offsets: Sequence[tuple[int, int]],
@@ -175,31 +236,28 @@ def load_checkpoint(source: str, placement: Placement, family: Family) -> Checkp
         CheckpointError: it cannot be had, is of another family, or is incomplete.
     """
     where, offline = locate(source)
-    kind = _kind(source, _read_config(source, where, offline), family)
+    kind = kind_of(source, _read_config(source, where, offline), family)
     try:
         model, report = family.kinds[kind].from_pretrained(
             where, output_loading_info=True, local_files_only=offline, **_precision(placement))
         processor = _processor(where, offline)
     except ImportError as error:
-        raise CheckpointError(f"{source} needs a package that is not installed: "
-                              f"{_first_line(error)}") from error
+        raise CheckpointError("checkpoint.package", source=source,
+                              why=_first_line(error)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise CheckpointError("chooser.no_room", model=source) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError,
             StrictDataclassError, SafetensorError) as error:
-        raise CheckpointError(f"The {family.name} checkpoint {source} is incomplete or broken: "
-                              f"{_first_line(error)} Copy or download it again, with its weights, "
-                              "tokenizer and preprocessor_config.json.") from error
+        raise CheckpointError("checkpoint.broken", family=family.name, source=source,
+                              why=_first_line(error)) from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise CheckpointError(f"The weights of {source} lack {len(missing)} parts of a "
-                              f"{family.name} {kind} model, among them {missing[0]}. Download it "
-                              "again.")
+        raise CheckpointError("checkpoint.lacks_parts", source=source, count=len(missing),
+                              family=family.name, kind=kind, first=missing[0])
     text = model.config.get_text_config()
     if len(processor.tokenizer) > text.vocab_size + getattr(text, "additional_vocab_size", 0):
-        raise CheckpointError(f"The tokenizer of {source} has {len(processor.tokenizer)} tokens, "
-                              f"its model knows {text.vocab_size}; they do not belong together. "
-                              "Download both again.")
+        raise CheckpointError("checkpoint.tokenizer_size", source=source,
+                              tokens=len(processor.tokenizer), known=text.vocab_size)
     revision = placement.revision(fingerprint(model))
     if not (placement.bits or placement.spread):
         model = model.to(device=placement.device, dtype=placement.dtype)
@@ -241,8 +299,8 @@ def weight_files(source: str) -> list[str]:
         try:
             names = sorted(set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{index} cannot be read ({shortened(error)}). Copy or download "
-                                  "the checkpoint again.") from error
+            raise CheckpointError("checkpoint.index", file=index,
+                                  why=shortened(error)) from error
     paths = [path_of(name) for name in names]
     return [] if None in paths else [str(path) for path in paths]
 
@@ -296,14 +354,10 @@ def locate(source: str) -> tuple[str, bool]:
     folder = expanded(source)
     if os.path.isdir(folder):
         if not os.path.isfile(folder / "config.json"):
-            raise CheckpointError(f"The folder {source} holds no config.json, so it is no "
-                                  "checkpoint. Give the folder that save_pretrained or a download "
-                                  "made.")
+            raise CheckpointError("checkpoint.no_config", source=source)
         return str(folder), True
     if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
-        raise CheckpointError(f"There is no folder {shortened(repr(source))}. Give the folder of a "
-                              "checkpoint, or its name on the Hugging Face hub, such as "
-                              "Salesforce/blip-image-captioning-base.")
+        raise CheckpointError("checkpoint.neither_folder", source=shortened(repr(source)))
     try:
         here = [isinstance(try_to_load_from_cache(source, name), str)
                 for name in ("config.json", *WEIGHTS)]
@@ -311,16 +365,12 @@ def locate(source: str) -> tuple[str, bool]:
             return source, True
         HfApi().model_info(source, timeout=HUB_SECONDS)
     except HfHubHTTPError as error:
-        raise CheckpointError(f"There is no folder {source} here, and the Hugging Face hub does "
-                              f"not give {source}: {_first_line(error)} Check the name.") from error
+        raise CheckpointError("checkpoint.not_given", source=source,
+                              why=_first_line(error)) from error
     except HFValidationError as error:
-        raise CheckpointError(f"{shortened(repr(source))} is neither a folder nor a name on the "
-                              "Hugging Face hub. Check it.") from error
+        raise CheckpointError("checkpoint.no_name", source=shortened(repr(source))) from error
     except (HTTPError, OSError) as error:
-        raise CheckpointError(
-            f"{source} is not on this machine, and the Hugging Face hub cannot be reached to "
-            f"download it. Check the network; or, where there is one, run 'hf download {source} "
-            "--local-dir FOLDER', copy the folder here and give it.") from error
+        raise CheckpointError("checkpoint.no_hub", source=source) from error
     return source, False
 
 
@@ -328,21 +378,26 @@ def _read_config(source: str, where: str, offline: bool) -> dict[str, Any]:
     try:
         return dict(PreTrainedConfig.get_config_dict(where, local_files_only=offline)[0])
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"config.json of {source} cannot be read: {_first_line(error)} "
-                              "Copy or download the checkpoint again.") from error
+        raise CheckpointError("checkpoint.config", source=source,
+                              why=_first_line(error)) from error
 
 
-def _kind(source: str, config: dict[str, Any], family: Family) -> str:
+def kind_of(source: str, config: dict[str, Any], family: Family) -> str:
+    """Which of a family's kinds a checkpoint is, by its config.json.
+
+    Raises:
+        CheckpointError: none of them.
+    """
     if config.get("model_type") != family.model_type:
-        raise CheckpointError(f"{source} is a {config.get('model_type') or 'nameless'} model, not "
-                              f"a {family.name} model (model_type in its config.json).")
+        raise CheckpointError("checkpoint.other_family", source=source, family=family.name,
+                              kind=config.get("model_type") or Message("checkpoint.nameless"))
     named = config.get("architectures") or ["no class"]
     for kind, model_class in family.kinds.items():
         if model_class.__name__ in named:
             return kind
-    raise CheckpointError(
-        f"{source} holds {named[0]}; {', '.join(family.kinds)} checkpoints can be used: "
-        f"{', '.join(model_class.__name__ for model_class in family.kinds.values())}.")
+    raise CheckpointError("checkpoint.other_kind", source=source, named=named[0],
+                          kinds=", ".join(family.kinds), classes=", ".join(
+                              model_class.__name__ for model_class in family.kinds.values()))
 
 
 def fingerprint(model: torch.nn.Module) -> str:

@@ -1,11 +1,10 @@
-"""The files of a model on the Hugging Face hub: how large they are, what its card says, and
+"""The files of a model on the Hugging Face hub: how large they are, its licence, and
 fetching them with progress and a way to stop. The variables HF_HUB_OFFLINE, HF_ENDPOINT (a mirror),
 HF_TOKEN and HF_HOME are heeded by `huggingface_hub` itself."""
 
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,9 @@ _KINDS = (".json", ".jinja", ".txt", ".model", ".tiktoken")  # beside the weight
 Progress = Callable[[int, int], None]  # bytes that are here, and all; it may raise, to stop
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a model's card says of its licence and of the languages it reads, as codes; "" and ()
-    where it says nothing."""
-
-    licence: str = ""
-    languages: tuple[str, ...] = ()
-
-
-def card_of(source: str) -> Card:
-    """The card of a folder, or of a name on the hub; an empty one where there is none."""
+def licence_of(source: str) -> str:
+    """What the card of a folder, or of a name on the hub, says of its licence; "" where it says
+    nothing, or there is none."""
     path: Any = expanded(source) / "README.md"
     if not os.path.isfile(path):
         path = try_to_load_from_cache(source, "README.md") if source.count("/") == 1 else None
@@ -50,11 +41,9 @@ def card_of(source: str) -> Card:
         else:
             data = {}
     except (CheckpointError, HTTPError, OSError, ValueError):
-        return Card()
+        return ""
     licence = data.get("license_name") if data.get("license") == "other" else data.get("license")
-    languages = data.get("language") or ()
-    return Card(str(licence or ""), (languages,) if isinstance(languages, str)
-                else tuple(str(code) for code in languages if code))
+    return str(licence or "")
 
 
 def wanted_files(source: str) -> dict[str, int]:
@@ -67,8 +56,8 @@ def wanted_files(source: str) -> dict[str, int]:
     try:
         info = HfApi().model_info(source, timeout=HUB_SECONDS, files_metadata=True)
     except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise CheckpointError(f"The Hugging Face hub does not tell the files of {source} "
-                              f"({shortened(error)}). Check the network and the name.") from error
+        raise CheckpointError("checkpoint.hub_files", source=source,
+                              why=shortened(error)) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()
              if "/" not in file.rfilename}
     kind = ".safetensors" if any(name.endswith(".safetensors") for name in sizes) else ".bin"
@@ -114,8 +103,8 @@ def download(source: str, progress: Progress) -> None:
     except _Stop:
         raise stopped[0] from None
     except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
-        raise CheckpointError(f"{source} cannot be downloaded: {shortened(error)}. Try again: what "
-                              "is here already is not fetched twice.") from error
+        raise CheckpointError("checkpoint.download", source=source,
+                              why=shortened(error)) from error
     progress(whole, whole)  # with what was here before
 
 

@@ -5,21 +5,18 @@ cross-attention before every few layers of the language model; or latents are, w
 them (use_resampler).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 from transformers import IdeficsForVisionText2Text
 
 from vitdemo.attention.trace import Layer, Regions
-from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.causal import CausalBackend, Seen, gate_of
+from vitdemo.backends.causal import CausalBackend, gate_of
 from vitdemo.backends.hub import Checkpoint, Family
+from vitdemo.backends.writing_backend import Seen
 from vitdemo.preprocess import grid_boxes, to_pixels
-
-PICTURES_AT_ONCE = 8
 
 
 class IdeficsBackend(CausalBackend):
@@ -28,6 +25,7 @@ class IdeficsBackend(CausalBackend):
     family = Family("IDEFICS", "idefics", {"captioning": IdeficsForVisionText2Text},
                     "HuggingFaceM4/idefics-9b-instruct")
     picture_token = "<image>"
+    pictures_at_once = 8
     picture_text = "<fake_token_around_image><image><fake_token_around_image>"
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -40,22 +38,15 @@ class IdeficsBackend(CausalBackend):
         """That of the vision encoder."""
         return int(self.model.config.vision_config.image_size)
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """A few at a time."""
-        images, found = self.checkpoint.processor.image_processor, []
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """Squeezed to a square."""
+        images = self.processor.image_processor
         count = self.picture_side // self.model.config.vision_config.patch_size
-        for first in range(0, len(pictures), PICTURES_AT_ONCE):
-            some = pictures[first:first + PICTURES_AT_ONCE]
-            pixels = to_pixels(some, self.picture_side, images.image_mean, images.image_std)
-            states = self.model.model.vision_model(pixel_values=pixels.to(
-                self.model.device, self.model.dtype)).last_hidden_state
-            for picture, row in zip(some, states, strict=True):
-                regions = Regions("picture", range(1, count * count + 1),
-                                  grid_boxes((count, count), picture.size), (count, count),
-                                  picture.size)
-                found.append(PictureFeatures(Seen(row[None].clone(), 1, regions), picture.size))
-        return found
+        pixels = to_pixels(pictures, self.picture_side, images.image_mean, images.image_std)
+        states = self.model.model.vision_model(pixel_values=self.own(pixels)).last_hidden_state
+        return (Seen(row[None].clone(), Regions(
+            "picture", range(1, count * count + 1), grid_boxes((count, count), picture.size),
+            (count, count), picture.size)) for picture, row in zip(pictures, states, strict=True))
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -7,7 +7,7 @@ tiles by gated cross-attention.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers import MllamaForConditionalGeneration
 
 from vitdemo.attention.trace import Layer, Regions
-from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.causal import CausalBackend, Seen, gate_of
+from vitdemo.backends.causal import CausalBackend, gate_of
 from vitdemo.backends.hub import Checkpoint, Family
+from vitdemo.backends.writing_backend import Seen
 
 
 class MllamaBackend(CausalBackend):
@@ -34,23 +34,18 @@ class MllamaBackend(CausalBackend):
         super().__init__(checkpoint)
         self.looking_layers = self.model.config.text_config.cross_attention_layers
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """One at a time: each is several tiles."""
-        found, model = [], self.model.model
-        for picture in pictures:
-            inputs = self.checkpoint.processor.image_processor([picture], return_tensors="pt")
-            inputs = {name: inputs[name].to(self.model.device) for name in (
-                "pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")}
-            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-            states = model.multi_modal_projector(model.vision_model(**inputs).last_hidden_state)
-            vision = self.model.config.vision_config
-            canvas = vision.supported_aspect_ratios[int(inputs["aspect_ratio_ids"][0, 0]) - 1]
-            regions = tile_regions(picture.size, (canvas[0], canvas[1]), vision.image_size,
-                                   vision.patch_size)
-            seen = Seen(states.reshape(1, -1, states.shape[-1]), canvas[0] * canvas[1], regions)
-            found.append(PictureFeatures(seen, picture.size))
-        return found
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """One, which is several tiles."""
+        inputs, model = self.processor.image_processor(pictures, return_tensors="pt"), self.model
+        states = model.model.multi_modal_projector(model.model.vision_model(
+            pixel_values=self.own(inputs["pixel_values"]), **{
+                name: inputs[name].to(model.device)
+                for name in ("aspect_ratio_ids", "aspect_ratio_mask")}).last_hidden_state)
+        vision = model.config.vision_config
+        canvas = vision.supported_aspect_ratios[int(inputs["aspect_ratio_ids"][0, 0]) - 1]
+        regions = tile_regions(pictures[0].size, (canvas[0], canvas[1]), vision.image_size,
+                               vision.patch_size)
+        return [Seen(states.reshape(1, -1, states.shape[-1]), regions, canvas[0] * canvas[1])]
 
     @property
     def layers(self) -> tuple[Layer, ...]:

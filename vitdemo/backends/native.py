@@ -81,7 +81,7 @@ class Draft(Generic[State]):
 class NativeBackend(Backend):
     """A `VLM` with its tokenizer. The model must be in evaluation mode and stay as it is."""
 
-    together = TOGETHER
+    methods, together = METHODS, TOGETHER
 
     def __init__(self, model: VLM, tokenizer: TextTokenizer, *, name: str, revision: str,
                  placement: Placement, instructions: tuple[str, ...] = OLDEST,
@@ -122,6 +122,11 @@ class NativeBackend(Backend):
                    revision=placement.revision(found.revision), placement=placement,
                    instructions=known(found.meta.get("instructions")),
                    yes_no=_yes_no(found.meta.get("figures")))
+
+    @classmethod
+    def languages_of(cls, source: str) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(LANGUAGES)
 
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> "NativeBackend":
         """The same network with random weights."""

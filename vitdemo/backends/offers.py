@@ -1,25 +1,19 @@
 """What there is to choose from: the families with what each can do, and what one model will be
 like, both without loading any weights."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vitdemo.backends.base import Backend
 from vitdemo.backends.registry import FAMILIES, family_class, names, resolve
 from vitdemo.config import EngineConfig
 from vitdemo.device import pick
-from vitdemo.records import ALL_TASKS
+from vitdemo.records import LANGUAGES
 from vitdemo.texts import phrase
 
 if TYPE_CHECKING:
     from vitdemo.backends.forecast import Need
-    from vitdemo.backends.hub_files import Card
-
-# The method of a backend that does a task: one that is its own can do it.
-_METHOD_OF = {"caption": "generate", "ask": "answer", "match": "score_pairs",
-              "embed": "embed_pictures", "explain": "traces"}
 
 
 @dataclass(frozen=True)
@@ -39,39 +33,26 @@ def offers() -> list[Offer]:
     return [_offer(family_class(name), name) for name in FAMILIES]
 
 
-def tasks_of(backend: type[Backend]) -> tuple[str, ...]:
-    """What a class can do, by which of the methods are its own."""
-    return tuple(task for task in ALL_TASKS
-                 if getattr(backend, _METHOD_OF[task]) is not getattr(Backend, _METHOD_OF[task]))
-
-
 def _offer(backend: type[Backend], name: str) -> Offer:
-    family = _named(backend, "family") or _named(backend, "FAMILY")
+    family = getattr(backend, "family", None)
     example = EngineConfig().model if family is None else family.example
-    return Offer(name, tasks_of(backend), tuple(_named(backend, "METHODS") or ()),
+    return Offer(name, backend.tasks_of(), backend.methods,
                  example if family is None or family.model_type == name else "")
-
-
-def _named(backend: type[Backend], name: str) -> Any:
-    """What a class says by this name, or the nearest module of those that it comes from."""
-    if hasattr(backend, name):
-        return getattr(backend, name)
-    return next((vars(sys.modules[base.__module__])[name] for base in backend.__mro__
-                 if name in vars(sys.modules[base.__module__])), None)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one model will be like. ``tasks`` are those of its family; ``need`` says what it takes
-    (`forecast.Need`), ``download`` how many bytes are to be fetched first, ``card`` what it says of
-    licence and languages (`hub_files.Card`)."""
+    """What one model will be like: its ``tasks`` and the ``languages`` that it is used with;
+    ``need`` says what it takes (`forecast.Need`), ``download`` how many bytes are to be fetched
+    first, ``licence`` what its card says, "" where that says nothing."""
 
     name: str
     family: str
     tasks: tuple[str, ...]
+    languages: tuple[str, ...]
     need: "Need"
     download: int
-    card: "Card"
+    licence: str
 
 
 def forecast(config: EngineConfig) -> list[Forecast]:
@@ -83,7 +64,7 @@ def forecast(config: EngineConfig) -> list[Forecast]:
     """
     from vitdemo.backends.forecast import need_of
     from vitdemo.backends.hub import weight_files
-    from vitdemo.backends.hub_files import card_of, wanted_files
+    from vitdemo.backends.hub_files import licence_of, wanted_files
 
     placement, found = pick(config.device, config.dtype), []
     for name in names(config.model):
@@ -92,8 +73,9 @@ def forecast(config: EngineConfig) -> list[Forecast]:
         need = need_of(source, placement, exact)
         here = weight_files(source)
         download = 0 if here else sum(wanted_files(source).values())
-        found.append(Forecast(source, family, tasks_of(family_class(family)), need, download,
-                              card_of(source)))
+        kind = family_class(family)
+        found.append(Forecast(source, family, kind.tasks_of(source), kind.languages_of(source),
+                              need, download, licence_of(source)))
     return found
 
 
@@ -108,6 +90,6 @@ def rows_of(one: Forecast, without: Sequence[str] = ()) -> list[tuple[str, str]]
             ("memory", phrase("chooser.of_memory", needs=size_text(need.needs),
                               free=size_text(need.free), device=need.placement.device)),
             ("download", size_text(one.download) if one.download else phrase("chooser.here")),
-            ("licence", one.card.licence or phrase("chooser.unsaid")),
-            ("languages", ", ".join(one.card.languages) or phrase("chooser.unsaid"))]
+            ("licence", one.licence or phrase("chooser.unsaid")),
+            ("languages", ", ".join(LANGUAGES[code] for code in one.languages))]
     return [(phrase(f"chooser.{key}"), value) for key, value in rows if key not in without]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from transformers.image_processing_utils import select_best_resolution
+from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_tiled_canvas
 
 from vitdemo.attention.trace import Regions
 from vitdemo.errors import CheckpointError
@@ -73,6 +74,19 @@ def tiles(picture: Processed) -> Cells:
     """Idefics3 and SmolVLM: the picture squeezed to rows x columns of tiles, one after the other,
     and then whole, in one more; each is shuffled to a square of tokens."""
     rows, columns = (int(np.ravel(picture.inputs[name])[0]) for name in ("rows", "cols"))
+    return _tiled(picture, rows, columns)
+
+
+def canvas_tiles(picture: Processed) -> Cells:
+    """InternVL: the same, with as many tiles as suit the picture's shape; one is the whole."""
+    images = picture.processor.image_processor
+    tile = length_of(images.size, "height"), length_of(images.size, "width")
+    columns, rows = get_optimal_tiled_canvas(picture.size[::-1], tile, images.min_patches,
+                                             images.max_patches)
+    return _tiled(picture, rows, columns) if rows * columns > 1 else _tiled(picture, 0, 0)
+
+
+def _tiled(picture: Processed, rows: int, columns: int) -> Cells:
     side = math.isqrt(picture.count // (rows * columns + 1))
     boxes = [*grid_boxes((rows, columns), picture.size)] if rows * columns else []
     cells = np.concatenate([_grid(side, side, box) for box in [*boxes, picture.whole]])
@@ -125,6 +139,7 @@ def any_resolution(picture: Processed) -> Cells:
 GEOMETRIES: dict[str, Callable[[Processed], Cells]] = {
     "idefics3": tiles, "smolvlm": tiles, "llava": plain, "llava_onevision": any_resolution,
     "llava_next": any_resolution, "qwen2_vl": merged, "qwen2_5_vl": merged, "qwen3_vl": merged,
+    "internvl": canvas_tiles,
     "paligemma": plain, "gemma3": plain}
 
 
@@ -173,10 +188,8 @@ def _all(cells: np.ndarray) -> Cells:
 
 def unknown(kind: str, count: int) -> CheckpointError:
     """That the tokens of a type of model cannot be found."""
-    return CheckpointError(
-        f"Where the {count} picture tokens of a {kind} model lie in "
-        "the picture is not known, so no map can be shown. Types that are known: "
-        f"{', '.join(GEOMETRIES)}.")
+    return CheckpointError("checkpoint.unknown_places", kind=kind, count=count,
+                           known=", ".join(GEOMETRIES))
 
 
 def patch_boxes(images: Any, size: tuple[int, int],

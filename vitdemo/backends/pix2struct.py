@@ -4,17 +4,16 @@ A picture is scaled to as many patches as it may have, in a grid of its own shap
 its row and column.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import torch
 from PIL import Image
 from transformers import Pix2StructForConditionalGeneration
 
 from vitdemo.attention.trace import Regions
-from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Seen
+from vitdemo.backends.encoder_decoder import EncoderDecoderBackend
 from vitdemo.backends.hub import Checkpoint, Family
+from vitdemo.backends.writing_backend import Seen
 from vitdemo.errors import CheckpointError
 from vitdemo.preprocess import grid_boxes
 
@@ -28,9 +27,8 @@ class Pix2StructBackend(EncoderDecoderBackend):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.processor.image_processor.is_vqa:
-            raise CheckpointError(f"{checkpoint.name} reads its question in the picture, where it "
-                                  "is drawn, which cannot be shown yet. Use a Pix2Struct model "
-                                  f"that describes, such as {self.family.example}.")
+            raise CheckpointError("checkpoint.drawn_question", name=checkpoint.name,
+                                  example=self.family.example)
         super().__init__(checkpoint)
 
     @property
@@ -38,19 +36,13 @@ class Pix2StructBackend(EncoderDecoderBackend):
         """T5's."""
         return self.model.decoder
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """One at a time: each has a grid of its own. Padding is left out."""
-        features = []
-        for picture in pictures:
-            patches = self.processor.image_processor([picture], return_tensors="pt")[
-                "flattened_patches"]
-            patches = patches[:, patches[0, :, 0] > 0]  # (1, N, 2 + pixels); rows count from 1
-            states = self.model.encoder(flattened_patches=patches.to(
-                self.model.device, self.model.dtype)).last_hidden_state
-            rows, columns = (int(number) for number in patches[0, :, :2].amax(0))
-            regions = Regions("picture", range(rows * columns),
-                              grid_boxes((rows, columns), picture.size), (rows, columns),
-                              picture.size)
-            features.append(PictureFeatures(Seen(states.clone(), regions), picture.size))
-        return features
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """One, which has a grid of its own. Padding is left out."""
+        patches = self.processor.image_processor(pictures, return_tensors="pt")[
+            "flattened_patches"]
+        patches = patches[:, patches[0, :, 0] > 0]  # (1, N, 2 + pixels); rows count from 1
+        states = self.model.encoder(flattened_patches=self.own(patches)).last_hidden_state
+        rows, columns = (int(number) for number in patches[0, :, :2].amax(0))
+        return [Seen(states.clone(), Regions(
+            "picture", range(rows * columns), grid_boxes((rows, columns), pictures[0].size),
+            (rows, columns), pictures[0].size))]

@@ -10,7 +10,7 @@ vision encoder's states, V vocabulary.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,16 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from vitdemo.attention.trace import (
-    Layer,
-    Place,
-    Regions,
-    Rows,
-    Trace,
-    WrittenTrace,
-    place_indices,
-    with_offset,
-)
+from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, place_indices
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_model import ends_of, joined_ends
 from vitdemo.backends.chat_trace import only_through_picture
@@ -39,26 +30,18 @@ from vitdemo.backends.hub import Checkpoint, cache_argument
 from vitdemo.backends.picture_tokens import patch_boxes
 from vitdemo.backends.writing_backend import (
     CachedState,
+    Seen,
+    SeenTrace,
     Span,
     Start,
     WritingBackend,
-    words_between,
+    one_stream,
 )
 from vitdemo.cache import LRU
-from vitdemo.instructions import is_preset
+from vitdemo.instructions import default_instruction, is_preset, taught
 from vitdemo.texts import phrase
 
-PICTURES_AT_ONCE = 8
 _KEPT_PROMPTS = 64
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is kept of one picture: the vision encoder's ``states`` (1, N, C), and its regions, with
-    ``places`` among them."""
-
-    states: Tensor
-    regions: Regions
 
 
 @dataclass(frozen=True)
@@ -79,9 +62,11 @@ class PrefixBackend(WritingBackend):
     instructed = False  # else a free instruction is the beginning that the caption goes on from
     stream = "picture"  # in which the regions stand
     before = 0  # tokens of the picture that no ids stand for
+    pictures_at_once = 8
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
+        super().__init__(
+            checkpoint, instructions=tuple(taught()["en"]) if self.instructed else ("describe",))
         self.ends = ends_of(self.model, self.tokenizer)
         self._prompts: LRU[Prompt] = LRU(_KEPT_PROMPTS)
 
@@ -119,22 +104,17 @@ class PrefixBackend(WritingBackend):
 
     # Pictures
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """By the checkpoint's own processor, a few at a time."""
-        images, config = self.checkpoint.processor.image_processor, self.model.config.vision_config
-        grid, features = (config.image_size // config.patch_size,) * 2, []
-        for first in range(0, len(pictures), PICTURES_AT_ONCE):
-            some = list(pictures[first:first + PICTURES_AT_ONCE])
-            pixels = images(images=some, return_tensors="pt")["pixel_values"]
-            states = self.vision(pixel_values=pixels.to(
-                self.model.device, self.model.dtype)).last_hidden_state
-            for picture, row in zip(some, states, strict=True):
-                boxes, shown = patch_boxes(images, picture.size, grid)
-                regions = Regions(self.stream, (np.flatnonzero(shown) + 1).tolist(), boxes,
-                                  grid if shown.all() else (0, 0), picture.size)
-                features.append(PictureFeatures(Seen(row[None].clone(), regions), picture.size))
-        return features
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """By the checkpoint's own processor."""
+        images, config = self.processor.image_processor, self.model.config.vision_config
+        grid = (config.image_size // config.patch_size,) * 2
+        pixels = images(images=pictures, return_tensors="pt")["pixel_values"]
+        states = self.vision(pixel_values=self.own(pixels)).last_hidden_state
+        for picture, row in zip(pictures, states, strict=True):
+            boxes, shown = patch_boxes(images, picture.size, grid)
+            yield Seen(row[None].clone(), Regions(
+                self.stream, (np.flatnonzero(shown) + 1).tolist(), boxes,
+                grid if shown.all() else (0, 0), picture.size))
 
     def forward(self, ids: Tensor, prompt: Prompt, states: Tensor, **more: Any) -> Tensor:
         """The model's own pass over ids (R, T), which begin with the prompt's, with states
@@ -158,10 +138,11 @@ class PrefixBackend(WritingBackend):
         """What stands for the picture, and then ``text``.
 
         Raises:
-            TextError: the text is too long.
+            TextError: the text is too long, or holds one of the model's own marks.
         """
         known = self._prompts.get(text)
         if known is None:
+            self.refuse_marks(text, *map(str, self.tokenizer.get_added_vocab()))
             self.encode(text)
             known = Prompt(text, *self.asked(text))
             self._prompts.put(text, known)
@@ -171,7 +152,7 @@ class PrefixBackend(WritingBackend):
         """The prompt of a caption, and the beginning of what is written where that goes on from
         the prompt."""
         words = instruction.strip()
-        if not words or is_preset(words):
+        if words in ("", default_instruction("en")) or is_preset(words) and not self.instructed:
             return self.describe, ""
         return words, "" if self.instructed else words
 
@@ -204,26 +185,16 @@ class PrefixBackend(WritingBackend):
         first = sum(end <= len(said) for _, end in spans)
         start, places = self.before + len(prompt.ids), list(self.beginning(prompt))
         length, read = start + len(ids) - first, prompt.inputs.get("qformer_input_ids")
-        shared: dict[str, Any] = dict(
+        asked = said.rfind(words)
+        return one_stream(
+            PrefixTrace, task, whole, spans, first, len(said) + len(joint),
+            (asked, asked + len(words)), (start - first, start - first),
             backend=self, seen=seen, prompt=prompt, written_ids=[*ids[first:], self.ends[0]],
             text_of=self.text, stream="text", layers=self.layers, regions=seen.regions,
             beginning=places, path="" if seen.regions.whole else phrase("method.cropped"),
             latents=places if self.stream == "picture" else (),
             lengths={"picture": seen.states.shape[1], "text": length,
                      "latents": len(places) + (0 if read is None else read.shape[1])})
-
-        def trace(source: str, text: str, begin: int) -> PrefixTrace:
-            written = source != "question"
-            words, tokens, place = words_between(whole, spans, begin, begin + len(text),
-                                                 first if written else None)
-            return PrefixTrace(text=text, source=source, written=written, words=words,
-                               tokens=tokens, shift=start - first + place - written, **shared)
-
-        written = trace("caption" if task == "caption" else "answer", text,
-                        len(said) + len(joint))
-        if task == "caption":
-            return (written,)
-        return trace("question", words, said.rfind(words)), written
 
 
 @contextmanager
@@ -259,26 +230,14 @@ class _State(CachedState):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrefixTrace(WrittenTrace):
+class PrefixTrace(SeenTrace):
     """``beginning`` are the places in the text of the picture or its latents."""
 
-    backend: PrefixBackend
-    seen: Seen
-    prompt: Prompt
     beginning: Sequence[int]
-
-    def features(self) -> Tensor:
-        """The vision encoder's states."""
-        return self.seen.states[0, list(self.regions.places)]
 
     def logits(self, rows: Rows, places: Sequence[Place]) -> Tensor:
         """One pass over the picture, the prompt and the text."""
-        backend, pictures = self.backend, [one.data for one in rows.pictures] or [self.seen]
-        count = len(rows.pictures) or rows.count
-        states = torch.cat([one.states for one in pictures]).expand(count, -1, -1)
-        if states.is_inference():
-            states = states.clone()
-        states = with_offset(states, self.regions.places, rows.offset)
+        backend, states = self.backend, self.states(rows)
         tokens = sorted({token for _, token in places}) or [0]
         start = backend.before + len(self.prompt.ids) - 1
         ids = backend.tensor([*self.prompt.ids, *self.written_ids[:-1]])
@@ -286,7 +245,7 @@ class PrefixTrace(WrittenTrace):
         own = [layer for layer in self.layers if layer.stream == self.stream]
         with only_through_picture(own, self.beginning[0], last, rows.through):
             logits = backend.forward(
-                ids.expand(count, -1), self.prompt, states, use_cache=False,
+                ids.expand(len(states), -1), self.prompt, states, use_cache=False,
                 logits_to_keep=backend.tensor(tokens)[0] + start)  # (R, n, V)
         row, token = place_indices(places, logits.device)
         kept = torch.searchsorted(backend.tensor(tokens)[0], token)

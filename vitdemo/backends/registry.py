@@ -9,6 +9,7 @@ its config.json; FAMILY:NAME_OR_FOLDER says the family. Several names are joined
 import importlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,7 +42,7 @@ FAMILIES: dict[str, str] = {
         "vitdemo.backends.vision_encoder_decoder:VisionEncoderDecoderBackend",
     # By model_type; "chat" is what else AutoModelForImageTextToText loads.
     **dict.fromkeys(("idefics3", "smolvlm", "llava", "llava_next", "llava_onevision", "qwen2_vl",
-                     "qwen2_5_vl", "qwen3_vl", "paligemma", "gemma3", "chat"),
+                     "qwen2_5_vl", "qwen3_vl", "paligemma", "gemma3", "internvl", "chat"),
                     "vitdemo.backends.chat:ChatBackend"),
 }
 
@@ -66,7 +67,9 @@ def load_backend(config: EngineConfig) -> Backend:
         elif placement.bits:
             raise ConfigError(f"dtype {config.dtype} is for models of transformers; use float32 "
                               "with vitdemo's own.")
-        backends.append(cast(Backend, family_class(family).load(source, place)))
+        backend = cast(Backend, family_class(family).load(source, place))
+        backend.info = replace(backend.info, precision=place.precision)
+        backends.append(backend)
     return backends[0] if len(backends) == 1 else JoinedBackend(backends)
 
 
@@ -97,21 +100,17 @@ def resolve(name: str) -> tuple[str, str]:
     if colon and family in FAMILIES:
         if source.strip():
             return family, source.strip()
-        raise CheckpointError(f"{shown} names no checkpoint; write a folder, or OWNER/NAME on the "
-                              "Hugging Face hub.")
+        raise CheckpointError("checkpoint.names_none", name=shown)
     if os.path.isfile(folder):
-        raise CheckpointError(f"{name} is a file; give the checkpoint folder that it lies in.")
+        raise CheckpointError("checkpoint.is_file", name=name)
     if colon and len(family) > 1 and "/" not in family:  # one letter is a drive of Windows
-        raise CheckpointError(f"{shortened(repr(family))} is no model family; leave it away, or "
-                              f"use one of {', '.join(FAMILIES)}.")
+        raise CheckpointError("checkpoint.no_family", family=shortened(repr(family)),
+                              known=", ".join(FAMILIES))
     if is_hub_name(name) and not os.path.isdir(folder.parent):
         from vitdemo.backends.hub import read_config
 
         return family_of(read_config(name), name), name
-    raise CheckpointError(
-        f"There is no checkpoint folder {shown}. Give a folder that holds config.json and "
-        "model.safetensors, or OWNER/NAME of a model on the Hugging Face hub, such as "
-        "Salesforce/blip-image-captioning-base.")
+    raise CheckpointError("checkpoint.no_folder", name=shown)
 
 
 def is_address(model: str) -> bool:
@@ -145,8 +144,8 @@ def family_of(config: dict[str, Any], source: str) -> str:
 
 def unknown_type(source: str, kind: str) -> CheckpointError:
     """That a model's type is none that can be used."""
-    known = ", ".join(family for family in FAMILIES if family not in ("native", "chat"))
-    return CheckpointError(f"{source} is a {kind} model. Types that can be used: {known}.")
+    return CheckpointError("checkpoint.unknown_type", source=source, kind=kind, known=", ".join(
+        family for family in FAMILIES if family not in ("native", "chat")))
 
 
 def _family_of_folder(folder: Path) -> str:
@@ -157,8 +156,8 @@ def _family_of_folder(folder: Path) -> str:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read ({shortened(error)}). Copy the checkpoint "
-                              "again.") from error
+        raise CheckpointError("checkpoint.unreadable", file=path,
+                              why=shortened(error)) from error
     if not isinstance(config, dict) or config.get("model_type") is None:
         return "native"
     return family_of(config, str(folder))

@@ -7,7 +7,7 @@ are drawn once for a picture, always the same, and put in order by what the libr
 Legend: R rows, M texts, T tokens of a text, N patches and their class token, K regions, D width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +16,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import ViltForImageAndTextRetrieval
 
-from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace
+from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_trace import only_through_picture
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
 from vitdemo.preprocess import grid_boxes
-from vitdemo.records import ModelInfo, Unread
+from vitdemo.records import ModelInfo
 from vitdemo.texts import Message
 
-METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
 PAIRS_AT_ONCE = 8  # texts compared with one picture in one pass
 
 
@@ -48,18 +47,15 @@ class ViltBackend(HubBackend):
         super().__init__(checkpoint)
         self.info = ModelInfo(
             name=checkpoint.name, family=self.family.model_type, revision=checkpoint.revision,
-            tasks=frozenset({"match", "explain"}), languages=("en",), dimension=0, methods=METHODS,
+            tasks=frozenset({"match", "explain"}), languages=("en",), dimension=0,
+            methods=self.methods,
             missing={"embed": Message("task.no_vectors"),
                      **dict.fromkeys(("caption", "ask"), Message("task.writes_nothing"))})
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """One at a time: each keeps its shape. There is no vision encoder but a projection."""
-        return [PictureFeatures(self._encode(picture), picture.size) for picture in pictures]
-
-    def _encode(self, picture: Image.Image) -> Seen:
-        inputs = self.checkpoint.processor.image_processor(images=[picture], return_tensors="pt")
-        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """Each keeps its shape. There is no vision encoder but a projection."""
+        inputs = self.processor.image_processor(images=pictures, return_tensors="pt")
+        pixels = self.own(inputs["pixel_values"])
         with torch.random.fork_rng():
             torch.manual_seed(0)
             patches, _, (places, grid) = self.model.vilt.embeddings.visual_embed(
@@ -67,15 +63,7 @@ class ViltBackend(HubBackend):
                 max_image_length=self.model.config.max_image_length)
         order = (places[0, :, 0] * grid[1] + places[0, :, 1]).argsort()
         drawn = torch.cat([order.new_zeros(1), order + 1])
-        return Seen(patches[:, drawn].clone(), places[0, order].cpu().numpy(), tuple(grid))
-
-    def unread(self, text: str) -> Unread:
-        """By the tokenizer's unknown token.
-
-        Raises:
-            TextError: the text is too long.
-        """
-        return self.checkpoint.unread(text)
+        return [Seen(patches[:, drawn].clone(), places[0, order].cpu().numpy(), tuple(grid))]
 
     def forward(self, ids: Tensor, mask: Tensor, patches: Tensor) -> Tensor:
         """The logit that texts, ids and mask (R, T), fit patches (R, N, D): float32 (R,)."""
@@ -104,7 +92,7 @@ class ViltBackend(HubBackend):
         Raises:
             TextError: the text is too long.
         """
-        seen, spans = features.data, self.checkpoint.ids(text)[1]
+        seen, spans = features.data, self.encode(text)[1]
         ids, mask = self.checkpoint.batch([text])
         boxes = grid_boxes(seen.grid, features.size)
         chosen = seen.places[:, 0] * seen.grid[1] + seen.places[:, 1]
@@ -138,12 +126,8 @@ class ViltTrace(Trace):
 
     def run(self, rows: Rows, places: Sequence[Place] | None) -> Tensor:
         """The logit that they fit. Pictures may have patches of other numbers."""
-        patches = [one.data.patches for one in rows.pictures] or \
-            [self.patches.expand(rows.count, -1, -1)]
-        if rows.offset is not None:
-            moved = torch.ones_like(patches[0][:1, :, :1])
-            moved[:, 0] = 0  # the class token
-            patches = [patches[0] + moved * rows.offset[:, None]]
+        patches = [one.data.patches for one in rows.pictures] or [with_offset(
+            self.patches.expand(rows.count, -1, -1), range(1, self.patches.shape[1]), rows.offset)]
         if len({one.shape for one in patches}) == 1:
             patches = [torch.cat(patches)]
         with only_through_picture(self.layers, self.ids.shape[1], self.lengths["text"] - 1,

@@ -7,23 +7,20 @@ A ViT's picture is squeezed; its tokens are one or two class tokens and a grid. 
 into a canvas and pads it all around; a token of its Swin stands for 32 x 32 pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from transformers import VisionEncoderDecoderModel
+from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
 from vitdemo.attention.trace import Regions
-from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt, Seen
-from vitdemo.backends.hub import Checkpoint, Family
+from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt
+from vitdemo.backends.hub import Checkpoint, Family, locate, read_config
 from vitdemo.backends.picture_tokens import patch_boxes, shown_boxes, unknown
-from vitdemo.errors import TextError
+from vitdemo.backends.writing_backend import Seen
 from vitdemo.texts import Message
 
-PICTURES_AT_ONCE = 4
 QUESTION, ANSWER, ANSWERED = "<s_docvqa><s_question>", "</s_question><s_answer>", "</s_answer>"
 _PRETRAINING = ("<s_iitcdip>", "<s_synthdog>")
 
@@ -34,48 +31,52 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
     family = Family("vision encoder–decoder", "vision-encoder-decoder",
                     {"captioning": VisionEncoderDecoderModel},
                     "nlpconnect/vit-gpt2-image-captioning")
+    pictures_at_once = 4
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        config, known = checkpoint.model.config, checkpoint.tokenizer.get_vocab()
-        # Donut's marks come in pairs; one without an end names what the model was trained for.
-        marks = sorted((mark for mark in known if mark.startswith("<s_")
-                        and f"</{mark[1:]}" not in known), key=lambda mark: mark in _PRETRAINING)
-        self.mark = marks[0] if marks else ""
+        config = checkpoint.model.config
+        self.mark = _mark_of(checkpoint.tokenizer)
         kind = "Donut" if config.encoder.model_type == "donut-swin" else \
             "TrOCR" if config.decoder.model_type == "trocr" else ""
         info: dict[str, Any] = {}
         if kind:
             reason = Message("task.reads_text", family=kind)
             info["missing"] = dict.fromkeys(("ask", "match", "embed"), reason)
-        if self.mark and QUESTION.startswith(self.mark):
+        if QUESTION.startswith(self.mark or "none"):
             info["tasks"] = frozenset({"ask", "explain"})
             info["missing"] = dict.fromkeys(("caption", "match", "embed"), reason)
         super().__init__(checkpoint, kind or f"{config.encoder.model_type} and "
                          f"{config.decoder.model_type}", **info)
+
+    @classmethod
+    def tasks_of(cls, source: str = "") -> tuple[str, ...]:
+        """A Donut describes or answers: its tokenizer tells."""
+        asks = ("ask", "explain")
+        if not source:
+            return ("caption", *asks)
+        tasks, (where, offline) = super().tasks_of(source), locate(source)
+        if read_config(source)["encoder"]["model_type"] == "donut-swin":
+            tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=offline)
+            return asks if QUESTION.startswith(_mark_of(tokenizer) or "none") else tasks
+        return tasks
 
     @property
     def decoder(self) -> Any:
         """Of any kind with cross-attention."""
         return self.model.decoder
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """A few at a time.
+    def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
+        """By the checkpoint's own processor.
 
         Raises:
             CheckpointError: where its tokens lie cannot be found.
         """
-        features = []
-        for first in range(0, len(pictures), PICTURES_AT_ONCE):
-            some = list(pictures[first:first + PICTURES_AT_ONCE])
-            pixels = self.processor.image_processor(images=some, return_tensors="pt")[
-                "pixel_values"]
-            states = self.model.encoder(pixel_values=pixels.to(
-                self.model.device, self.model.dtype)).last_hidden_state
-            for picture, row in zip(some, states, strict=True):
-                regions = self._regions(picture.size, tuple(pixels.shape[-2:]), len(row))
-                features.append(PictureFeatures(Seen(row[None].clone(), regions), picture.size))
-        return features
+        pixels = self.processor.image_processor(images=pictures, return_tensors="pt")[
+            "pixel_values"]
+        states = self.model.encoder(pixel_values=self.own(pixels)).last_hidden_state
+        return (Seen(row[None].clone(),
+                     self._regions(picture.size, tuple(pixels.shape[-2:]), len(row)))
+                for picture, row in zip(pictures, states, strict=True))
 
     def _regions(self, size: tuple[int, int], canvas: tuple[int, ...], count: int) -> Regions:
         """Of a picture of ``size`` (width, height) on a canvas of (height, width) pixels, of which
@@ -116,12 +117,19 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
         if task == "caption":
             return Prompt([number(self.mark)], self.end)
         words = instruction.strip()
-        for mark in (*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()):
-            if mark in words:
-                raise TextError("typed.mark", mark=mark)
+        self.refuse_marks(words, *self.tokenizer.get_added_vocab())
         text = f"{QUESTION}{words}{ANSWER}"
         return Prompt(self.encode(text)[0], number(ANSWERED), (), text,
                       (len(QUESTION), len(QUESTION) + len(words)))
+
+
+def _mark_of(tokenizer: Any) -> str:
+    """Donut's marks come in pairs; one without an end names what the model was trained for. "" is
+    that of no Donut."""
+    known = tokenizer.get_vocab()
+    marks = sorted((mark for mark in known if mark.startswith("<s_")
+                    and f"</{mark[1:]}" not in known), key=lambda mark: mark in _PRETRAINING)
+    return marks[0] if marks else ""
 
 
 def _fitted(size: tuple[int, int], canvas: tuple[int, ...]) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from vitdemo.attention.trace import Regions, Rows, Trace, WrittenTrace, with_offset
 from vitdemo.backends.base import PictureFeatures, Step
 from vitdemo.backends.hub import (
     Checkpoint,
@@ -21,14 +22,15 @@ from vitdemo.backends.hub import (
     word_places,
 )
 from vitdemo.backends.writing import State, best_answers, search, steps, write
-from vitdemo.characters import unread_of
 from vitdemo.config import Decoding
 from vitdemo.errors import TextError
-from vitdemo.records import Candidate, ModelInfo, Unread, Word
+from vitdemo.records import Candidate, ModelInfo, Word
 from vitdemo.texts import Message
 
-METHODS = ("cross-attention", "rollout", "relevancy", "grad-cam")
 ANSWER_TOKENS = 12
+# What a chat model is asked for: a caption where no instruction is given, and an answer.
+DESCRIBE = {"en": "Describe this picture in one sentence.", "zh": "用一句话描述这张图片。"}
+ANSWER = {"en": "{} Answer with a word or a short phrase.", "zh": "{}请用一个词或短语回答。"}
 Span = tuple[int, int]
 
 
@@ -84,7 +86,7 @@ class WritingBackend(HubBackend):
 
     def __init__(self, checkpoint: Checkpoint, family: str = "", **info: Any) -> None:
         super().__init__(checkpoint)
-        self.processor, self.tokenizer = checkpoint.processor, checkpoint.tokenizer
+        self.tokenizer = checkpoint.tokenizer
         self.most = most_tokens(self.model.config)
         self._state: Any = None  # of the text that was begun last
         reason = Message("task.only_writes", family=family or self.family.name)
@@ -92,7 +94,8 @@ class WritingBackend(HubBackend):
                                  "languages": ("en",)} | info
         known["missing"] = {"match": reason, "embed": reason} | known.get("missing", {})
         self.info = ModelInfo(name=checkpoint.name, family=self.model.config.model_type,
-                              revision=checkpoint.revision, dimension=0, methods=METHODS, **known)
+                              revision=checkpoint.revision, dimension=0, methods=self.methods,
+                              **known)
 
     def written_state(self, seen: Any, prompt: Any) -> Any:
         """The state with which a text was written last, if it was on this picture and prompt."""
@@ -113,12 +116,6 @@ class WritingBackend(HubBackend):
 
     # Texts
 
-    def unread(self, text: str) -> Unread:
-        """By the tokenizer's unknown token, where it has one."""
-        ids, spans = self.encode(text)
-        return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
-                                if number == self.tokenizer.unk_token_id])
-
     def encode(self, text: str) -> tuple[list[int], list[Span]]:
         """Ids of a text without special tokens, and each one's (start, end) in it.
 
@@ -135,6 +132,12 @@ class WritingBackend(HubBackend):
         """Raise `TextError` where the model does not read so many tokens."""
         if count > self.most:
             raise TextError("typed.tokens", count=count, model=self.info.name, most=self.most)
+
+    def refuse_marks(self, text: str, *marks: str) -> None:
+        """Raise `TextError` where a person's text holds one of the model's own marks."""
+        for mark in (*self.tokenizer.all_special_tokens, *marks):
+            if len(mark) > 1 and mark in text:
+                raise TextError("typed.mark", mark=mark)
 
     def text(self, ids: Sequence[int]) -> str:
         """What was written; a character that is not whole yet is left out."""
@@ -171,6 +174,56 @@ class WritingBackend(HubBackend):
         *_, drafts = search(start.state, self.tensor(start.ids), start.end,
                             Decoding(max_tokens=ANSWER_TOKENS, length_penalty=0), max(5, count))
         return best_answers(drafts, start.text, count)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of one picture: the ``states`` (1, N, D) that a text looks at, which of them is
+    which region, and where there are tiles, how many are real."""
+
+    states: Tensor
+    regions: Regions
+    tiles: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenTrace(WrittenTrace):
+    """A text on a picture that was ``seen``, after a ``prompt``; ``state`` is the one that wrote on
+    it last, None where there is none."""
+
+    backend: Any
+    seen: Seen
+    prompt: Any
+    state: Any = None
+
+    def features(self) -> Tensor:
+        """The states of the regions."""
+        return self.seen.states[0, list(self.regions.places)]
+
+    def states(self, rows: Rows) -> Tensor:
+        """Each row's, fit for gradients: (R, N, D)."""
+        seen = [one.data.states for one in rows.pictures] or [self.seen.states]
+        states = torch.cat(seen).expand(len(rows.pictures) or rows.count, -1, -1)
+        return with_offset(states.clone() if states.is_inference() else states,
+                           self.regions.places, rows.offset)
+
+
+def one_stream(kind: Callable[..., Trace], task: str, whole: str, spans: Sequence[Span],
+               first: int, start: int, question: Span, moved: tuple[int, int], /, **shared: Any
+               ) -> tuple[Trace, ...]:
+    """The traces of this ``kind`` where prompt and text, which are the ``whole``, stand in one
+    stream: from token ``first`` and character ``start`` on it was written, the ``question`` stands
+    from where to where. In the stream so many more tokens than in ``spans`` stand before the
+    question and before what was written (``moved``)."""
+    def trace(source: str, begin: int, end: int) -> Trace:
+        written = source != "question"
+        words, tokens, place = words_between(whole, spans, begin, end, first if written else None)
+        return kind(text=whole[begin:end], source=source, written=written, words=words,
+                    tokens=tokens, shift=place + moved[written] - written, **shared)
+
+    if task == "caption":
+        return (trace("caption", start, len(whole)),)
+    return trace("question", *question), trace("answer", start, len(whole))
 
 
 def words_between(text: str, spans: Sequence[Span], start: int, end: int, first: int | None = None

@@ -116,18 +116,14 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
     folder = Path(folder)
     shown = shortened(folder, 300)
     if not os.path.isdir(folder):
-        raise CheckpointError(f"there is no checkpoint folder {shown}. "
-                              "Give the folder that holds config.json and model.safetensors.")
+        raise CheckpointError("checkpoint.none", folder=shown)
     missing = [name for name in (*FILES, "meta.json") if not os.path.isfile(folder / name)]
     if missing:
-        raise CheckpointError(f"the checkpoint {shown} lacks {', '.join(missing)}; "
-                              "copy the whole folder again.")
+        raise CheckpointError("checkpoint.lacks_files", folder=shown, files=", ".join(missing))
     meta = _read_json(folder / "meta.json")
     if meta.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"the checkpoint {shown} has format version {shortened(meta.get('format_version'))}, "
-            f"this program reads version {FORMAT_VERSION}. Use a checkpoint and a program of one "
-            "age.")
+        raise CheckpointError("checkpoint.version", folder=shown, wanted=FORMAT_VERSION,
+                              found=shortened(meta.get("format_version")))
     sums = meta.get("sha256")
     weights = b""
     for name in FILES:
@@ -135,19 +131,17 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
         if name == "model.safetensors":
             weights = data  # what was checked is what is loaded, whatever becomes of the file
         if not isinstance(sums, dict) or sums.get(name) != hashlib.sha256(data).hexdigest():
-            raise CheckpointError(f"{folder / name} is truncated or was changed after it was "
-                                  "saved (its SHA-256 is not the one in meta.json); "
-                                  "copy the whole folder again.")
+            raise CheckpointError("checkpoint.changed", file=folder / name)
     try:
         config = ModelConfig(**_read_json(folder / "config.json"))
         model = _loaded(config, safetensors.torch.load(weights))
     except (TypeError, ConfigError, RuntimeError, SafetensorError, OSError) as error:
-        raise CheckpointError(f"the files of the checkpoint {shown} do not fit together: "
-                              f"{shortened(error, 300)}.") from error
+        raise CheckpointError("checkpoint.apart", folder=shown,
+                              why=shortened(error, 300)) from error
     tokenizer = TextTokenizer.load(folder / "tokenizer.json", config.max_text_tokens)
     if tokenizer.size != config.vocabulary:
-        raise CheckpointError(f"the tokenizer of {shown} has {tokenizer.size} tokens, its model "
-                              f"{config.vocabulary}; copy the whole folder again.")
+        raise CheckpointError("checkpoint.tokens", folder=shown, tokens=tokenizer.size,
+                              known=config.vocabulary)
     latin = meta.get("latin")
     tokenizer.admit(str(token) for token in (latin if isinstance(latin, list) else []))
     if model.names is not None:
@@ -207,12 +201,12 @@ def _write(file: Path, text: str) -> None:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > _LARGEST_JSON:
-            raise CheckpointError(f"{file} is over {_LARGEST_JSON // 2**20} MB; no such file is.")
+            raise CheckpointError("checkpoint.too_large", file=file, most=_LARGEST_JSON // 2**20)
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON: {shortened(error)}.") from error
+        raise CheckpointError("checkpoint.no_json", file=file, why=shortened(error)) from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{file} does not hold a JSON object.")
+        raise CheckpointError("checkpoint.no_object", file=file)
     return value
 
 
@@ -220,4 +214,5 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.") from error
+        raise CheckpointError("checkpoint.closed_file", file=file,
+                              why=error.strerror or error) from error

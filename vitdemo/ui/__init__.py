@@ -166,11 +166,12 @@ def _tell_of_uploads(blocks: gr.Blocks) -> None:
 
 def _header(context: Context) -> str:
     info = context.engine.info
-    off = "".join(f"<li>{html.escape(_missing(info, key, task))}</li>"
-                  for key, task in (("tab.describe", "caption"), ("tab.ask", "ask"),
-                                    ("frame.find", "embed"), ("frame.fits", "match"),
-                                    ("frame.maps", "explain"))
-                  if task not in info.tasks)
+    lacking = [(key, task) for key, task in (
+        ("tab.describe", "caption"), ("tab.ask", "ask"), ("frame.find", "embed"),
+        ("frame.fits", "match"), ("frame.maps", "explain")) if task not in info.tasks]
+    if context.can("explain") and not info.tasks & {"caption", "match"}:
+        lacking.append(("tab.compare", "caption"))
+    off = "".join(f"<li>{html.escape(_missing(info, *one))}</li>" for one in lacking)
     buttons = switch(phrase("chooser.title", name=info.name))
     return (
         f'<header class="vt-header">{buttons}<h1>vitdemo</h1>'

@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo.config import Decoding
+from vitdemo.records import ModelInfo
 from vitdemo.texts import phrase
 from vitdemo.ui.components import QUIET
 
@@ -15,8 +16,14 @@ FIELDS = ("strategy", "beams", "length_penalty", "temperature", "top_p", "seed",
           "min_tokens", "repetition_penalty", "fit")
 
 
-def decoding_controls() -> list[Any]:
-    """Lay them out; in the order that `decoding_of` takes them."""
+def weighs_fit(info: ModelInfo) -> bool:
+    """Whether a description is chosen also by how well it fits the picture: vitdemo's own models
+    do."""
+    return info.doing("caption").family == "native"
+
+
+def decoding_controls(info: ModelInfo) -> list[Any]:
+    """Lay out those that the model heeds; in the order that `decoding_of` takes them."""
     start = Decoding()
     strategy = gr.Radio([(phrase(f"decoding.{one}"), one) for one in STRATEGIES],
                         value=start.strategy, label=phrase("decoding.strategy"))
@@ -32,8 +39,9 @@ def decoding_controls() -> list[Any]:
     shortest = gr.Slider(0, 100, start.min_tokens, step=1, label=phrase("decoding.shortest"))
     repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
                            label=phrase("decoding.repetition"))
-    fit = gr.Slider(0, 20, start.fit, step=0.5, label=phrase("decoding.fit"))
-    beam_only: list[Any] = [beams, length, fit]
+    fit = gr.Slider(0, 20, start.fit, step=0.5, label=phrase("decoding.fit"),
+                    visible=weighs_fit(info))
+    beam_only: list[Any] = [beams, length, *[fit] * weighs_fit(info)]
     sample_only: list[Any] = [temperature, top_p, seed]
     strategy.change(
         lambda chosen: [gr.update(visible=chosen == "beam") for _ in beam_only]
@@ -56,9 +64,10 @@ def decoding_of(strategy: str, beams: float, length_penalty: float, temperature:
                     float(fit))
 
 
-def decoding_settings(decoding: Decoding) -> dict[str, str]:
+def decoding_settings(decoding: Decoding, info: ModelInfo) -> dict[str, str]:
     """The settings that had an effect, as a report names them."""
-    names = {"beam": ("beams", "length_penalty", "fit"), "sample": ("temperature", "top_p", "seed")}
+    names = {"beam": ("beams", "length_penalty", *["fit"] * weighs_fit(info)),
+             "sample": ("temperature", "top_p", "seed")}
     used = ("strategy", *names.get(decoding.strategy, ()), "max_tokens", "min_tokens",
             "repetition_penalty")
     return {phrase(f"setting.{name}"): str(getattr(decoding, name)) for name in used}

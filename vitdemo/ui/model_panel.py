@@ -2,7 +2,7 @@
 
 import html
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import gradio as gr
 
 from vitdemo.backends.forecast import size_text
 from vitdemo.backends.offers import Forecast, forecast, rows_of
+from vitdemo.backends.registry import names
 from vitdemo.config import EngineConfig
 from vitdemo.errors import VitDemoError
 from vitdemo.records import ALL_TASKS, ModelInfo
@@ -32,7 +33,8 @@ from vitdemo.ui.turns import AT_ONCE
 RECOMMENDED = {"laptop": "HuggingFaceTB/SmolVLM-256M-Instruct",
                "gpu": "Qwen/Qwen2.5-VL-7B-Instruct",
                "chinese": "Qwen/Qwen2-VL-2B-Instruct+OFA-Sys/chinese-clip-vit-base-patch16"}
-KNOWN = ("tasks", "download")  # what need not be said of the model that is loaded
+# What need not be said of a model that is loaded: the memory that is free is what it left.
+KNOWN = ("tasks", "memory", "download")
 # In the browser: the pages of the new model are another page.
 RELOAD = "(done) => { if (done) location.reload(); }"
 
@@ -46,8 +48,10 @@ def build_model_panel(context: Context, switch: Switch | None) -> None:
         if switch is not None:
             _build_chooser(context, switch)
     if context.settings.model:
-        panel.expand(lambda: _abilities(info) + _figures(context.settings.model, device, KNOWN),
-                     None, about, **AT_ONCE)
+        panel.expand(lambda: _abilities(info) + "".join(
+            _figures(name, device, part.precision) for name, part in zip(
+                names(context.settings.model), info.parts or (info,), strict=True)),
+            None, about, **AT_ONCE)
 
 
 def _build_chooser(context: Context, switch: Switch) -> None:
@@ -120,31 +124,31 @@ def _abilities(info: ModelInfo) -> str:
     lines = [phrase("chooser.can", tasks=phrase("list.join").join(
         phrase(f"task.{task}") for task in ALL_TASKS if task in info.tasks))]
     if info.parts:
-        lines.append(phrase("chooser.parts", shares="; ".join(
+        lines.append(phrase("chooser.parts", shares=phrase("list.apart").join(
             phrase("chooser.share", task=phrase(f"task.{task}"), name=info.doing(task).name)
             for task in ALL_TASKS if task in info.tasks and task != "explain")))
     lines += [phrase("chooser.cannot", what=phrase(f"task.{task}"),
                      why=info.missing.get(task) or phrase("task.not_made_for_it"))
               for task in ALL_TASKS if task not in info.tasks]
-    lines.append(f'{phrase("chooser.revision")}: {info.revision}')
+    lines.append(phrase("chooser.revision", revision=info.revision))
     return "".join(f'<p class="vt-hint">{html.escape(line)}</p>' for line in lines)
 
 
-def _figures(name: str, device: str, without: Sequence[str] = ()) -> str:
-    """Size, memory, licence and languages of a model that may not be loaded yet, as a table
-    ``without`` some of its lines."""
+def _figures(name: str, device: str, loaded: str = "") -> str:
+    """Size, memory, licence and languages of a model, as a table; ``loaded`` is the precision of
+    one that is here."""
     try:
-        found = forecast(EngineConfig(model=name, device=device))
+        found = forecast(EngineConfig(model=name, device=device, dtype=loaded or "auto"))
     except VitDemoError as error:
         return notice(str(error))
-    return "".join(_table(one, without) for one in found)
+    return "".join(_table(one, bool(loaded)) for one in found)
 
 
-def _table(one: Forecast, without: Sequence[str]) -> str:
+def _table(one: Forecast, loaded: bool) -> str:
     rows = "".join(f"<tr><th>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>"
-                   for key, value in rows_of(one, without))
+                   for key, value in rows_of(one, KNOWN if loaded else ()))
     # Where a folder lies on the server is nobody else's business.
     name = Path(one.name).name if os.path.isdir(one.name) else one.name
-    said = notice(str(one.need.refusal)) if one.need.refusal is not None else ""
+    said = "" if loaded or one.need.refusal is None else notice(str(one.need.refusal))
     return (f'<table class="vt-model"><caption>{html.escape(name)}</caption>{rows}</table>'
             f"{said}")

@@ -31,7 +31,7 @@ from vitdemo.records import (
 from vitdemo.texts import phrase
 from vitdemo.words import language_of
 
-PARTS = ("fusion", "decoder", "cross-attention")  # of models, which have layers
+PARTS = ("fusion", "decoder", "cross-attention", "layer")  # of models, which have layers
 FINE_VALUES = 500_000  # up to this many weights travel as 16 bits each, more as 8
 
 

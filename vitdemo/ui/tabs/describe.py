@@ -58,7 +58,7 @@ def build_describe(context: Context) -> PictureTab:
                     [(LANGUAGES.get(code, code), code) for code in languages], value=first,
                     label=phrase("describe.language"), visible=len(languages) > 1,
                     elem_id="describe-language")
-                controls = decoding_controls()
+                controls = decoding_controls(info)
             tab.lay_out_saving(context, instruction, language=written_in, controls=tuple(controls))
     offered = [presets(code, keys) for code in languages]
     known = [[texts[key] for texts in offered] for key in keys]
@@ -126,7 +126,7 @@ def narrate(engine: Engine, photo: Picture, instruction: str | None, language: s
     shown["understood"] = _understood(engine, caption)
     settings = {phrase("setting.instruction"): caption.instruction,
                 phrase("setting.language"): LANGUAGES[caption.language],
-                **decoding_settings(decoding)}
+                **decoding_settings(decoding, engine.info)}
     yield (desk or Desk()).finish(engine, photo, shown, caption, caption.text,
                                   settings=settings, decoding=decoding, checking=checking)
 

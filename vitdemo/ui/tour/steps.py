@@ -106,9 +106,12 @@ class Guide:
         photo = open_picture(path)
         if "explain" not in info.tasks:
             raise left_out(self.engine, "explain")
-        said: Caption | str = f"a photograph of a {path.stem.replace('-', ' ').replace('_', ' ')}"
+        spoken = first_language(self.engine)
+        with speaking(spoken):  # which need not be the reader's
+            said: Caption | str = phrase("tour.sentence", name=path.stem.replace("-", " ").replace(
+                "_", " "))
         if "caption" in info.tasks:
-            said = self.engine.caption(photo, language=first_language(self.engine))
+            said = self.engine.caption(photo, language=spoken)
         elif "match" not in info.tasks:
             raise left_out(self.engine, "caption")
         found = self.engine.explain(photo, said)
