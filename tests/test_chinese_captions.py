@@ -1,17 +1,20 @@
-"""Chinese captions for English ones, from a table."""
+"""Captions from tables: Chinese ones for English ones, and both for pictures that have none."""
 
+import re
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from learning import NoiseStore, learning
 
-from train.data.cocoqa_captions import in_chinese
 from train.data.reading import Row
+from train.data.stand_ins import in_chinese, stand_ins
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import is_chinese
 
+WRITTEN = [line.split("\t") for line in resources.files("train.data").joinpath(
+    "written_captions.tsv").read_text(encoding="utf-8").splitlines()]
 LINES = resources.files("train.data").joinpath("chinese_captions.tsv").read_text(
     encoding="utf-8").splitlines()
 ENGLISH, CHINESE = LINES[0].split("\t")
@@ -40,3 +43,19 @@ def test_pictures_are_described_by_the_table_where_no_person_did(
                        tokenizer).sampler
     assert [tuple(sampler.texts_of(i, "zh")) for i in range(3)] == [(CHINESE,), ("一只狗在跑",), ()]
     assert sampler.captions_of(0, "zh") == ()
+
+
+def test_each_written_line_is_a_picture_to_train_on_and_a_caption_in_each_language() -> None:
+    assert len({name for name, *_ in WRITTEN}) == len(WRITTEN) > 4000
+    for name, english, chinese in WRITTEN:
+        assert re.fullmatch(r"(visual7w|coco_val2014)/train/[\w.]+\.(webp|jpg)", name), name
+        assert english[0].isupper() and english.endswith(".") and english.isascii(), english
+        assert 4 <= len(english.split()) <= 22, english
+        assert is_chinese(chinese) and chinese.endswith("。") and len(chinese) <= 36, chinese
+
+
+def test_a_picture_that_nobody_described_has_the_written_captions(tmp_path: Path) -> None:
+    name, english, chinese = WRITTEN[0]
+    row = Row(tmp_path / name, (), (), ())
+    assert stand_ins(row) == (english,) and in_chinese((english,)) == (chinese,)
+    assert stand_ins(replace(row, path=tmp_path / "mine" / Path(name).name)) == ()

@@ -8,8 +8,8 @@ import torch
 from conftest import make_picture
 from learning import NoiseStore, learning
 
-from train.data.cocoqa_captions import restored_caption, restored_captions
 from train.data.reading import Question, Row
+from train.data.stand_ins import restored_caption, stand_ins
 from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 
@@ -58,7 +58,7 @@ def test_where_it_is_not_sure_nothing_is_restored(question: Question) -> None:
 def test_a_caption_that_two_questions_were_made_of_comes_once() -> None:
     twice = (asked("what sits on the grass ?", "dog"), asked("a dog sits on the what ?", "grass"))
     row = Row(Path("a.jpg"), (), (), (*twice, asked("how many dogs run there ?", "2", "number")))
-    assert restored_captions(row) == ("a dog sits on the grass .", "2 dogs run there .")
+    assert stand_ins(row) == ("a dog sits on the grass .", "2 dogs run there .")
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def rows(tmp_path: Path) -> list[Row]:
     return made
 
 
-def test_restored_captions_are_those_of_one_data_set_more(rows: list[Row], tiny_model: VLM,
-                                                         tokenizer: TextTokenizer) -> None:
+def test_stand_ins_are_those_of_one_data_set_more(rows: list[Row], tiny_model: VLM,
+                                                  tokenizer: TextTokenizer) -> None:
     found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer, pairs=8,
                      caption_pictures=8, loss_reward=1.0, reward_pictures=4)
     steps = [found.draw(step) for step in range(25)]

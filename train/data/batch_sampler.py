@@ -24,10 +24,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from train.data.cocoqa_captions import in_chinese, restored_captions
 from train.data.features import Store, View
 from train.data.mentions import word_bags
 from train.data.reading import Row
+from train.data.stand_ins import in_chinese, stand_ins
 from train.distributed import Share
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.tokens import TextTokenizer
@@ -117,16 +117,16 @@ class BatchSampler:
     """The rows of a run and what is drawn from them.
 
     ``captioned``: by language, the rows that people described; ``described`` and ``by_people``: the
-    same to draw from, a small data set more often than its size says, the first with rows of
-    which captions could be restored, or have a Chinese one in the table.
+    same to draw from, a small data set more often than its size says, the first with rows for whose
+    captions something stands in.
     """
 
     def __init__(self, rows: Sequence[Row], store: Store, tokenizer: TextTokenizer, seed: int,
                  views: Sequence[View], kept_tokens: float = 1.0) -> None:
         self.rows, self.store, self.tokenizer = list(rows), store, tokenizer
         self.seed, self.views, self.kept_tokens = seed, list(views), kept_tokens
-        self.restored = {i: texts for i, row in enumerate(self.rows)
-                         if not row.captions and (texts := restored_captions(row))}
+        self.stand_ins = {i: texts for i, row in enumerate(self.rows)
+                         if not row.captions and (texts := stand_ins(row))}
         self.captioned = {language: [i for i in range(len(self.rows))
                                      if self.captions_of(i, language)] for language in LANGUAGES}
         self.by_people = {language: self._balanced(places)
@@ -150,10 +150,10 @@ class BatchSampler:
         return self.rows[row].texts(language)
 
     def texts_of(self, row: int, language: str) -> Sequence[str]:
-        """A row's captions, people's or, where it has none, restored ones or the table's."""
+        """A row's captions, people's or, where it has none, what stands in for them."""
         if people := self.captions_of(row, language):
             return people
-        english = self.captions_of(row, "en") or self.restored.get(row, ())
+        english = self.captions_of(row, "en") or self.stand_ins.get(row, ())
         return english if language == "en" else in_chinese(english)
 
     def fitting(self, texts: Sequence[str]) -> list[str]:

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 
 from train.data.batch_sampler import Item
 from train.data.coco_words import chinese_rows, mentions, tell_of_people
-from train.data.cocoqa_captions import coloured_things, restored_captions
 from train.data.mentions import (
     ANSWERS,
     ASKED,
@@ -30,6 +29,7 @@ from train.data.mentions import (
     things_named,
 )
 from train.data.reading import Row
+from train.data.stand_ins import coloured_things, stand_ins
 from vitdemo.instructions import taught
 
 _FITS = {"en": ("yes", "no"), "zh": ("对", "不对")}  # whether a sentence fits
@@ -146,7 +146,7 @@ def _match(row: int, captions: Sequence[str], other: Row, language: str,
 
 def parts(row: Row, language: str) -> dict[str, list[str]]:
     """What is known of each of `KINDS`, what most people said first; without what nobody said."""
-    english = row.captions or restored_captions(row)
+    english = row.captions or stand_ins(row)
     captions = row.captions_zh if language == "zh" else english
     texts = captions if language == "zh" else [plain(text) for text in captions]
     answers = {

@@ -1,4 +1,4 @@
-"""What stands in for people's captions: COCO-QA's questions, and a table of Chinese ones.
+"""What stands in for people's captions: COCO-QA's questions, and two tables.
 
 COCO-QA's questions were made by a program that put a question word in the place of a noun or a
 number of a person's caption (Ren, Kiros, Zemel 2015, "Exploring Models and Data for Image Question
@@ -9,6 +9,9 @@ Few photographs of COCO have a Chinese caption by a person (COCO-CN: Li et al. 2
 has an English caption of the others, as people wrote it (COCO, CC BY 4.0) or as a question of
 COCO-QA gave it back, and its Chinese by a large language model. People's Chinese captions go before
 these, and nothing is measured by them.
+
+Most photographs of Visual7W and of COCO's have no caption at all that people wrote and may be
+used. The other table has an English and a Chinese one of each, by a large model that looked at it.
 """
 
 import re
@@ -26,10 +29,12 @@ _COLOURS = [colour for colour in COLOURS if colour != "grey"]  # COCO-QA's spell
 _COLOUR_OF = re.compile(r"what is the color of the ([a-z-]+) ?\??")
 
 
-def restored_captions(row: Row) -> tuple[str, ...]:
-    """What can be restored of a row's questions, each once."""
-    captions = map(restored_caption, row.questions)
-    return tuple(dict.fromkeys(text for text in captions if text is not None))
+def stand_ins(row: Row) -> tuple[str, ...]:
+    """English captions for a row without any: the table's, and what can be restored of its
+    questions, each once."""
+    written = _written().get("/".join(row.path.parts[-3:]))
+    captions = [written and written[0], *map(restored_caption, row.questions)]
+    return tuple(dict.fromkeys(text for text in captions if text))
 
 
 def restored_caption(question: Question) -> str | None:
@@ -58,12 +63,9 @@ def _answer(question: Question) -> str:
     return question.answer.lower().replace("_", " ").strip()
 
 
-_TABLE = "chinese_captions.tsv"
-
-
 def in_chinese(captions: Sequence[str]) -> tuple[str, ...]:
-    """The Chinese of those of the English captions that the table has."""
-    table = _table()
+    """The Chinese of those of the English captions that a table has."""
+    table = _chinese()
     return tuple(table[key] for key in map(_key, captions) if key in table)
 
 
@@ -72,6 +74,18 @@ def _key(caption: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _table() -> dict[str, str]:
-    text = resources.files("train.data").joinpath(_TABLE).read_text(encoding="utf-8")
-    return dict(line.split("\t") for line in text.splitlines())
+def _written() -> dict[str, list[str]]:
+    """The English and the Chinese caption of each picture, by the data set's folder, the split and
+    the file's name."""
+    return {name: captions for name, *captions in _lines("written_captions.tsv")}
+
+
+@lru_cache(maxsize=1)
+def _chinese() -> dict[str, str]:
+    written = {_key(english): chinese for english, chinese in _written().values()}
+    return written | dict(_lines("chinese_captions.tsv"))
+
+
+def _lines(table: str) -> list[list[str]]:
+    text = resources.files("train.data").joinpath(table).read_text(encoding="utf-8")
+    return [line.split("\t") for line in text.splitlines()]
