@@ -114,7 +114,7 @@ def test_two_sides_on_one_scale(app: App, scene: Path, pictures: Path) -> None:
     app.page.fill("#compare-model textarea, #compare-model input", "/no/such")
     app.page.keyboard.press("Enter")
     expect(view).to_contain_text("There is no checkpoint folder '/no/such'.")
-    app.page.get_by_label("Two ways to make the map").check()
+    app.page.get_by_label("Two ways of looking").check()
     expect(view.locator(".vd-difference")).to_be_visible()
     expect(view.locator(".vd-sidebox .vd-word")).to_have_count(22)
 

@@ -24,7 +24,7 @@ if (devices?.getUserMedia) {
     throw error;
   });
 } else document.addEventListener("click", (event) => {
-  if (event.target.closest('[aria-label="Capture from camera"]')) said({ name: "Insecure" });
+  if (event.target.closest('.vd-camera, [aria-label="Capture from camera"]')) said({ name: "Insecure" });
 });
 """
 

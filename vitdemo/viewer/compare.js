@@ -1,11 +1,12 @@
 // Two viewers side by side on one scale, with the difference of their maps.
-// mountCompare(root, { left, right, title }, ask): `left` and `right` are payloads of the viewer,
-// each with a `name`. ask(name, detail) is as the viewer's; its detail has `side`, too.
+// mountCompare(root, { left, right, title }, ask, field): `left` and `right` are payloads of the
+// viewer, each with a `name`. ask(name, detail) is as the viewer's; its detail has `side`, too.
+// field(side) is where that side's picture is given, on the app's page; null elsewhere.
 
 const VD_DIFFERENCE_SIDE = 96; // cells on the longest side of the grid of differences
 
 class VdCompare {
-  constructor(root, ask = null) {
+  constructor(root, ask = null, field = null) {
     this.root = root;
     this.style = { style: "glow", colours: "magma", opacity: 0.7, squares: false,
       stretch: false, hide: false };
@@ -17,7 +18,7 @@ class VdCompare {
       const name = vdElement("h2", { className: "vd-sidehead" });
       const box = vdElement("section", { className: "vd-sidebox" }, name, place);
       const viewer = new VdViewer(place, ask && ((what, detail) => ask(what, { ...detail, side })),
-        this);
+        this, field && { takes: true, field: () => field(side) });
       viewer.side = side;
       return { side, name, place, box, viewer };
     });
@@ -247,8 +248,8 @@ function vdDifferenceSentence({ cells, columns, rows, moved, empty }, words) {
 }
 
 /** Draw a comparison into an element. */
-function mountCompare(root, payload, ask = null) {
-  const compare = new VdCompare(root, ask);
+function mountCompare(root, payload, ask = null, field = null) {
+  const compare = new VdCompare(root, ask, field);
   compare.update(payload);
   return { update: (next) => compare.update(next), destroy: () => compare.destroy() };
 }

@@ -66,7 +66,11 @@ def _tie(context: Context, tab: PictureTab, parts: tuple[Any, ...]) -> None:
         yield turn.number, gr.skip(), "", "", samples[place_of(event, len(samples))]
 
     def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return {"message": str(error)}, "", refused_path(error, given)
+        desk: Desk = given[0]
+        shown = desk.put_back(error)
+        said = desk.result.said if desk.result else None
+        rows = answer_bars(said) if isinstance(said, Answer) else ""
+        return shown, rows, refused_path(error, given)
 
     inputs, outputs = [tab.picture, question], [tab.view, answers, tab.refused]
     asked = tab.act([run.click, question.submit], ask, inputs, outputs, failed, api_name="answer")

@@ -41,7 +41,7 @@ def build_describe(context: Context) -> PictureTab:
     info = context.engine.info
     languages, first = info.languages, first_language(context.engine)
     keys = list(presets(first, info.instructions))
-    with gr.Column(elem_classes="vt-tab vt-telling"):
+    with gr.Column(elem_classes="vt-tab"):
         tab = PictureTab.lay_out("describe", phrase("describe.hint"))
         with gr.Column(elem_classes="vt-lead", min_width=0):
             chosen = clickable_html(_chips(keys, "describe"), elem_id="describe-presets")
@@ -95,7 +95,7 @@ def _tie(context: Context, tab: PictureTab, keys: list[str], parts: tuple[Any, .
             yield from describe(desk, turn, path, *rest)
 
     def failed(error: Exception, given: tuple[Any, ...]) -> tuple[dict[str, Any], str]:
-        return {"message": str(error)}, refused_path(error, given)
+        return given[0].put_back(error), refused_path(error, given)
 
     inputs = [tab.picture, instruction, written_in, *controls]
     outputs = [tab.view, tab.refused]
