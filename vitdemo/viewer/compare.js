@@ -4,6 +4,7 @@
 // field(side) is where that side's picture is given, on the app's page; null elsewhere.
 
 const VD_DIFFERENCE_SIDE = 96; // cells on the longest side of the grid of differences
+const VD_SAME = 0.01; // share of the attention that lies elsewhere; with less, nothing is drawn
 
 class VdCompare {
   constructor(root, ask = null, field = null) {
@@ -206,8 +207,9 @@ function vdSamePicture(left, right) {
 
 /**
  * Right minus left, each as shares of its attention on the picture: { cells, columns, rows, most,
- * moved, empty }. `most` is the largest difference of a cell, `moved` the share of the attention
- * that lies elsewhere (half the sum of all differences), `empty` the sides that looked nowhere.
+ * moved, empty }. `most` is the largest difference of a cell, 0 where the two are the same, `moved`
+ * the share of the attention that lies elsewhere (half the sum of all differences), `empty` the
+ * sides that looked nowhere.
  */
 function vdDifferenceOf(left, right, width, height) {
   const scale = VD_DIFFERENCE_SIDE / Math.max(width, height);
@@ -220,8 +222,8 @@ function vdDifferenceOf(left, right, width, height) {
   });
   const cells = sides[1].cells.map((value, i) => value - sides[0].cells[i]);
   const most = cells.reduce((top, value) => Math.max(top, Math.abs(value)), 0);
-  return { cells, columns, rows, most: most > 1e-12 ? most : 0,
-    moved: cells.reduce((sum, value) => sum + Math.abs(value), 0) / 2,
+  const moved = cells.reduce((sum, value) => sum + Math.abs(value), 0) / 2;
+  return { cells, columns, rows, most: moved < VD_SAME ? 0 : most, moved,
     empty: sides.map(({ total }) => !(total > 0)) };
 }
 
@@ -239,9 +241,9 @@ function vdDifferenceSentence({ cells, columns, rows, moved, empty }, words) {
   const sorted = Array.from(ninths).sort((a, b) => a[1] - b[1]);
   const named = (word) => (word ? vdPhrase("viewer.subject.word", { word })
     : vdPhrase("viewer.subject.all_words"));
-  const names = words[0] === words[1] ? "" : vdPhrase("viewer.differs.words",
+  const names = words[0].toLowerCase() === words[1].toLowerCase() ? "" : vdPhrase("viewer.differs.words",
     { left: named(words[0]), right: named(words[1]) });
-  if (moved < 0.01) return vdJoined(vdPhrase("viewer.differs.not"), names);
+  if (moved < VD_SAME) return vdJoined(vdPhrase("viewer.differs.not"), names);
   const [less, more] = [sorted[0], sorted[sorted.length - 1]];
   return vdJoined(vdPhrase("viewer.differs.moved", { moved: vdWhole(moved), right: more[0],
     right_share: vdWhole(more[1]), left: less[0], left_share: vdWhole(-less[1]) }), names);

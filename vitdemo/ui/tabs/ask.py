@@ -28,7 +28,6 @@ QUESTIONS = {
 def build_ask(context: Context) -> PictureTab:
     """Lay out the tab and tie its handlers."""
     with gr.Column(elem_classes="vt-tab"):
-        tab = PictureTab.lay_out("ask", phrase("ask.hint"))
         with gr.Column(elem_classes="vt-lead", min_width=0):
             with gr.Row():
                 question = gr.Textbox(label=phrase("ask.question"), lines=1, max_lines=4, scale=4,
@@ -38,6 +37,7 @@ def build_ask(context: Context) -> PictureTab:
             answers = gr.HTML(apply_default_css=False, elem_id="ask-answers")
             sampled = clickable_html(chips(_samples(context), phrase("ask.samples")),
                                      elem_id="ask-samples")
+        tab = PictureTab.lay_out("ask", phrase("ask.hint"))
         with gr.Column(elem_classes="vt-under", min_width=0):
             tab.lay_out_examples(context)
             tab.lay_out_saving(context, question)

@@ -42,8 +42,7 @@ def build_describe(context: Context) -> PictureTab:
     languages, first = info.languages, first_language(context.engine)
     keys = list(presets(first, info.instructions))
     with gr.Column(elem_classes="vt-tab"):
-        tab = PictureTab.lay_out("describe", phrase("describe.hint"))
-        with gr.Column(elem_classes="vt-lead", min_width=0):
+        with gr.Column(elem_classes="vt-lead", min_width=0):  # reached by keys before the result
             chosen = clickable_html(_chips(keys, "describe"), elem_id="describe-presets")
             with gr.Row(elem_id="describe-own") as own:  # app.css hides it until it is opened
                 instruction = gr.Textbox(
@@ -51,6 +50,7 @@ def build_describe(context: Context) -> PictureTab:
                     label=phrase("describe.own"), elem_id="describe-instruction")
                 run = gr.Button(phrase("tab.describe"), variant="primary",
                                 elem_id="describe-run", scale=1, min_width=120)
+        tab = PictureTab.lay_out("describe", phrase("describe.hint"))
         with gr.Column(elem_classes="vt-under", min_width=0):
             tab.lay_out_examples(context)
             with expert_panel("describe", phrase("describe.writing")):
