@@ -6,8 +6,8 @@ The app runs as a person runs it, `python app.py`, with the demo's model. Each v
 visitor's, with nothing cached, after one that is not counted: the server has made its opening
 result by then, as it has for all but the first visitor after a start. The clock is the page's own:
 it starts with the request for the page and stops in the second frame after the map is drawn. Bytes
-are those that came over the network, compressed as they were sent. ``--screenshot`` keeps what such a
-visitor sees at 1280 x 800 when the map has been checked, as docs/screenshot.png does.
+are those that came over the network, compressed as they were sent. ``--screenshot`` keeps what such
+a visitor sees at 1280 x 800 when the map has been checked, as docs/screenshot.png does.
 """
 
 import argparse

@@ -251,7 +251,7 @@ def test_each_verdict_has_a_sentence_in_plain_words() -> None:
         "Blurring these places changes the word much more than blurring random ones or the middle."
     dog = OtherMap(2, "dog", 0.5, 0.5)
     own = replace(evidence("strong"), others=(dog,), probability=0.9)
-    assert evidence_sentence(own).startswith("This word’s own: ")
+    assert evidence_sentence(own).startswith("This word’s own place: ")
     shared = replace(own, verdict="shared")
     assert evidence_sentence(shared).endswith("in the middle or where it looked for “dog”.")
     off_centre = replace(shared, centre_deletion=0.9)

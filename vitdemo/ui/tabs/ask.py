@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo import viewer
+from vitdemo.attention.dependence import SENTENCE
 from vitdemo.engine import Engine
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Answer
@@ -16,6 +17,7 @@ from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.tabs.picture_tab import PictureTab, refused_path
 from vitdemo.ui.turns import Turn
+from vitdemo.words import split_words
 
 ANSWERS = 5  # the best one and the next four
 LEAST = 0.01  # of a rival that is worth a line
@@ -105,7 +107,10 @@ def reply(engine: Engine, photo: Picture, question: str, desk: Desk | None = Non
 
 
 def answer_bars(answer: Answer) -> str:
-    """The answer and its rivals from `LEAST` on, with their probabilities, as HTML."""
+    """The answer and its rivals from `LEAST` on, with their probabilities, as HTML; a whole sentence
+    stands by itself."""
+    if len(split_words(answer.text)) >= SENTENCE:
+        return f'<p class="vt-best">{html.escape(answer.text)}</p>'
     rows = [(answer.text, answer.probability),
             *((rival.text, rival.probability) for rival in answer.runners_up
               if rival.probability >= LEAST)]
