@@ -253,7 +253,7 @@ def test_each_verdict_has_a_sentence_in_plain_words() -> None:
     own = replace(evidence("strong"), others=(dog,), probability=0.9)
     assert evidence_sentence(own).startswith("This word’s own place: ")
     shared = replace(own, verdict="shared")
-    assert evidence_sentence(shared).endswith("in the middle or where it looked for “dog”.")
+    assert evidence_sentence(shared).endswith("than the middle or the place of “dog”.")
     off_centre = replace(shared, centre_deletion=0.9)
     assert evidence_sentence(off_centre).endswith("no more than where it looked for “dog”.")
     assert evidence_sentence(replace(shared, centre_deletion=0.9, source="answer")) == \
