@@ -255,10 +255,10 @@ def test_each_verdict_has_a_sentence_in_plain_words() -> None:
     shared = replace(own, verdict="shared")
     assert evidence_sentence(shared).endswith("than the middle or the place of “dog”.")
     off_centre = replace(shared, centre_deletion=0.9)
-    assert evidence_sentence(off_centre).endswith("no more than where it looked for “dog”.")
+    assert evidence_sentence(off_centre).endswith("no more than the place of “dog”.")
     assert evidence_sentence(replace(shared, centre_deletion=0.9, source="answer")) == \
-        "Blurring here changes the answer more than at random, but no more than where it looked " \
-        "for “dog”."
+        "Blurring these places changes the answer more than random ones, but no more than the " \
+        "place of “dog”."
     assert "no better than chance" in evidence_sentence(evidence("chance"))
     assert "Do not trust" in evidence_sentence(evidence("worse"))
     assert evidence_sentence(evidence("language")) == \
