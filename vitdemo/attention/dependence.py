@@ -88,8 +88,8 @@ def confidence_sentence(explanation: Explanation, answer: float | None = None,
     """One honest line over a text that the model wrote, for a person; "" where nothing is known.
 
     ``answer`` is the probability of the whole text, where it is an answer; of a `SENTENCE` it says
-    little. ``yes_no`` is that of `ModelInfo`: a yes or no is only as good as the model's usual ones,
-    however sure it is.
+    little. ``yes_no`` is that of `ModelInfo`: a yes or no is only as good as the model's usual
+    ones, however sure it is.
     """
     sure, words = explanation.word_probabilities, telling_words(explanation)
     if not sure or not words:

@@ -244,8 +244,7 @@ DROP = """(refused, ...fields) => {
 
 
 def drop_refused(event: Any, refused: PageValue, *pictures: gr.Image) -> Any:
-    """After an event, take a picture that cannot be used out of its fields, which are about the
-    same one: the one before comes back. ``refused`` is its path."""
+    """After an event, the picture before comes back in place of one whose path is ``refused``."""
     return event.then(None, [refused, *pictures], [*pictures],
                       js=DROP.replace("NAME", f"of{pictures[0]._id}"))
 

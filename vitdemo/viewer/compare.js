@@ -241,7 +241,8 @@ function vdDifferenceSentence({ cells, columns, rows, moved, empty }, words) {
   const sorted = Array.from(ninths).sort((a, b) => a[1] - b[1]);
   const named = (word) => (word ? vdPhrase("viewer.subject.word", { word })
     : vdPhrase("viewer.subject.all_words"));
-  const names = words[0].toLowerCase() === words[1].toLowerCase() ? "" : vdPhrase("viewer.differs.words",
+  const same = words[0].toLowerCase() === words[1].toLowerCase();
+  const names = same ? "" : vdPhrase("viewer.differs.words",
     { left: named(words[0]), right: named(words[1]) });
   if (moved < VD_SAME) return vdJoined(vdPhrase("viewer.differs.not"), names);
   const [less, more] = [sorted[0], sorted[sorted.length - 1]];

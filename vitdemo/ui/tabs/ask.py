@@ -107,8 +107,8 @@ def reply(engine: Engine, photo: Picture, question: str, desk: Desk | None = Non
 
 
 def answer_bars(answer: Answer) -> str:
-    """The answer and its rivals from `LEAST` on, with their probabilities, as HTML; a whole sentence
-    stands by itself."""
+    """The answer and its rivals from `LEAST` on, with their probabilities, as HTML; a whole
+    sentence stands by itself."""
     if len(split_words(answer.text)) >= SENTENCE:
         return f'<p class="vt-best">{html.escape(answer.text)}</p>'
     rows = [(answer.text, answer.probability),
