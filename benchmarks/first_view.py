@@ -1,26 +1,24 @@
 """From opening the page to the first map on screen, in Chromium, and what the page weighs.
 
-    python -m benchmarks.first_view [--repeats 5] [--json FILE]
+    python -m benchmarks.first_view [--repeats 5] [--screenshot FILE] [--json FILE]
 
 The app runs as a person runs it, `python app.py`, with the demo's model. Each visit is another
 visitor's, with nothing cached, after one that is not counted: the server has made its opening
 result by then, as it has for all but the first visitor after a start. The clock is the page's own:
 it starts with the request for the page and stops in the second frame after the map is drawn. Bytes
-are those that came over the network, compressed as they were sent.
+are those that came over the network, compressed as they were sent. ``--screenshot`` keeps what such
+a visitor sees at 1280 x 800 when the map has been checked, as docs/screenshot.png does.
 """
 
 import argparse
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.first_result import chromium
-from benchmarks.start import ROOT, free_port, settings, stop, wait_for
+from benchmarks.start import ROOT, running_app
 from benchmarks.timing import keep, machine, table
 
 SCREENS = {"1280 x 800": (1280, 800), "390 x 844": (390, 844)}
@@ -63,7 +61,18 @@ def visit(browser: Any, address: str, size: tuple[int, int]) -> tuple[float, int
     return seconds, int(sum(received.values()))
 
 
-def measure(address: str, repeats: int) -> dict[str, list[tuple[float, int]]]:
+def take_screenshot(browser: Any, address: str, file: Path) -> None:
+    """What a visitor sees once the map that the page opens with has been checked."""
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
+    page.set_default_timeout(600_000)
+    page.goto(address)
+    page.locator("#describe-view .vd-badge:visible").wait_for()
+    page.wait_for_function("!document.querySelector('#describe-view .vd-status').textContent")
+    page.screenshot(path=file)
+    page.context.close()
+
+
+def measure(address: str, repeats: int, screenshot: str = "") -> dict[str, list[tuple[float, int]]]:
     """Every counted visit, by the screen's size."""
     from playwright.sync_api import sync_playwright
 
@@ -76,24 +85,16 @@ def measure(address: str, repeats: int) -> dict[str, list[tuple[float, int]]]:
                 visits[name].append(visit(browser, address, size))
             print(f"\rturn {turn + 1} of {repeats}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
+        if screenshot:
+            take_screenshot(browser, address, Path(screenshot))
         browser.close()
     return visits
 
 
-def run(repeats: int, checkpoint: Path) -> dict[str, Any]:
+def run(repeats: int, checkpoint: Path, screenshot: str = "") -> dict[str, Any]:
     """The whole benchmark."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}/"
-    with tempfile.TemporaryFile() as said:
-        app = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(port), "--model", str(checkpoint), "--device",
-             "cpu"], cwd=ROOT, env=settings(), stdin=subprocess.DEVNULL, stdout=said,
-            stderr=subprocess.STDOUT)
-        try:
-            wait_for(address, app, time.perf_counter())
-            visits = measure(address, repeats)
-        finally:
-            stop(app)
+    with running_app(checkpoint) as address:
+        visits = measure(address, repeats, screenshot)
     return {"machine": machine(), "screens": {
         name: {"seconds": [seconds for seconds, _ in each],
                "bytes": [weight for _, weight in each]} for name, each in visits.items()}}
@@ -105,11 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="visits that count (default: 5)")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "vitdemo-small")
+    parser.add_argument("--screenshot", default="", metavar="FILE", help="keep one in FILE (PNG)")
     parser.add_argument("--json", default="", metavar="FILE", help="write the figures to FILE")
     args = parser.parse_args(argv)
     if args.repeats < 1:
         parser.error(f"--repeats is {args.repeats}; it must be 1 or more.")
-    result = run(args.repeats, args.checkpoint.resolve())
+    result = run(args.repeats, args.checkpoint.resolve(), args.screenshot)
     print(table(["from opening the page to the first map", "median", "slowest", "bytes"],
                 [[name, f"{statistics.median(one['seconds']):.2f} s",
                   f"{max(one['seconds']):.2f} s", f"{statistics.median(one['bytes']):,.0f}"]

@@ -23,7 +23,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.caption import random_blip
@@ -117,6 +118,23 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_app(checkpoint: Path) -> Iterator[str]:
+    """The app as a person runs it, on the CPU; its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/"
+    with tempfile.TemporaryFile() as said:
+        app = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(port), "--model", str(checkpoint), "--device",
+             "cpu"], cwd=ROOT, env=settings(), stdin=subprocess.DEVNULL, stdout=said,
+            stderr=subprocess.STDOUT)
+        try:
+            wait_for(address, app, time.perf_counter())
+            yield address
+        finally:
+            stop(app)
 
 
 def stop(app: "subprocess.Popen[bytes]") -> None:

@@ -222,6 +222,64 @@ def test_a_bad_file_gives_one_sentence_and_costs_nothing_else(app: App, pictures
     assert app.page.locator("#describe-view .vd-message").is_hidden()
 
 
+def test_a_bad_file_leaves_the_result_that_is_there(app: App, scene: Path, tmp_path: Path) -> None:
+    app.give("describe-picture", scene)
+    app.checked()
+    app.tab("Ask")
+    app.page.fill("#ask-question textarea", "what?")
+    app.page.keyboard.press("Enter")
+    app.checked("ask-view")
+    broken_files(tmp_path)
+    for tab in ("Ask", "Describe"):
+        app.tab(tab)
+        view, field = f"{tab.lower()}-view", f"{tab.lower()}-picture"
+        said = app.words(view).all_inner_texts()
+        app.give(field, tmp_path / "text.jpg")
+        app.page.locator(f"#{view} .vd-message", has_text="text.jpg is not a picture").wait_for()
+        app.holds("(id) => document.querySelector(`#${id} img`)?.src.includes('scene')", field)
+        app.quiet()
+        assert app.words(view).all_inner_texts() == said
+        assert app.page.locator(f"#{view} .vd-status").inner_text() == ""
+    app.give("describe-picture", tmp_path / "cut.jpg")  # and another one
+    app.page.locator("#describe-view .vd-message", has_text="cut.jpg").wait_for()
+    assert app.words().count()
+    for tab in ("Ask", "Describe"):  # what is on screen can still be asked about
+        app.tab(tab)
+        view = app.page.locator(f"#{tab.lower()}-view")
+        view.get_by_role("button", name="Does it matter?").click()
+        view.locator("details.vd-matter").wait_for()
+
+
+CAMERA = """navigator.mediaDevices.getUserMedia = async () => {
+  const canvas = document.createElement("canvas");
+  canvas.width = 96; canvas.height = 64;
+  const draw = () => canvas.getContext("2d").fillRect(0, 0, 96, 64);
+  setInterval(draw, 20);
+  draw();
+  globalThis.camera = canvas.captureStream();
+  return globalThis.camera;
+}"""
+
+
+def test_the_camera_takes_nothing_away(app: App, pictures: Path) -> None:
+    view = app.page.locator("#describe-view")
+    app.give("describe-picture", pictures / "red.png")
+    app.words()
+    app.page.evaluate(CAMERA)
+    off = "camera.getTracks().every((track) => track.readyState === 'ended')"
+    for end in ("Cancel", "Take the picture"):
+        view.get_by_role("button", name="Camera").click()
+        playwright.expect(view.get_by_role("button", name="Take the picture")).to_be_enabled()
+        assert app.words().count() == 11
+        view.get_by_role("button", name=end).click()
+        app.holds(off)
+        playwright.expect(view.locator("video")).to_have_count(0)
+    app.holds("document.querySelector('#describe-picture img')?.src.includes('camera')")
+    app.words()
+    app.holds("""() => { const photo = document.querySelector("#describe-view .vd-photo");
+        return photo.naturalWidth === 96 && photo.naturalHeight === 64; }""")
+
+
 def odd_files(folder: Path) -> list[str]:
     """Unusual pictures that are welcome, all 80 x 40 once upright, each of another colour."""
     plain = [Image.new("RGB", (80, 40), (250 - 40 * i, 40 * i, 90)) for i in range(6)]
@@ -317,6 +375,9 @@ def test_a_phone_never_scrolls_sideways(browser: "playwright.Browser", address: 
     words = opened.words()
     opened.page.wait_for_function(  # the result comes into sight by itself
         "document.querySelector('#describe-view').getBoundingClientRect().top < 422")
+    chips = opened.page.locator("#describe-presets button")  # above what they change
+    assert chips.first.bounding_box()["y"] < words.first.bounding_box()["y"]
+    assert chips.first.bounding_box()["y"] == chips.last.bounding_box()["y"]
     words.nth(4).tap()
     opened.settled("0:4:-1:-1")
     assert opened.page.evaluate(wide) <= 390

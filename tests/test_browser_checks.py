@@ -89,6 +89,7 @@ def test_two_sides_on_one_scale(app: App, scene: Path, pictures: Path) -> None:
     expect = playwright.expect
     expect(view.locator(".vd-sidebox .vd-word")).to_have_count(22)  # of an example, at once
     expect(view.locator(".vd-difference")).to_be_visible()
+    expect(view.locator(".vd-camera:visible")).to_have_count(1)  # one picture for both
     assert "Describe the picture in a few words." in view.inner_text()
     app.page.set_viewport_size({"width": 768, "height": 1024})
     tops = {stage.bounding_box()["y"] for stage in view.locator(".vd-side .vd-stage").all()}
@@ -104,7 +105,9 @@ def test_two_sides_on_one_scale(app: App, scene: Path, pictures: Path) -> None:
     app.page.get_by_label("Two pictures").check()
     expect(first).to_contain_text("First picture")
     expect(view.locator(".vd-difference")).to_be_hidden()
-    expect(app.page.locator("#compare-right img")).to_be_visible()  # another example
+    expect(app.page.locator("#compare-right img")).to_have_count(1)  # another example
+    expect(app.page.locator("#compare-right")).to_be_hidden()  # it is given where it is shown
+    expect(view.locator(".vd-camera:visible")).to_have_count(2)
     app.give("compare-left", scene)
     app.give("compare-right", pictures / "blue.png")
     expect(view.locator(".vd-sidehead").nth(1)).to_have_text("Second picture")
@@ -114,7 +117,7 @@ def test_two_sides_on_one_scale(app: App, scene: Path, pictures: Path) -> None:
     app.page.fill("#compare-model textarea, #compare-model input", "/no/such")
     app.page.keyboard.press("Enter")
     expect(view).to_contain_text("There is no checkpoint folder '/no/such'.")
-    app.page.get_by_label("Two ways to make the map").check()
+    app.page.get_by_label("Two ways of looking").check()
     expect(view.locator(".vd-difference")).to_be_visible()
     expect(view.locator(".vd-sidebox .vd-word")).to_have_count(22)
 

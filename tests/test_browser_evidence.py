@@ -198,7 +198,7 @@ def test_a_result_has_few_controls_and_the_drawer_remembers(page: Page) -> None:
         """() => [...document.querySelectorAll("#v :is(button, select, input, summary)")]
         .filter((one) => one.checkVisibility() && one.tabIndex >= 0 && !one.closest(".vd-words"))
         .map((one) => one.textContent)""")
-    assert reached == ["Play", "What else it could have written here", "Does it matter?", "Save",
+    assert reached == ["Play", "Other words it could have written", "Does it matter?", "Save",
                        "For experts"]
     assert not page.page.get_by_label("Style").is_visible()
 
@@ -207,7 +207,7 @@ def test_what_else_could_stand_there_is_one_click_away(page: Page) -> None:
     page.mount(rivalled())
     page.word("dog")
     assert not page.page.locator(".vd-rivals ol").is_visible()
-    page.page.get_by_text("What else it could have written here").click()
+    page.page.get_by_text("Other words it could have written").click()
     assert " ".join(page.text(".vd-rivals ol").split()) == "dog 62% cat 20% (the end) 1.5%"
     page.word("red")  # it stays open
     assert page.text(".vd-rivals ol").split() == ["red", "90%"]

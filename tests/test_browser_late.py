@@ -348,7 +348,7 @@ def test_a_comparison_is_that_of_the_pictures_on_screen(app: App, model: HeldBac
         in_field(app, "compare-right", "green")
     expect(sides.nth(1).locator(".vd-word")).to_have_text(said("green"))
     expect(sides.nth(0).locator(".vd-word")).to_have_text(said("red"))
-    app.page.locator("#compare-right [aria-label='Remove Image']").click()
+    app.page.locator("#compare-right [aria-label='Remove Image']").dispatch_event("click")
     expect(app.page.locator("#compare-view")).to_contain_text("Choose the pictures")
     expect(sides.locator(".vd-word")).to_have_count(0)
 

@@ -83,6 +83,11 @@ def test_one_line_says_how_sure(sure: tuple[float, ...], said: str) -> None:
     assert unsure_words(one) == [q for q in (1, 4, 5) if sure and sure[q] < 0.15]
 
 
+def test_of_a_sentence_that_answers_the_words_are_judged() -> None:
+    one = explanation((0.9, 0.6, 0.9, 0.9, 0.3, 0.9), source="answer")
+    assert confidence_sentence(one, 0.004) == "Fairly sure. Least sure of: red (30%)."
+
+
 def test_a_long_list_is_cut() -> None:
     one = explanation((0.1,) * 5, text="dogs cats birds cows sheep")
     assert confidence_sentence(one) == (

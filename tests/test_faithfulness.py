@@ -250,14 +250,14 @@ def test_each_verdict_has_a_sentence_in_plain_words() -> None:
         "Blurring these places changes the word much more than blurring random ones or the middle."
     dog = OtherMap(2, "dog", 0.5, 0.5)
     own = replace(evidence("strong"), others=(dog,), probability=0.9)
-    assert evidence_sentence(own).startswith("This word’s own: ")
+    assert evidence_sentence(own).startswith("This word’s own place: ")
     shared = replace(own, verdict="shared")
-    assert evidence_sentence(shared).endswith("in the middle or where it looked for “dog”.")
+    assert evidence_sentence(shared).endswith("than the middle or the place of “dog”.")
     off_centre = replace(shared, centre_deletion=0.9)
-    assert evidence_sentence(off_centre).endswith("no more than where it looked for “dog”.")
+    assert evidence_sentence(off_centre).endswith("no more than the place of “dog”.")
     assert evidence_sentence(replace(shared, centre_deletion=0.9, source="answer")) == \
-        "Blurring here changes the answer more than at random, but no more than where it looked " \
-        "for “dog”."
+        "Blurring these places changes the answer more than random ones, but no more than the " \
+        "place of “dog”."
     assert "no better than chance" in evidence_sentence(evidence("chance"))
     assert "Do not trust" in evidence_sentence(evidence("worse"))
     assert evidence_sentence(evidence("language")) == \

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import app
-from vitdemo.borrowed import LONGEST, PASS, BorrowedEngine, needs_gpu
+from vitdemo.borrowed import LONGEST, PASS, BorrowedEngine, needs_gpu, passes
 from vitdemo.config import Decoding
 from vitdemo.device import without_gpu
 from vitdemo.engine import Engine
@@ -66,6 +66,7 @@ def test_every_use_of_the_model_is_lent_a_gpu_for_its_time(photo: Picture) -> No
     assert asked(lambda: engine.caption(photo)) < long
     one = asked(lambda: engine.evidence(photo, "red left", words=[0]))
     assert short < one < asked(lambda: engine.evidence(photo, "red left right top")) <= LONGEST
+    assert passes("evidence", photo, "一只红色的狗") > passes("evidence", photo, "red")
     assert asked(lambda: engine.match(photo, ["red"])) <= asked(
         lambda: engine.match(photo, ["red"] * 50))
     asked(lambda: engine.explain(photo, "red", "occlusion"))

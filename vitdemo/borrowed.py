@@ -15,6 +15,7 @@ from typing import Any, get_origin
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine
 from vitdemo.errors import VitDemoError
+from vitdemo.words import split_words
 
 START = 5.0  # seconds until the model is on the GPU
 PASS = 0.05  # seconds of one pass through the model, until it is known of a method
@@ -122,7 +123,7 @@ def passes(name: str, *args: Any, **settings: Any) -> int:
         count += given["decoding"].max_tokens
     if "words" in given:
         text = given["result"] if isinstance(given["result"], str) else given["result"].text
-        words = len(text.split()) if given["words"] is None else len(given["words"])
+        words = len(split_words(text)) if given["words"] is None else len(given["words"])
         count += MASKED + EACH_WORD * words
     if name == "smallest_part":
         count += 2 * MASKED

@@ -31,6 +31,9 @@ ODDS, GUESS = 16.0, 0.05
 # Of those answers five have 0.5 to 1.8 (yes, no, white: what it would say of any picture), the
 # others 3.4 and more.
 ODDS_ANSWER = 3.0
+# Words from which an answer is a sentence: it could be said in many ways, so how likely this very
+# one is says little ("an airplane is flying in the sky" has 0.4%), and each word is judged.
+SENTENCE = 4
 LEAST_GAIN = 1e-3  # nats; less is the rounding of two equal probabilities
 NAMED = 3  # unsure words that the sentence names
 
@@ -84,8 +87,9 @@ def confidence_sentence(explanation: Explanation, answer: float | None = None,
                         yes_no: Sequence[float] = ()) -> str:
     """One honest line over a text that the model wrote, for a person; "" where nothing is known.
 
-    ``answer`` is the probability of the whole text, where it is an answer; ``yes_no`` is that of
-    `ModelInfo`: a yes or no is only as good as the model's usual ones, however sure it is.
+    ``answer`` is the probability of the whole text, where it is an answer; of a `SENTENCE` it says
+    little. ``yes_no`` is that of `ModelInfo`: a yes or no is only as good as the model's usual
+    ones, however sure it is.
     """
     sure, words = explanation.word_probabilities, telling_words(explanation)
     if not sure or not words:
@@ -94,7 +98,7 @@ def confidence_sentence(explanation: Explanation, answer: float | None = None,
         return phrase("sure.yes_no", right=percent(yes_no[0]), blank=percent(yes_no[1]))
     if not depends_on_picture(explanation):
         return phrase("sure.caption_without" if answer is None else "sure.answer_without")
-    if answer is not None:
+    if answer is not None and len(explanation.words) < SENTENCE:
         how = ("not" if answer < UNSURE_ANSWER else "fairly" if answer < SURE_ANSWER else "quite")
         return phrase(f"sure.answer.{how}", probability=percent(answer))
     unsure = unsure_words(explanation)

@@ -24,7 +24,8 @@ if (devices?.getUserMedia) {
     throw error;
   });
 } else document.addEventListener("click", (event) => {
-  if (event.target.closest('[aria-label="Capture from camera"]')) said({ name: "Insecure" });
+  const camera = event.target.closest('.vd-camera, [aria-label="Capture from camera"]');
+  if (camera) said({ name: "Insecure" });
 });
 """
 

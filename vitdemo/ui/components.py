@@ -223,20 +223,30 @@ def place_of(event: gr.EventData, count: int) -> int:
     return place
 
 
+def at_fault(error: Exception) -> bool:
+    """Whether it is the picture that cannot be used."""
+    return isinstance(error, PictureError) and not isinstance(error, BusyError)
+
+
 def refusal(error: Exception, path: Any) -> str:
     """The path of a picture that cannot be used; empty where the picture was not at fault."""
-    at_fault = isinstance(error, PictureError) and not isinstance(error, BusyError)
-    return str(path or "") if at_fault else ""
+    return str(path or "") if at_fault(error) else ""
 
 
 # In the browser: only there is it certain that no better picture was chosen meanwhile.
-DROP = """(refused, ...fields) => fields.map(
-  (now) => (refused && now && now.path === refused ? null : now))"""
+DROP = """(refused, ...fields) => {
+  const bad = (one) => Boolean(refused) && one?.path === refused;
+  const kept = globalThis.vtKept ??= {};
+  if (!fields.some(bad)) kept.NAME = fields[0];
+  else if (bad(kept.NAME)) kept.NAME = null;
+  return fields.map((now) => (bad(now) ? kept.NAME ?? null : now));
+}"""
 
 
 def drop_refused(event: Any, refused: PageValue, *pictures: gr.Image) -> Any:
-    """After an event, empty the fields whose picture cannot be used; ``refused`` is its path."""
-    return event.then(None, [refused, *pictures], [*pictures], js=DROP)
+    """After an event, the picture before comes back in place of one whose path is ``refused``."""
+    return event.then(None, [refused, *pictures], [*pictures],
+                      js=DROP.replace("NAME", f"of{pictures[0]._id}"))
 
 
 def read_picture(path: str | None, missing: str = "picture.choose") -> Picture:

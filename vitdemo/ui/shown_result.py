@@ -15,6 +15,7 @@ from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Answer, Caption, Evidence, Explanation, PictureShare
 from vitdemo.texts import phrase
+from vitdemo.ui.components import at_fault
 from vitdemo.ui.turns import Turns
 from vitdemo.words import clean_text, unread_note
 
@@ -29,6 +30,7 @@ class Result:
     ``digest`` is that of the picture's pixels. ``maps`` are dressed in the words on screen.
     ``decoding`` is how a caption was written, ``settings`` what a report tells of it. ``others``
     is keyed by source and method, ``evidence`` by source, method and word, ``shares`` by source.
+    ``shown`` is the viewer's payload of it.
     """
 
     id: str
@@ -40,6 +42,13 @@ class Result:
     others: dict[tuple[str, str], Explanation] = field(default_factory=dict)
     evidence: dict[tuple[str, str, int], Evidence] = field(default_factory=dict)
     shares: dict[str, PictureShare] = field(default_factory=dict)
+    shown: dict[str, Any] = field(default_factory=dict)
+
+    def whole(self) -> dict[str, Any]:
+        """The payload with all that was found out since."""
+        return {**self.shown, "texts": viewer.texts(
+            self.maps, list(self.others.values()), list(self.evidence.values()),
+            list(self.shares.values()))}
 
     def patch(self, message: str = "", busy: bool = False, **parts: Any) -> dict[str, Any]:
         """A payload that changes what is on screen: ``parts`` are those of `viewer.patch`."""
@@ -53,16 +62,29 @@ class Result:
 
 
 class Desk(Turns):
-    """The result on screen, if any, and what a link asked the viewer to choose."""
+    """The result on screen, if any, the one before it, until there is a new one, and what a link
+    asked the viewer to choose."""
 
     def __init__(self, wanted: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.result: Result | None = None
+        self.former: Result | None = None
         self.wanted = wanted or {}
 
     def clear(self) -> None:
         """Nothing is on screen now."""
-        self.result = None
+        self.former, self.result = self.result, None
+
+    def put_back(self, error: Exception) -> dict[str, Any]:
+        """The payload of an error: where a picture cannot be used, the result that it was to take
+        the place of stays."""
+        said = {"message": str(error)}
+        if self.former is None or not at_fault(error):
+            return said
+        with self.changed:
+            self.result, self.former = self.former, None
+            self.turn.followed = True  # what follows a new result
+        return {**self.result.whole(), **said, "checking": False}
 
     def fitting(self, result_id: object, photo: Picture | None = None) -> Result:
         """The result on screen, if it is the one meant and belongs to the picture.
@@ -101,10 +123,10 @@ class Desk(Turns):
         if method in engine.methods and method not in (maps[0].method, RAW):
             add_method(engine, photo, result, method)
         with self.writing():
-            self.result = result
+            self.result, self.former = result, None
             self.wanted = {}  # once: after that the person's own choice rules
         info = engine.info.behind(maps[-1])
-        return {
+        result.shown = {
             **shown, "id": result.id, "model": info.name, "choose": _choice(wanted, maps[-1]),
             "checking": checking,
             "methods": [[name, label_of(name)] for name in engine.methods],
@@ -114,6 +136,7 @@ class Desk(Turns):
             "sure": confidence_sentence(
                 maps[-1], said.probability if isinstance(said, Answer) else None, info.yes_no),
             "texts": viewer.texts(maps, others=list(result.others.values()))}
+        return result.shown
 
 
 def _offer(engine: Engine, photo: Picture, said: Said, maps: Explanation) -> str:

@@ -38,6 +38,8 @@ def theme() -> gr.themes.Base:
         border_color_primary_dark="*neutral_700",
         checkbox_border_color="*neutral_500",
         checkbox_border_color_dark="*neutral_400",
+        checkbox_border_color_hover="*neutral_600",
+        checkbox_border_color_hover_dark="*neutral_300",
         input_background_fill="white",
         input_background_fill_dark="*neutral_900",
         input_placeholder_color="*neutral_500",

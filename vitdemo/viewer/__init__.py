@@ -44,7 +44,7 @@ from PIL import Image
 
 from vitdemo.preprocess import Picture
 from vitdemo.records import Explanation
-from vitdemo.texts import section
+from vitdemo.texts import joined, section
 from vitdemo.viewer.build import patch, quantise, texts
 from vitdemo.words import same_words, split_words
 
@@ -83,7 +83,7 @@ def display(picture: Picture, side: int = DISPLAY_SIDE) -> dict[str, Any]:
     ``side`` pixels, with the width and height of the original, and its notes where it has some."""
     width, height = picture.image.size
     shown = {"url": data_url(picture.image, side), "width": width, "height": height}
-    return {**shown, "note": " ".join(picture.notes)} if picture.notes else shown
+    return {**shown, "note": joined(picture.notes)} if picture.notes else shown
 
 
 def data_url(image: Image.Image, side: int) -> str:

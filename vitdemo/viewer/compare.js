@@ -1,11 +1,13 @@
 // Two viewers side by side on one scale, with the difference of their maps.
-// mountCompare(root, { left, right, title }, ask): `left` and `right` are payloads of the viewer,
-// each with a `name`. ask(name, detail) is as the viewer's; its detail has `side`, too.
+// mountCompare(root, { left, right, title }, ask, field): `left` and `right` are payloads of the
+// viewer, each with a `name`. ask(name, detail) is as the viewer's; its detail has `side`, too.
+// field(side) is where that side's picture is given, on the app's page; null elsewhere.
 
 const VD_DIFFERENCE_SIDE = 96; // cells on the longest side of the grid of differences
+const VD_SAME = 0.01; // share of the attention that lies elsewhere; with less, nothing is drawn
 
 class VdCompare {
-  constructor(root, ask = null) {
+  constructor(root, ask = null, field = null) {
     this.root = root;
     this.style = { style: "glow", colours: "magma", opacity: 0.7, squares: false,
       stretch: false, hide: false };
@@ -17,7 +19,7 @@ class VdCompare {
       const name = vdElement("h2", { className: "vd-sidehead" });
       const box = vdElement("section", { className: "vd-sidebox" }, name, place);
       const viewer = new VdViewer(place, ask && ((what, detail) => ask(what, { ...detail, side })),
-        this);
+        this, field && { takes: true, field: () => field(side) });
       viewer.side = side;
       return { side, name, place, box, viewer };
     });
@@ -205,8 +207,9 @@ function vdSamePicture(left, right) {
 
 /**
  * Right minus left, each as shares of its attention on the picture: { cells, columns, rows, most,
- * moved, empty }. `most` is the largest difference of a cell, `moved` the share of the attention
- * that lies elsewhere (half the sum of all differences), `empty` the sides that looked nowhere.
+ * moved, empty }. `most` is the largest difference of a cell, 0 where the two are the same, `moved`
+ * the share of the attention that lies elsewhere (half the sum of all differences), `empty` the
+ * sides that looked nowhere.
  */
 function vdDifferenceOf(left, right, width, height) {
   const scale = VD_DIFFERENCE_SIDE / Math.max(width, height);
@@ -219,8 +222,8 @@ function vdDifferenceOf(left, right, width, height) {
   });
   const cells = sides[1].cells.map((value, i) => value - sides[0].cells[i]);
   const most = cells.reduce((top, value) => Math.max(top, Math.abs(value)), 0);
-  return { cells, columns, rows, most: most > 1e-12 ? most : 0,
-    moved: cells.reduce((sum, value) => sum + Math.abs(value), 0) / 2,
+  const moved = cells.reduce((sum, value) => sum + Math.abs(value), 0) / 2;
+  return { cells, columns, rows, most: moved < VD_SAME ? 0 : most, moved,
     empty: sides.map(({ total }) => !(total > 0)) };
 }
 
@@ -238,17 +241,18 @@ function vdDifferenceSentence({ cells, columns, rows, moved, empty }, words) {
   const sorted = Array.from(ninths).sort((a, b) => a[1] - b[1]);
   const named = (word) => (word ? vdPhrase("viewer.subject.word", { word })
     : vdPhrase("viewer.subject.all_words"));
-  const names = words[0] === words[1] ? "" : vdPhrase("viewer.differs.words",
+  const same = words[0].toLowerCase() === words[1].toLowerCase();
+  const names = same ? "" : vdPhrase("viewer.differs.words",
     { left: named(words[0]), right: named(words[1]) });
-  if (moved < 0.01) return vdJoined(vdPhrase("viewer.differs.not"), names);
+  if (moved < VD_SAME) return vdJoined(vdPhrase("viewer.differs.not"), names);
   const [less, more] = [sorted[0], sorted[sorted.length - 1]];
   return vdJoined(vdPhrase("viewer.differs.moved", { moved: vdWhole(moved), right: more[0],
     right_share: vdWhole(more[1]), left: less[0], left_share: vdWhole(-less[1]) }), names);
 }
 
 /** Draw a comparison into an element. */
-function mountCompare(root, payload, ask = null) {
-  const compare = new VdCompare(root, ask);
+function mountCompare(root, payload, ask = null, field = null) {
+  const compare = new VdCompare(root, ask, field);
   compare.update(payload);
   return { update: (next) => compare.update(next), destroy: () => compare.destroy() };
 }

@@ -21,10 +21,11 @@ function vdTakePictures(viewer) {
   const { stage, around } = viewer;
   const choose = vdButton(vdPhrase("viewer.another"), () => (
     around.field()?.querySelector("input[type=file]")?.click()));
-  const camera = vdButton(vdPhrase("viewer.camera"), () => vdCamera(around.field()),
-    { title: vdPhrase("viewer.camera_title") });
+  const camera = vdButton(vdPhrase("viewer.camera"), () => vdCamera(viewer, taking),
+    { title: vdPhrase("viewer.camera_title"), className: "vd-button vd-camera" });
   const hint = vdElement("span", { className: "vd-hint vd-keys" }, vdPhrase("viewer.drop"));
-  viewer.figure.append(vdElement("div", { className: "vd-taking" }, choose, camera, hint));
+  const taking = vdElement("div", { className: "vd-taking" }, choose, camera, hint);
+  viewer.figure.append(taking);
   const over = (on) => stage.classList.toggle("vd-dropping", on);
   stage.addEventListener("dragover", (event) => {
     event.preventDefault(); // else the browser opens the file
@@ -43,17 +44,35 @@ function vdTakePictures(viewer) {
   });
 }
 
-/** The field takes its place again, with the camera on; what it held goes. */
-function vdCamera(field) {
-  const press = (name) => {
-    const button = field?.querySelector(`button[aria-label="${name}"]`);
-    button?.click();
-    return Boolean(button);
+/** What this device's camera sees, over the picture, which stays until another one is taken. */
+async function vdCamera(viewer, taking) {
+  const stream = await navigator.mediaDevices?.getUserMedia(
+    { video: { facingMode: "environment" } }).catch(() => null); // the page says why
+  if (!stream) return;
+  viewer.endCamera();
+  const video = vdElement("video", { className: "vd-video", autoplay: true, muted: true,
+    playsInline: true, srcObject: stream });
+  const shoot = vdButton(vdPhrase("viewer.shoot"), () => {
+    const frame = vdElement("canvas", { width: video.videoWidth, height: video.videoHeight });
+    frame.getContext("2d").drawImage(video, 0, 0);
+    frame.toBlob((blob) => {
+      const file = new File([blob], "camera.jpg", { type: "image/jpeg" });
+      vdGive(viewer.around.field(), file);
+    }, "image/jpeg", 0.95);
+    viewer.endCamera();
+  });
+  const row = vdElement("div", { className: "vd-taking" }, shoot,
+    vdButton(vdPhrase("viewer.cancel"), () => viewer.endCamera()));
+  viewer.stage.append(video);
+  taking.before(row);
+  taking.hidden = true;
+  viewer.endCamera = () => {
+    viewer.endCamera = () => {};
+    for (const track of stream.getTracks()) track.stop();
+    video.remove();
+    row.remove();
+    taking.hidden = false;
   };
-  press("Remove Image");
-  const start = performance.now();
-  const wait = () => { // the field shows its sources once it is empty
-    if (!press("Capture from camera") && performance.now() - start < 3000) setTimeout(wait, 50);
-  };
-  setTimeout(wait, 50);
+  video.addEventListener("loadeddata", () => { shoot.disabled = false; });
+  shoot.disabled = true; // nothing is seen yet
 }

@@ -2,7 +2,7 @@
 // mountViewer(root, payload, ask) draws into an empty element and gives { update, state, destroy }.
 // A payload is one of
 //   null or { hint }                    nothing yet
-//   { message }                         an error, one sentence
+//   { message }                         an error, one sentence; with a result: that one stays
 //   { picture, writing }                a text that is still being written
 //   { picture, written, reason }        a finished text that has no maps, and why
 //   { picture, texts, model, ... }      the finished thing; see vitdemo/viewer/build.py
@@ -11,7 +11,8 @@
 // "matter" or "methods". It is null where there is none; then the buttons that need the model are
 // not shown. `around` are parts of the app's page that belong to the viewer, null where there are
 // none: { takes: whether a picture is given here, field(): where, save(): the ways to save,
-// experts(): fields that belong into the drawer for experts }.
+// experts(): fields that belong into the drawer for experts }; of a side of a comparison it has the
+// first two.
 
 class VdViewer {
   /** `host` is the comparison that this viewer is one side of; else null. */
@@ -30,7 +31,11 @@ class VdViewer {
     this.preview = null;
     this.drawn = null;
     this.build();
-    this.observer = new ResizeObserver(() => this.paint());
+    this.endCamera = () => {};
+    this.observer = new ResizeObserver(() => {
+      if (!this.stage.clientWidth) this.endCamera(); // nobody sees it
+      this.paint();
+    });
     this.observer.observe(this.stage);
   }
 
@@ -59,13 +64,13 @@ class VdViewer {
     this.parts = [this.looks, this.evidence, this.deeper, this.looking, this.rivals];
     this.damage = vdElement("p", { className: "vd-note vd-damage", role: "status", hidden: true });
     this.figure = vdElement("figure", { className: "vd-figure" }, this.stage, this.damage);
-    this.said = vdElement("div", { className: "vd-said" }, this.lines, this.summary,
+    this.said = vdElement("div", { className: "vd-said" }, this.message, this.lines, this.summary,
       this.rivals.element, this.evidence.element, this.looking.element);
     this.experts = vdExperts(this.looks.element, this.evidence.trust, this.deeper.element,
       vdElement("div", { className: "vd-actions" }, ...this.looking.buttons), this.legend);
     if (!this.host) this.buildTools();
     this.said.append(this.experts);
-    this.root.replaceChildren(this.empty, this.message, this.figure, this.said);
+    this.root.replaceChildren(this.empty, this.figure, this.said);
     this.photo.addEventListener("load", () => this.paint());
     this.stage.addEventListener("pointermove", (event) => this.point(event));
     this.stage.addEventListener("pointerleave", () => this.point(null));
@@ -105,6 +110,7 @@ class VdViewer {
       vdPatch(this, payload);
       return;
     }
+    this.endCamera();
     this.payload = payload || {};
     const { hint, message, picture, writing, written, texts, reason, unread,
       understood } = this.payload;
@@ -132,7 +138,7 @@ class VdViewer {
       const className = `vd-note vd-${name}`;
       if (note) this.lines.append(vdElement("p", { className, role: "status" }, note));
     }
-    this.said.hidden = !this.lines.childElementCount;
+    this.said.hidden = !message && !this.lines.childElementCount;
     const started = writing !== undefined && this.busy !== true;
     const finished = this.busy === true && writing === undefined;
     this.busy = writing !== undefined;
@@ -193,7 +199,7 @@ class VdViewer {
     if (offer) this.lines.append(vdElement("p", { className: "vd-offer" }, offer));
     this.hint = vdElement("p", { className: "vd-hint" });
     this.lines.append(this.hint);
-    const fields = this.around?.experts();
+    const fields = this.around?.experts?.();
     if (fields) this.experts.append(fields);
     this.markWords();
     this.refresh();
@@ -258,11 +264,11 @@ class VdViewer {
       if (button.tabIndex !== index) button.tabIndex = index;
     }));
     const [main, rest] = vdSentences({ ...this.now, text: this.now.look });
-    const sentence = rest ? `${main} ${rest}` : main;
+    const sentence = vdJoined(main, rest);
     // Announced only where the person chose it, not on each hover.
     this.summary.ariaLive = this.preview ? "off" : "polite";
     if (this.summary.textContent !== sentence) {
-      this.summary.replaceChildren(vdElement("strong", {}, main), rest ? ` ${rest}` : "");
+      this.summary.replaceChildren(vdElement("strong", {}, main), sentence.slice(main.length));
     }
     this.canvas.ariaLabel = sentence;
     this.showScale();
@@ -390,6 +396,7 @@ class VdViewer {
 
   destroy() {
     cancelAnimationFrame(this.frame);
+    this.endCamera();
     this.observer.disconnect();
     this.root.replaceChildren();
   }

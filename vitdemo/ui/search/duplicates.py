@@ -13,7 +13,7 @@ from vitdemo.errors import PictureError
 from vitdemo.retrieval.duplicates import BY, Groups, Twin, find_duplicates
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.tables import write_table
-from vitdemo.texts import phrase
+from vitdemo.texts import joined, phrase
 from vitdemo.ui.components import QUIET, Context, guarded, notice
 from vitdemo.ui.downloads import SAVE, saved
 from vitdemo.ui.jobs import Cancelled, Job, followed
@@ -112,7 +112,7 @@ def groups_html(found: Groups, thumbnails: Thumbnails, paths: bool = True) -> st
         said.append(phrase("search.twins.gone", count=found.gone))
     if found.groups:
         said.append(phrase("search.twins.nothing_deleted"))
-    parts = [f'<p class="vt-hint" role="status">{html.escape(" ".join(said))}</p>']
+    parts = [f'<p class="vt-hint" role="status">{html.escape(joined(said))}</p>']
     for group in found.groups[:GROUPS_SHOWN]:
         images = thumbnails.many([twin.path for twin in group.pictures])
         keep = phrase("search.twins.kept", reason=group.reason)

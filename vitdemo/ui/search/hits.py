@@ -14,7 +14,7 @@ from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.metadata import told_day
 from vitdemo.retrieval.rerank import BEST
 from vitdemo.retrieval.thumbnails import Thumbnails
-from vitdemo.texts import phrase
+from vitdemo.texts import joined, phrase
 from vitdemo.ui.components import hints, percent
 from vitdemo.ui.search.state import HitList
 
@@ -67,9 +67,8 @@ def page_html(hits: HitList, thumbnails: Thumbnails, why: bool, versus: bool,
         key = "search.hits.none_fits_filters" if hits.filters else "search.hits.no_pictures"
         return "".join(parts) + f'<p class="vt-empty">{html.escape(phrase(key))}</p>'
     first = (hits.page - 1) * hits.wish.size + 1
-    order = _order(hits, first, len(groups))
-    if hits.lacks_texts():
-        order += " " + phrase("search.hits.older")
+    order = joined((_order(hits, first, len(groups)),
+                    phrase("search.hits.older") if hits.lacks_texts() else ""))
     parts.append(f'<p class="vt-hint">{html.escape(order)}</p>')
     made = thumbnails.many([group[0].path for group in groups[:only or len(groups)]])
     images: list[bytes | PictureError | None] = [*made, *[None] * (len(groups) - len(made))]
@@ -156,7 +155,7 @@ def _order(hits: HitList, first: int, count: int) -> str:
         order = phrase("search.hits.by_looks")
     else:
         order = phrase("search.hits.by_both" if hits.accepted else "search.hits.by_words")
-    return f"{told} {order}"
+    return joined((told, order))
 
 
 def verdict_html(hits: HitList) -> str:

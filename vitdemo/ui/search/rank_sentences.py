@@ -44,7 +44,7 @@ def build_fits(context: Context) -> Place:
     """Lay out the tab and tie its handlers; gives what a link sets in it."""
     panel = Panel.of(Desk())
     with gr.Row(elem_classes="vt-columns"):
-        with gr.Column(scale=5, min_width=300):
+        with gr.Column(scale=5, min_width=300, elem_classes="vt-asks"):
             picture = picture_input(elem_id="fits-picture")
             sentences = gr.Textbox(
                 label=phrase("fits.sentences"), lines=5, max_lines=12,

@@ -89,7 +89,7 @@ def build_search(context: Context, examples: ExampleAlbum, library: Library
     with gr.Tabs(overflow_behavior="wrap", selected=first) as inner:
         with gr.Tab(phrase("frame.find"), interactive=context.can("embed"), id="find"):
             with gr.Row(elem_classes="vt-columns"):
-                with gr.Column(scale=4, min_width=300):
+                with gr.Column(scale=4, min_width=300, elem_classes="vt-asks"):
                     words, run, samples, picture = query_fields(context)
                     sources = source_fields(context, examples, library)
                     build_captions(context, sources)

@@ -15,7 +15,7 @@ from vitdemo.records import Hit
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.text_words import said_of
 from vitdemo.retrieval.why import Why, WhyNot, why, why_not
-from vitdemo.texts import phrase
+from vitdemo.texts import joined, phrase
 from vitdemo.ui.components import (
     MODEL,
     Context,
@@ -159,9 +159,9 @@ def parts_html(found: Why, hit: Hit) -> str:
     for part in found.parts:
         rows.append(_row(_name(part.text, part.weight), _signed(part.loss), part.loss, most))
     head = html.escape(phrase("search.why.parts", score=f"{found.score:.3f}"))
-    about = html.escape(phrase("search.why.about"))
-    if not math.isnan(hit.match):
-        about += " " + html.escape(phrase("search.why.match", percent=percent(hit.match)))
+    match = "" if math.isnan(hit.match) else phrase("search.why.match",
+                                                    percent=percent(hit.match))
+    about = html.escape(joined((phrase("search.why.about"), match)))
     return (f'<details class="vt-parts"><summary>{head}</summary>'
             f'<ul class="vt-bars">{"".join(rows)}</ul><p class="vt-hint">{about}</p></details>')
 

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo import viewer
+from vitdemo.attention.dependence import SENTENCE
 from vitdemo.engine import Engine
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Answer
@@ -16,6 +17,7 @@ from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.tabs.picture_tab import PictureTab, refused_path
 from vitdemo.ui.turns import Turn
+from vitdemo.words import split_words
 
 ANSWERS = 5  # the best one and the next four
 LEAST = 0.01  # of a rival that is worth a line
@@ -28,7 +30,6 @@ QUESTIONS = {
 def build_ask(context: Context) -> PictureTab:
     """Lay out the tab and tie its handlers."""
     with gr.Column(elem_classes="vt-tab"):
-        tab = PictureTab.lay_out("ask", phrase("ask.hint"))
         with gr.Column(elem_classes="vt-lead", min_width=0):
             with gr.Row():
                 question = gr.Textbox(label=phrase("ask.question"), lines=1, max_lines=4, scale=4,
@@ -38,6 +39,7 @@ def build_ask(context: Context) -> PictureTab:
             answers = gr.HTML(apply_default_css=False, elem_id="ask-answers")
             sampled = clickable_html(chips(_samples(context), phrase("ask.samples")),
                                      elem_id="ask-samples")
+        tab = PictureTab.lay_out("ask", phrase("ask.hint"))
         with gr.Column(elem_classes="vt-under", min_width=0):
             tab.lay_out_examples(context)
             tab.lay_out_saving(context, question)
@@ -66,7 +68,11 @@ def _tie(context: Context, tab: PictureTab, parts: tuple[Any, ...]) -> None:
         yield turn.number, gr.skip(), "", "", samples[place_of(event, len(samples))]
 
     def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return {"message": str(error)}, "", refused_path(error, given)
+        desk: Desk = given[0]
+        shown = desk.put_back(error)
+        said = desk.result.said if desk.result else None
+        rows = answer_bars(said) if isinstance(said, Answer) else ""
+        return shown, rows, refused_path(error, given)
 
     inputs, outputs = [tab.picture, question], [tab.view, answers, tab.refused]
     asked = tab.act([run.click, question.submit], ask, inputs, outputs, failed, api_name="answer")
@@ -101,7 +107,10 @@ def reply(engine: Engine, photo: Picture, question: str, desk: Desk | None = Non
 
 
 def answer_bars(answer: Answer) -> str:
-    """The answer and its rivals from `LEAST` on, with their probabilities, as HTML."""
+    """The answer and its rivals from `LEAST` on, with their probabilities, as HTML; a whole
+    sentence stands by itself."""
+    if len(split_words(answer.text)) >= SENTENCE:
+        return f'<p class="vt-best">{html.escape(answer.text)}</p>'
     rows = [(answer.text, answer.probability),
             *((rival.text, rival.probability) for rival in answer.runners_up
               if rival.probability >= LEAST)]

@@ -70,20 +70,22 @@ def build_compare(context: Context, tab: gr.Tab, shared: PictureInput) -> None:
     kinds = _kinds(context)
     if not kinds:
         return
-    parts: dict[str, Any] = {"what": gr.Radio(
-        [(phrase(f"compare.what.{name}"), name) for name in kinds], value=kinds[0],
-        label=phrase("compare.what.label"), show_label=False, elem_id="compare-what")}
-    with gr.Row(elem_id="compare-fields"):
-        _lay_out_fields(context, parts, kinds[0])
-    view = gr.HTML(value={}, html_template='<div class="vd-compare"></div>',
-                   css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
-                   apply_default_css=False, elem_id="compare-view")
-    with gr.Row(elem_classes="vt-columns"):
-        pictures = [picture_input(_first_label(kinds[0]), elem_id="compare-left", height=180),
-                    picture_input(phrase("compare.right"), elem_id="compare-right", height=180,
-                                  visible=kinds[0] == "pictures")]
-    examples = clickable_html(thumbnails(context.examples, phrase("compare.examples")),
-                              visible=bool(context.examples), elem_id="compare-examples")
+    with gr.Column(elem_classes="vt-compare"):
+        with gr.Row(elem_id="compare-kinds"):
+            parts: dict[str, Any] = {"what": gr.Radio(
+                [(phrase(f"compare.what.{name}"), name) for name in kinds], value=kinds[0],
+                label=phrase("compare.what.label"), show_label=False, elem_id="compare-what")}
+            examples = clickable_html(thumbnails(context.examples, phrase("compare.examples")),
+                                      visible=bool(context.examples), elem_id="compare-examples")
+        with gr.Row(elem_id="compare-fields"):
+            _lay_out_fields(context, parts, kinds[0])
+        view = gr.HTML(value={}, html_template='<div class="vd-compare"></div>',
+                       css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
+                       apply_default_css=False, elem_id="compare-view")
+        with gr.Row(elem_classes="vt-columns vt-field"):  # app.css hides it where a picture is
+            pictures = [picture_input(_first_label(kinds[0]), elem_id="compare-left", height=180),
+                        picture_input(phrase("compare.right"), elem_id="compare-right", height=180,
+                                      visible=kinds[0] == "pictures")]
     with gr.Accordion(phrase("compare.words.label"), open=False, elem_id="compare-more"):
         words = _words(context, kinds[0])
         parts["words"] = gr.Radio([(phrase(f"compare.words.{name}"), name) for name in words],

@@ -41,9 +41,8 @@ def build_describe(context: Context) -> PictureTab:
     info = context.engine.info
     languages, first = info.languages, first_language(context.engine)
     keys = list(presets(first, info.instructions))
-    with gr.Column(elem_classes="vt-tab vt-telling"):
-        tab = PictureTab.lay_out("describe", phrase("describe.hint"))
-        with gr.Column(elem_classes="vt-lead", min_width=0):
+    with gr.Column(elem_classes="vt-tab"):
+        with gr.Column(elem_classes="vt-lead", min_width=0):  # reached by keys before the result
             chosen = clickable_html(_chips(keys, "describe"), elem_id="describe-presets")
             with gr.Row(elem_id="describe-own") as own:  # app.css hides it until it is opened
                 instruction = gr.Textbox(
@@ -51,6 +50,7 @@ def build_describe(context: Context) -> PictureTab:
                     label=phrase("describe.own"), elem_id="describe-instruction")
                 run = gr.Button(phrase("tab.describe"), variant="primary",
                                 elem_id="describe-run", scale=1, min_width=120)
+        tab = PictureTab.lay_out("describe", phrase("describe.hint"))
         with gr.Column(elem_classes="vt-under", min_width=0):
             tab.lay_out_examples(context)
             with expert_panel("describe", phrase("describe.writing")):
@@ -95,7 +95,7 @@ def _tie(context: Context, tab: PictureTab, keys: list[str], parts: tuple[Any, .
             yield from describe(desk, turn, path, *rest)
 
     def failed(error: Exception, given: tuple[Any, ...]) -> tuple[dict[str, Any], str]:
-        return {"message": str(error)}, refused_path(error, given)
+        return given[0].put_back(error), refused_path(error, given)
 
     inputs = [tab.picture, instruction, written_in, *controls]
     outputs = [tab.view, tab.refused]

@@ -69,6 +69,7 @@ def open_with_result(opening: "Opening", blocks: AppBlocks, tab: PictureTab) -> 
                           **BUSY, js=FIRST, api_visibility="private")
     check_after(context, event, tab.view, tab.panel, tab.picture)
     tab.changes.append(event)
+    tab.refusing.append(event)
 
 
 def _file(field: PictureInput, path: Path) -> Any:
@@ -113,9 +114,7 @@ class Opened:
             return self
         result = replace(self.result, others=dict(self.result.others),
                          evidence=dict(self.result.evidence), shares=dict(self.result.shares))
-        texts = viewer.texts(result.maps, list(result.others.values()),
-                             list(result.evidence.values()), list(result.shares.values()))
-        return Opened(self.path, {**self.shown, "texts": texts}, result)
+        return Opened(self.path, result.whole(), result)
 
 
 class Opening:

@@ -138,6 +138,10 @@ def share_picture(here: PictureTab, there: PictureTab) -> None:
         shown = {"picture": viewer.display(read_picture(path)), **hint} if path else hint
         yield path, shown, *[""] * (len(there.result) - 1)
 
+    def failed(error: Exception, given: tuple[Any, ...]) -> Any:
+        given[0].put_back(error)  # it is on the screen still
+        return gr.skip()
+
     for event in here.changes:
         there.panel.take_over(event, here.panel.number, take_over, [here.picture],
-                              [there.picture, *there.result], lambda *_: gr.skip())
+                              [there.picture, *there.result], failed)

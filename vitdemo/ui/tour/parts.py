@@ -102,7 +102,9 @@ def anyway(subject: Subject, share: PictureShare) -> str:
               f"<td>{_bar(grey)}</td></tr>"
             for word, here, grey, marked in zip(subject.words(), share.probability, share.blank,
                                                 share.anyway, strict=True)]
-    said = phrase("tour.anyway", count=sum(share.anyway), all=len(rows))
+    marked = sum(share.anyway)
+    said = (phrase("tour.anyway", count=marked, all=len(rows)) if marked
+            else phrase("tour.from_picture"))
     return (f'<p><strong>{html.escape(said)}</strong></p><table class="vt-likely"><thead><tr>'
             f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>")
 

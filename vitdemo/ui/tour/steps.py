@@ -193,7 +193,8 @@ def _trial(subject: Subject, found: WhatIf, word: str) -> str:
     cells = ((subject.photo.image, phrase("tour.whole"), found.before, found.probability),
              (blurred[0], phrase("tour.strongest"), found.after, found.probability_after),
              (blurred[1], phrase("tour.chance"), found.after_random, found.probability_random))
-    return figures(*((image, name, f"{text} ({what}: {percent(chance)})")
+    return figures(*((image, name, phrase("tour.trial", text=text, what=what,
+                                          chance=percent(chance)))
                      for image, name, text, chance in cells))
 
 
