@@ -318,13 +318,13 @@ def test_the_hubs_faults_are_told_apart(monkeypatch, fault, message):
     def refuse(*_: object, **__: object) -> None:
         raise fault
 
-    monkeypatch.setattr("vitdemo.backends.hub.HfApi.model_info", refuse)
+    monkeypatch.setattr("vitdemo.backends.source.HfApi.model_info", refuse)
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint("Some/blip")
 
 
 def test_a_model_that_was_downloaded_before_needs_no_network(folders, monkeypatch):
-    module = "vitdemo.backends.hub"
+    module = "vitdemo.backends.source"
     monkeypatch.setattr(f"{module}.try_to_load_from_cache", lambda *_: "/cache/file")
     monkeypatch.setattr(f"{module}.HfApi.model_info", None)  # not to be called
     with pytest.raises(CheckpointError, match="config.json of Some/blip cannot be read"):

@@ -106,7 +106,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         asked.append(name)
         return {"model_type": {"Some/chat": "llava", "New/chat": "aya_vision"}.get(name, "bert")}
 
-    monkeypatch.setattr("vitdemo.backends.hub.read_config", config)
+    monkeypatch.setattr("vitdemo.backends.source.read_config", config)
     assert registry.resolve("Some/chat") == ("llava", "Some/chat")
     assert registry.resolve("New/chat") == ("chat", "New/chat"), "transformers knows it"
     with pytest.raises(CheckpointError, match="is a bert model. Types that can be used: .*blip"):

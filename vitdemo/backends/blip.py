@@ -26,7 +26,8 @@ from vitdemo.attention.trace import Trace
 from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.backends.blip_model import Text, Writer, encode_pixels
 from vitdemo.backends.blip_trace import blip_traces
-from vitdemo.backends.hub import Checkpoint, Family, kind_of, read_config
+from vitdemo.backends.hub import Checkpoint, Family, kind_of
+from vitdemo.backends.source import read_config
 from vitdemo.backends.writing_backend import Span, Start, WritingBackend
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError

@@ -33,9 +33,10 @@ from vitdemo.backends.chat_model import (
     token_types,
 )
 from vitdemo.backends.chat_trace import chat_traces
-from vitdemo.backends.hub import Checkpoint, Family, load_checkpoint, read_config
+from vitdemo.backends.hub import Checkpoint, Family, load_checkpoint
 from vitdemo.backends.picture_tokens import GEOMETRIES, Processed, regions_of, unknown
 from vitdemo.backends.registry import unknown_type
+from vitdemo.backends.source import read_config
 from vitdemo.backends.writing_backend import ANSWER, DESCRIBE, Start, WritingBackend
 from vitdemo.cache import LRU
 from vitdemo.device import Placement

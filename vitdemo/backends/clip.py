@@ -25,8 +25,9 @@ from transformers import ChineseCLIPModel, CLIPModel, Siglip2Model, SiglipModel
 
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.hub import Checkpoint, Family, HubBackend, read_config, word_places
+from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
 from vitdemo.backends.picture_tokens import length_of, patch_boxes
+from vitdemo.backends.source import read_config
 from vitdemo.records import ModelInfo
 from vitdemo.texts import Message, joined, phrase
 

@@ -16,7 +16,8 @@ from transformers import Florence2ForConditionalGeneration
 from vitdemo.attention.trace import Layer, Regions
 from vitdemo.backends.base import Backend
 from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt
-from vitdemo.backends.hub import Checkpoint, Family, read_config
+from vitdemo.backends.hub import Checkpoint, Family
+from vitdemo.backends.source import read_config
 from vitdemo.backends.writing_backend import Seen
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError

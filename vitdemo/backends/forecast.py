@@ -112,7 +112,7 @@ def count_parameters(source: str) -> int:
     Raises:
         CheckpointError: it cannot be had, or its type is not known.
     """
-    from vitdemo.backends.hub import locate, weight_files
+    from vitdemo.backends.source import locate, weight_files
 
     files = weight_files(source)
     if files:

@@ -5,7 +5,6 @@ import copy
 import functools
 import hashlib
 import inspect
-import json
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +15,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import align_module_device
-from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    StrictDataclassError,
-)
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
@@ -30,27 +23,24 @@ from transformers import (
     AutoImageProcessor,
     AutoProcessor,
     AutoTokenizer,
-    PreTrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
 from vitdemo.attention.sanity import randomise
 from vitdemo.backends.base import Backend, PictureFeatures
+from vitdemo.backends.source import config_at, first_line, locate, read_config
 from vitdemo.characters import Characters, unread_of
 from vitdemo.device import Placement
-from vitdemo.disk import expanded
-from vitdemo.errors import CheckpointError, TextError, shortened
+from vitdemo.errors import CheckpointError, TextError
 from vitdemo.records import Unread, Word
 from vitdemo.texts import Message
 from vitdemo.words import split_words
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _BOUNDLESS = 100_000
 # What keeps its numbers where weights have fewer bits: vision encoders are small beside what
 # writes, and Mllama's has an axis for tiles that bitsandbytes does not take.
 _WHOLE = ["lm_head", "vision_model", "vision_tower", "visual", "multi_modal_projector"]
-HUB_SECONDS = 10  # to wait for the hub's answer before saying that it cannot be reached
 
 
 @dataclass(frozen=True)
@@ -236,20 +226,20 @@ def load_checkpoint(source: str, placement: Placement, family: Family) -> Checkp
         CheckpointError: it cannot be had, is of another family, or is incomplete.
     """
     where, offline = locate(source)
-    kind = kind_of(source, _read_config(source, where, offline), family)
+    kind = kind_of(source, config_at(source, where, offline), family)
     try:
         model, report = family.kinds[kind].from_pretrained(
             where, output_loading_info=True, local_files_only=offline, **_precision(placement))
         processor = _processor(where, offline)
     except ImportError as error:
         raise CheckpointError("checkpoint.package", source=source,
-                              why=_first_line(error)) from error
+                              why=first_line(error)) from error
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise CheckpointError("chooser.no_room", model=source) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError,
             StrictDataclassError, SafetensorError) as error:
         raise CheckpointError("checkpoint.broken", family=family.name, source=source,
-                              why=_first_line(error)) from error
+                              why=first_line(error)) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError("checkpoint.lacks_parts", source=source, count=len(missing),
@@ -282,38 +272,6 @@ def _precision(placement: Placement) -> dict[str, Any]:
     return how
 
 
-def weight_files(source: str) -> list[str]:
-    """The files with the weights of a checkpoint that is here, as safetensors; none where it is
-    not, or has others."""
-    folder = expanded(source)
-
-    def path_of(name: str) -> str | None:
-        if os.path.isdir(folder):
-            return str(folder / name) if os.path.isfile(folder / name) else None
-        there = try_to_load_from_cache(source, name) if source.count("/") == 1 else None
-        return there if isinstance(there, str) else None
-
-    names = [WEIGHTS[0]]
-    index = path_of(WEIGHTS[1])
-    if index is not None and path_of(WEIGHTS[0]) is None:
-        try:
-            names = sorted(set(json.loads(Path(index).read_text("utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError("checkpoint.index", file=index,
-                                  why=shortened(error)) from error
-    paths = [path_of(name) for name in names]
-    return [] if None in paths else [str(path) for path in paths]
-
-
-def read_config(source: str) -> dict[str, Any]:
-    """The config.json of a checkpoint, as it is.
-
-    Raises:
-        CheckpointError: it cannot be had.
-    """
-    return _read_config(source, *locate(source))
-
-
 @dataclass(frozen=True)
 class _Processor:
     """Its two parts, where the class of the whole cannot be used."""
@@ -342,44 +300,6 @@ def _processor(where: str, offline: bool) -> Any:
                           tokenizer)
     processor.tokenizer = tokenizer
     return processor
-
-
-def locate(source: str) -> tuple[str, bool]:
-    """Where transformers is to look for a checkpoint, and whether it is to leave the network alone:
-    it is for a folder and for a model that was downloaded before.
-
-    Raises:
-        CheckpointError: it is neither here nor on the hub, or the hub does not answer.
-    """
-    folder = expanded(source)
-    if os.path.isdir(folder):
-        if not os.path.isfile(folder / "config.json"):
-            raise CheckpointError("checkpoint.no_config", source=source)
-        return str(folder), True
-    if source.startswith((".", "/", "~")) or source.count("/") != 1 or "\\" in source:
-        raise CheckpointError("checkpoint.neither_folder", source=shortened(repr(source)))
-    try:
-        here = [isinstance(try_to_load_from_cache(source, name), str)
-                for name in ("config.json", *WEIGHTS)]
-        if here[0] and any(here[1:]):
-            return source, True
-        HfApi().model_info(source, timeout=HUB_SECONDS)
-    except HfHubHTTPError as error:
-        raise CheckpointError("checkpoint.not_given", source=source,
-                              why=_first_line(error)) from error
-    except HFValidationError as error:
-        raise CheckpointError("checkpoint.no_name", source=shortened(repr(source))) from error
-    except (HTTPError, OSError) as error:
-        raise CheckpointError("checkpoint.no_hub", source=source) from error
-    return source, False
-
-
-def _read_config(source: str, where: str, offline: bool) -> dict[str, Any]:
-    try:
-        return dict(PreTrainedConfig.get_config_dict(where, local_files_only=offline)[0])
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError("checkpoint.config", source=source,
-                              why=_first_line(error)) from error
 
 
 def kind_of(source: str, config: dict[str, Any], family: Family) -> str:
@@ -413,8 +333,3 @@ def fingerprint(model: torch.nn.Module) -> str:
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(values.numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def _first_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return (text[:200] + "..." if len(text) > 200 else text).rstrip(".") + "."

@@ -17,7 +17,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from tqdm.auto import tqdm
 
-from vitdemo.backends.hub import HUB_SECONDS, locate
+from vitdemo.backends.source import HUB_SECONDS, locate
 from vitdemo.disk import expanded
 from vitdemo.errors import CheckpointError, shortened
 

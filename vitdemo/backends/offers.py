@@ -63,8 +63,8 @@ def forecast(config: EngineConfig) -> list[Forecast]:
         ConfigError: the device or the number type is not there.
     """
     from vitdemo.backends.forecast import need_of
-    from vitdemo.backends.hub import weight_files
     from vitdemo.backends.hub_files import licence_of, wanted_files
+    from vitdemo.backends.source import weight_files
 
     placement, found = pick(config.device, config.dtype), []
     for name in names(config.model):

@@ -107,7 +107,7 @@ def resolve(name: str) -> tuple[str, str]:
         raise CheckpointError("checkpoint.no_family", family=shortened(repr(family)),
                               known=", ".join(FAMILIES))
     if is_hub_name(name) and not os.path.isdir(folder.parent):
-        from vitdemo.backends.hub import read_config
+        from vitdemo.backends.source import read_config
 
         return family_of(read_config(name), name), name
     raise CheckpointError("checkpoint.no_folder", name=shown)

@@ -16,8 +16,9 @@ from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
 from vitdemo.attention.trace import Regions
 from vitdemo.backends.encoder_decoder import EncoderDecoderBackend, Prompt
-from vitdemo.backends.hub import Checkpoint, Family, locate, read_config
+from vitdemo.backends.hub import Checkpoint, Family
 from vitdemo.backends.picture_tokens import patch_boxes, shown_boxes, unknown
+from vitdemo.backends.source import locate, read_config
 from vitdemo.backends.writing_backend import Seen
 from vitdemo.texts import Message
 

@@ -109,8 +109,8 @@ def _fetch(name: str, tell: Tell) -> None:
         family, source = resolve(one)
         if family == "native":
             continue
-        from vitdemo.backends.hub import locate
         from vitdemo.backends.hub_files import download
+        from vitdemo.backends.source import locate
 
         where, here = locate(source)
         if not here and where == source:
