@@ -37,6 +37,15 @@ THUMBNAIL = 240  # longest side of an example in a list, in pixels
 
 
 @dataclass(frozen=True)
+class OwnersPictures:
+    """Pictures that the owner of an app for others shows to all who use it: those of a store that
+    lie in certain folders."""
+
+    store: str
+    folders: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
 class Settings:
     """What the person who starts the app decides."""
 
@@ -44,6 +53,7 @@ class Settings:
     folders: tuple[Path, ...] = ()  # Search may index what lies in these; none: not offered
     store: str = ""  # where indexes of folders are kept; empty: in memory
     shared: bool = False  # the app runs on a server for others, not for its owner alone
+    owners: OwnersPictures | None = None  # that such an app lets them search
     addresses: bool = False  # programs may name a picture by its address on the internet
     check_at_once: bool = True  # compute the chosen map's evidence unasked: where that is quick
     open_with_result: bool = False  # the page begins with an example that is described
@@ -255,7 +265,8 @@ def read_picture(path: str | None, missing: str = "picture.choose") -> Picture:
     Raises:
         PictureError: there is none, or it cannot be used.
     """
-    return open_picture(uploaded(path, missing))
+    file = uploaded(path, missing)
+    return open_picture(file, name=os.path.basename(file))
 
 
 def uploaded(path: str | None, missing: str = "picture.choose") -> str:
