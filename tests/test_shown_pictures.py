@@ -20,7 +20,7 @@ from vitdemo.retrieval.indexer import index_folders
 from vitdemo.texts import phrase, speaking
 from vitdemo.ui import OwnersPictures, Settings, build_ui
 from vitdemo.ui.components import Context
-from vitdemo.ui.search.galleries import ShownPictures
+from vitdemo.ui.search.galleries import Library, ShownPictures
 from vitdemo.ui.search.indexing import start_text
 from vitdemo.ui.session import Sessions
 
@@ -243,7 +243,7 @@ def test_a_store_that_cannot_be_used_is_one_sentence(
         before = sorted(tmp_path.rglob("*"))
         for language in ("en", "zh"):
             with speaking(language), caplog.at_level(logging.WARNING):
-                told = start_text(context, None, ShownPictures(context), "owners")  # type: ignore[arg-type]
+                told = start_text(context, Library(context), ShownPictures(context), "owners")
                 assert phrase("store.not_shown").replace("'", "&#x27;") in told
                 assert str(tmp_path) not in told
         assert reason in caplog.text and sorted(tmp_path.rglob("*")) == before

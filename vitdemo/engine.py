@@ -43,8 +43,6 @@ from vitdemo.user_texts import UserTexts, caption_of
 from vitdemo.words import clean_text, language_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vitdemo.retrieval.gallery import Gallery
 
 # At most, in one slice; how many fit is found out.
@@ -371,10 +369,9 @@ class Engine:
         return np.concatenate([np.zeros((0, self.info.dimension), np.float32), *rows])
 
     @without_gpu
-    def gallery(self, uri: str = "memory://", only: Sequence["Path"] = ()) -> "Gallery":
+    def gallery(self, uri: str = "memory://", only: Sequence[str] = ()) -> "Gallery":
         """Pictures that can be searched; ``uri`` is a folder, an object store's address, or
-        "memory://" for one that is gone with the process. Where ``only`` names folders, the store
-        is never made or changed, and of its pictures those in them are found alone.
+        "memory://" for one that is gone with the process; ``only`` is as in `open_index`.
 
         Raises:
             TaskError: the model has no embedding vectors.
@@ -383,12 +380,9 @@ class Engine:
         require(self.info, "embed")
         from vitdemo.retrieval.base import Stamp, open_index
         from vitdemo.retrieval.gallery import Gallery
-        from vitdemo.retrieval.read_only import ReadOnlyIndex
 
         info = self.info.doing("embed")
-        stamp = Stamp(info.name, info.revision, info.dimension)
-        index = open_index(uri, stamp, read_only=bool(only))
-        return Gallery(ReadOnlyIndex(index, only) if only else index, self)
+        return Gallery(open_index(uri, Stamp(info.name, info.revision, info.dimension), only), self)
 
     @without_gpu
     def waiting(self) -> tuple[int, int]:

@@ -4,6 +4,7 @@ that their owner shows to others."""
 import logging
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -18,6 +19,15 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class OwnersPictures:
+    """Pictures that the owner of an app for others shows to all who use it: those of a store that
+    lie in certain folders."""
+
+    store: str
+    folders: tuple[Path, ...]
+
+
 class ReadOnlyIndex(Index):
     """See `Index`. Pictures whose path does not lead, links followed, into one of ``folders`` are
     not found. Nobody is told by a search or an error where a store or a picture lies: the log
@@ -25,7 +35,7 @@ class ReadOnlyIndex(Index):
 
     read_only = True
 
-    def __init__(self, index: Index, folders: Sequence[Path]) -> None:
+    def __init__(self, index: Index, folders: Sequence[str]) -> None:
         self.stamp, self.uri, self.reads_texts = index.stamp, index.uri, index.reads_texts
         self._index = index
         self._folders = [os.path.join(os.path.realpath(one), "") for one in folders]

@@ -9,6 +9,7 @@ from gradio.context import Context as ids
 
 from vitdemo.engine import Engine
 from vitdemo.records import ModelInfo
+from vitdemo.retrieval.read_only import OwnersPictures
 from vitdemo.texts import DEFAULT, LANGUAGES, phrase, speaking
 from vitdemo.ui.api import build_api
 from vitdemo.ui.blocks import AppBlocks
@@ -17,7 +18,6 @@ from vitdemo.ui.components import (
     QUIET,
     Context,
     FilesInput,
-    OwnersPictures,
     PictureInput,
     Settings,
     drop_refused,

@@ -22,6 +22,7 @@ from vitdemo import viewer
 from vitdemo.engine import Engine
 from vitdemo.errors import BusyError, PictureError, TextError, VitDemoError
 from vitdemo.preprocess import Picture, open_picture, open_small
+from vitdemo.retrieval.read_only import OwnersPictures
 from vitdemo.texts import phrase
 from vitdemo.ui.session import Sessions, uploads_root
 from vitdemo.wanted import NotWanted
@@ -34,15 +35,6 @@ MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
 Failed = Callable[[Exception, tuple[Any, ...]], Any]
 THUMBNAIL = 240  # longest side of an example in a list, in pixels
-
-
-@dataclass(frozen=True)
-class OwnersPictures:
-    """Pictures that the owner of an app for others shows to all who use it: those of a store that
-    lie in certain folders."""
-
-    store: str
-    folders: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -64,8 +56,7 @@ class Settings:
 
     @property
     def own_folders(self) -> bool:
-        """Whether pictures of this computer's folders are searched: those that were allowed, or
-        those that are in the store already."""
+        """Whether pictures of this computer are searched: of allowed folders, or of the store."""
         return bool(self.folders or self.store) and not self.shared
 
 
@@ -134,8 +125,7 @@ class FilesInput(gr.File, metaclass=_QuietMeta):
 
 def _refuse_address(path: str | Path | None) -> None:
     if str(path or "").lower().startswith(("http://", "https://")):
-        raise gr.Error(phrase("picture.no_address"),
-                       print_exception=False)
+        raise gr.Error(phrase("picture.no_address"), print_exception=False)
 
 
 class PageValue(gr.components.Component, metaclass=_QuietMeta):
@@ -265,8 +255,7 @@ def read_picture(path: str | None, missing: str = "picture.choose") -> Picture:
     Raises:
         PictureError: there is none, or it cannot be used.
     """
-    file = uploaded(path, missing)
-    return open_picture(file, name=os.path.basename(file))
+    return open_picture(uploaded(path, missing), name=os.path.basename(path or ""))
 
 
 def uploaded(path: str | None, missing: str = "picture.choose") -> str:

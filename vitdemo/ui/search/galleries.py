@@ -135,7 +135,8 @@ class ShownPictures:
         with self._lock:
             if self._gallery is None:
                 try:
-                    self._gallery = self._context.engine.gallery(owners.store, owners.folders)
+                    self._gallery = self._context.engine.gallery(
+                        owners.store, [str(folder) for folder in owners.folders])
                 except (StoreError, TaskError) as error:
                     log.warning("the owner's pictures cannot be searched: %s", error)
                     raise StoreError("store.not_shown") from error
