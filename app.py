@@ -35,15 +35,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true",
                         help="make a public link through Gradio's servers (default: off)")
-    parser.add_argument("--store", default="",
+    parser.add_argument("--store", default=os.environ.get("VITDEMO_STORE", ""),
                         help="where the pictures of searched folders are kept for the next time: "
                         "the store of `python -m vitdemo index`, a folder or an address (default: "
-                        "in memory)")
+                        "that of the variable VITDEMO_STORE, or else in memory)")
     parser.add_argument("--examples", type=Path, default=HERE / "examples",
                         help="a folder of example photographs")
-    parser.add_argument("--allow-folder", type=Path, action="append", default=[], metavar="DIR",
+    parser.add_argument("--allow-folder", type=Path, action="append", metavar="DIR",
+                        default=[Path(one) for one in os.environ.get(
+                            "VITDEMO_ALLOW_FOLDER", "").split(os.pathsep) if one],
                         help="Search may read the pictures in DIR and below, as in --allow-folder "
-                        "~/Pictures; may be given several times (default: no folder)")
+                        "~/Pictures; may be given several times. On an app for others they can be "
+                        "searched as far as they are in --store, and nothing else (default: those "
+                        "of the variable VITDEMO_ALLOW_FOLDER, joined as in PATH)")
     parser.add_argument("--allow-host", action="append", metavar="NAME",
                         default=os.environ.get("VITDEMO_ALLOW_HOST", "").split(),
                         help="answer to this name, too, say that of a proxy in front of it; may be "
@@ -70,12 +74,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.space = bool(os.environ.get("SPACE_ID"))
     args.host = args.host or ("0.0.0.0" if args.space else "127.0.0.1")
     args.alone = args.host in LOOPBACK and not args.share and not args.space
-    if args.allow_folder and not args.alone:
-        parser.error("--allow-folder lets every visitor search your files; it works only without "
-                     "--share and --host, on your own computer.")
+    if args.allow_folder and not args.store and not args.alone:
+        parser.error("--allow-folder works without --store only on your own computer, without "
+                     "--share and --host: visitors may search what the store has of the folder.")
     args.allow_folder = [folder.expanduser().absolute() for folder in args.allow_folder]
     for folder in args.allow_folder:
-        if not folder.is_dir():
+        if args.alone and not folder.is_dir():
             parser.error(f"--allow-folder is {folder}; there is no such folder.")
     args.remote = args.model.startswith(("http://", "https://"))
     if args.choose_model is None:
@@ -140,14 +144,17 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
     engine = Engine.load(EngineConfig(model=args.model, device=args.device))
     if gpu is not None:
         engine = BorrowedEngine(engine, gpu)
-    from vitdemo.ui import Settings, build_ui, launch_settings  # slow, so a wrong model shows first
+    # Slow, so a wrong model shows first.
+    from vitdemo.ui import OwnersPictures, Settings, build_ui, launch_settings
 
     def load_model(name: str) -> Engine:
         return Engine.load(EngineConfig(model=name, device=args.device))
 
+    folders = tuple(args.allow_folder)
+    searched: dict[str, Any] = {"folders": folders, "store": args.store} if args.alone else {
+        "owners": OwnersPictures(args.store, folders) if folders else None}
     blocks = build_ui(engine, Settings(
-        args.examples, tuple(args.allow_folder), args.store, not args.alone,
-        addresses=args.allow_addresses,
+        args.examples, shared=not args.alone, **searched, addresses=args.allow_addresses,
         check_at_once=check_at_once(args, engine.info.family, gpu is not None),
         open_with_result=True,
         load_model=load_model if args.alone or args.choose_model else None,

@@ -369,9 +369,9 @@ class Engine:
         return np.concatenate([np.zeros((0, self.info.dimension), np.float32), *rows])
 
     @without_gpu
-    def gallery(self, uri: str = "memory://") -> "Gallery":
+    def gallery(self, uri: str = "memory://", only: Sequence[str] = ()) -> "Gallery":
         """Pictures that can be searched; ``uri`` is a folder, an object store's address, or
-        "memory://" for one that is gone with the process.
+        "memory://" for one that is gone with the process; ``only`` is as in `open_index`.
 
         Raises:
             TaskError: the model has no embedding vectors.
@@ -382,7 +382,7 @@ class Engine:
         from vitdemo.retrieval.gallery import Gallery
 
         info = self.info.doing("embed")
-        return Gallery(open_index(uri, Stamp(info.name, info.revision, info.dimension)), self)
+        return Gallery(open_index(uri, Stamp(info.name, info.revision, info.dimension), only), self)
 
     @without_gpu
     def waiting(self) -> tuple[int, int]:

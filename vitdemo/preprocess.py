@@ -108,7 +108,7 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image
     if isinstance(source, bytes):
         found, data = phrase("picture.unnamed"), source
     elif isinstance(source, str | os.PathLike):
-        found, data = _read_file(Path(source), limits)
+        found, data = _read_file(Path(source), limits, name)
     else:
         found, data = phrase("picture.unnamed"), source.read(limits.max_file_megabytes * 2**20 + 1)
     name = name or found
@@ -120,36 +120,38 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
 
 def open_pictures(sources: Sequence[str | os.PathLike[str] | bytes]) -> list[Picture]:
-    """Several pictures that are needed at the same time, as `open_picture` gives them. None waits
-    for memory while it holds some: two that do so would wait for each other.
+    """Several pictures that are needed at the same time, as `open_picture` gives them; messages
+    call files by their names alone. None waits for memory while it holds some: two that do so
+    would wait for each other.
 
     Raises:
         PictureError: as `open_picture`, of the first that cannot be used.
     """
     with BUDGET.together():
-        return [open_picture(source) for source in sources]
+        return [open_picture(source, name="" if isinstance(source, bytes) else
+                             Path(source).name) for source in sources]
 
 
 def _finish(opened: Opened, name: str) -> Picture:
     return Picture(opened.image, pixel_digest(opened.image), name, opened.camera, opened.notes)
 
 
-def _read_file(path: Path, limits: Limits) -> tuple[str, bytes]:
+def _read_file(path: Path, limits: Limits, name: str = "") -> tuple[str, bytes]:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise PictureError("picture.folder", name=path)
+            raise PictureError("picture.folder", name=name or path)
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block for ever
-            raise PictureError("picture.not_plain", name=path)
+            raise PictureError("picture.not_plain", name=name or path)
         if status.st_size > limits.max_file_megabytes * 2**20:
             raise PictureError("picture.large_file", name=path.name,
                                size=round(status.st_size / 2**20), most=limits.max_file_megabytes)
         return path.name, path.read_bytes()
     except FileNotFoundError as error:
-        raise PictureError("picture.none", name=path) from error
+        raise PictureError("picture.none", name=name or path) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
         why = getattr(error, "strerror", None) or error
-        raise PictureError("picture.unreadable", name=path, why=why) from error
+        raise PictureError("picture.unreadable", name=name or path, why=why) from error
 
 
 def open_shrunk(data: bytes, side: int, name: str, limits: Limits = LIMITS,

@@ -167,9 +167,7 @@ def duplicates(options: argparse.Namespace, load: Callable[[], Engine],
 def check_store(store: str) -> None:
     """Raise `StoreError` where there is no store: looking must not make one."""
     if "://" not in store and not os.path.isdir(expanded(store)):
-        shown = shortened(store, 300)
-        raise StoreError(f"There is no store {shown}. Make one first: "
-                         f"python -m vitdemo index DIR --store {shown}")
+        raise StoreError("store.none", store=shortened(store, 300))
 
 
 def filters_of(options: argparse.Namespace) -> Filters:

@@ -130,6 +130,7 @@ class Index(ABC):
     stamp: Stamp
     uri: str
     reads_texts = False  # whether names, captions and keywords count in a search
+    read_only = False  # whether it can only be searched
 
     @abstractmethod
     def add(self, entries: Sequence[Entry]) -> None:
@@ -243,8 +244,9 @@ def check_stamp(found: Stamp, wanted: Stamp, uri: str) -> None:
     raise StoreError("store.other_model", store=uri, was=was, now=now)
 
 
-def open_index(uri: str, stamp: Stamp) -> Index:
-    """Open the store at an address, or make an empty one there.
+def open_index(uri: str, stamp: Stamp, only: Sequence[str] = ()) -> Index:
+    """Open the store at an address, or make an empty one there; where ``only`` names folders, it is
+    only read, and of its pictures those in them are found alone.
 
     Raises:
         StoreError: the address leads nowhere, or the store was made by another model.
@@ -255,4 +257,8 @@ def open_index(uri: str, stamp: Stamp) -> Index:
     name = scheme.group(1) if scheme and scheme.group(1) in INDEXES else "lance"
     module, kind = INDEXES[name].split(":")
     index_class = getattr(importlib.import_module(module), kind)
-    return cast(Index, index_class.open(uri, stamp))
+    if not only:
+        return cast(Index, index_class.open(uri, stamp))
+    from vitdemo.retrieval.read_only import ReadOnlyIndex
+
+    return ReadOnlyIndex(index_class.open(uri, stamp, read_only=True), only)

@@ -85,8 +85,10 @@ class LanceIndex(Index):
         self._shape = (-math.inf, 0)  # when the store was asked, groups of its index
 
     @classmethod
-    def open(cls, uri: str, stamp: Stamp, exact_below: int = EXACT_BELOW) -> "LanceIndex":
-        """Open the store at a folder, an object store's address or "memory://", or make it.
+    def open(cls, uri: str, stamp: Stamp, exact_below: int = EXACT_BELOW,
+             read_only: bool = False) -> "LanceIndex":
+        """Open the store at a folder, an object store's address or "memory://", or make it unless
+        it is ``read_only``.
 
         Raises:
             StoreError: it cannot be opened or made, or belongs to another model.
@@ -95,23 +97,31 @@ class LanceIndex(Index):
             uri = str(expanded(uri))
             if os.path.exists(uri) and not os.path.isdir(uri):
                 raise StoreError("store.file", store=uri)
+            if read_only and not os.path.exists(uri):
+                raise StoreError("store.none", store=uri)
         if "\0" in uri or not is_text(uri):
             raise StoreError("store.bad_name", store=shortened(repr(uri)))
-        return guarded(uri, lambda: cls._open(uri.removeprefix("lance://"), stamp, exact_below))
+        return guarded(uri, lambda: cls._open(uri.removeprefix("lance://"), stamp, exact_below,
+                                              read_only))
 
     @classmethod
-    def _open(cls, uri: str, stamp: Stamp, exact_below: int) -> "LanceIndex":
+    def _open(cls, uri: str, stamp: Stamp, exact_below: int, read_only: bool) -> "LanceIndex":
         # Interval 0: a search sees what another process has just added.
         database = lancedb.connect(uri, read_consistency_interval=timedelta(0))
         table = _table(database, uri)
         if table is None:
+            if read_only:
+                raise StoreError("store.none", store=uri)
             table = _made(database, uri, stamp)
         check_stamp(_read_stamp(table.schema, uri), stamp, uri)
         kinds = {**METADATA, WORDS: str}
         lacking = [name for name in kinds if name not in table.schema.names]
+        if read_only and (lacking or not lance_texts.is_made(table)):
+            raise StoreError("store.older", store=uri)
         if lacking:
             table.add_columns([pa.field(name, _TYPES[kinds[name]]) for name in lacking])
-        lance_texts.make_index(table)
+        if not read_only:
+            lance_texts.make_index(table)
         return cls(table, stamp, uri, exact_below)
 
     def add(self, entries: Sequence[Entry]) -> None:

@@ -23,18 +23,19 @@ INDEX = "words_of_all"
 
 def make_index(table: Any) -> None:
     """Make the index where there is none."""
-    if _is_made(table):
+    if is_made(table):
         return
     try:
         table.create_index(WORDS, name=INDEX, config=FTS(
             base_tokenizer="whitespace", lower_case=False, stem=False, remove_stop_words=False,
             ascii_folding=False))
     except (ValueError, OSError, RuntimeError):
-        if not _is_made(table):
+        if not is_made(table):
             raise  # else another process was faster
 
 
-def _is_made(table: Any) -> bool:
+def is_made(table: Any) -> bool:
+    """Whether there is one."""
     return any(one.index_type == "FTS" for one in table.list_indices())
 
 

@@ -114,8 +114,10 @@ class MilvusIndex(Index):
         self._columns = list(FIELDS)  # that the collection has
 
     @classmethod
-    def open(cls, uri: str, stamp: Stamp, token: str = "") -> "MilvusIndex":
-        """Open a collection, or make it; ``token`` is used in place of user and password.
+    def open(cls, uri: str, stamp: Stamp, token: str = "", read_only: bool = False
+             ) -> "MilvusIndex":
+        """Open a collection, or make it unless it is ``read_only``; ``token`` is used in place of
+        user and password.
 
         Raises:
             StoreError: pymilvus is not installed, the server does not answer or lets nobody in, or
@@ -135,15 +137,17 @@ class MilvusIndex(Index):
             uri=address.server, db_name=address.database, timeout=TIMEOUT, **secret))
         index = cls(client, stamp, address)
         try:
-            _guard(index.uri, lambda: index._prepare(pymilvus))
+            _guard(index.uri, lambda: index._prepare(pymilvus, read_only))
         except BaseException:
             index.close()
             raise
         return index
 
-    def _prepare(self, pymilvus: Any) -> None:
+    def _prepare(self, pymilvus: Any, read_only: bool) -> None:
         client = self._client
         if not client.has_collection(self._name, timeout=TIMEOUT):
+            if read_only:
+                raise StoreError("store.none", store=self.uri)
             try:
                 self._create(pymilvus)
             except pymilvus.MilvusException:

@@ -9,6 +9,7 @@ from gradio.context import Context as ids
 
 from vitdemo.engine import Engine
 from vitdemo.records import ModelInfo
+from vitdemo.retrieval.read_only import OwnersPictures
 from vitdemo.texts import DEFAULT, LANGUAGES, phrase, speaking
 from vitdemo.ui.api import build_api
 from vitdemo.ui.blocks import AppBlocks
@@ -28,7 +29,7 @@ from vitdemo.ui.language import CHOOSE, switch
 from vitdemo.ui.launching import launch_settings
 from vitdemo.ui.line import use_visitor_line
 from vitdemo.ui.model_panel import build_model_panel
-from vitdemo.ui.search.galleries import ExampleAlbum, Library
+from vitdemo.ui.search.galleries import ExampleAlbum, Library, ShownPictures
 from vitdemo.ui.search.tab import build_search
 from vitdemo.ui.server_rules import ServerRules
 from vitdemo.ui.session import Sessions
@@ -45,7 +46,7 @@ from vitdemo.ui.turns import Turns
 
 TRIES = 20  # at laying the pages out
 
-__all__ = ["ServerRules", "Settings", "build_ui", "launch_settings"]
+__all__ = ["OwnersPictures", "ServerRules", "Settings", "build_ui", "launch_settings"]
 
 
 def build_ui(engine: Engine, settings: Settings = Settings()) -> gr.Blocks:
@@ -68,7 +69,7 @@ def _build(context: Context, switch: Switch | None) -> AppBlocks:
     """The pages of one engine, in every language."""
     engine, settings = context.engine, context.settings
     opening, guide = Opening(context), Guide(engine)
-    galleries = ExampleAlbum(context), Library(context)
+    galleries = ExampleAlbum(context), Library(context), ShownPictures(context)
     for _ in range(TRIES):
         pages, alike = _in_every_language(context, *galleries, opening, guide, switch)
         if alike:
@@ -97,7 +98,7 @@ def _in_every_language(context: Context, *rest: Any) -> tuple[dict[str, AppBlock
     return pages, len(ends) == 1
 
 
-def _page(context: Context, examples: ExampleAlbum, library: Library,
+def _page(context: Context, examples: ExampleAlbum, library: Library, shown: ShownPictures,
           opening: Opening, guide: Guide, switch: Switch | None) -> AppBlocks:
     """The page in the current language."""
     with AppBlocks(context.sessions, title="vitdemo", analytics_enabled=False) as blocks:
@@ -120,7 +121,7 @@ def _page(context: Context, examples: ExampleAlbum, library: Library,
                         render_children=True):
                 ask = build_ask(context)
             with gr.Tab(phrase("tab.search"), id="search", interactive=can["search"]):
-                inner, places = build_search(context, examples, library)
+                inner, places = build_search(context, examples, library, shown)
             with gr.Tab(phrase("tab.compare"), id="compare",
                         interactive=can["compare"]) as compare:
                 build_compare(context, compare, describe.picture)

@@ -22,6 +22,7 @@ from vitdemo import viewer
 from vitdemo.engine import Engine
 from vitdemo.errors import BusyError, PictureError, TextError, VitDemoError
 from vitdemo.preprocess import Picture, open_picture, open_small
+from vitdemo.retrieval.read_only import OwnersPictures
 from vitdemo.texts import phrase
 from vitdemo.ui.session import Sessions, uploads_root
 from vitdemo.wanted import NotWanted
@@ -44,6 +45,7 @@ class Settings:
     folders: tuple[Path, ...] = ()  # Search may index what lies in these; none: not offered
     store: str = ""  # where indexes of folders are kept; empty: in memory
     shared: bool = False  # the app runs on a server for others, not for its owner alone
+    owners: OwnersPictures | None = None  # that such an app lets them search
     addresses: bool = False  # programs may name a picture by its address on the internet
     check_at_once: bool = True  # compute the chosen map's evidence unasked: where that is quick
     open_with_result: bool = False  # the page begins with an example that is described
@@ -54,8 +56,7 @@ class Settings:
 
     @property
     def own_folders(self) -> bool:
-        """Whether pictures of this computer's folders are searched: those that were allowed, or
-        those that are in the store already."""
+        """Whether pictures of this computer are searched: of allowed folders, or of the store."""
         return bool(self.folders or self.store) and not self.shared
 
 
@@ -124,8 +125,7 @@ class FilesInput(gr.File, metaclass=_QuietMeta):
 
 def _refuse_address(path: str | Path | None) -> None:
     if str(path or "").lower().startswith(("http://", "https://")):
-        raise gr.Error(phrase("picture.no_address"),
-                       print_exception=False)
+        raise gr.Error(phrase("picture.no_address"), print_exception=False)
 
 
 class PageValue(gr.components.Component, metaclass=_QuietMeta):
@@ -255,7 +255,7 @@ def read_picture(path: str | None, missing: str = "picture.choose") -> Picture:
     Raises:
         PictureError: there is none, or it cannot be used.
     """
-    return open_picture(uploaded(path, missing))
+    return open_picture(uploaded(path, missing), name=os.path.basename(path or ""))
 
 
 def uploaded(path: str | None, missing: str = "picture.choose") -> str:

@@ -16,7 +16,7 @@ import gradio as gr
 
 from vitdemo.config import LIMITS
 from vitdemo.description_files import JsonLines, Output
-from vitdemo.errors import PictureError
+from vitdemo.errors import PictureError, StoreError
 from vitdemo.file_names import as_text, on_disk
 from vitdemo.folder_descriptions import DescribeReport, describe_folders
 from vitdemo.preprocess import open_small
@@ -34,6 +34,7 @@ from vitdemo.ui.search.indexing import (
     EXAMPLES,
     FOLDER,
     INDEXING,
+    OWNERS,
     Sources,
     progress_html,
     reading_html,
@@ -244,7 +245,10 @@ def captioning(context: Context, chosen: str, typed: str, files: list[str] | Non
 
     Raises:
         PictureError: there are no pictures.
+        StoreError: they are only shown.
     """
+    if chosen == OWNERS:
+        raise StoreError("store.only_searched")
     language = first_language(context.engine)
     wishes, key = Wishes((language,)), "captions_zh" if language == "zh" else "captions"
     if chosen == FOLDER:

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo.disk import replacing
-from vitdemo.errors import PictureError
+from vitdemo.errors import PictureError, StoreError
 from vitdemo.retrieval.duplicates import BY, Groups, Twin, find_duplicates
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.tables import write_table
@@ -64,6 +64,8 @@ def _looker(context: Context, sources: Sources, thumbnails: Thumbnails) -> Any:
         if running.running:
             raise PictureError("search.twins.under_way")
         gallery = sources.gallery(chosen, search.album)
+        if gallery.index.read_only:
+            raise StoreError("store.only_searched")
         where = filters_of(settings).conditions()
         context.sessions.on_leave(request, running.stop)
         yield (progress_html(phrase("search.twins.comparing"), 0, 0), gr.update(visible=True),

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo.config import LIMITS
-from vitdemo.errors import PictureError
+from vitdemo.errors import PictureError, StoreError
 from vitdemo.retrieval.export import write_hits
 from vitdemo.texts import phrase
 from vitdemo.ui.components import Context, guarded
@@ -41,6 +41,8 @@ def _saver(context: Context, kind: str) -> Any:
             raise PictureError("search.save.nothing")
         if not count or not 1 <= count <= LIMITS.max_hits:
             raise PictureError("search.save.how_many", most=f"{LIMITS.max_hits:,}")
+        if kind == "zip" and found.gallery is not None and found.gallery.index.read_only:
+            raise StoreError("store.only_searched")
         yield {"busy": phrase("save.writing")}
         hits = found.first(int(count))
         file = context.sessions.folder(request) / f"vitdemo-hits.{kind}"

@@ -1,7 +1,8 @@
-"""The galleries that Search looks through: the examples, one's own uploads, or the owner's
-folders."""
+"""The galleries that Search looks through: the examples, one's own uploads, the owner's folders,
+or what the owner of an app for others shows."""
 
 import html
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -11,11 +12,13 @@ from pathlib import Path
 from vitdemo.config import LIMITS
 from vitdemo.disk import expanded
 from vitdemo.engine import Engine
-from vitdemo.errors import PictureError, StoreError, shortened
+from vitdemo.errors import PictureError, StoreError, TaskError, shortened
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
 from vitdemo.texts import Message, phrase
 from vitdemo.ui.components import Context
+
+log = logging.getLogger(__name__)
 
 FOLDERS_SHOWN = 60  # folders in a folder
 
@@ -109,6 +112,35 @@ class Library:
         """
         return index_folders(self.gallery(), folders, progress=tell, cancelled=cancelled,
                              inside=self._context.settings.folders, prune=prune)
+
+
+class ShownPictures:
+    """What the owner of an app for others shows in Search; it is only read. The store is opened
+    when it is first needed, or the next time where that failed."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._gallery: Gallery | None = None
+
+    def gallery(self) -> Gallery:
+        """The opened store.
+
+        Raises:
+            StoreError: nothing is shown, or the store cannot be used; why, the log says.
+        """
+        owners = self._context.settings.owners
+        if owners is None:
+            raise StoreError("gallery.uploads_only")
+        with self._lock:
+            if self._gallery is None:
+                try:
+                    self._gallery = self._context.engine.gallery(
+                        owners.store, [str(folder) for folder in owners.folders])
+                except (StoreError, TaskError) as error:
+                    log.warning("the owner's pictures cannot be searched: %s", error)
+                    raise StoreError("store.not_shown") from error
+            return self._gallery
 
 
 def allowed_folder(context: Context, typed: str) -> Path:

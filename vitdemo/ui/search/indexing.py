@@ -1,4 +1,5 @@
-"""Where to search: the examples, uploads, or folders of this computer, and making them ready."""
+"""Where to search: the examples, uploads, folders of this computer, or what an owner shows, and
+making them ready."""
 
 import html
 import os
@@ -30,6 +31,7 @@ from vitdemo.ui.search.galleries import (
     Album,
     ExampleAlbum,
     Library,
+    ShownPictures,
     album_of_files,
     allowed_folder,
     folders_in,
@@ -40,7 +42,7 @@ from vitdemo.ui.search.state import Search
 from vitdemo.ui.turns import AT_ONCE, Panel, Turn, Turns
 from vitdemo.wanted import NotWanted
 
-EXAMPLES, UPLOADS, FOLDER = "examples", "uploads", "folder"
+EXAMPLES, UPLOADS, FOLDER, OWNERS = "examples", "uploads", "folder", "owners"
 # A group of its own: it takes long, and those who search must not wait for it. The engine's lock
 # gives the device from one to the other after every batch.
 INDEXING: dict[str, Any] = {"concurrency_id": "index", "concurrency_limit": 2}
@@ -54,6 +56,7 @@ class Sources:
     context: Context
     examples: ExampleAlbum
     library: Library
+    shown: ShownPictures
     choice: gr.Radio
     files: Any
     folder_part: Any
@@ -75,6 +78,8 @@ class Sources:
             if not gallery.count():
                 raise StoreError("reading.no_folder")
             return gallery
+        if chosen == OWNERS:
+            return self.shown.gallery()
         if chosen == UPLOADS or not self.context.examples:
             if album is None:
                 raise PictureError("reading.no_pictures")
@@ -94,10 +99,12 @@ class Uploads(Turns):
         self.job.stop()
 
 
-def source_fields(context: Context, examples: ExampleAlbum, library: Library) -> Sources:
+def source_fields(context: Context, examples: ExampleAlbum, library: Library,
+                  shown: ShownPictures) -> Sources:
     """Lay out the choice."""
     choices = ([EXAMPLES] if context.examples else []) + [UPLOADS]
     choices += [FOLDER] if context.settings.own_folders else []
+    choices += [OWNERS] if context.settings.owners else []
     how = None if context.settings.folders or context.settings.shared else phrase(
         "reading.allow_folder")
     choice = gr.Radio([(phrase(f"reading.where.{name}"), name) for name in choices],
@@ -113,14 +120,14 @@ def source_fields(context: Context, examples: ExampleAlbum, library: Library) ->
             read = gr.Button(phrase("reading.read"), scale=1, min_width=140,
                              elem_id="search-index")
         nearby = clickable_html(folder_chips(folders_in(context, "")), elem_id="search-folders")
-    status = gr.HTML(start_text(context, library, choices[0]), apply_default_css=False,
+    status = gr.HTML(start_text(context, library, shown, choices[0]), apply_default_css=False,
                      elem_id="search-status")
     cancel = gr.Button(phrase("reading.cancel"), size="sm", visible=False,
                        elem_id="search-cancel")
     prune = gr.Button(phrase("reading.take_out"), size="sm", visible=False,
                       elem_id="search-prune")
-    return Sources(context, examples, library, choice, files, folder_part, folder, read, nearby,
-                   status, cancel, prune)
+    return Sources(context, examples, library, shown, choice, files, folder_part, folder, read,
+                   nearby, status, cancel, prune)
 
 
 def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> None:
@@ -134,7 +141,8 @@ def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> No
                ) -> Iterator[tuple[Any, ...]]:
         held.drop_album()
         yield (gr.update(visible=chosen == UPLOADS, value=None),
-               gr.update(visible=chosen == FOLDER), start_text(context, library, chosen),
+               gr.update(visible=chosen == FOLDER),
+               start_text(context, library, sources.shown, chosen),
                gr.update(visible=running.running), gr.update(visible=False))
 
     panel.act(sources.choice.change, choose, [sources.choice, search, job],
@@ -197,7 +205,7 @@ def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State
     def emptied(uploads: Uploads, turn: Turn, held: Search, reading: Job[Any]
                 ) -> Iterator[tuple[Any, ...]]:
         held.drop_album()
-        yield (start_text(context, sources.library, UPLOADS),
+        yield (start_text(context, sources.library, sources.shown, UPLOADS),
                gr.update(visible=reading.running))
 
     panel.act(sources.files.upload, upload, [sources.files, search, job], [status, cancel],
@@ -341,8 +349,13 @@ def folder_chips(paths: Sequence[str]) -> str:
             f'{"".join(items)}</div>') if items else ""
 
 
-def start_text(context: Context, library: Library, chosen: str) -> str:
+def start_text(context: Context, library: Library, shown: ShownPictures, chosen: str) -> str:
     """What stands under a choice before anything was read."""
+    if chosen == OWNERS:
+        try:
+            shown.gallery().count()
+        except StoreError as error:
+            return notice(str(error))
     if chosen == FOLDER:
         try:
             count = library.gallery().count() if library.lasting else 0

@@ -11,7 +11,7 @@ from vitdemo.retrieval.filters import ORIENTATIONS, Filters
 from vitdemo.ui.search.state import SIZES
 from vitdemo.words import clean_text
 
-PLACES = ("examples", "folder")  # uploads are nobody else's, so no link names them
+PLACES = ("examples", "folder", "owners")  # uploads are nobody else's, so no link names them
 TEXTS = ("folder", "after", "before", "camera")
 PIXELS = ("min_width", "max_width", "min_height", "max_height")
 # The fields of the tab, in their order, behind the one that says where to search.

@@ -1,5 +1,6 @@
 """The tab Search: find pictures by words or by a picture (and which sentence fits a picture)."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,7 +43,7 @@ from vitdemo.ui.search.fields import (
     samples_of,
     wish_of,
 )
-from vitdemo.ui.search.galleries import ExampleAlbum, Library
+from vitdemo.ui.search.galleries import ExampleAlbum, Library, ShownPictures
 from vitdemo.ui.search.hits import (
     FIRST,
     hits_output,
@@ -79,8 +80,8 @@ class Results:
         return [self.hits, self.note, self.earlier, self.which, self.later]
 
 
-def build_search(context: Context, examples: ExampleAlbum, library: Library
-                 ) -> tuple[gr.Tabs, tuple[Place, ...]]:
+def build_search(context: Context, examples: ExampleAlbum, library: Library,
+                 shown: ShownPictures) -> tuple[gr.Tabs, tuple[Place, ...]]:
     """Lay out the tab and tie its handlers; gives the tabs in it, and what a link sets there."""
     panel = Panel.of(Search())
     panel.state.delete_callback = Search.drop_album
@@ -91,13 +92,13 @@ def build_search(context: Context, examples: ExampleAlbum, library: Library
             with gr.Row(elem_classes="vt-columns"):
                 with gr.Column(scale=4, min_width=300, elem_classes="vt-asks"):
                     words, run, samples, picture = query_fields(context)
-                    sources = source_fields(context, examples, library)
+                    sources = source_fields(context, examples, library, shown)
                     build_captions(context, sources)
                     settings = filter_fields(context)
                     with gr.Accordion(phrase("search.experts"), open=False,
                                       elem_id="search-experts"):
-                        weight, shown = expert_fields(context)
-                        settings |= shown
+                        weight, how = expert_fields(context)
+                        settings |= how
                         expected = picture_input(phrase("search.expected"), height=200,
                                                  elem_id="search-other")
                         duplicates = build_duplicates(context, panel.state, thumbnails)
@@ -265,7 +266,7 @@ class _Search:
               ) -> Iterator[tuple[Any, ...]]:
         yield from self._begin(turn, desk, versus)
         hit = search.list.hit(carried(event).get("id"))
-        photo = self._kept(open_picture(hit.path))
+        photo = self._kept(open_picture(hit.path, name=os.path.basename(hit.path)))
         hits = replace(search.list)
         hits.like(Query.of(picture=photo,
                            picture_label=phrase("query.the_picture", name=photo.name)))

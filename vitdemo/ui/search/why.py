@@ -82,7 +82,7 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
         found = held.list
         hit = found.hit(carried(event).get("id"))
         found.chosen = hit.id
-        photo = open_picture(hit.path)
+        photo = open_picture(hit.path, name=os.path.basename(hit.path))
         sentence = found.query.sentence
         shown: dict[str, Any] = {"picture": viewer.display(photo)}
         if sentence and context.can("match", "explain"):
@@ -92,7 +92,8 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
         elif not sentence:
             shown["reason"] = phrase("search.why.no_words")
         parts = parts_html(why(engine, found.query, [photo])[0], hit)
-        yield shown, said_html(found.query, hit) + parts, hit.path, note()
+        said = said_html(found.query, hit, folders=not context.settings.shared)
+        yield shown, said + parts, hit.path, note()
 
     def beside_hit(versus: Turns, turn: Turn, event: gr.EventData, held: Search
                    ) -> Iterator[tuple[Any, ...]]:
@@ -166,11 +167,12 @@ def parts_html(found: Why, hit: Hit) -> str:
             f'<ul class="vt-bars">{"".join(rows)}</ul><p class="vt-hint">{about}</p></details>')
 
 
-def said_html(query: Query, hit: Hit) -> str:
-    """What of the words stands in what is written about a hit, each once and with its place."""
+def said_html(query: Query, hit: Hit, folders: bool = True) -> str:
+    """What of the words stands in what is written about a hit, each once and with its place; the
+    names of folders only where ``folders`` says so."""
     said = said_of([word for word in query.words if word.weight > 0], hit.path, hit.metadata)
     lines = "".join(f"<li>{html.escape(phrase(f'search.why.{one.source}', text=one.text))}</li>"
-                    for one in dict.fromkeys(said))
+                    for one in dict.fromkeys(said) if folders or one.source != "folder")
     return f'<ul class="vt-said">{lines}</ul>' if lines else ""
 
 
