@@ -11,7 +11,8 @@ COCO-QA gave it back, and its Chinese by a large language model. People's Chines
 these, and nothing is measured by them.
 
 Most photographs of Visual7W and of COCO's have no caption at all that people wrote and may be
-used. The other table has an English and a Chinese one of each, by a large model that looked at it.
+used. The other table has an English and a Chinese one of each, and of photographs of Unsplash (in
+a folder unsplash/train, where they are there), by a large model that looked at it.
 """
 
 import re
