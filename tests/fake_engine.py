@@ -21,6 +21,7 @@ from vitdemo.attention.methods import label_of, normalised
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.config import Decoding
 from vitdemo.engine import Engine
+from vitdemo.instructions import OLDEST
 from vitdemo.preprocess import grid_boxes
 from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo
 from vitdemo.words import split_words
@@ -81,7 +82,8 @@ class PlantedBackend(Backend):
     def __init__(self, tasks: Sequence[str] = ALL_TASKS, missing: dict[str, str] | None = None,
                  gates: tuple[float, ...] = (0.42, -0.1)) -> None:
         self.info = ModelInfo("planted", "fake", "1", frozenset(tasks), ("en", "zh"), 4,
-                              missing or {}, FAKE_METHODS if "explain" in tasks else ())
+                              missing or {}, FAKE_METHODS if "explain" in tasks else (),
+                              instructions=OLDEST)
         self.gates = gates
         self.explained = 0  # calls
         self.pictures = 0  # on which words' probabilities were computed
