@@ -18,7 +18,7 @@ from tiny_clip import save_tiny_clip
 from tiny_gated import save_tiny_mllama
 
 from vitdemo import device
-from vitdemo.backends import forecast, hub
+from vitdemo.backends import forecast, hub, source
 from vitdemo.backends.forecast import count_parameters, count_text, need_of, size_text
 from vitdemo.backends.hub_files import licence_of
 from vitdemo.backends.offers import offers
@@ -46,7 +46,7 @@ def test_parameters_are_counted_without_weights(folder: Path, tmp_path: Path,
         right = sum(parameter.numel() for parameter in backend.model.parameters())
         assert count_parameters(str(one)) == right, "by the heads of its files"
         with monkeypatch.context() as patched:
-            patched.setattr(hub, "weight_files", lambda _: [])
+            patched.setattr(source, "weight_files", lambda _: [])
             assert count_parameters(str(one)) == right, "by its config"
 
 

@@ -21,7 +21,7 @@ from train.evaluate_grounding import (
     table,
 )
 from train.evaluation.coco import read_grounding
-from vitdemo.attention.regions import smoothed
+from vitdemo.attention.methods import smoothed
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.errors import ConfigError, DataError, TaskError
 from vitdemo.preprocess import grid_boxes
