@@ -4,8 +4,8 @@ Every change is a new version of the table that becomes visible in one step, so 
 killed leaves the last whole version, and several processes may read and write at once. Search
 compares with every vector (exact) below `EXACT_BELOW` rows and uses an index above. The index (IVF:
 the vectors in about as many groups as each has members, 8 bits a number) reads the eighth of the
-groups nearest to the query, further ones where too few of these fit a filter, and compares the best
-of them again in full.
+groups nearest to the query, all of them where a filter leaves few in each, and compares the best
+again in full.
 
 Names, captions and keywords count by a full-text index beside the vectors: see `lance_texts`.
 """
@@ -56,11 +56,11 @@ TIDY_EVERY = 32  # changes after which small files are joined
 REBUILD_AT = 4  # times the rows that the index was made with: its groups have become too large
 LOOK_EVERY = 10.0  # seconds
 GROUPS_READ = 8  # one of so many
-FILTERED_GROUPS_READ = 2  # where a filter leaves few in each
 UNINDEXED = 24  # the index is extended before one of so many rows is outside of it ...
 UNINDEXED_LEAST = 20_000  # ... and so many are: they are compared one by one
 UNREAD_MOST = 10_000  # rows whose texts are outside of their index: reading them takes longer
 AGAIN = 3  # times the limit: hits of the index that are compared in full
+FILTERED_AGAIN = 10  # likewise: where few fit a filter, all of them
 DELETE_BATCH = 1000  # ids in one statement
 _KEY = b"vitdemo"
 _INDEX = "vector_of_"
@@ -196,9 +196,9 @@ class LanceIndex(Index):
             query = query.where(sql, prefilter=True)
         groups = self._groups(table)
         if groups:
-            read = groups // (FILTERED_GROUPS_READ if sql else GROUPS_READ)
+            read = groups if sql else groups // GROUPS_READ  # a filter leaves few in each
             query = query.minimum_nprobes(max(8, read)).maximum_nprobes(0)
-            query = query.refine_factor(AGAIN)
+            query = query.refine_factor(FILTERED_AGAIN if sql else AGAIN)
         else:
             query = query.bypass_vector_index()
         return [_found(row) for row in query.to_list()]
