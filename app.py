@@ -28,7 +28,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
                              "are joined by +, and each task goes to the first that can do it; or "
                              "the address of an engine on another machine, http://HOST:8000/ "
                              "(default: the demo's)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    parser.add_argument("--device", default="auto",
+                        help="auto, cpu, openvino, cuda or mps (default: auto)")
     parser.add_argument("--host", default="", help="address to listen on (default: this computer "
                         "only, 127.0.0.1; in a Space: all)")
     parser.add_argument("--port", type=int, default=None,

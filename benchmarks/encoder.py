@@ -1,13 +1,15 @@
-"""The picture encoder on a CPU: what folding batch norm and passes side by side give.
+"""The picture encoder on a CPU: what folding batch norm, passes side by side and OpenVINO give.
 
     python -m benchmarks.encoder [--checkpoint DIR] [--turns 10]
 
 Four ways take turns over the same 32 ready tensors: as trained or with batch norm folded
 (`vitdemo/models/folding.py`), in passes of four that share the cores or in passes of one that each
-have a core (`vitdemo/streams.py`). The last two encode a single picture, as for one caption.
+have a core (`vitdemo/streams.py`), and OpenVINO, where it is installed, picture by picture. The
+last encode a single picture, as for one caption.
 """
 
 import argparse
+import importlib.util
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from benchmarks.timing import interleaved, keep, machine, ratio, run_all, table
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.models.checkpoint import load_checkpoint
 from vitdemo.models.folding import folded
+from vitdemo.models.openvino_encoder import OpenVINOEncoder
 from vitdemo.streams import side_by_side
 
 PICTURES, TOGETHER = 32, 4
@@ -28,7 +31,10 @@ def measure(checkpoint: Path, turns: int) -> dict[str, Any]:
     keep_freed_memory()
     model = load_checkpoint(checkpoint).model.eval()
     side = model.config.picture_size
-    encoders = {"as trained": model.vision, "folded": folded(model.vision, side)}
+    encoders: dict[str, Any] = {"as trained": model.vision, "folded": folded(model.vision, side)}
+    torchs = [*encoders]
+    if importlib.util.find_spec("openvino"):
+        encoders["OpenVINO"] = OpenVINOEncoder(encoders["folded"], side)
     pixels = torch.randn(PICTURES, 3, side, side).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -36,10 +42,12 @@ def measure(checkpoint: Path, turns: int) -> dict[str, Any]:
         encoders[name].features(batch)
 
     ways = {}
-    for name in encoders:
+    for name in torchs:
         work = partial(encode, name)
         for how, each, size in (("one by one", map, TOGETHER), ("side by side", side_by_side, 1)):
             ways[f"{name}, {how}"] = partial(run_all, each, work, pixels.split(size))
+    if "OpenVINO" in encoders:
+        ways["OpenVINO, one by one"] = partial(encode, "OpenVINO", pixels)
     for name in encoders:
         ways[f"{name}, a single picture"] = partial(encode, name, pixels[:1])
     times = interleaved(ways, turns)

@@ -79,7 +79,7 @@ def encoder_alone(folder: Path, model: str) -> dict[str, float]:
 
     @torch.inference_mode()
     def embed(batch: torch.Tensor) -> torch.Tensor:
-        return backend.model.picture_head(backend._vision.features(batch))
+        return backend.model.picture_head(backend._features(batch))
 
     ways: dict[str, Callable[[], Any]] = {}
     for name, each, size in (("side by side", side_by_side, SIZE), ("one by one", map, 4)):

@@ -1,5 +1,7 @@
 """Where a model runs, and that a device that is not there is named with what to do."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -52,3 +54,14 @@ def test_a_gpu_beyond_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_dtype() -> None:
     with pytest.raises(ConfigError, match="'int3' is unknown; use auto, float32"):
         pick("cpu", "int3")
+
+
+def test_openvino_is_a_processor_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install -r requirements-openvino.txt"):
+        pick("openvino")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    placement = pick("openvino")
+    assert placement.openvino and placement.device == torch.device("cpu")
+    with pytest.raises(ConfigError, match="bfloat16"):
+        pick("openvino", "bfloat16")

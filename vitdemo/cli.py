@@ -119,8 +119,8 @@ def _command(commands: Commands, name: str, what: str,
 
 def _placement(group: argparse._ActionsContainer) -> None:
     group.add_argument("--device", default="auto", metavar="DEVICE",
-                       help="auto, cpu, cuda, cuda:1 or mps (default: auto, a GPU where there is "
-                            "one)")
+                       help="auto, cpu, openvino (a CPU, pictures encoded by OpenVINO), cuda, "
+                            "cuda:1 or mps (default: auto, a GPU where there is one)")
     group.add_argument("--dtype", default="auto", choices=(
         "auto", "float32", "bfloat16", "float16", "int8", "int4"),
         help="how numbers are kept; int8 and int4 take bitsandbytes (default: auto, "

@@ -23,13 +23,15 @@ def without_gpu(method: Method) -> Method:
 class Placement:
     """Where a model runs. ``reason`` is a sentence for the user. ``bits`` is 8 or 4 where a model
     of transformers keeps its weights in so many (by bitsandbytes), else 0; ``spread`` says that
-    those that have no room on the GPU stay in the computer's memory (by accelerate)."""
+    those that have no room on the GPU stay in the computer's memory (by accelerate); ``openvino``
+    that pictures are encoded by OpenVINO, on the CPU."""
 
     device: torch.device
     dtype: torch.dtype
     reason: str
     bits: int = 0
     spread: bool = False
+    openvino: bool = False
 
     @property
     def precision(self) -> str:
@@ -54,8 +56,8 @@ def bits_of(device: torch.device) -> tuple[str, ...]:
 
 
 def pick(device: str = "auto", dtype: str = "auto") -> Placement:
-    """Choose device ("auto", "cpu", "cuda", "cuda:1", "mps") and dtype ("auto", "float32",
-    "bfloat16", "float16"; see `bits_of` for "int8" and "int4").
+    """Choose device ("auto", "cpu", "openvino", "cuda", "cuda:1", "mps") and dtype ("auto",
+    "float32", "bfloat16", "float16"; see `bits_of` for "int8" and "int4").
 
     "auto" takes CUDA where it works, then Apple's MPS, then the CPU, and float32 everywhere: the
     demo model is small, and maps and probabilities stay the same on every machine.
@@ -70,6 +72,13 @@ def pick(device: str = "auto", dtype: str = "auto") -> Placement:
         if dtype not in bits_of(placement.device):
             raise ConfigError("chooser.bits_device", dtype=dtype, device=placement.device.type)
         return replace(placement, bits=_BITS[dtype])
+    if device == "openvino":
+        if importlib.util.find_spec("openvino") is None:
+            raise ConfigError("chooser.openvino_package")
+        if dtype not in ("auto", "float32"):
+            raise ConfigError("chooser.openvino_dtype", dtype=dtype)
+        return Placement(torch.device("cpu"), torch.float32, "OpenVINO was asked for",
+                         openvino=True)
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if dtype not in ("auto", *names):
         raise ConfigError(f"dtype {dtype!r} is unknown; use auto, {', '.join((*names, *_BITS))}.")
@@ -83,7 +92,8 @@ def pick(device: str = "auto", dtype: str = "auto") -> Placement:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"device {device!r} is unknown; use auto, cpu, cuda or mps.") from error
+        raise ConfigError(f"device {device!r} is unknown; use auto, cpu, openvino, cuda or mps."
+                          ) from error
     if chosen.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"device {device!r} is not supported; use auto, cpu, cuda or mps.")
     if chosen.type == "cuda" and not torch.cuda.is_available():

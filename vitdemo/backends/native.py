@@ -32,6 +32,7 @@ from vitdemo.models.folding import folded
 from vitdemo.models.fusion import Memory
 from vitdemo.models.inference import Inference
 from vitdemo.models.names import named_words
+from vitdemo.models.openvino_encoder import OpenVINOEncoder
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, to_pixels
 from vitdemo.records import LANGUAGES, Candidate, ModelInfo, Unread
@@ -86,8 +87,11 @@ class NativeBackend(Backend):
     def __init__(self, model: VLM, tokenizer: TextTokenizer, *, name: str, revision: str,
                  placement: Placement, instructions: tuple[str, ...] = OLDEST,
                  yes_no: tuple[float, ...] = ()) -> None:
-        self._vision = folded(model.vision, model.config.picture_size).to(
-            placement.device, placement.dtype)
+        side = model.config.picture_size
+        vision = folded(model.vision, side).to(placement.device, placement.dtype)
+        self._side_by_side = placement.device.type == "cpu" and not placement.openvino
+        self._features = OpenVINOEncoder(vision, side).features if placement.openvino \
+            else vision.features
         self.model = model.to(placement.device, placement.dtype)
         self.tokenizer = tokenizer
         self.inference = Inference(self.model, tokenizer)
@@ -149,10 +153,9 @@ class NativeBackend(Backend):
 
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
         """Features (1, N, C) of each picture, a few at a time; on a CPU, one on each core."""
-        on_cpu = self.device.type == "cpu"
-        size = PICTURES_AT_ONCE_CPU if on_cpu else PICTURES_AT_ONCE
+        size = PICTURES_AT_ONCE_CPU if self.device.type == "cpu" else PICTURES_AT_ONCE
         parts = [pictures[first:first + size] for first in range(0, len(pictures), size)]
-        each = side_by_side if on_cpu and len(parts) > 1 else map
+        each = side_by_side if self._side_by_side and len(parts) > 1 else map
         return list(itertools.chain.from_iterable(each(self._encode_some, parts)))
 
     @torch.inference_mode()
@@ -160,7 +163,7 @@ class NativeBackend(Backend):
         config = self.model.config
         pixels = to_pixels(pictures, config.picture_size, *normalisation(config.backbone))
         pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
-        features = self._vision.features(pixels)
+        features = self._features(pixels)
         return [PictureFeatures(features[i:i + 1], picture.size)
                 for i, picture in enumerate(pictures)]
 

@@ -63,6 +63,8 @@ def load_backend(config: EngineConfig) -> Backend:
         if family != "native":
             from vitdemo.backends.forecast import fitted
 
+            if placement.openvino:
+                raise ConfigError("chooser.openvino_family")
             place = fitted(source, placement, config.dtype != "auto")
         elif placement.bits:
             raise ConfigError(f"dtype {config.dtype} is for models of transformers; use float32 "
