@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -23,11 +23,12 @@ from train.objectives import build, chosen, draw_step, step_losses
 from train.objectives.base import Parts, pictures, to_device
 from train.objectives.region_words import RegionWords
 from train.settings import Settings, rate_at
-from train.state import Average, RunLog, load_state, save_state
+from train.state import RunLog, averaged, load_state, save_state
 from vitdemo.disk import writing
 from vitdemo.errors import TrainingError
 from vitdemo.instructions import known
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vitdemo.models.vlm import VLM
 
 SAVE_MINUTES = 5.0  # between two saved states
 _AHEAD = 2  # steps that each process has ready
@@ -68,14 +69,13 @@ class Run:
             store = PixelStore(self.model, paths, VIEWS) if self.live else \
                 open_features(self.model, paths, VIEWS, cache)
             held = [(OWN, validation)] if validation else []
-            self.compared = [Held(name, rows, self._store(rows)) for name, rows in [*held, *also]]
+            self.compared = [Held(name, rows, self._seen(rows)) for name, rows in [*held, *also]]
         self.sampler = BatchSampler(train, store, start.tokenizer, self.config.seed, VIEWS,
                                     self.config.kept_tokens)
         self.objectives = build(settings.objectives, self.sampler, self.model)
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config), betas=(0.9, 0.98))
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.optimizer: Any = self.accelerator.prepare(optimizer)
-        self.average = Average(self.model)
         self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
         self.ahead: Iterator[Parts] | None = None
         self.log, self.comparison = RunLog(out), Comparison(out)
@@ -86,10 +86,18 @@ class Run:
                 f"{sum(p.numel() for p in self.trained):,} trained weights, on "
                 f"{self.accelerator.device}, processes: {self.team.world}")
 
-    def _store(self, rows: Sequence[Row]) -> Store:
+    @property
+    def mean(self) -> VLM:
+        """The model with the moving average of its weights."""
+        return cast("VLM", self.average.module)
+
+    def _seen(self, rows: Sequence[Row]) -> Callable[[VLM], Store]:
+        """Where a model finds its features of these rows."""
         paths = [row.path for row in rows]
-        return LiveStore(self.model, paths) if self.live else \
-            open_features(self.model, paths, VIEWS[:1], self.cache)
+        if self.live:
+            return lambda model: LiveStore(model, paths)
+        kept = open_features(self.model, paths, VIEWS[:1], self.cache)
+        return lambda model: kept
 
     def learn_first(self, new_head: bool) -> None:
         """What is learnt alone before the first step: a region head that `grow` made, the weights
@@ -110,7 +118,7 @@ class Run:
         self.team.share(self.trained)
         self.model.eval()
         self.comparison.measure("before", self.model, self.start.tokenizer, self.compared)
-        self.average = Average(self.model)
+        self.average = averaged(self.model)
         if self.chief:
             self.log.open(0)
             self.comparison.write()
@@ -119,6 +127,7 @@ class Run:
 
     def resume(self, state: Path) -> None:
         """Go on from a saved state."""
+        self.average = averaged(self.model)
         progress = load_state(state, self.model, self.optimizer, self.average)
         self.step, self.since = progress["step"], progress["since"]
         self.best = -math.inf if progress["best"] is None else progress["best"]
@@ -136,8 +145,7 @@ class Run:
             self._say(f"stopped at step {self.step}: {self.since} looks at the validation split "
                       "without a better one")
         if not self.validation:
-            with self.average.in_place(self.model):
-                self._ship({})
+            self._ship({})
         self._finish()
         self.save(finished=True)
 
@@ -180,7 +188,7 @@ class Run:
             self._check({**values, "gradient": norm}, self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.average.update(self.model)
+        self.average.update_parameters(self.model)
         return {**values, "gradient_norm": norm}
 
     def _losses(self, step: int) -> dict[str, float]:
@@ -228,16 +236,15 @@ class Run:
 
     def _validate(self) -> None:
         held = self.compared[0]
-        with self.average.in_place(self.model):
-            scores = validate(self.model, self.start.tokenizer, held.rows, held.store)
-            self._log({"step": self.step, "validation": scores})
-            if self.chief:
-                tqdm.write(f"step {self.step}: " + ", ".join(
-                    f"{name} {value:.2f}" for name, value in scores.items()))
-            self.since += 1
-            if scores["total"] > self.best:
-                self.best, self.since = scores["total"], 0
-                self._ship(scores)
+        scores = validate(self.mean, self.start.tokenizer, held.rows, held.store(self.mean))
+        self._log({"step": self.step, "validation": scores})
+        if self.chief:
+            tqdm.write(f"step {self.step}: " + ", ".join(
+                f"{name} {value:.2f}" for name, value in scores.items()))
+        self.since += 1
+        if scores["total"] > self.best:
+            self.best, self.since = scores["total"], 0
+            self._ship(scores)
 
     def _ship(self, scores: dict[str, float]) -> None:
         """Write the checkpoint that the app opens."""
@@ -248,7 +255,7 @@ class Run:
                         key for each in self.objectives.values() for key in each.teaches)]),
                     "started_from": self.start.meta.get("name", self.start.folder.name),
                     "validation": scores, "settings": self.settings.flat()}
-            save_checkpoint(self.out, plain(self.model), self.start.tokenizer, meta,
+            save_checkpoint(self.out, plain(self.mean), self.start.tokenizer, meta,
                             self.config.weights)
 
     def _finish(self) -> None:
@@ -259,9 +266,7 @@ class Run:
         if not self.compared:
             return
         shipped = load_checkpoint(self.out, self.accelerator.device)
-        self.comparison.measure(
-            "after", shipped.model, shipped.tokenizer, self.compared, lambda part: LiveStore(
-                shipped.model, [row.path for row in part.rows]) if self.live else part.store)
+        self.comparison.measure("after", shipped.model, shipped.tokenizer, self.compared)
         self.comparison.write()
         print("\n".join([table(self.comparison.figures), *worse(self.comparison.figures)]))
 

@@ -25,11 +25,11 @@ Scores = dict[str, float]
 
 @dataclass
 class Held:
-    """Rows that are held back: their name, the rows, and where their features are."""
+    """Rows that are held back: their name, the rows, and where a model finds their features."""
 
     name: str
     rows: Sequence[Row]
-    store: Store
+    store: Callable[[VLM], Store]
 
 
 class Comparison:
@@ -40,13 +40,12 @@ class Comparison:
         self.file = out / FIGURES
         self.figures: dict[str, dict[str, Scores]] = {}
 
-    def measure(self, when: str, model: VLM, tokenizer: TextTokenizer, held: Sequence[Held],
-                store: Callable[[Held], Store] = lambda part: part.store) -> None:
-        """Measure the model that the run starts with ("before"), or what is shipped ("after");
-        ``store`` gives the features by this model."""
+    def measure(self, when: str, model: VLM, tokenizer: TextTokenizer,
+                held: Sequence[Held]) -> None:
+        """Measure the model that the run starts with ("before"), or what is shipped ("after")."""
         for part in held:
             self.figures.setdefault(part.name, {})[when] = validate(
-                model, tokenizer, part.rows, store(part))
+                model, tokenizer, part.rows, part.store(model))
 
     def read(self) -> None:
         """Take the figures before from the file that the run began."""
