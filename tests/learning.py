@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
-from train.data.features import VIEWS, PictureDataset, Store, View
+from train.data.features import PictureDataset, Store
 from train.data.reading import Row
 from train.distributed import Team
 from train.objectives import build, draw_step, step_losses
@@ -25,10 +25,10 @@ class NoiseStore(Store):
     """Random numbers of the right shape, where nothing is to be read."""
 
     def __init__(self, model: VLM) -> None:
-        super().__init__(PictureDataset([], View(), model))
+        super().__init__(PictureDataset([], model))
         self.channels, self.side = model.vision.channels, model.config.picture_size
 
-    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
+    def get(self, paths: Sequence[Path]) -> Tensor:
         return torch.randn(len(paths), self.tokens, self.channels)
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
@@ -51,8 +51,8 @@ class Learning:
 
 
 def learning(model: VLM, rows: Sequence[Row], store: Any, tokenizer: TextTokenizer,
-             views: Sequence[View] = VIEWS[:1], seed: int = 0, **settings: Any) -> Learning:
+             seed: int = 0, **settings: Any) -> Learning:
     """With small steps, but for ``settings`` by their flags' names."""
     found = Settings.of({**SMALL, **settings})
-    sampler = BatchSampler(rows, store, tokenizer, seed, views, found.run.kept_tokens)
+    sampler = BatchSampler(rows, store, tokenizer, seed, found.run.kept_tokens)
     return Learning(build(found.objectives, sampler, model), sampler, model)

@@ -15,7 +15,7 @@ from small_run import arguments, losses_of
 import train.learn_first
 import train.run
 from train.adapt import parameter_groups, prepare
-from train.data.features import VIEWS, LiveStore, PixelStore, scaled_pixels
+from train.data.features import LiveStore, PictureDataset, Store, scaled_pixels
 from train.data.reading import read_split
 from train.evaluation.before_after import validate, worse
 from train.finetune import main
@@ -167,16 +167,13 @@ def test_what_learns_and_how_fast(tiny_model: VLM) -> None:
         tiny_model.requires_grad_(True)
 
 
-def test_pixels_are_cropped_anew_for_each_step(data: Path, tiny_model: VLM) -> None:
+def test_features_of_the_moment_are_those_of_the_pixels(data: Path, tiny_model: VLM) -> None:
     paths = [row.path for row in read_split(data / "train").rows]
-    store = PixelStore(tiny_model, paths, VIEWS[:2])
-    first, again, other = (store.get(paths[:2], [0, 1], draw) for draw in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert torch.equal(first[0], other[0]) and not torch.equal(first[1], other[1])
-    features = LiveStore(tiny_model, paths).get(paths[:1], [0])
+    pixels = Store(PictureDataset(paths, tiny_model)).get(paths[:1])
+    features = LiveStore(tiny_model, paths).get(paths[:1])
     with torch.no_grad():
-        pixels = scaled_pixels(tiny_model, first[:1])
-        assert torch.allclose(features, tiny_model.vision.features(pixels), atol=1e-5)
+        assert torch.allclose(features, tiny_model.vision.features(
+            scaled_pixels(tiny_model, pixels)), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["frozen", "full"])

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from train.data.features import PictureDataset, View
+from train.data.features import PictureDataset
 from train.data.reading import rows_of
 from train.evaluation.report_cli import command
 from train.sources import load_classifier, load_efficientnet
@@ -87,7 +87,7 @@ def features_of(model: VLM, encoders: Sequence[VisionEncoder],
                 paths: Sequence[Path]) -> Iterator[list[Tensor]]:
     """Features (1, N, C) of each picture by each encoder."""
     side = model.config.picture_size
-    pictures = PictureDataset(paths, View(), model)
+    pictures = PictureDataset(paths, model)
     fast = [folded(vision, side) for vision in encoders]
     for i in tqdm(range(len(paths)), desc="names", unit="picture"):
         pixels = pictures[i][None].to(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from train.adapt import depthwise_in_float32, parameter_groups, plain, prepare
 from train.data.batch_sampler import BatchSampler
-from train.data.features import VIEWS, LiveStore, PixelStore, Store, open_features
+from train.data.features import LiveStore, PictureDataset, Store, open_features
 from train.data.reading import Row
 from train.distributed import Team
 from train.evaluation.before_after import OWN, Comparison, Held, table, validate, worse
@@ -66,11 +66,11 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
         with self.accelerator.main_process_first():
             paths = [row.path for row in train]
-            store = PixelStore(self.model, paths, VIEWS) if self.live else \
-                open_features(self.model, paths, VIEWS, cache)
+            store = Store(PictureDataset(paths, self.model)) if self.live else \
+                open_features(self.model, paths, cache)
             held = [(OWN, validation)] if validation else []
             self.compared = [Held(name, rows, self._seen(rows)) for name, rows in [*held, *also]]
-        self.sampler = BatchSampler(train, store, start.tokenizer, self.config.seed, VIEWS,
+        self.sampler = BatchSampler(train, store, start.tokenizer, self.config.seed,
                                     self.config.kept_tokens)
         self.objectives = build(settings.objectives, self.sampler, self.model)
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config), betas=(0.9, 0.98))
@@ -96,7 +96,7 @@ class Run:
         paths = [row.path for row in rows]
         if self.live:
             return lambda model: LiveStore(model, paths)
-        kept = open_features(self.model, paths, VIEWS[:1], self.cache)
+        kept = open_features(self.model, paths, self.cache)
         return lambda model: kept
 
     def learn_first(self, new_head: bool) -> None:

@@ -150,7 +150,8 @@ def load_state(file: Path, model: VLM, optimizer: Any, average: AveragedModel) -
         average.load_state_dict(kept["average"])
         optimizer.load_state_dict(kept["optimizer"])
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{file} is the state of another model; start a new --out.") from error
+        raise CheckpointError(f"{file} is the state of another model; "
+                              "start a new --out.") from error
     progress: dict[str, Any] = kept["progress"]
     return progress
 

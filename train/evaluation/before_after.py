@@ -97,8 +97,7 @@ def validate(model: VLM, tokenizer: TextTokenizer, rows: Sequence[Row], store: S
     scores: dict[str, float] = {}
 
     def get(chosen: Sequence[Row]) -> Tensor:
-        features = store.get([row.path for row in chosen], [0] * len(chosen))
-        return features.float().to(predictor.device)
+        return store.get([row.path for row in chosen]).float().to(predictor.device)
 
     for language, name, order in (("en", "captions", "bleu4"), ("zh", "captions_zh", "bleu2")):
         captioned = [row for row in rows if getattr(row, name)]

@@ -150,5 +150,5 @@ def features_of(model: VLM, given: Tensor) -> Tensor:
 
 def plain_features(model: VLM, store: Store, paths: Sequence[Path]) -> Tensor:
     """Features (P, N, C) of pictures as they are."""
-    given = store.get(paths, [0] * len(paths)).to(next(model.parameters()).device)
+    given = store.get(paths).to(next(model.parameters()).device)
     return features_of(model, given)

@@ -105,7 +105,7 @@ class Fade(Objective):
         """Pictures to describe, as they are."""
         sampler = self.sampler
         items = descriptions(sampler, share.maker, self.settings.fade_pictures, TEXTS)
-        texts = sampler.text_batch(items, share, "fade_pictures", [0] * len(items))
+        texts = sampler.text_batch(items, share, "fade_pictures")
         if texts is None:
             return None
         own, count = share.own, len(items)
