@@ -35,16 +35,13 @@ def test_made_questions_are_what_the_captions_say() -> None:
     other = Row(Path("b.jpg"), ("A man rides a horse .",), ("一个男人在骑马。",), ())
     counts = thing_counts([row, other])
     found = [example for seed in range(8)
-             for example in made_questions(0, row, [other], counts, random.Random(seed))]
+             for example in made_questions(0, row, counts, random.Random(seed))]
     said = {(e.instruction, *e.texts) for e in found}
-    assert ("How many dogs are there?", "2") in said
     assert ("What color is the ball?", "red") in said
-    assert ("What is the dog doing?", "running") in said
-    assert ("有几只狗？", "两只") in said
+    assert any("红" in t for i, t in said if "球" in i and "颜色" in i)
     assert any("dog" in i and t == "yes" for i, t in said)
     assert any("horse" in i and t == "no" for i, t in said)
     assert not any("dog" in i and t == "no" and i.startswith(("Is there", "Can")) for i, t in said)
-    assert any(i.startswith("这句话") and t == "不对" for i, t in said)
 
 
 def test_yes_and_no_are_balanced() -> None:
@@ -52,7 +49,7 @@ def test_yes_and_no_are_balanced() -> None:
             for i, thing in enumerate(("dog", "man", "cat", "horse", "boat", "bird") * 5)]
     counts, maker = thing_counts(rows), random.Random(0)
     answers = [e.texts[0] for i, row in enumerate(rows)
-               for e in made_questions(i, row, rows, counts, maker)
+               for e in made_questions(i, row, counts, maker)
                if e.kind == "yes_no" and e.language == "en"]
     assert 0.4 < answers.count("yes") / len(answers) < 0.6
 
