@@ -176,18 +176,6 @@ def test_features_of_the_moment_are_those_of_the_pixels(data: Path, tiny_model: 
             scaled_pixels(tiny_model, pixels)), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["frozen", "full"])
-def test_steps_drawn_in_other_processes_are_the_same(kind: str, data: Path, start: Path,
-                                                     tmp_path: Path) -> None:
-    runs = []
-    for workers in ("0", "2"):
-        out = tmp_path / workers
-        assert main(arguments(data, start, out, *FAST, "--train", kind,
-                              "--workers", workers)) == 0
-        runs.append(losses_of(out))
-    assert runs[0] == runs[1] and len(runs[0]) == 3
-
-
 def test_a_run_says_what_it_is_to_do(data: Path, start: Path, tmp_path: Path,
                                      capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(data, start, tmp_path / "out", "--steps", "1")) == 0

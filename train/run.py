@@ -4,7 +4,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +31,6 @@ from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from vitdemo.models.vlm import VLM
 
 SAVE_MINUTES = 5.0  # between two saved states
-_AHEAD = 2  # steps that each process has ready
 PICTURE_DROPOUT = 0.5  # in the picture head, which would know the photographs by heart
 
 
@@ -77,7 +76,6 @@ class Run:
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.optimizer: Any = self.accelerator.prepare(optimizer)
         self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
-        self.ahead: Iterator[Parts] | None = None
         self.log, self.comparison = RunLog(out), Comparison(out)
 
     def about(self) -> str:
@@ -151,9 +149,6 @@ class Run:
 
     def _loop(self, bar: Any) -> None:
         saved_at = time.monotonic()
-        if self.config.workers:
-            self.ahead = drawn_ahead(self._draw, range(self.step, self.config.steps),
-                                     self.config.workers)
         while self.step < self.config.steps and not self._tired():
             values = self._one_step()
             self.step += 1
@@ -168,7 +163,6 @@ class Run:
             if self._all_agree(time.monotonic() - saved_at > 60 * SAVE_MINUTES):
                 self.save()
                 saved_at = time.monotonic()
-        self.ahead = None
 
     def _tired(self) -> bool:
         return self.config.patience > 0 and self._all_agree(self.since >= self.config.patience)
@@ -200,10 +194,9 @@ class Run:
         self.model.train()
         self.model.vision.backbone.eval()  # statistics of small batches would do harm
         torch.manual_seed(self.config.seed * 1_000_003 + step + 500_009 * self.team.rank)
-        drawn = self._draw(step) if self.ahead is None else next(self.ahead)
+        drawn = to_device(self._draw(step), self.accelerator.device)
         with self.accelerator.autocast():
-            losses = step_losses(self.model, to_device(drawn, self.accelerator.device),
-                                 self.objectives, self.team)
+            losses = step_losses(self.model, drawn, self.objectives, self.team)
         found = self.team.sum(torch.stack([value.detach().float() for value in losses.values()]))
         values: dict[str, float] = dict(zip(losses, found.tolist(), strict=True))
         self._check(values, step)
@@ -288,22 +281,6 @@ class Run:
     def _say(self, text: str) -> None:
         if self.chief:
             print(text, file=sys.stderr)
-
-
-class _Steps(torch.utils.data.Dataset):
-    def __init__(self, draw: Callable[[int], Parts]) -> None:
-        self.draw = draw
-
-    def __getitem__(self, number: int) -> Parts:
-        return self.draw(number)
-
-
-def drawn_ahead(draw: Callable[[int], Parts], numbers: range, workers: int) -> Iterator[Parts]:
-    """The steps with these numbers, in order, drawn by ``workers`` other processes while this one
-    learns: a GPU need not wait for pictures to be read. Who draws a step does not matter."""
-    return iter(torch.utils.data.DataLoader(
-        _Steps(draw), sampler=list(numbers), batch_size=None, num_workers=workers,
-        collate_fn=dict, prefetch_factor=_AHEAD))
 
 
 def git_revision() -> str:
