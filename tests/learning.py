@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
-from train.data.features import PictureDataset, Store
+from train.data.features import Store
 from train.data.reading import Row
 from train.distributed import Team
 from train.objectives import build, draw_step, step_losses
@@ -25,11 +25,11 @@ class NoiseStore(Store):
     """Random numbers of the right shape, where nothing is to be read."""
 
     def __init__(self, model: VLM) -> None:
-        super().__init__(PictureDataset([], model))
-        self.channels, self.side = model.vision.channels, model.config.picture_size
+        super().__init__(model)
+        self.channels = model.vision.channels
 
     def get(self, paths: Sequence[Path]) -> Tensor:
-        return torch.randn(len(paths), self.tokens, self.channels)
+        return torch.randn(len(paths), len(self.boxes), self.channels)
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
         return torch.randn(len(paths), 2, 3, self.side, self.side)

@@ -15,7 +15,7 @@ from small_run import arguments, losses_of
 import train.learn_first
 import train.run
 from train.adapt import parameter_groups, prepare
-from train.data.features import LiveStore, PictureDataset, Store, scaled_pixels
+from train.data.features import LiveStore, Store
 from train.data.reading import read_split
 from train.evaluation.before_after import validate, worse
 from train.finetune import main
@@ -24,7 +24,7 @@ from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.models.checkpoint import load_checkpoint, pack, save_checkpoint, unpack
 from vitdemo.models.vlm import VLM
-from vitdemo.preprocess import open_picture
+from vitdemo.preprocess import normalisation, normalised, open_picture
 
 FAST = ("--steps", "3", "--learning-rate", "0.01", "--validate-every", "3")
 LOOKING = r"decoder\.blocks\.\d+\.cross\.(query|key)\.(weight|bias)"
@@ -169,11 +169,11 @@ def test_what_learns_and_how_fast(tiny_model: VLM) -> None:
 
 def test_features_of_the_moment_are_those_of_the_pixels(data: Path, tiny_model: VLM) -> None:
     paths = [row.path for row in read_split(data / "train").rows]
-    pixels = Store(PictureDataset(paths, tiny_model)).get(paths[:1])
-    features = LiveStore(tiny_model, paths).get(paths[:1])
+    config = tiny_model.config
+    pixels = normalised(Store(tiny_model).get(paths), *normalisation(config.backbone))
     with torch.no_grad():
-        assert torch.allclose(features, tiny_model.vision.features(
-            scaled_pixels(tiny_model, pixels)), atol=1e-5)
+        assert torch.allclose(LiveStore(tiny_model).get(paths),
+                              tiny_model.vision.features(pixels), atol=1e-5)
 
 
 def test_a_run_says_what_it_is_to_do(data: Path, start: Path, tmp_path: Path,
@@ -242,8 +242,8 @@ def test_figures_before_and_after_are_those_of_start_and_shipped(
     shipped, first = load_checkpoint(out), load_checkpoint(start)
     assert figures["after"] == shipped.meta["validation"] != figures["before"]
     rows = read_split(data / "validation").rows
-    store = LiveStore(first.model, [row.path for row in rows])
-    assert figures["before"] == validate(first.model, first.tokenizer, rows, store)
+    assert figures["before"] == validate(first.model, first.tokenizer, rows,
+                                         LiveStore(first.model))
 
 
 def test_a_run_tells_what_it_did(data: Path, start: Path, tmp_path: Path,

@@ -15,7 +15,7 @@ import train.learn_first
 import train.run
 from train.adapt import grow
 from train.data.batch_sampler import BatchSampler
-from train.data.features import PictureDataset, Store, open_features
+from train.data.features import Store, open_features
 from train.data.reading import read_split
 from train.evaluation.predict import ModelPredictor
 from train.finetune import main
@@ -200,8 +200,7 @@ def test_they_can_be_learnt_from_pixels(data: Path, tokenizer: TextTokenizer, we
                                         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train.learn_first, "STEPS", 5)
     rows = list(read_split(data / "train").rows)
-    store = Store(PictureDataset([row.path for row in rows], weighing))
-    sampler = BatchSampler(rows, store, tokenizer, 0)
+    sampler = BatchSampler(rows, Store(weighing), tokenizer, 0)
     assert math.isfinite(learn_evidence(weighing, sampler, False, quiet=True))
 
 

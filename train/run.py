@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from train.adapt import depthwise_in_float32, parameter_groups, plain, prepare
 from train.data.batch_sampler import BatchSampler
-from train.data.features import LiveStore, PictureDataset, Store, open_features
+from train.data.features import LiveStore, Store, open_features
 from train.data.reading import Row
 from train.distributed import Team
 from train.evaluation.before_after import OWN, Comparison, Held, table, validate, worse
@@ -65,8 +65,7 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
         with self.accelerator.main_process_first():
             paths = [row.path for row in train]
-            store = Store(PictureDataset(paths, self.model)) if self.live else \
-                open_features(self.model, paths, cache)
+            store = Store(self.model) if self.live else open_features(self.model, paths, cache)
             held = [(OWN, validation)] if validation else []
             self.compared = [Held(name, rows, self._seen(rows)) for name, rows in [*held, *also]]
         self.sampler = BatchSampler(train, store, start.tokenizer, self.config.seed,
@@ -91,10 +90,9 @@ class Run:
 
     def _seen(self, rows: Sequence[Row]) -> Callable[[VLM], Store]:
         """Where a model finds its features of these rows."""
-        paths = [row.path for row in rows]
         if self.live:
-            return lambda model: LiveStore(model, paths)
-        kept = open_features(self.model, paths, self.cache)
+            return LiveStore
+        kept = open_features(self.model, [row.path for row in rows], self.cache)
         return lambda model: kept
 
     def learn_first(self, new_head: bool) -> None:

@@ -168,7 +168,7 @@ class BatchSampler:
 
     def draw_kept(self, share: Share, count: int) -> Tensor:
         """A random part of the places of so many pictures, in place of dropout: (count, n)."""
-        tokens = self.store.tokens
+        tokens = len(self.store.boxes)
         kept = min(tokens, max(1, round(tokens * self.kept_tokens)))
         return share.uniform(count, tokens).argsort(1)[:, :kept]
 
