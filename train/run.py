@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,7 +23,7 @@ from train.objectives import build, chosen, draw_step, step_losses
 from train.objectives.base import Parts, pictures, to_device
 from train.objectives.region_words import RegionWords
 from train.settings import Settings, rate_at
-from train.state import RunLog, averaged, load_state, save_state
+from train.state import Average, RunLog, load_state, save_state
 from vitdemo.disk import writing
 from vitdemo.errors import TrainingError
 from vitdemo.instructions import known
@@ -83,11 +83,6 @@ class Run:
                 f"{sum(p.numel() for p in self.trained):,} trained weights, on "
                 f"{self.accelerator.device}, processes: {self.team.world}")
 
-    @property
-    def mean(self) -> VLM:
-        """The model with the moving average of its weights."""
-        return cast("VLM", self.average.module)
-
     def _seen(self, rows: Sequence[Row]) -> Callable[[VLM], Store]:
         """Where a model finds its features of these rows."""
         if self.live:
@@ -114,7 +109,7 @@ class Run:
         self.team.share(self.trained)
         self.model.eval()
         self.comparison.measure("before", self.model, self.start.tokenizer, self.compared)
-        self.average = averaged(self.model)
+        self.average = Average(self.model)
         if self.chief:
             self.log.open(0)
             self.comparison.write()
@@ -123,7 +118,7 @@ class Run:
 
     def resume(self, state: Path) -> None:
         """Go on from a saved state."""
-        self.average = averaged(self.model)
+        self.average = Average(self.model)
         progress = load_state(state, self.model, self.optimizer, self.average)
         self.step, self.since = progress["step"], progress["since"]
         self.best = -math.inf if progress["best"] is None else progress["best"]
@@ -180,7 +175,7 @@ class Run:
             self._check({**values, "gradient": norm}, self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.average.update_parameters(self.model)
+        self.average.update(self.model)
         return {**values, "gradient_norm": norm}
 
     def _losses(self, step: int) -> dict[str, float]:
@@ -227,7 +222,8 @@ class Run:
 
     def _validate(self) -> None:
         held = self.compared[0]
-        scores = validate(self.mean, self.start.tokenizer, held.rows, held.store(self.mean))
+        mean = self.average.model
+        scores = validate(mean, self.start.tokenizer, held.rows, held.store(mean))
         self._log({"step": self.step, "validation": scores})
         if self.chief:
             tqdm.write(f"step {self.step}: " + ", ".join(
@@ -246,7 +242,7 @@ class Run:
                         key for each in self.objectives.values() for key in each.teaches)]),
                     "started_from": self.start.meta.get("name", self.start.folder.name),
                     "validation": scores, "settings": self.settings.flat()}
-            save_checkpoint(self.out, plain(self.mean), self.start.tokenizer, meta,
+            save_checkpoint(self.out, plain(self.average.model), self.start.tokenizer, meta,
                             self.config.weights)
 
     def _finish(self) -> None:

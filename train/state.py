@@ -1,6 +1,7 @@
 """What a run leaves on disk: its log, and what it keeps to go on exactly: weights, their average,
 the optimizer, the step, and what its settings and rows were."""
 
+import copy
 import hashlib
 import json
 import pickle
@@ -10,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from train.data.reading import Row
 from vitdemo.disk import cannot_write, replacing, writing
@@ -27,19 +26,24 @@ Digest = dict[str, list[str]]  # "name, size, texts" of each picture, in order, 
 _NEW = object()  # a setting that an older version did not have
 
 
-def averaged(model: VLM) -> AveragedModel:
-    """Exponential moving average of the weights (Polyak, Juditsky 1992): early on it moves faster,
-    so that the mean is over about the last tenth of the steps so far."""
+class Average:
+    """A model with the exponential moving average of the weights that are trained (Polyak, Juditsky
+    1992): early on it moves faster, so that the mean is over about the last tenth of the steps."""
+
+    def __init__(self, model: VLM) -> None:
+        self.model, self.updates = copy.deepcopy(model).eval(), 0
+
     @torch.no_grad()
-    def move(means: list[Tensor], now: list[Tensor], count: Tensor) -> None:
-        torch._foreach_lerp_(means, now, 1 - min(AVERAGE_DECAY, int(count) / (int(count) + 10)))
+    def update(self, model: VLM) -> None:
+        """Move towards the model."""
+        self.updates += 1
+        decay = min(AVERAGE_DECAY, self.updates / (self.updates + 10))
+        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
+        means, now = zip(*[(a, b.detach()) for a, b in pairs if b.requires_grad], strict=True)
+        torch._foreach_lerp_(means, now, 1 - decay)
 
-    made = AveragedModel(model, multi_avg_fn=move)
-    made.n_averaged.fill_(1)  # the start counts
-    return made.eval()
 
-
-def save_state(out: Path, model: VLM, optimizer: Any, average: AveragedModel,
+def save_state(out: Path, model: VLM, optimizer: Any, average: Average,
                progress: dict[str, Any]) -> None:
     """Write the state of a run in place of the older one, whole or not at all.
 
@@ -49,7 +53,8 @@ def save_state(out: Path, model: VLM, optimizer: Any, average: AveragedModel,
         DiskError: it cannot be written, for want of room say; the older one is kept.
     """
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-             "average": average.state_dict(), "progress": progress}
+             "average": average.model.state_dict(), "updates": average.updates,
+             "progress": progress}
     needed = sum(4 * p.numel() * (4 if p.requires_grad else 2) for p in model.parameters())
     with replacing([out / STATE], needed) as (part,):
         try:
@@ -66,18 +71,18 @@ def latest_state(out: Path) -> Path | None:
 
 def read_progress(file: Path) -> dict[str, Any]:
     """What was saved with a state as ``progress``."""
-    found: dict[str, Any] = _read(file)["progress"]
+    found: dict[str, Any] = _read(file, mmap=True)["progress"]
     return found
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """A state, its tensors where they lie.
+def _read(file: Path, mmap: bool = False) -> dict[str, Any]:
+    """A state; with ``mmap`` its tensors stay on the disk.
 
     Raises:
         CheckpointError: it cannot be read.
     """
     try:
-        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
         return found
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{file} holds no state that this program can go on from ({error}); "
@@ -138,7 +143,7 @@ def changes(before: Digest, now: Digest) -> str:
     return "; ".join(differences)
 
 
-def load_state(file: Path, model: VLM, optimizer: Any, average: AveragedModel) -> dict[str, Any]:
+def load_state(file: Path, model: VLM, optimizer: Any, average: Average) -> dict[str, Any]:
     """Put a saved state back; returns what was saved with it as ``progress``.
 
     Raises:
@@ -147,11 +152,12 @@ def load_state(file: Path, model: VLM, optimizer: Any, average: AveragedModel) -
     kept = _read(file)
     try:
         model.load_state_dict(kept["model"])
-        average.load_state_dict(kept["average"])
+        average.model.load_state_dict(kept["average"])
         optimizer.load_state_dict(kept["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{file} is the state of another model; "
                               "start a new --out.") from error
+    average.updates = kept["updates"]
     progress: dict[str, Any] = kept["progress"]
     return progress
 
