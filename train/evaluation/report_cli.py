@@ -78,8 +78,9 @@ def read_splits(arguments: argparse.Namespace) -> Iterator[Split]:
 
 def _unique(paths: Sequence[Path], split: str) -> Iterator[tuple[str, Path]]:
     """All data folders once, each with a name of its own."""
-    folders = {os.path.realpath(folder): (name, folder) for path in paths
-               for name, folder in find_splits(path, split)}
+    folders: dict[str, tuple[str, Path]] = {}
+    for name, folder in (found for path in paths for found in find_splits(path, split)):
+        folders.setdefault(os.path.realpath(folder), (name, folder))
     seen: Counter[str] = Counter()
     for name, folder in folders.values():
         seen[name] += 1
