@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
-from train.data.features import VIEWS, PictureDataset, Store, View
+from train.data.features import Store
 from train.data.reading import Row
 from train.distributed import Team
 from train.objectives import build, draw_step, step_losses
@@ -25,11 +25,11 @@ class NoiseStore(Store):
     """Random numbers of the right shape, where nothing is to be read."""
 
     def __init__(self, model: VLM) -> None:
-        super().__init__(PictureDataset([], View(), model))
-        self.channels, self.side = model.vision.channels, model.config.picture_size
+        super().__init__(model)
+        self.channels = model.vision.channels
 
-    def get(self, paths: Sequence[Path], views: Sequence[int], draw: int = 0) -> Tensor:
-        return torch.randn(len(paths), self.tokens, self.channels)
+    def get(self, paths: Sequence[Path]) -> Tensor:
+        return torch.randn(len(paths), len(self.boxes), self.channels)
 
     def sharp_and_blurred(self, paths: Sequence[Path]) -> Tensor:
         return torch.randn(len(paths), 2, 3, self.side, self.side)
@@ -51,8 +51,8 @@ class Learning:
 
 
 def learning(model: VLM, rows: Sequence[Row], store: Any, tokenizer: TextTokenizer,
-             views: Sequence[View] = VIEWS[:1], seed: int = 0, **settings: Any) -> Learning:
+             seed: int = 0, **settings: Any) -> Learning:
     """With small steps, but for ``settings`` by their flags' names."""
     found = Settings.of({**SMALL, **settings})
-    sampler = BatchSampler(rows, store, tokenizer, seed, views, found.run.kept_tokens)
+    sampler = BatchSampler(rows, store, tokenizer, seed, found.run.kept_tokens)
     return Learning(build(found.objectives, sampler, model), sampler, model)

@@ -11,7 +11,7 @@ import torch
 from conftest import make_model, make_picture
 from learning import Learning, learning
 
-from train.data.features import VIEWS, PictureDataset, View, open_features, scaled_pixels
+from train.data.features import Store, open_features
 from train.data.reading import read_split
 from train.distributed import Team
 from train.objectives import fade
@@ -39,7 +39,7 @@ def fading(model: VLM, data: Path, tokenizer: TextTokenizer, cache: Path,
            **settings: float) -> Learning:
     """Steps with four pictures whose words are to fade, half of them with the model's own."""
     rows = list(read_split(data / "train").rows)
-    store = open_features(model, [r.path for r in rows], VIEWS[:1], cache, quiet=True)
+    store = open_features(model, [r.path for r in rows], cache, quiet=True)
     return learning(model, rows, store, tokenizer, **{"fade_pictures": 4, "loss_fade": 1.0,
                                                       **settings})
 
@@ -154,9 +154,9 @@ def test_the_most_or_the_least_important_regions_of_a_word_are_covered() -> None
 def test_pixels_are_covered_as_deletion_covers_them(tiny_model: VLM, tmp_path: Path) -> None:
     side = tiny_model.config.picture_size
     make_picture(5, (side, side)).save(tmp_path / "a.png")
-    pictures = PictureDataset([tmp_path / "a.png"], View(), tiny_model)
-    both = pictures.sharp_and_blurred(tmp_path / "a.png")
-    assert torch.equal(scaled_pixels(tiny_model, both[0]), pictures[0])
+    pictures = Store(tiny_model)
+    [both] = pictures.sharp_and_blurred([tmp_path / "a.png"])
+    assert torch.equal(both[:1], pictures.get([tmp_path / "a.png"]))
     assert not torch.equal(both[0], both[1])
     hidden = np.random.default_rng(0).random(len(pictures.boxes)) < 0.5
     shown = Masker(make_picture(5, (side, side)), pictures.boxes * side).picture(hidden)

@@ -77,7 +77,7 @@ def test_training_fills_it_with_what_the_model_sees_and_reads(
     rows = [row for row in read_split(data / "train").rows if row.captions]
     paths = [row.path for row in rows]
     with torch.no_grad():
-        pictures = model.picture_head(LiveStore(model, paths).get(paths, [0] * len(paths)))
+        pictures = model.picture_head(LiveStore(model).get(paths))
         for half, texts in ((bank.texts[:4], [t for row in rows for t in row.captions]),
                             (bank.texts[4:], [t for row in rows for t in row.captions_zh])):
             known = model.encode_text(*tokenizer.encode(texts))[1]
@@ -108,8 +108,7 @@ def test_matches_are_measured_against_it_and_older_checkpoints_are_as_they_were(
     assert scores[0] != scores[1] and all(0 <= score <= 1 for score in scores[1])
     bank, before = grown.model.querybank, [math.log(x / (1 - x)) for x in scores[0]]
     with torch.no_grad():
-        features = LiveStore(grown.model, [data / "validation" / "0.png"]).get(
-            [data / "validation" / "0.png"], [0])
+        features = LiveStore(grown.model).get([data / "validation" / "0.png"])
         p = grown.model.picture_head(features).expand(2, -1)
         z = grown.model.encode_text(*tokenizer.encode(["two dogs", "a red ball"]))[1]
         want = bank(torch.tensor(before), p, z).sigmoid().tolist()

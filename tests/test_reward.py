@@ -11,7 +11,7 @@ from learning import Learning, learning
 from small_run import CAPTIONS, arguments
 from torch import Tensor
 
-from train.data.features import VIEWS, open_features
+from train.data.features import open_features
 from train.data.reading import Row, read_split
 from train.evaluation.metrics import caption_words
 from train.finetune import main
@@ -49,8 +49,8 @@ def model(tokenizer: TextTokenizer) -> VLM:
 
 def draw(model: VLM, rows: list[Row], tokenizer: TextTokenizer, cache: Path,
          **settings: float) -> Learning:
-    store = open_features(model, [row.path for row in rows], VIEWS[:2], cache, quiet=True)
-    return learning(model, rows, store, tokenizer, VIEWS[:2], **{**DRAWN, **settings})
+    store = open_features(model, [row.path for row in rows], cache, quiet=True)
+    return learning(model, rows, store, tokenizer, **{**DRAWN, **settings})
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from conftest import make_model, make_picture
 from learning import NoiseStore, learning
 from small_run import CAPTIONS, CAPTIONS_ZH, arguments, losses_of
 
-from train.data.batch_sampler import mirrored
-from train.data.features import VIEWS, View, open_features
+from train.data.features import open_features
 from train.data.questions import made_questions, thing_counts
 from train.data.reading import Question, Row, read_rows, read_split
 from train.finetune import main
@@ -36,16 +35,13 @@ def test_made_questions_are_what_the_captions_say() -> None:
     other = Row(Path("b.jpg"), ("A man rides a horse .",), ("一个男人在骑马。",), ())
     counts = thing_counts([row, other])
     found = [example for seed in range(8)
-             for example in made_questions(0, row, [other], counts, random.Random(seed))]
+             for example in made_questions(0, row, counts, random.Random(seed))]
     said = {(e.instruction, *e.texts) for e in found}
-    assert ("How many dogs are there?", "2") in said
     assert ("What color is the ball?", "red") in said
-    assert ("What is the dog doing?", "running") in said
-    assert ("有几只狗？", "两只") in said
+    assert any("红" in t for i, t in said if "球" in i and "颜色" in i)
     assert any("dog" in i and t == "yes" for i, t in said)
     assert any("horse" in i and t == "no" for i, t in said)
     assert not any("dog" in i and t == "no" and i.startswith(("Is there", "Can")) for i, t in said)
-    assert any(i.startswith("这句话") and t == "不对" for i, t in said)
 
 
 def test_yes_and_no_are_balanced() -> None:
@@ -53,7 +49,7 @@ def test_yes_and_no_are_balanced() -> None:
             for i, thing in enumerate(("dog", "man", "cat", "horse", "boat", "bird") * 5)]
     counts, maker = thing_counts(rows), random.Random(0)
     answers = [e.texts[0] for i, row in enumerate(rows)
-               for e in made_questions(i, row, rows, counts, maker)
+               for e in made_questions(i, row, counts, maker)
                if e.kind == "yes_no" and e.language == "en"]
     assert 0.4 < answers.count("yes") / len(answers) < 0.6
 
@@ -65,9 +61,7 @@ def test_answers_of_several_people_count_when_three_agree() -> None:
         "tree", "log", "tissue box"]
 
 
-def test_a_mirror_swaps_left_and_right() -> None:
-    assert mirrored("the dog on the left looks right") == "the dog on the right looks left"
-    assert mirrored("左边的狗") == "右边的狗"
+def test_a_caption_of_few_words_is_short() -> None:
     assert is_short("two dogs play", "en") and not is_short("一" * 20, "zh")
 
 
@@ -117,24 +111,21 @@ def test_the_chunked_cross_entropy_is_the_plain_one(rows: int, smoothing: float)
 def test_features_are_computed_once_and_again_after_a_change(data: Path, tiny_model: VLM,
                                                              tmp_path: Path) -> None:
     paths = [row.path for row in read_split(data / "train").rows]
-    store = open_features(tiny_model, paths, VIEWS[:2], tmp_path / "c", quiet=True)
-    assert len(store.arrays) == 2
-    whole, mirror = store.get(paths[:2], [0, 0]), store.get(paths[:2], [1, 1])
-    assert not torch.equal(whole, mirror)
+    whole = open_features(tiny_model, paths, tmp_path / "c", quiet=True).get(paths[:2])
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "c").iterdir()}
-    open_features(tiny_model, paths, VIEWS[:2], tmp_path / "c", quiet=True)
+    open_features(tiny_model, paths, tmp_path / "c", quiet=True)
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "c").iterdir()} == before
     make_picture(999, (40, 30)).save(paths[0])
-    changed = open_features(tiny_model, paths, [View()], tmp_path / "c", quiet=True)
-    assert not torch.equal(changed.get(paths[:1], [0]), whole[:1])
-    assert torch.equal(changed.get(paths[1:2], [0]), whole[1:])
+    changed = open_features(tiny_model, paths, tmp_path / "c", quiet=True)
+    assert not torch.equal(changed.get(paths[:1]), whole[:1])
+    assert torch.equal(changed.get(paths[1:2]), whole[1:])
 
 
 def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,
                                      tmp_path: Path) -> None:
     model = make_model(tokenizer).train()
     rows = list(read_split(data / "train").rows)
-    store = open_features(model, [row.path for row in rows], VIEWS[:1], tmp_path / "c", quiet=True)
+    store = open_features(model, [row.path for row in rows], tmp_path / "c", quiet=True)
     found = learning(model, rows, store, tokenizer)
     values = found.losses(found.draw())
     assert set(values) == {"caption", "question", "contrastive", "match", "region", "attention",
@@ -152,10 +143,9 @@ def test_every_loss_reaches_its_part(data: Path, tokenizer: TextTokenizer,
 def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model: VLM,
                                 tmp_path: Path) -> None:
     rows = list(read_split(data / "train").rows)
-    store = open_features(tiny_model, [r.path for r in rows], VIEWS[:2], tmp_path / "c",
-                          quiet=True)
+    store = open_features(tiny_model, [r.path for r in rows], tmp_path / "c", quiet=True)
     more = {"fade_pictures": 4, "loss_fade": 1.0, "loss_reward": 1.0, "reward_pictures": 4}
-    found = learning(tiny_model, rows, store, tokenizer, VIEWS[:2], **more)
+    found = learning(tiny_model, rows, store, tokenizer, **more)
     whole, parts = found.draw(3), [found.draw(3, rank, 2) for rank in range(2)]
     for name in ("caption.features", "question.features", "contrastive.features", "caption.kept",
                  "match.picks", "match.kept", "fade.texts.features", "fade.texts.rows",
@@ -166,7 +156,7 @@ def test_processes_share_a_step(data: Path, tokenizer: TextTokenizer, tiny_model
         joined = torch.stack([own(share[part]) for share in parts], 1).flatten(0, 1)
         assert torch.equal(joined, own(whole[part])), name
     # What one objective draws does not depend on the others.
-    alone = learning(tiny_model, rows, store, tokenizer, VIEWS[:2], loss_caption=0, **more).draw(3)
+    alone = learning(tiny_model, rows, store, tokenizer, loss_caption=0, **more).draw(3)
     assert torch.equal(alone["fade"].texts.targets, whole["fade"].texts.targets)
     assert torch.equal(alone["question"].kept, whole["question"].kept)
 

@@ -15,7 +15,7 @@ import train.learn_first
 import train.run
 from train.adapt import grow
 from train.data.batch_sampler import BatchSampler
-from train.data.features import VIEWS, PixelStore, open_features
+from train.data.features import Store, open_features
 from train.data.reading import read_split
 from train.evaluation.predict import ModelPredictor
 from train.finetune import main
@@ -131,8 +131,8 @@ def test_what_tells_pictures_apart_weighs_more(data: Path, tokenizer: TextTokeni
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: words[0] is seen where it is named, words[1] anywhere, the others nowhere."""
     rows = list(read_split(data / "train").rows)
-    store = open_features(weighing, [row.path for row in rows], VIEWS[:1], tmp_path, quiet=True)
-    sampler = BatchSampler(rows, store, tokenizer, 0, VIEWS[:1])
+    store = open_features(weighing, [row.path for row in rows], tmp_path, quiet=True)
+    sampler = BatchSampler(rows, store, tokenizer, 0)
     words = sampler.seen_words = sorted(
         {token for ids in tokenizer.batch_pieces(["dog red"]) for token in ids})
     noise = torch.Generator().manual_seed(0)
@@ -161,8 +161,8 @@ def test_what_tells_pictures_apart_weighs_more(data: Path, tokenizer: TextTokeni
 def test_nothing_to_learn_from_changes_nothing(data: Path, tokenizer: TextTokenizer,
                                                weighing: VLM, tmp_path: Path) -> None:
     rows = list(read_split(data / "train").rows)
-    store = open_features(weighing, [row.path for row in rows], VIEWS[:1], tmp_path, quiet=True)
-    sampler = BatchSampler(rows, store, tokenizer, 0, VIEWS[:1])
+    store = open_features(weighing, [row.path for row in rows], tmp_path, quiet=True)
+    sampler = BatchSampler(rows, store, tokenizer, 0)
     sampler.captioned = {"en": [], "zh": []}
     assert weighing.evidence is not None
     before = weighing.evidence.weight.weight.clone()
@@ -200,8 +200,7 @@ def test_they_can_be_learnt_from_pixels(data: Path, tokenizer: TextTokenizer, we
                                         monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train.learn_first, "STEPS", 5)
     rows = list(read_split(data / "train").rows)
-    store = PixelStore(weighing, [row.path for row in rows], VIEWS[:1])
-    sampler = BatchSampler(rows, store, tokenizer, 0, VIEWS[:1])
+    sampler = BatchSampler(rows, Store(weighing), tokenizer, 0)
     assert math.isfinite(learn_evidence(weighing, sampler, False, quiet=True))
 
 

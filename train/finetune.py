@@ -128,7 +128,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
     state = latest_state(args.out)
     start = load_checkpoint(args.start)
     kept = {"settings": {**settings.flat(), "from": start.revision},
-            "data": digest(train, validation, args.data)}
+            "data": digest(train, validation)}
     if state is not None:
         changed = check(state, kept["settings"], kept["data"], args.accept_changes)
         for sentence in changed:

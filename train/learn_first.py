@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from train.data.batch_sampler import BatchSampler
-from train.data.features import evaluating
-from train.objectives.base import plain_features, to_device
+from train.data.features import evaluating, features_of
+from train.objectives.base import to_device
 from train.objectives.contrastive import contrastive_loss, read_by_length
 from train.objectives.region_words import RegionWords, region_loss
 from vitdemo.models.vlm import VLM
@@ -144,8 +144,7 @@ def _seen(model: VLM, sampler: BatchSampler, places: list[int]) -> Iterator[Tens
     """Features (P, N, C) of these rows' pictures as they are, some at a time."""
     with evaluating(model):
         for start in range(0, len(places), _AT_ONCE):
-            yield plain_features(model, sampler.store, [
-                sampler.rows[place].path for place in places[start:start + _AT_ONCE]])
+            yield features_of(model, sampler.features(places[start:start + _AT_ONCE]))
 
 
 def _named(sampler: BatchSampler, places: list[int], language: str) -> dict[int, list[list[int]]]:

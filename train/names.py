@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from train.data.features import PictureDataset, View
+from train.data.features import Store
 from train.data.reading import rows_of
 from train.evaluation.report_cli import command
 from train.sources import load_classifier, load_efficientnet
@@ -34,6 +34,7 @@ from vitdemo.models.folding import folded
 from vitdemo.models.names import NEVER, read_names
 from vitdemo.models.vision import VisionEncoder
 from vitdemo.models.vlm import VLM
+from vitdemo.preprocess import normalisation, normalised
 
 PICTURES = 5000  # that are looked at
 FITTED = 500  # of them, that the head is made from
@@ -87,10 +88,10 @@ def features_of(model: VLM, encoders: Sequence[VisionEncoder],
                 paths: Sequence[Path]) -> Iterator[list[Tensor]]:
     """Features (1, N, C) of each picture by each encoder."""
     side = model.config.picture_size
-    pictures = PictureDataset(paths, View(), model)
+    store, scale = Store(model), normalisation(model.config.backbone)
     fast = [folded(vision, side) for vision in encoders]
-    for i in tqdm(range(len(paths)), desc="names", unit="picture"):
-        pixels = pictures[i][None].to(memory_format=torch.channels_last)
+    for path in tqdm(paths, desc="names", unit="picture"):
+        pixels = normalised(store.get([path]), *scale).to(memory_format=torch.channels_last)
         yield [vision.features(pixels) for vision in fast]
 
 

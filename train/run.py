@@ -4,7 +4,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from train.adapt import depthwise_in_float32, parameter_groups, plain, prepare
 from train.data.batch_sampler import BatchSampler
-from train.data.features import VIEWS, LiveStore, PixelStore, Store, open_features
+from train.data.features import LiveStore, Store, open_features
 from train.data.reading import Row
 from train.distributed import Team
 from train.evaluation.before_after import OWN, Comparison, Held, table, validate, worse
@@ -28,9 +28,9 @@ from vitdemo.disk import writing
 from vitdemo.errors import TrainingError
 from vitdemo.instructions import known
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vitdemo.models.vlm import VLM
 
 SAVE_MINUTES = 5.0  # between two saved states
-_AHEAD = 2  # steps that each process has ready
 PICTURE_DROPOUT = 0.5  # in the picture head, which would know the photographs by heart
 
 
@@ -65,19 +65,16 @@ class Run:
             out.mkdir(parents=True, exist_ok=True)
         with self.accelerator.main_process_first():
             paths = [row.path for row in train]
-            store = PixelStore(self.model, paths, VIEWS) if self.live else \
-                open_features(self.model, paths, VIEWS, cache)
+            store = Store(self.model) if self.live else open_features(self.model, paths, cache)
             held = [(OWN, validation)] if validation else []
-            self.compared = [Held(name, rows, self._store(rows)) for name, rows in [*held, *also]]
-        self.sampler = BatchSampler(train, store, start.tokenizer, self.config.seed, VIEWS,
+            self.compared = [Held(name, rows, self._seen(rows)) for name, rows in [*held, *also]]
+        self.sampler = BatchSampler(train, store, start.tokenizer, self.config.seed,
                                     self.config.kept_tokens)
         self.objectives = build(settings.objectives, self.sampler, self.model)
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config), betas=(0.9, 0.98))
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.optimizer: Any = self.accelerator.prepare(optimizer)
-        self.average = Average(self.model)
         self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
-        self.ahead: Iterator[Parts] | None = None
         self.log, self.comparison = RunLog(out), Comparison(out)
 
     def about(self) -> str:
@@ -86,10 +83,12 @@ class Run:
                 f"{sum(p.numel() for p in self.trained):,} trained weights, on "
                 f"{self.accelerator.device}, processes: {self.team.world}")
 
-    def _store(self, rows: Sequence[Row]) -> Store:
-        paths = [row.path for row in rows]
-        return LiveStore(self.model, paths) if self.live else \
-            open_features(self.model, paths, VIEWS[:1], self.cache)
+    def _seen(self, rows: Sequence[Row]) -> Callable[[VLM], Store]:
+        """Where a model finds its features of these rows."""
+        if self.live:
+            return LiveStore
+        kept = open_features(self.model, [row.path for row in rows], self.cache)
+        return lambda model: kept
 
     def learn_first(self, new_head: bool) -> None:
         """What is learnt alone before the first step: a region head that `grow` made, the weights
@@ -119,6 +118,7 @@ class Run:
 
     def resume(self, state: Path) -> None:
         """Go on from a saved state."""
+        self.average = Average(self.model)
         progress = load_state(state, self.model, self.optimizer, self.average)
         self.step, self.since = progress["step"], progress["since"]
         self.best = -math.inf if progress["best"] is None else progress["best"]
@@ -136,16 +136,12 @@ class Run:
             self._say(f"stopped at step {self.step}: {self.since} looks at the validation split "
                       "without a better one")
         if not self.validation:
-            with self.average.in_place(self.model):
-                self._ship({})
+            self._ship({})
         self._finish()
         self.save(finished=True)
 
     def _loop(self, bar: Any) -> None:
         saved_at = time.monotonic()
-        if self.config.workers:
-            self.ahead = drawn_ahead(self._draw, range(self.step, self.config.steps),
-                                     self.config.workers)
         while self.step < self.config.steps and not self._tired():
             values = self._one_step()
             self.step += 1
@@ -160,7 +156,6 @@ class Run:
             if self._all_agree(time.monotonic() - saved_at > 60 * SAVE_MINUTES):
                 self.save()
                 saved_at = time.monotonic()
-        self.ahead = None
 
     def _tired(self) -> bool:
         return self.config.patience > 0 and self._all_agree(self.since >= self.config.patience)
@@ -192,10 +187,9 @@ class Run:
         self.model.train()
         self.model.vision.backbone.eval()  # statistics of small batches would do harm
         torch.manual_seed(self.config.seed * 1_000_003 + step + 500_009 * self.team.rank)
-        drawn = self._draw(step) if self.ahead is None else next(self.ahead)
+        drawn = to_device(self._draw(step), self.accelerator.device)
         with self.accelerator.autocast():
-            losses = step_losses(self.model, to_device(drawn, self.accelerator.device),
-                                 self.objectives, self.team)
+            losses = step_losses(self.model, drawn, self.objectives, self.team)
         found = self.team.sum(torch.stack([value.detach().float() for value in losses.values()]))
         values: dict[str, float] = dict(zip(losses, found.tolist(), strict=True))
         self._check(values, step)
@@ -228,16 +222,16 @@ class Run:
 
     def _validate(self) -> None:
         held = self.compared[0]
-        with self.average.in_place(self.model):
-            scores = validate(self.model, self.start.tokenizer, held.rows, held.store)
-            self._log({"step": self.step, "validation": scores})
-            if self.chief:
-                tqdm.write(f"step {self.step}: " + ", ".join(
-                    f"{name} {value:.2f}" for name, value in scores.items()))
-            self.since += 1
-            if scores["total"] > self.best:
-                self.best, self.since = scores["total"], 0
-                self._ship(scores)
+        mean = self.average.model
+        scores = validate(mean, self.start.tokenizer, held.rows, held.store(mean))
+        self._log({"step": self.step, "validation": scores})
+        if self.chief:
+            tqdm.write(f"step {self.step}: " + ", ".join(
+                f"{name} {value:.2f}" for name, value in scores.items()))
+        self.since += 1
+        if scores["total"] > self.best:
+            self.best, self.since = scores["total"], 0
+            self._ship(scores)
 
     def _ship(self, scores: dict[str, float]) -> None:
         """Write the checkpoint that the app opens."""
@@ -248,7 +242,7 @@ class Run:
                         key for each in self.objectives.values() for key in each.teaches)]),
                     "started_from": self.start.meta.get("name", self.start.folder.name),
                     "validation": scores, "settings": self.settings.flat()}
-            save_checkpoint(self.out, plain(self.model), self.start.tokenizer, meta,
+            save_checkpoint(self.out, plain(self.average.model), self.start.tokenizer, meta,
                             self.config.weights)
 
     def _finish(self) -> None:
@@ -259,9 +253,7 @@ class Run:
         if not self.compared:
             return
         shipped = load_checkpoint(self.out, self.accelerator.device)
-        self.comparison.measure(
-            "after", shipped.model, shipped.tokenizer, self.compared, lambda part: LiveStore(
-                shipped.model, [row.path for row in part.rows]) if self.live else part.store)
+        self.comparison.measure("after", shipped.model, shipped.tokenizer, self.compared)
         self.comparison.write()
         print("\n".join([table(self.comparison.figures), *worse(self.comparison.figures)]))
 
@@ -283,22 +275,6 @@ class Run:
     def _say(self, text: str) -> None:
         if self.chief:
             print(text, file=sys.stderr)
-
-
-class _Steps(torch.utils.data.Dataset):
-    def __init__(self, draw: Callable[[int], Parts]) -> None:
-        self.draw = draw
-
-    def __getitem__(self, number: int) -> Parts:
-        return self.draw(number)
-
-
-def drawn_ahead(draw: Callable[[int], Parts], numbers: range, workers: int) -> Iterator[Parts]:
-    """The steps with these numbers, in order, drawn by ``workers`` other processes while this one
-    learns: a GPU need not wait for pictures to be read. Who draws a step does not matter."""
-    return iter(torch.utils.data.DataLoader(
-        _Steps(draw), sampler=list(numbers), batch_size=None, num_workers=workers,
-        collate_fn=dict, prefetch_factor=_AHEAD))
 
 
 def git_revision() -> str:

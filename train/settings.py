@@ -43,8 +43,6 @@ class RunSettings(Options):
     dropout: float = option(0.1, "in the decoder", least=0, below=1)
     kept_tokens: float = option(0.6, "share of a picture's tokens that is kept while writing and "
                                 "matching, in place of dropout", above=0)
-    workers: int = option(0, "other processes that draw the coming steps; 0: this one draws each "
-                          "itself", least=0)
     validate_every: int = option(500, "steps between two looks at the validation split; 0: no look",
                                  least=0)
     patience: int = option(0, "stop after so many looks without a better one; 0: never before the "

@@ -1,127 +1,95 @@
 """What a run leaves on disk: its log, and what it keeps to go on exactly: weights, their average,
 the optimizer, the step, and what its settings and rows were."""
 
-import contextlib
+import copy
 import hashlib
 import json
-import os
-import shutil
+import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from train.data.reading import Row
-from vitdemo.disk import cannot_write, replacing, sync, writing
+from vitdemo.disk import cannot_write, replacing, writing
 from vitdemo.errors import CheckpointError, TrainingError
 from vitdemo.models.vlm import VLM
 
-WEIGHTS, PROGRESS = "state.pt", "progress.json"
-LOG, EVENTS = "log.jsonl", "tensorboard"
+STATE, LOG, EVENTS = "state.pt", "log.jsonl", "tensorboard"
 Entry = dict[str, Any]  # of the log
 # They change no weight of a step.
-HARMLESS = ("validate_every", "patience", "workers")
+HARMLESS = ("validate_every", "patience")
 AVERAGE_DECAY = 0.998  # of the weights' moving average, at most
-_PREFIX = "state-"
-Digest = dict[str, list[str]]  # "size:texts" of each picture, in order, by split
+Digest = dict[str, list[str]]  # "name, size, texts" of each picture, in order, by split
 _NEW = object()  # a setting that an older version did not have
 
 
 class Average:
-    """Exponential moving average of the trained weights (Polyak, Juditsky 1992)."""
+    """A model with the exponential moving average of the weights that are trained (Polyak, Juditsky
+    1992): early on it moves faster, so that the mean is over about the last tenth of the steps."""
 
     def __init__(self, model: VLM) -> None:
-        self.updates = 0
-        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
-        self.values = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+        self.model, self.updates = copy.deepcopy(model).eval(), 0
 
     @torch.no_grad()
     def update(self, model: VLM) -> None:
-        """Move towards the model; early on faster, so that the mean is over about the last tenth
-        of the steps so far."""
+        """Move towards the model."""
         self.updates += 1
         decay = min(AVERAGE_DECAY, self.updates / (self.updates + 10))
-        now = [p.detach() for p in model.parameters() if p.requires_grad]
-        torch._foreach_lerp_(self.values, now, 1 - decay)
-
-    @contextlib.contextmanager
-    def in_place(self, model: VLM) -> Iterator[None]:
-        """The model holds the average inside the block, its own weights after it."""
-        trained = [p for p in model.parameters() if p.requires_grad]
-        own = [p.detach().clone() for p in trained]
-        training = model.training
-        with torch.no_grad():
-            for parameter, value in zip(trained, self.values, strict=True):
-                parameter.copy_(value)
-        try:
-            model.eval()
-            yield
-        finally:
-            with torch.no_grad():
-                for parameter, value in zip(trained, own, strict=True):
-                    parameter.copy_(value)
-            model.train(training)
+        pairs = zip(self.model.parameters(), model.parameters(), strict=True)
+        means, now = zip(*[(a, b.detach()) for a, b in pairs if b.requires_grad], strict=True)
+        torch._foreach_lerp_(means, now, 1 - decay)
 
 
 def save_state(out: Path, model: VLM, optimizer: Any, average: Average,
                progress: dict[str, Any]) -> None:
-    """Write a new state under ``out``, whole or not at all, then drop the older ones.
+    """Write the state of a run in place of the older one, whole or not at all.
 
-    ``progress`` is plain JSON: the step, the best figure so far, and what `check` compares.
+    ``progress`` is plain: the step, the best figure so far, and what `check` compares.
 
     Raises:
-        CheckpointError: it cannot be written, for want of room say; the older one is kept.
+        DiskError: it cannot be written, for want of room say; the older one is kept.
     """
-    folder = out / f"{_PREFIX}{progress['step']:08d}"
-    part = out / (folder.name + ".part")
-    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    needed = 4 * 4 * sum(p.numel() for p in trained.values())  # weights, average, two of Adam's
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        with (part / WEIGHTS).open("wb") as stream:
-            torch.save({"model": trained, "optimizer": optimizer.state_dict(),
-                        "average": average.values, "updates": average.updates}, stream)
-        (part / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
-        for name in (WEIGHTS, PROGRESS):
-            sync(part / name)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
-        sync(out)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise CheckpointError("the state of the run was not saved: "
-                              f"{cannot_write(folder / WEIGHTS, error, needed)} "
-                              "Then go on with --resume.") from error
-    for old in sorted(out.glob(f"{_PREFIX}*")):
-        if old != folder:
-            shutil.rmtree(old, ignore_errors=True)
+    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+             "average": average.model.state_dict(), "updates": average.updates,
+             "progress": progress}
+    needed = sum(4 * p.numel() * (4 if p.requires_grad else 2) for p in model.parameters())
+    with replacing([out / STATE], needed) as (part,):
+        try:
+            with part.open("wb") as stream:
+                torch.save(state, stream)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(str(error)) from error
 
 
 def latest_state(out: Path) -> Path | None:
-    """The newest whole state of a run, or None."""
-    found = [path for path in sorted(out.glob(f"{_PREFIX}*")) if path.suffix != ".part"]
-    return found[-1] if found else None
+    """The whole state of a run, or None."""
+    return out / STATE if (out / STATE).is_file() else None
 
 
-def read_progress(folder: Path) -> dict[str, Any]:
-    """What was saved with a state as ``progress``.
+def read_progress(file: Path) -> dict[str, Any]:
+    """What was saved with a state as ``progress``."""
+    found: dict[str, Any] = _read(file, mmap=True)["progress"]
+    return found
+
+
+def _read(file: Path, mmap: bool = False) -> dict[str, Any]:
+    """A state; with ``mmap`` its tensors stay on the disk.
 
     Raises:
         CheckpointError: it cannot be read.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
         return found
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} holds no state that this program can go on from "
-                              f"({PROGRESS}: {error}); start a new --out.") from error
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{file} holds no state that this program can go on from ({error}); "
+                              "start a new --out.") from error
 
 
-def check(folder: Path, settings: dict[str, Any], data: Digest, accept: bool) -> list[str]:
+def check(file: Path, settings: dict[str, Any], data: Digest, accept: bool) -> list[str]:
     """Compare a run's settings and rows with those that a saved state was made with.
 
     Returns what differs, one sentence each: all of it with ``accept``, else only what does not
@@ -130,7 +98,7 @@ def check(folder: Path, settings: dict[str, Any], data: Digest, accept: bool) ->
     Raises:
         TrainingError: something differs that would.
     """
-    saved = read_progress(folder)
+    saved = read_progress(file)
     before = saved["settings"]
     differing = [name for name in settings if settings[name] != before.get(name, _NEW)]
     said = [f"--{name.replace('_', '-')} was {before.get(name, 'not known')} and is "
@@ -148,32 +116,25 @@ def check(folder: Path, settings: dict[str, Any], data: Digest, accept: bool) ->
     return said
 
 
-def digest(train: Sequence[Row], validation: Sequence[Row], sources: Sequence[Path]) -> Digest:
-    """What the rows are: for each a picture's place under its source, the file's size and a hash of
-    the texts. Where the sources lie and when the files were written does not count, nor does the
-    fingerprint in the folder of a data set that `hub` wrote."""
-    return {"train": [_of_row(row, sources) for row in train],
-            "validation": [_of_row(row, sources) for row in validation]}
+def digest(train: Sequence[Row], validation: Sequence[Row]) -> Digest:
+    """What the rows are: of each its picture's name, the file's size and a hash of the texts. Where
+    the pictures lie and when they were written does not count."""
+    return {"train": [*map(_of_row, train)], "validation": [*map(_of_row, validation)]}
 
 
-def _of_row(row: Row, sources: Sequence[Path]) -> str:
-    name = next((f"{i}/{row.path.relative_to(source).as_posix()}"
-                 for i, source in enumerate(sources) if row.path.is_relative_to(source)), "")
-    if not name:
-        folder, split, file = row.path.parts[-3:]
-        name = f"hub/{folder.rpartition('-')[0]}/{split}/{file}"
+def _of_row(row: Row) -> str:
     texts = repr((row.captions, row.captions_zh, row.questions))
-    return "\t".join((name, str(row.path.stat().st_size),
+    return "\t".join((row.path.name, str(row.path.stat().st_size),
                       hashlib.sha256(texts.encode()).hexdigest()[:16]))
 
 
 def changes(before: Digest, now: Digest) -> str:
-    """What differs between two digests, in words: "in train 2 pictures (a/3.jpg, a/7.jpg)"; ""
+    """What differs between two digests, in words: "in train 2 pictures (3.jpg, 7.jpg)"; ""
     where nothing does."""
     differences = []
     for split in ("train", "validation"):
         old, new = before.get(split, []), now.get(split, [])
-        names = sorted({row.split("\t")[0].split("/", 1)[1] for row in {*old} ^ {*new}})
+        names = sorted({row.split("\t")[0] for row in {*old} ^ {*new}})
         if names:
             differences.append(f"in {split} {len(names)} pictures ({', '.join(names[:3])}"
                                f"{', ...' * (len(names) > 3)})")
@@ -182,24 +143,22 @@ def changes(before: Digest, now: Digest) -> str:
     return "; ".join(differences)
 
 
-def load_state(folder: Path, model: VLM, optimizer: Any, average: Average) -> dict[str, Any]:
+def load_state(file: Path, model: VLM, optimizer: Any, average: Average) -> dict[str, Any]:
     """Put a saved state back; returns what was saved with it as ``progress``.
 
     Raises:
         CheckpointError: it is of another model or other settings.
     """
-    progress = read_progress(folder)
-    kept = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
-    trained: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    if {n: p.shape for n, p in trained.items()} != {n: p.shape for n, p in kept["model"].items()}:
-        raise CheckpointError(f"{folder} is the state of another model; start a new --out.")
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(kept["model"][name])
-        for ours, value in zip(average.values, kept["average"], strict=True):
-            ours.copy_(value)
+    kept = _read(file)
+    try:
+        model.load_state_dict(kept["model"])
+        average.model.load_state_dict(kept["average"])
+        optimizer.load_state_dict(kept["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{file} is the state of another model; "
+                              "start a new --out.") from error
     average.updates = kept["updates"]
-    optimizer.load_state_dict(kept["optimizer"])
+    progress: dict[str, Any] = kept["progress"]
     return progress
 
 
@@ -228,17 +187,13 @@ class RunLog:
         """One line of the log.
 
         Raises:
-            DiskError: it cannot be written; the lines before it are whole.
+            DiskError: it cannot be written; the lines before it stay.
         """
-        before = self.file.stat().st_size if self.file.is_file() else 0
         line = json.dumps(entry) + "\n"
         try:
             with self.file.open("a") as stream:
                 stream.write(line)
         except OSError as error:
-            if self.file.is_file() and self.file.stat().st_size > before:
-                with self.file.open("r+b") as stream:
-                    stream.truncate(before)
             raise cannot_write(self.file, error, len(line)) from error
         if self.events is not None:
             with writing(self.out / EVENTS):

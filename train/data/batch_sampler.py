@@ -14,7 +14,6 @@ Where the backbone learns, too, ``features`` are pixels, uint8 (P, 3, side, side
 import heapq
 import itertools
 import random
-import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from train.data.features import Store, View
+from train.data.features import Store
 from train.data.mentions import word_bags
 from train.data.reading import Row
 from train.data.stand_ins import in_chinese, stand_ins
@@ -122,9 +121,9 @@ class BatchSampler:
     """
 
     def __init__(self, rows: Sequence[Row], store: Store, tokenizer: TextTokenizer, seed: int,
-                 views: Sequence[View], kept_tokens: float = 1.0) -> None:
+                 kept_tokens: float = 1.0) -> None:
         self.rows, self.store, self.tokenizer = list(rows), store, tokenizer
-        self.seed, self.views, self.kept_tokens = seed, list(views), kept_tokens
+        self.seed, self.kept_tokens = seed, kept_tokens
         self.stand_ins = {i: texts for i, row in enumerate(self.rows)
                          if not row.captions and (texts := stand_ins(row))}
         self.captioned = {language: [i for i in range(len(self.rows))
@@ -162,22 +161,14 @@ class BatchSampler:
         return [text for text in texts if self.lengths[text] <= TARGET_TOKENS] or [
             min(texts, key=lambda text: self.lengths[text])]
 
-    def draw_views(self, maker: random.Random, count: int) -> list[int]:
-        """A view for each of so many pictures."""
-        return [maker.randrange(len(self.views)) for _ in range(count)]
-
-    def said(self, text: str, view: int) -> str:
-        """A text about a picture as it is true in this view."""
-        return mirrored(text) if self.views[view].mirrored else text
-
-    def features(self, rows: Sequence[int], views: Sequence[int], share: Share) -> Tensor:
+    def features(self, rows: Sequence[int]) -> Tensor:
         """The pictures of rows; what is no picture's pixels as float32."""
-        given = self.store.get([self.rows[row].path for row in rows], views, share.step)
+        given = self.store.get([self.rows[row].path for row in rows])
         return given if given.dtype == torch.uint8 else given.float()
 
     def draw_kept(self, share: Share, count: int) -> Tensor:
         """A random part of the places of so many pictures, in place of dropout: (count, n)."""
-        tokens = self.store.tokens
+        tokens = len(self.store.boxes)
         kept = min(tokens, max(1, round(tokens * self.kept_tokens)))
         return share.uniform(count, tokens).argsort(1)[:, :kept]
 
@@ -186,10 +177,8 @@ class BatchSampler:
         starts = [self.tokenizer.language_start[item.language] for item in items]
         return Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
 
-    def text_batch(self, items: Sequence[Item], share: Share, what: str,
-                   views: Sequence[int] | None = None) -> TextBatch | None:
-        """This process's part of the items; ``views``: of each, in place of drawn ones. ``what``
-        names them where they are too few.
+    def text_batch(self, items: Sequence[Item], share: Share, what: str) -> TextBatch | None:
+        """This process's part of the items; ``what`` names them where they are too few.
 
         Raises:
             ConfigError: there are more processes than items.
@@ -197,11 +186,8 @@ class BatchSampler:
         if not items:
             return None
         share.check(len(items), what)
-        views = self.draw_views(share.maker, len(items)) if views is None else views
-        asked = [self.said(item.instruction, view)
-                 for item, view in zip(items, views, strict=True)]
-        targets = [self.said(text, view) for item, view in zip(items, views, strict=True)
-                   for text in item.texts]
+        asked = [item.instruction for item in items]
+        targets = [text for item in items for text in item.texts]
         ids, real = self.tokenizer.encode_targets(
             targets, [item.language for item in items for _ in item.texts])
         parts = self.tokenizer.word_numbers(targets, ids.shape[1])
@@ -218,7 +204,7 @@ class BatchSampler:
                         int((words_mask & self.content[words])[which].sum()))
         rows = [item.row for item in items]
         used, which = which[own].unique(return_inverse=True)
-        return TextBatch(self.features(rows[own], views[own], share), words[used],
+        return TextBatch(self.features(rows[own]), words[used],
                          words_mask[used], which, ids[own].flatten(0, 1), real[own].flatten(0, 1),
                          parts[own].flatten(0, 1), torch.tensor(rows)[own], rows, kept[own],
                          draws[own], totals)
@@ -232,9 +218,3 @@ class BatchSampler:
                  for text in self.texts_of(place, language)]
         return {text: len(ids) for text, ids in
                 zip(texts, self.tokenizer.batch_pieces(texts), strict=True)}
-
-
-def mirrored(text: str) -> str:
-    """The text for a mirrored picture: left and right change places."""
-    swap = {"left": "right", "right": "left", "左": "右", "右": "左"}
-    return re.sub(r"\b(?:left|right)\b(?! now)|[左右]", lambda match: swap[match.group()], text)

@@ -1,11 +1,10 @@
 """What captions answer, for sure or nearly so, in English and Chinese.
 
-`made_questions`: is a thing there, how many, what color, what does somebody do, does a sentence
-fit. `steered`: answers to the instructions that ask for a part of what a picture shows: things,
-people, place and colours. The rules need no grammar: they know the words that name a thing, a
-person, a place or a colour. What several people said goes before what one said; where nobody spoke
-of a kind, nothing is asked of that kind, but for people: where no one of several captions names
-any, there is nobody.
+`made_questions`: is a thing there, and what colour is it. `steered`: answers to the instructions
+that ask for a part of what a picture shows: things, people, place and colours. The rules need no
+grammar: they know the words that name a thing, a person, a place or a colour. What several people
+said goes before what one said; where nobody spoke of a kind, nothing is asked of that kind, but for
+people: where no one of several captions names any, there is nobody.
 """
 
 import functools
@@ -32,14 +31,6 @@ from train.data.reading import Row
 from train.data.stand_ins import coloured_things, stand_ins
 from vitdemo.instructions import taught
 
-_FITS = {"en": ("yes", "no"), "zh": ("对", "不对")}  # whether a sentence fits
-_NUMBERS = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
-
-_COUNT = re.compile(rf"\b({'|'.join(_NUMBERS)}) (?:\w+ )?({any_of('counted')})\b")
-_COUNT_ZH = re.compile(r"([两二三四五])([只个名位匹条])(狗|人|孩子|女孩|男孩|小孩|男人|女人|马)")
-_DOING = re.compile(r"\b(?:a|the|an) (?:\w+ ){0,2}?(dog|man|woman|boy|girl|child|person) "
-                    r"(?:is )?(?!wearing)(\w+ing)\b")
-
 KINDS = ("things", "people", "place", "colours")
 NOBODY = {"en": "nobody", "zh": "没有人"}
 _BETWEEN = {"en": ", ", "zh": "，"}
@@ -64,12 +55,10 @@ _PLACES = {
 def made_examples(rows: Sequence[Row], seed: int) -> dict[str, list[Item]]:
     """All that is made of the rows' captions, by kind."""
     generator = random.Random(seed)
-    captioned = [row for row in rows if row.captions or row.captions_zh]
-    counts = thing_counts(captioned)
+    counts = thing_counts(rows)
     kinds: dict[str, list[Item]] = {}
     for i, row in enumerate(rows):
-        examples = made_questions(i, row, captioned, counts, generator)
-        for example in [*examples, *steered(i, row, generator)]:
+        for example in (*made_questions(i, row, counts, generator), *steered(i, row, generator)):
             kinds.setdefault(example.kind, []).append(example)
     return kinds
 
@@ -79,45 +68,25 @@ def thing_counts(rows: Sequence[Row]) -> Counter[int]:
     return Counter(thing for row in rows for thing in things_named(row))
 
 
-def made_questions(row: int, data: Row, others: Sequence[Row], counts: Counter[int],
+def made_questions(row: int, data: Row, counts: Counter[int],
                    generator: random.Random) -> list[Item]:
-    """Whether a thing is there, how many, what color, what somebody does, and what fits.
-
-    ``others`` give the wrong sentences; ``counts``, from `thing_counts`, make a thing be asked
-    for in vain about as often as it is there, so that its name alone does not tell the answer.
-    """
-    english, chinese = " ".join(data.captions).lower(), "，".join(data.captions_zh)
-    examples = _yes_no(row, data, counts, generator)
-    examples += _agreed(row, "how_many", "en", ((_NUMBERS[number], thing) for number, thing
-                                                in _COUNT.findall(english)))
-    examples += _agreed(row, "colour", "en", _one_colour(data.captions, "en"))
-    examples += _agreed(row, "action", "en", ((doing, who) for who, doing
-                                              in _DOING.findall(english)))
-    examples += _agreed(row, "colour", "zh", _one_colour(data.captions_zh, "zh"))
-    examples += _agreed(row, "how_many", "zh", (
-        (number.replace("二", "两") + measure, measure + thing)
-        for number, measure, thing in _COUNT_ZH.findall(chinese)))
-    for language, captions in (("en", data.captions), ("zh", data.captions_zh)):
-        if captions and others:
-            examples += _match(row, captions, generator.choice(others), language, generator)
-    return examples
+    """Whether a thing is there, and what colour it is. ``counts``, from `thing_counts`, make a
+    thing be asked for in vain about as often as it is there, so that its name alone does not tell
+    the answer."""
+    return [*_yes_no(row, data, counts, generator), *_colour(row, data.captions, "en"),
+            *_colour(row, data.captions_zh, "zh")]
 
 
-def _one_colour(captions: Sequence[str], language: str) -> list[tuple[str, str]]:
-    """Things of one colour, in COCO-QA's spelling."""
-    return [(colour.replace("grey", "gray"), thing) for text in captions
-            for colour, thing in things_coloured(text, language) if " and " not in colour]
-
-
-def _agreed(row: int, kind: str, language: str,
-            facts: Iterable[tuple[str, str]]) -> list[Item]:
-    """One question per thing on which all facts (value, thing) about it agree."""
-    values: dict[str, set[str]] = {}
-    for value, thing in facts:
-        values.setdefault(thing, set()).add(value)
-    [question] = ASKED[kind, language]
-    return [Item(row, question.format(thing), tuple(own), language, kind)
-            for thing, own in values.items() if len(own) == 1]
+def _colour(row: int, captions: Sequence[str], language: str) -> list[Item]:
+    """What colour a thing is, in COCO-QA's spelling, where it has one and no caption another."""
+    colours: dict[str, set[str]] = {}
+    for text in captions:
+        for colour, thing in things_coloured(text, language):
+            if " and " not in colour:
+                colours.setdefault(thing, set()).add(colour.replace("grey", "gray"))
+    [question] = ASKED["colour", language]
+    return [Item(row, question.format(thing), tuple(own), language, "colour")
+            for thing, own in colours.items() if len(own) == 1]
 
 
 def _yes_no(row: int, data: Row, counts: Counter[int], generator: random.Random) -> list[Item]:
@@ -129,19 +98,6 @@ def _yes_no(row: int, data: Row, counts: Counter[int], generator: random.Random)
     return [Item(row, question, (ANSWERS[language][thing in missing],), language, "yes_no")
             for thing in (*there, *sorted(missing))
             for language, question in ask_for(thing, generator).items()]
-
-
-def _match(row: int, captions: Sequence[str], other: Row, language: str,
-           generator: random.Random) -> list[Item]:
-    """The row's caption (yes) and another row's (no)."""
-    wrong = other.texts(language)
-    examples = []
-    for sentences, answer in zip((captions, wrong), _FITS[language], strict=True):
-        if sentences and (sentences is captions or not set(sentences) & set(captions)):
-            sentence = generator.choice(sentences).strip(" .。")
-            question = generator.choice(ASKED["match", language]).format(sentence)
-            examples.append(Item(row, question, (answer,), language, "match"))
-    return examples
 
 
 def parts(row: Row, language: str) -> dict[str, list[str]]:

@@ -25,11 +25,11 @@ Scores = dict[str, float]
 
 @dataclass
 class Held:
-    """Rows that are held back: their name, the rows, and where their features are."""
+    """Rows that are held back: their name, the rows, and where a model finds their features."""
 
     name: str
     rows: Sequence[Row]
-    store: Store
+    store: Callable[[VLM], Store]
 
 
 class Comparison:
@@ -40,13 +40,12 @@ class Comparison:
         self.file = out / FIGURES
         self.figures: dict[str, dict[str, Scores]] = {}
 
-    def measure(self, when: str, model: VLM, tokenizer: TextTokenizer, held: Sequence[Held],
-                store: Callable[[Held], Store] = lambda part: part.store) -> None:
-        """Measure the model that the run starts with ("before"), or what is shipped ("after");
-        ``store`` gives the features by this model."""
+    def measure(self, when: str, model: VLM, tokenizer: TextTokenizer,
+                held: Sequence[Held]) -> None:
+        """Measure the model that the run starts with ("before"), or what is shipped ("after")."""
         for part in held:
             self.figures.setdefault(part.name, {})[when] = validate(
-                model, tokenizer, part.rows, store(part))
+                model, tokenizer, part.rows, part.store(model))
 
     def read(self) -> None:
         """Take the figures before from the file that the run began."""
@@ -98,8 +97,7 @@ def validate(model: VLM, tokenizer: TextTokenizer, rows: Sequence[Row], store: S
     scores: dict[str, float] = {}
 
     def get(chosen: Sequence[Row]) -> Tensor:
-        features = store.get([row.path for row in chosen], [0] * len(chosen))
-        return features.float().to(predictor.device)
+        return store.get([row.path for row in chosen]).float().to(predictor.device)
 
     for language, name, order in (("en", "captions", "bleu4"), ("zh", "captions_zh", "bleu2")):
         captioned = [row for row in rows if getattr(row, name)]

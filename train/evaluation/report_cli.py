@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,16 +78,13 @@ def read_splits(arguments: argparse.Namespace) -> Iterator[Split]:
 
 def _unique(paths: Sequence[Path], split: str) -> Iterator[tuple[str, Path]]:
     """All data folders once, each with a name of its own."""
-    seen: dict[str, str] = {}
-    for name, folder in [found for path in paths for found in find_splits(path, split)]:
-        real = os.path.realpath(folder)
-        if real in seen.values():
-            continue
-        title, number = name, 2
-        while title in seen:
-            title, number = f"{name} ({number})", number + 1
-        seen[title] = real
-        yield title, folder
+    folders: dict[str, tuple[str, Path]] = {}
+    for name, folder in (found for path in paths for found in find_splits(path, split)):
+        folders.setdefault(os.path.realpath(folder), (name, folder))
+    seen: Counter[str] = Counter()
+    for name, folder in folders.values():
+        seen[name] += 1
+        yield name + f" ({seen[name]})" * (seen[name] > 1), folder
 
 
 def rounded(value: Any, digits: int = 2) -> Any:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
+from train.data.features import features_of
 from train.distributed import Share, Team
 from train.objectives.answering import Answering
 from train.objectives.attention import Attention
-from train.objectives.base import Objective, Options, Parts, Step, changed, features_of
+from train.objectives.base import Objective, Options, Parts, Step, changed
 from train.objectives.captioning import Captioning
 from train.objectives.contrastive import Contrastive
 from train.objectives.fade import Distil, Fade
@@ -80,7 +81,7 @@ def step_losses(model: VLM, parts: Parts, objectives: Mapping[str, Objective],
         TrainingError: there is none.
     """
     parts = changed(parts, lambda name, value: features_of(model, value)
-                    if name == "features" and value.dim() != 3 else value)
+                    if name == "features" else value)
     teacher = next((each.teacher for each in objectives.values() if each.teacher), None)
     step = Step(model, parts, team or Team(), objectives.keys(), teacher)
     losses: dict[str, Tensor] = {}

@@ -18,7 +18,7 @@ from vitdemo.models.vlm import VLM
 _AGREED = 3  # people of ten who make an answer one to learn
 HUMAN_SHARE = 0.6  # of questions that people asked, where both kinds are there
 # How often a kind of made question is drawn; others: 1.
-SHARES = {"yes_no": 3.0, "match": 2.0, **dict.fromkeys(KINDS, 2.0)}
+SHARES = {"yes_no": 3.0, **dict.fromkeys(KINDS, 2.0)}
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ processes hold. The shares add up to the loss that one process would have.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler
-from train.data.features import Store, scaled_pixels
 from train.distributed import Share, Team
 from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
@@ -138,17 +136,3 @@ def pictures(parts: Parts) -> list[tuple[Tensor, Tensor]]:
 def take(tokens: Tensor, places: Tensor) -> Tensor:
     """The tokens at these places: (P, N, D), (P, n) to (P, n, D)."""
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
-
-
-def features_of(model: VLM, given: Tensor) -> Tensor:
-    """Features (P, N, C) of pixels (P, 3, side, side); what are features stays as it is."""
-    if given.dim() == 3:
-        return given.float()
-    pixels = scaled_pixels(model, given)
-    return model.vision.features(pixels.contiguous(memory_format=torch.channels_last)).float()
-
-
-def plain_features(model: VLM, store: Store, paths: Sequence[Path]) -> Tensor:
-    """Features (P, N, C) of pictures as they are."""
-    given = store.get(paths, [0] * len(paths)).to(next(model.parameters()).device)
-    return features_of(model, given)

@@ -74,12 +74,10 @@ class Contrastive(Objective):
         if len(rows) < 2:
             return None
         share.check(len(rows), "pairs")
-        views = sampler.draw_views(share.maker, len(rows))
-        texts = [sampler.said(share.maker.choice(sampler.texts_of(row, language)), view)
-                 for row, view in zip(rows, views, strict=True)]
+        texts = [share.maker.choice(sampler.texts_of(row, language)) for row in rows]
         ids, mask = sampler.tokenizer.encode(texts)
         own = share.own
-        return PairBatch(sampler.features(rows[own], views[own], share), ids[own], mask[own],
+        return PairBatch(sampler.features(rows[own]), ids[own], mask[own],
                          torch.tensor(rows)[own], Totals(len(rows)), language)
 
     def loss(self, step: Step, batch: PairBatch) -> Tensor:

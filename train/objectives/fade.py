@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, TextBatch
-from train.data.features import scaled_pixels
+from train.data.features import features_of
 from train.distributed import Share, Team
 from train.objectives.attention import on_picture
 from train.objectives.base import Objective, Options, Step, option
@@ -105,7 +105,7 @@ class Fade(Objective):
         """Pictures to describe, as they are."""
         sampler = self.sampler
         items = descriptions(sampler, share.maker, self.settings.fade_pictures, TEXTS)
-        texts = sampler.text_batch(items, share, "fade_pictures", [0] * len(items))
+        texts = sampler.text_batch(items, share, "fade_pictures")
         if texts is None:
             return None
         own, count = share.own, len(items)
@@ -214,7 +214,8 @@ def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = No
     passes = Passes(text, place, whole, whole, blank, taught, attention, texts.totals.tokens)
     maps = word_maps(model, texts, passes)
     hidden = covered_places(batch, passes, maps, content)
-    features = _features(model, cover(model, batch.pixels, hidden))
+    with torch.no_grad(), torch.autocast(batch.pixels.device.type, enabled=False):
+        features = features_of(model, cover(model, batch.pixels, hidden))
     passes.covered = _log_probabilities(model, features, texts, real)
     return passes, maps, hidden
 
@@ -275,15 +276,6 @@ def cover(model: VLM, pixels: Tensor, hidden: Tensor) -> Tensor:
                     for edges in model.vision.edges)
     away = hidden.view(-1, rows, columns)[:, down][:, :, across]  # (P, side, side)
     return torch.where(away[:, None], pixels[:, 1], pixels[:, 0])
-
-
-@torch.no_grad()
-def _features(model: VLM, pixels: Tensor) -> Tensor:
-    """Features (P, N, C) as they are computed elsewhere: in full precision, few at a time."""
-    with torch.autocast(pixels.device.type, enabled=False):
-        parts = (scaled_pixels(model, part) for part in pixels.split(4))
-        return torch.cat([model.vision.features(part.contiguous(memory_format=torch.channels_last))
-                          for part in parts])
 
 
 def _log_probabilities(model: VLM, features: Tensor, texts: TextBatch, real: Tensor) -> Tensor:

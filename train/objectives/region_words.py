@@ -66,9 +66,7 @@ class RegionWords(Objective):
         """Features (P, N, C) of so many different pictures, and their words."""
         sampler = self.sampler
         rows = maker.sample(range(len(sampler.rows)), min(count, len(sampler.rows)))
-        features = sampler.store.get([sampler.rows[row].path for row in rows],
-                                     sampler.draw_views(maker, len(rows)))
-        return features.float(), self.words_of(maker, rows, rows)
+        return sampler.features(rows), self.words_of(maker, rows, rows)
 
     def words_of(self, maker: random.Random, rows: Sequence[int],
                  own: Sequence[int]) -> WordBatch:

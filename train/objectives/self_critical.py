@@ -104,13 +104,10 @@ class SelfCritical(Objective):
             row = sampler.by_people[language].draw(share.maker)
             items.append(Item(row, share.maker.choice(taught()[language]["describe"]),
                               sampler.captions_of(row, language)[:1], language))
-        views = sampler.draw_views(share.maker, count)
-        texts = sampler.text_batch(items, share, "reward_pictures", views)
+        texts = sampler.text_batch(items, share, "reward_pictures")
         assert texts is not None
         draws, own = share.uniform(count, TEXTS, TARGET_TOKENS + 1), share.own
-        references = [[sampler.said(text, view)
-                       for text in sampler.captions_of(item.row, item.language)]
-                      for item, view in zip(items[own], views[own], strict=True)]
+        references = [[*sampler.captions_of(item.row, item.language)] for item in items[own]]
         said = [[*sampler.rows[item.row].captions, *sampler.rows[item.row].captions_zh]
                 for item in items[own]]
         return RewardBatch(texts, draws[own], sampler.vocabulary(items[own]), references,
