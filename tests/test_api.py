@@ -163,7 +163,7 @@ def test_what_is_wrong_is_one_sentence(client: Client, red: dict[str, Any], code
     assert "what to look for" in refused(client, "search")
     assert "from 1 to 2,000" in refused(client, "search", text="red", limit=2001)
     assert "examples or folders" in refused(client, "search", text="red", where="/etc")
-    assert "uploaded pictures" in refused(client, "search", text="red", where="folders")
+    assert "cannot be searched here" in refused(client, "search", text="red", where="folders")
     assert "min_width" in refused(client, "search", text="red", min_width="wide")
     assert "No day is after" in refused(client, "search", text="red", after="2025", before="2024")
     assert "not several" in refused(client, "explain", picture=red, text="a", question="b")

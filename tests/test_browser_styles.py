@@ -122,10 +122,19 @@ def compared(left: object, right: object, **settings: object) -> dict[str, objec
             "right": {**viewer.payload([right], photograph()), "name": "After"}, **settings}
 
 
-def test_two_sides_share_scale_words_and_style(page: Page) -> None:
+def on_one_scale(page: Page) -> None:
+    page.page.get_by_label("Full contrast for each word").uncheck()
+
+
+def test_two_sides_share_words_and_style_and_one_scale_where_asked(page: Page) -> None:
     page.mount(compared(halves(0.16, 0.0), halves(0.04, 0.08)), compare=True)
-    scales = page.page.locator(".vd-pair .vd-scale").all_inner_texts()
-    assert [scale.split()[-1] for scale in scales] == ["16%", "16%"]
+    scales = page.page.locator(".vd-pair .vd-scale")
+    # Each side's glow ends at twice its mean.
+    assert [scale.split()[-1] for scale in scales.all_inner_texts()] == ["16%", "12%"]
+    assert "its own contrast" in page.text(".vd-compare > .vd-hint")
+    on_one_scale(page)
+    assert [scale.split()[-1] for scale in scales.all_inner_texts()] == ["16%", "16%"]
+    assert "share one scale" in page.text(".vd-compare > .vd-hint")
     page.page.locator(".vd-side .vd-word", has_text="dog").first.click()
     pressed = page.page.locator(".vd-side .vd-word[aria-pressed='true']")
     assert pressed.all_inner_texts() == ["dog", "dog"]
@@ -149,6 +158,7 @@ def test_one_colour_is_one_density_where_regions_differ_in_size(page: Page) -> N
     fine = explanation(np.full((6, 48), 0.8 / 48), grid=(6, 8))
     coarse = explanation(np.full((6, 12), 0.8 / 12))
     page.mount(compared(fine, coarse), compare=True)
+    on_one_scale(page)
     page.page.get_by_label("Style", exact=True).select_option(label="Heat")  # from 0 upwards
     scales = [one.split()[-1] for one in page.page.locator(
         ".vd-pair .vd-scale").all_inner_texts()]

@@ -17,6 +17,7 @@ from vitdemo.retrieval import readers
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
 from vitdemo.retrieval.reader import read
+from vitdemo.texts import speaking
 
 
 @pytest.fixture
@@ -294,6 +295,16 @@ def test_side_of_the_models_square_is_asked_for(photos: Path) -> None:
     gallery.embedder = Squares()
     update(gallery, photos)
     assert {(one.width, one.height) for one in entries(gallery).values()} == {(12, 9)}
+
+
+def test_what_is_no_picture_is_told_in_the_language_of_who_reads(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "no.jpg").write_bytes(b"no picture")
+    gallery, _ = open_gallery(tmp_path / "store")
+    for language, said in (("zh", "不是"), ("en", "is not a picture"), ("en", "is not a picture")):
+        with speaking(language):
+            (skipped,) = update(gallery, tmp_path / "photos").skipped
+        assert said in skipped.reason
 
 
 @pytest.mark.slow

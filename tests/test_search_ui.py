@@ -26,6 +26,7 @@ from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import Skipped
 from vitdemo.retrieval.why import Part, Why, WhyNot
+from vitdemo.texts import speaking
 from vitdemo.ui import Settings, build_ui
 from vitdemo.ui.components import Context
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
@@ -405,6 +406,14 @@ def test_what_is_not_there_is_said(hits: HitList) -> None:
     assert "No picture fits these conditions" in page and "999 to … pixels wide" in page
 
 
+def test_the_day_of_a_file_is_told_where_days_matter(hits: HitList) -> None:
+    assert "(of the file)" not in page_html(hits, Thumbnails(), why=True, versus=True)
+    hits.groups[0][0].metadata.update(day="2020-02-02", dated="original")
+    assert "2020-02-02 (taken)" in page_html(hits, Thumbnails(), why=True, versus=True)
+    hits.change(Wish(newest=True))
+    assert "(of the file)" in page_html(hits, Thumbnails(), why=True, versus=True)
+
+
 def test_hits_are_named_safely_and_told_by_their_ids(hits: HitList) -> None:
     first = hits.shown()[0][0]
     hits.groups[1] = [Hit('"><b>', "/nowhere/${alert(1)}<b>.png", 0.25, 4, 3, {}, 0.5)]
@@ -466,6 +475,8 @@ def test_what_a_link_cannot_mean_is_named(name: str, value: str, named: str) -> 
     found, complaints = read_search({name: value})
     assert found == {} and len(complaints) == 1 and len(complaints[0]) < 250
     assert named in complaints[0] and f"“{name}”" in complaints[0]
+    with speaking("zh"):
+        assert "链接" in read_search({name: value})[1][0]
 
 
 # Words' parts, groups, tables

@@ -19,8 +19,9 @@ from vitdemo.retrieval.base import Stamp, open_index
 from vitdemo.retrieval.indexer import index_folders
 from vitdemo.texts import phrase, speaking
 from vitdemo.ui import OwnersPictures, Settings, build_ui
+from vitdemo.ui.api import Endpoints
 from vitdemo.ui.components import Context
-from vitdemo.ui.search.galleries import Library, ShownPictures
+from vitdemo.ui.search.galleries import Galleries, ShownPictures
 from vitdemo.ui.search.indexing import start_text
 from vitdemo.ui.session import Sessions
 
@@ -191,6 +192,18 @@ def test_a_visitor_searches_and_looks_and_changes_nothing(
     assert "may be searched (–)" in typed and snapshot(tree) == before
 
 
+def test_programs_search_them_and_are_told_no_path(engine: Engine, tree: Path) -> None:
+    owners = OwnersPictures(str(tree / "store"), (tree / "in",))
+    context = Context(engine, Settings(shared=True, owners=owners), Sessions(), ())
+    endpoints = Endpoints(context, Galleries(context))
+    found = endpoints.search("blue", where="folders", rerank=False)
+    assert sorted(hit["picture"] for hit in found["hits"]) == ["green.png", "red.png"]
+    with pytest.raises(StoreError, match="cannot be searched by folder"):
+        endpoints.search("blue", where="folders", folder=str(tree / "in"))
+    with pytest.raises(StoreError, match="“examples” cannot be searched here"):
+        endpoints.search("blue")
+
+
 def test_copies_of_the_originals_are_refused(visitor: Visitor) -> None:
     visitor.act("_search", search_source="owners", search_words="red")
     assert "vitdemo-hits.json" in visitor.act("save", which=1, search_save_count=10)
@@ -243,7 +256,7 @@ def test_a_store_that_cannot_be_used_is_one_sentence(
         before = sorted(tmp_path.rglob("*"))
         for language in ("en", "zh"):
             with speaking(language), caplog.at_level(logging.WARNING):
-                told = start_text(context, Library(context), ShownPictures(context), "owners")
+                told = start_text(context, Galleries(context), "owners")
                 assert phrase("store.not_shown").replace("'", "&#x27;") in told
                 assert str(tmp_path) not in told
         assert reason in caplog.text and sorted(tmp_path.rglob("*")) == before

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
+from vitdemo import errors
 from vitdemo.errors import PictureError, TextError
 from vitdemo.terminal import PlainFormatter
 from vitdemo.texts import (
@@ -171,3 +172,21 @@ def test_a_page_says_its_language_and_is_compressed_for_who_can_read_that(accept
     assert page.startswith(b'<html lang="zh-CN"><head><script>')
     assert page.count(b"function mountViewer(") == 1  # once for all viewers, in that language
     assert str(catalogue("zh")["viewer.play"]).encode() in page
+
+
+def test_what_a_visitor_can_meet_is_no_sentence_in_the_source() -> None:
+    """But for flags, and calls of the index that only a program of one's own makes."""
+    folders = [ROOT / "vitdemo" / name for name in ("ui", "retrieval")]
+    raised = [f"{path.name}:{one.lineno}" for folder in folders for path in folder.rglob("*.py")
+              if path.name != "base.py" for one in ast.walk(ast.parse(path.read_text("utf-8")))
+              if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)
+              and one.func.id in vars(errors) and one.func.id != "ConfigError" and one.args
+              and not _is_key(one.args[0])]
+    assert not raised
+
+
+def _is_key(argument: ast.expr) -> bool:
+    if isinstance(argument, ast.JoinedStr):
+        argument = argument.values[0]
+        return isinstance(argument, ast.Constant) and bool(START.fullmatch(str(argument.value)))
+    return not isinstance(argument, ast.Constant) or argument.value in catalogue(DEFAULT)

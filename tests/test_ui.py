@@ -197,16 +197,16 @@ def test_decoding_controls_reach_the_model() -> None:
         decoding_of("beam", 3, 0.7, 1, 0.9, 0, 10, 20, 1)
 
 
-@pytest.mark.parametrize("family", ["native", "fake"])
-def test_only_what_the_model_heeds_is_offered_and_reported(family: str) -> None:
+@pytest.mark.parametrize("weighs", [True, False])
+def test_only_what_the_model_heeds_is_offered_and_reported(weighs: bool) -> None:
     engine = planted_engine()
-    engine._backend.info = info = dataclasses.replace(engine.info, family=family)
+    engine._backend.info = info = dataclasses.replace(engine.info, weighs_captions=weighs)
     blocks = build_ui(engine)
     (fit,) = [one for one in blocks.blocks.values() if getattr(one, "label", "") == phrase(
         "decoding.fit")]
-    assert fit.visible == (family == "native")
+    assert fit.visible == weighs
     settings = decoding_settings(Decoding(), info)
-    assert (phrase("setting.fit") in settings) == (family == "native")
+    assert (phrase("setting.fit") in settings) == weighs
 
 
 def test_a_wrong_picture_is_one_sentence_and_a_fault_is_logged(

@@ -319,13 +319,13 @@ class ModelInfo:
     ``match_weight`` is that of a match logit beside a cosine, where search puts its best hits in a
     new order (docs/decisions.md); ``fit`` makes the log-odds that the best hit fits at all out of
     its cosine and of how far its match logit is above that of a grey picture: two factors and what
-    is added; empty where that was not measured. ``weighs_answers``: an answer is chosen also by how
-    well what it claims fits the picture, which its maps know nothing of. ``instructions`` are the
-    keys of those that it was taught (`vitdemo.instructions`). ``yes_no`` are the shares, 0..1, of
-    people's yes/no questions that it answers right with the picture and with a blank one; empty
-    where that was not measured. ``precision`` names the numbers that its weights are kept in.
-    ``parts`` are several models that share the work, in whose order each task goes to the first
-    that can do it."""
+    is added; empty where that was not measured. ``weighs_captions``: a caption is chosen also by
+    how well it fits the picture. ``weighs_answers``: an answer also by how well what it claims
+    does, which its maps know nothing of. ``instructions`` are the keys of those that it was taught
+    (`vitdemo.instructions`). ``yes_no`` are the shares, 0..1, of people's yes/no questions that it
+    answers right with the picture and with a blank one; empty where that was not measured.
+    ``precision`` names the numbers that its weights are kept in. ``parts`` are several models that
+    share the work, in whose order each task goes to the first that can do it."""
 
     name: str
     family: str
@@ -337,6 +337,7 @@ class ModelInfo:
     methods: tuple[str, ...] = ()
     match_weight: float = 0.03
     fit: tuple[float, ...] = ()
+    weighs_captions: bool = False
     weighs_answers: bool = False
     instructions: tuple[str, ...] = ("describe",)
     yes_no: tuple[float, ...] = ()

@@ -200,7 +200,8 @@ def _info(parts: Sequence[ModelInfo]) -> ModelInfo:
         revision="+".join(part.revision for part in parts), tasks=tasks,
         languages=speaks.languages,
         dimension=doing["embed"].dimension if "embed" in doing else 0, missing=missing,
-        methods=methods, weighs_answers="ask" in doing and doing["ask"].weighs_answers,
+        methods=methods, weighs_captions="caption" in doing and doing["caption"].weighs_captions,
+        weighs_answers="ask" in doing and doing["ask"].weighs_answers,
         instructions=speaks.instructions, parts=tuple(parts))
     if "match" in doing and doing["match"] is doing.get("embed"):  # its numbers belong together
         together = replace(together, match_weight=doing["match"].match_weight,

@@ -110,6 +110,7 @@ class NativeBackend(Backend):
                               match_weight=ModelInfo.match_weight if model.querybank is None
                               else _MATCH_WEIGHT,
                               fit=() if model.querybank is None else _FIT,
+                              weighs_captions=True,
                               weighs_answers=model.querybank is not None,
                               instructions=instructions, yes_no=yes_no)
 

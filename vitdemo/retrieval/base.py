@@ -209,7 +209,7 @@ def check_entries(entries: Sequence[Entry], dimension: int) -> list[Entry]:
                 str(text).encode()
         except UnicodeEncodeError as error:
             shown = entry.path.encode(errors="backslashreplace").decode()
-            raise StoreError(f"The name {shown} is not valid text. Rename the file.") from error
+            raise StoreError("store.bad_file_name", name=shown) from error
     return list({entry.id: entry for entry in entries}.values())
 
 
@@ -252,7 +252,7 @@ def open_index(uri: str, stamp: Stamp, only: Sequence[str] = ()) -> Index:
         StoreError: the address leads nowhere, or the store was made by another model.
     """
     if not uri.strip():
-        raise StoreError("The store has no name. Give a folder, or memory:// for none.")
+        raise StoreError("store.nameless")
     scheme = re.match(r"([a-z0-9+]+)://", uri)
     name = scheme.group(1) if scheme and scheme.group(1) in INDEXES else "lance"
     module, kind = INDEXES[name].split(":")

@@ -127,8 +127,7 @@ class MilvusIndex(Index):
         try:
             pymilvus = importlib.import_module("pymilvus")
         except ImportError as error:
-            raise StoreError("A store on a Milvus server needs the package pymilvus. Install it: "
-                             "pip install -r requirements-milvus.txt") from error
+            raise StoreError("store.no_pymilvus") from error
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # errors are told once, by us
         secret = {"token": token or os.environ.get("MILVUS_TOKEN", "")}
         if address.user:
@@ -263,7 +262,7 @@ class MilvusIndex(Index):
     def _call(self, name: str, *given: Any, **named: Any) -> Any:
         """A method of the client, for this collection."""
         if self._client is None:
-            raise StoreError(f"The store {self.uri} is closed; open it again.")
+            raise StoreError("store.closed", store=self.uri)
         method = getattr(self._client, name)
         return _guard(self.uri, lambda: method(self._name, *given, timeout=TIMEOUT, **named))
 
@@ -276,11 +275,9 @@ def _row(entry: Entry) -> dict[str, Any]:
         row[name] = NOTHING[kind] if value is None else kind(value)
     for name, value in row.items():
         if isinstance(value, str) and len(value.encode()) > TEXT_BYTES:
-            raise StoreError(f"The {name} of {entry.path[:100]} is longer than {TEXT_BYTES} bytes, "
-                             "more than a Milvus server keeps. Shorten it.")
+            raise StoreError("store.long", what=name, name=entry.path[:100], most=TEXT_BYTES)
         if isinstance(value, int) and abs(value) > WHOLE_NUMBERS:
-            raise StoreError(f"The {name} of {entry.path[:100]} is {value}, a larger number than a "
-                             "Milvus server keeps.")
+            raise StoreError("store.number", what=name, name=entry.path[:100], value=value)
     return row
 
 
@@ -296,12 +293,10 @@ def _read_stamp(description: str, uri: str) -> Stamp:
     try:
         about = json.loads(description)
         if about[_ABOUT] != FORMAT_VERSION:
-            raise StoreError(f"The store {uri} has format {about[_ABOUT]}; this version of vitdemo "
-                             f"reads format {FORMAT_VERSION}. Index the pictures again.")
+            raise StoreError("store.format", store=uri, format=about[_ABOUT], known=FORMAT_VERSION)
         return Stamp(about["model"], about["revision"], about["dimension"])
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{uri} is a collection that vitdemo did not make. "
-                         "Give another name.") from error
+        raise StoreError("store.foreign_collection", store=uri) from error
 
 
 def _guard(uri: str, work: Callable[[], Result]) -> Result:
@@ -314,5 +309,4 @@ def _guard(uri: str, work: Callable[[], Result]) -> Result:
     except (MilvusException, RpcError, OSError, ValueError) as error:
         said = str(getattr(error, "message", "") or error).strip().splitlines()
         first = said[0][:300] if said else type(error).__name__
-        raise StoreError(f"The store {uri} cannot be used: {first}. Check that the server runs at "
-                         "this address, and the user and password or the token.") from error
+        raise StoreError("store.no_server", store=uri, why=first) from error

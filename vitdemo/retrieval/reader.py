@@ -4,10 +4,11 @@ It reads requests from standard input, one line of JSON each, and answers each o
 with one line of JSON and, where that names "pixels", so many bytes. It ends with its input, that
 is also when the process that started it was killed. It does not load the model's libraries.
 
-Request: {"path", "name", "side"}: where the file lies on the disk, and what it is called; side 0
-wants no one size, -1 its content's hash alone. Answer: {"content", "width", "height", "size",
-"camera", "notes", "pixels"}, or {"error", "broken"}. Before it decodes it asks for memory with
-{"wants": pixels, "name"}; {"busy"} is answered, "" or why not.
+Request: {"path", "name", "side", "language"}: where the file lies on the disk, what it is called,
+and the language of what is said of it; side 0 wants no one size, -1 its content's hash alone.
+Answer: {"content", "width", "height", "size", "camera", "notes", "pixels"}, or {"error", "broken"}.
+Before it decodes it asks for memory with {"wants": pixels, "name"}; {"busy"} is answered, "" or why
+not.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from vitdemo.errors import BusyError, PictureError
 from vitdemo.pixel_budget import BUDGET, PixelBudget, Share
 from vitdemo.preprocess import SMALL, Budget, open_shrunk, register_heic, to_square, within
 from vitdemo.retrieval.walk import why
+from vitdemo.texts import phrase, speaking
 from vitdemo.written import written_in
 
 HASH_ONLY = -1
@@ -66,11 +68,11 @@ def read(path: str, side: int, name: str = "", budget: Budget = BUDGET
     except MemoryError:
         return _no_memory(name)
     except (OSError, ValueError) as error:
-        return {"error": f"{name} cannot be read: {why(error)}.", "broken": False}, b""
-    except Exception as error:  # a fault of ours, told as one: the files after it are read
-        return {"error": f"{name} met a fault of this program ({type(error).__name__}: {error}). "
-                         "Save it anew with another program, or leave it out.",
+        return {"error": phrase("picture.unreadable", name=name, why=why(error)),
                 "broken": False}, b""
+    except Exception as error:  # a fault of ours, told as one: the files after it are read
+        fault = f"{type(error).__name__}: {error}"
+        return {"error": phrase("reader.fault", name=name, why=fault), "broken": False}, b""
 
 
 def _read(path: str, side: int, name: str, budget: Budget) -> tuple[dict[str, Any], bytes]:
@@ -100,7 +102,7 @@ def _written(data: bytes) -> str:
 def _bytes(path: str, name: str) -> bytes:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block for ever
-        raise PictureError(f"{name} is not a plain file; a picture file is wanted.")
+        raise PictureError("picture.not_plain", name=name)
     limit = LIMITS.max_file_megabytes * 2**20
     size = status.st_size
     if size <= limit:
@@ -109,8 +111,8 @@ def _bytes(path: str, name: str) -> bytes:
         if len(data) <= limit:
             return data
         size = max(os.stat(path).st_size, len(data))
-    raise PictureError(f"{os.path.basename(name)} has {size / 2**20:.0f} MB; the limit is "
-                       f"{LIMITS.max_file_megabytes} MB. Save it smaller.")
+    raise PictureError("picture.large_file", name=os.path.basename(name),
+                       size=f"{size / 2**20:.0f}", most=LIMITS.max_file_megabytes)
 
 
 def _for_want_of_memory(error: BaseException | None) -> bool:
@@ -123,8 +125,7 @@ def _for_want_of_memory(error: BaseException | None) -> bool:
 
 
 def _no_memory(name: str) -> tuple[dict[str, Any], bytes]:
-    return {"error": f"There was not enough memory to read {name}. It is tried again the next "
-                     "time; close other programs first.", "broken": False}, b""
+    return {"error": phrase("reader.no_memory", name=name), "broken": False}, b""
 
 
 def main() -> None:
@@ -140,7 +141,8 @@ def main() -> None:
 
     for line in iter(lines.readline, b""):
         request = json.loads(line)
-        head, pixels = read(request["path"], request["side"], request["name"], _Asked(ask))
+        with speaking(request["language"]):
+            head, pixels = read(request["path"], request["side"], request["name"], _Asked(ask))
         out.write(json.dumps(head).encode() + b"\n")
         out.write(pixels)
         out.flush()

@@ -4,6 +4,7 @@ Plain subprocesses, not `multiprocessing`: its spawned workers import the progra
 which for the app means Gradio and torch in each of them, and they outlive a parent that is killed.
 """
 
+import functools
 import json
 import os
 import queue
@@ -26,6 +27,8 @@ from vitdemo.pixel_budget import BUDGET, Share
 from vitdemo.preprocess import Picture
 from vitdemo.retrieval.reader import HASH_ONLY
 from vitdemo.retrieval.walk import why
+from vitdemo.texts import language, phrase
+from vitdemo.wanted import for_a_thread
 
 AHEAD = 8  # files that each process may be ahead of what is asked for
 AHEAD_WHOLE = 2  # the same where pictures are wanted whole: they may be large
@@ -91,7 +94,8 @@ class Readers:
         waiting: deque[tuple[str, Future[Reading]]] = deque()
         ahead = self.count * (AHEAD if side else AHEAD_WHOLE)
         for path in paths:
-            waiting.append((path, self._threads.submit(self._read, path, side)))
+            read = for_a_thread(functools.partial(self._read, path, side))
+            waiting.append((path, self._threads.submit(read)))
             if len(waiting) >= ahead:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -115,7 +119,7 @@ class _Process:
     def read(self, path: str, side: int) -> Reading:
         """Ask for one file. A process that ends over it is replaced; why it ended cannot be told
         from here (want of memory, say), so that this is not held against the file."""
-        asked = {"path": on_disk(path), "name": path, "side": side}
+        asked = {"path": on_disk(path), "name": path, "side": side, "language": language()}
         stuck = threading.Event()
         for _ in range(TRIES):
             try:
@@ -125,15 +129,12 @@ class _Process:
                 started = self._running is not None
                 self.stop()
                 if not started:
-                    return Reading(error=f"{path} was not read: no program that reads pictures "
-                                         f"could be started ({why(error)}).")
+                    return Reading(error=phrase("reader.not_started", name=path, why=why(error)))
                 if stuck.is_set():
-                    return Reading(error=f"{path} was not read in {PATIENCE:.0f} seconds. It is "
-                                         "tried again the next time.")
+                    return Reading(error=phrase("reader.stuck", name=path,
+                                                seconds=f"{PATIENCE:.0f}"))
         else:
-            return Reading(error=f"{path}: the program that reads pictures ended over it, or was "
-                                 "ended (for want of memory, say). It is tried again the next "
-                                 "time; if it stays so, save it anew with another program.")
+            return Reading(error=phrase("reader.ended", name=path))
         if "error" in head:
             return Reading(error=head["error"], broken=head["broken"])
         if side == HASH_ONLY:

@@ -17,6 +17,7 @@ from vitdemo.errors import DiskError
 from vitdemo.file_names import missing
 from vitdemo.preprocess import register_heic
 from vitdemo.retrieval.walk import State
+from vitdemo.texts import language
 
 FILE = "unreadable.json"
 
@@ -69,5 +70,6 @@ class Unreadable:
 
 
 def _reader() -> str:
-    """What the verdict depends on besides the file."""
-    return f"vitdemo {__version__}, Pillow {PIL.__version__}{', HEIC' if register_heic() else ''}"
+    """What the verdict, and its language, depends on besides the file."""
+    heic = ", HEIC" if register_heic() else ""
+    return f"vitdemo {__version__}, Pillow {PIL.__version__}{heic}, {language()}"

@@ -29,7 +29,7 @@ from vitdemo.ui.language import CHOOSE, switch
 from vitdemo.ui.launching import launch_settings
 from vitdemo.ui.line import use_visitor_line
 from vitdemo.ui.model_panel import build_model_panel
-from vitdemo.ui.search.galleries import ExampleAlbum, Library, ShownPictures
+from vitdemo.ui.search.galleries import Galleries
 from vitdemo.ui.search.tab import build_search
 from vitdemo.ui.server_rules import ServerRules
 from vitdemo.ui.session import Sessions
@@ -69,9 +69,8 @@ def _build(context: Context, switch: Switch | None) -> AppBlocks:
     """The pages of one engine, in every language."""
     engine, settings = context.engine, context.settings
     opening, guide = Opening(context), Guide(engine)
-    galleries = ExampleAlbum(context), Library(context), ShownPictures(context)
     for _ in range(TRIES):
-        pages, alike = _in_every_language(context, *galleries, opening, guide, switch)
+        pages, alike = _in_every_language(context, Galleries(context), opening, guide, switch)
         if alike:
             break
     assert alike, "the page has other parts in another language"
@@ -98,11 +97,11 @@ def _in_every_language(context: Context, *rest: Any) -> tuple[dict[str, AppBlock
     return pages, len(ends) == 1
 
 
-def _page(context: Context, examples: ExampleAlbum, library: Library, shown: ShownPictures,
-          opening: Opening, guide: Guide, switch: Switch | None) -> AppBlocks:
+def _page(context: Context, galleries: Galleries, opening: Opening, guide: Guide,
+          switch: Switch | None) -> AppBlocks:
     """The page in the current language."""
     with AppBlocks(context.sessions, title="vitdemo", analytics_enabled=False) as blocks:
-        build_api(context, blocks, examples, library)  # first, so that the names are its own
+        build_api(context, blocks, galleries)  # first, so that the names are its own
         gr.HTML(_header(context), apply_default_css=False, js_on_load=CHOOSE)
         linked = gr.HTML("", apply_default_css=False, elem_id="linked")
         camera_notice()
@@ -121,7 +120,7 @@ def _page(context: Context, examples: ExampleAlbum, library: Library, shown: Sho
                         render_children=True):
                 ask = build_ask(context)
             with gr.Tab(phrase("tab.search"), id="search", interactive=can["search"]):
-                inner, places = build_search(context, examples, library, shown)
+                inner, places = build_search(context, galleries)
             with gr.Tab(phrase("tab.compare"), id="compare",
                         interactive=can["compare"]) as compare:
                 build_compare(context, compare, describe.picture)

@@ -59,7 +59,7 @@ def fetch(address: str, resolve: Resolve | None = None, connect: Connect = Pinne
         if isinstance(found, bytes):
             return found
         address = urljoin(address, found)
-    raise PictureError(f"The address leads on more than {REDIRECTS} times. Give the last one.")
+    raise PictureError("address.leads_on", count=REDIRECTS)
 
 
 def look_up(host: str) -> list[str]:
@@ -88,8 +88,7 @@ def _checked(address: str) -> SplitResult:
     except ValueError:
         right = False
     if not right or any(ord(one) <= 32 or ord(one) > 126 for one in address):
-        raise PictureError(f"{shown} is not fetched: only addresses that begin with https://, "
-                           "without a port, a name or a password, are.")
+        raise PictureError("address.kind", address=shown)
     return parts
 
 
@@ -99,9 +98,9 @@ def _public_address(host: str, resolve: Resolve) -> str:
     except (OSError, UnicodeError):
         known = []
     if not known:
-        raise PictureError(f"There is no server {shortened(host, 200)}.")
+        raise PictureError("address.no_server", host=shortened(host, 200))
     if not all(is_public(one) for one in known):
-        raise PictureError(f"{shortened(host, 200)} is not fetched: it is no public address.")
+        raise PictureError("address.not_public", host=shortened(host, 200))
     return known[0]
 
 
@@ -121,14 +120,13 @@ def _get(connection: http.client.HTTPConnection, parts: SplitResult, end: float)
         if answer.status in (301, 302, 303, 307, 308) and answer.getheader("Location"):
             return str(answer.getheader("Location"))
         if answer.status != 200:
-            raise PictureError(f"{parts.hostname} answered with status {answer.status}, and no "
-                               "picture.")
+            raise PictureError("address.status", host=parts.hostname, status=answer.status)
         return _read(answer, end)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if time.monotonic() >= end:
             raise _too_slow() from error
-        why = "" if not isinstance(error, ssl.SSLError) else ": its certificate is not right"
-        raise PictureError(f"{parts.hostname} cannot be reached{why}.") from error
+        why = "certificate" if isinstance(error, ssl.SSLError) else "unreached"
+        raise PictureError(f"address.{why}", host=parts.hostname) from error
     finally:
         late.cancel()
         connection.close()
@@ -139,18 +137,17 @@ def _read(answer: http.client.HTTPResponse, end: float) -> bytes:
     while part := answer.read1(CHUNK):
         size += len(part)
         if size > limit:
-            raise PictureError("What lies at the address is over the limit of "
-                               f"{LIMITS.max_file_megabytes} MB.")
+            raise PictureError("address.large", most=LIMITS.max_file_megabytes)
         parts.append(part)
     if time.monotonic() >= end:
         raise _too_slow()
     if answer.length:  # bytes that were promised and did not come
-        raise PictureError("The picture at the address was cut off on its way. Try again.")
+        raise PictureError("address.cut")
     return b"".join(parts)
 
 
 def _too_slow() -> PictureError:
-    return PictureError(f"The address took more than {SECONDS:g} seconds. Upload the picture.")
+    return PictureError("address.slow", seconds=f"{SECONDS:g}")
 
 
 def _cut(connection: http.client.HTTPConnection, opened: list[socket.socket]) -> None:

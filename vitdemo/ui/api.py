@@ -25,16 +25,15 @@ from vitdemo.retrieval.rerank import BEST, Reranker
 from vitdemo.ui.components import Context
 from vitdemo.ui.given import read_given
 from vitdemo.ui.line import LONG
-from vitdemo.ui.search.galleries import ExampleAlbum, Library
+from vitdemo.ui.search.galleries import EXAMPLES, FOLDER, OWNERS, Galleries
 
 MOST_ANSWERS = 50
 Reply = dict[str, Any]
 
 
-def build_api(context: Context, blocks: gr.Blocks, examples: ExampleAlbum, library: Library
-              ) -> None:
+def build_api(context: Context, blocks: gr.Blocks, galleries: Galleries) -> None:
     """Tie the endpoints; to be called within ``blocks``."""
-    api = Endpoints(context, examples, library)
+    api = Endpoints(context, galleries)
     with gr.Column(visible=False):  # they have no place on the page
         for endpoint in (api.caption, api.ask, api.match, api.search, api.explain, api.evidence):
             _tie(blocks, endpoint)
@@ -54,8 +53,8 @@ def _tie(blocks: gr.Blocks, endpoint: Callable[..., Reply]) -> None:
 class Endpoints:
     """What a program may ask for."""
 
-    def __init__(self, context: Context, examples: ExampleAlbum, library: Library) -> None:
-        self._context, self._examples, self._library = context, examples, library
+    def __init__(self, context: Context, galleries: Galleries) -> None:
+        self._context, self._galleries = context, galleries
         self._reranker = Reranker(context.engine)
 
     @property
@@ -108,7 +107,7 @@ class Endpoints:
             score is the probability 0..1 that it fits, similarity a cosine.
         """
         if not texts:
-            raise TextError("There is no sentence. Give at least one in the list “texts”.")
+            raise TextError("api.no_text")
         photo = self._picture(picture)
         return _reply(photo, {"matches": [asdict(one) for one in self._engine.match(photo, texts)]})
 
@@ -125,7 +124,7 @@ class Endpoints:
             picture: one that hits should look like; given as everywhere, or empty.
             picture_weight: how much it counts beside the words, over 0.
             limit: how many hits at most, from 1 to 2000.
-            where: examples, or folders for the pictures of the owner's folders.
+            where: examples, or folders for the pictures that the owner of the app shows or keeps.
             rerank: look at the best 50 again with the model that reads words and picture together.
             folder: only pictures in this folder, or below it.
             after: only from this day on, as in 2024-05-31 or 2024.
@@ -139,7 +138,7 @@ class Endpoints:
 
         Returns:
             {"understood", "date", "notes", "hits": [{"picture", "score", "match", "fits", "width",
-            "height"}]}: picture is a file's name, or its path in the owner's folders; score is a
+            "height"}]}: picture is a file's name, on the owner's own computer its path; score is a
             cosine, match a probability 0..1, or null; fits says whether it fits, false for all
             where nothing does, null where that is not known.
         """
@@ -154,8 +153,9 @@ class Endpoints:
         hits = gallery.search(query.vector(engine), max(limit, BEST if rerank else 0),
                               filters.within(query.date).conditions(), query.words)
         hits = (self._reranker.order(hits, query) if rerank else hits)[:limit]
+        whole = where == "folders" and not self._context.settings.shared
         return {"understood": query.understood(), "date": query.date, "notes": query.missed(engine),
-                "hits": without_nan([_hit(hit, where == "folders") for hit in hits])}
+                "hits": without_nan([_hit(hit, whole) for hit in hits])}
 
     def explain(self, picture: str, text: str = "", question: str = "", instruction: str = "",
                 language: str = "", method: str = "") -> Reply:
@@ -214,28 +214,22 @@ class Endpoints:
     def _result(self, photo: Picture, text: str, question: str, instruction: str, language: str
                 ) -> Caption | Answer | str:
         if sum(map(bool, (text, question, instruction))) > 1:
-            raise TextError("Give a text, a question or an instruction, and not several of them.")
+            raise TextError("api.several")
         if question:
             return self._engine.ask(photo, question, language)
         return text or self._engine.caption(photo, instruction, language or "en")
 
     def _gallery(self, where: str) -> Gallery:
-        if where == "examples":
-            if not self._context.examples:
-                raise StoreError("This app has no example photographs to search.")
-            return self._examples.get().opened()
-        if where != "folders":
-            raise StoreError("“where” must be examples or folders.")
-        gallery = self._library.gallery()
-        if not gallery.count():
-            raise StoreError("No folder has been read yet: do so in the tab Search, or with "
-                             "python -m vitdemo index.")
-        return gallery
+        folders = OWNERS if OWNERS in self._galleries.shared else FOLDER
+        places = {"examples": EXAMPLES, "folders": folders}
+        if where not in places:
+            raise StoreError("api.where")
+        return self._galleries.gallery(places[where])
 
 
 def _within(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
-        raise ConfigError(f"{name} is {value}; it must be from 1 to {most:,}.")
+        raise ConfigError("api.within", name=name, value=value, most=most)
 
 
 def _text(result: Caption | Answer | str) -> str:
@@ -243,8 +237,8 @@ def _text(result: Caption | Answer | str) -> str:
 
 
 def _hit(hit: Hit, whole: bool) -> Reply:
-    """A hit; where its file lies is its owner's alone. (To Gradio's client, a "path" is a file to
-    fetch.)"""
+    """A hit; where its file lies, ``whole``, is its owner's alone. (To Gradio's client, a "path"
+    is a file to fetch.)"""
     name = hit.path if whole else os.path.basename(hit.path)
     return {"picture": name, "score": hit.score, "match": hit.match, "fits": hit.fits,
             "width": hit.width, "height": hit.height}

@@ -16,12 +16,6 @@ FIELDS = ("strategy", "beams", "length_penalty", "temperature", "top_p", "seed",
           "min_tokens", "repetition_penalty", "fit")
 
 
-def weighs_fit(info: ModelInfo) -> bool:
-    """Whether a description is chosen also by how well it fits the picture: vitdemo's own models
-    do."""
-    return info.doing("caption").family == "native"
-
-
 def decoding_controls(info: ModelInfo) -> list[Any]:
     """Lay out those that the model heeds; in the order that `decoding_of` takes them."""
     start = Decoding()
@@ -40,8 +34,8 @@ def decoding_controls(info: ModelInfo) -> list[Any]:
     repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
                            label=phrase("decoding.repetition"))
     fit = gr.Slider(0, 20, start.fit, step=0.5, label=phrase("decoding.fit"),
-                    visible=weighs_fit(info))
-    beam_only: list[Any] = [beams, length, *[fit] * weighs_fit(info)]
+                    visible=info.weighs_captions)
+    beam_only: list[Any] = [beams, length, *[fit] * info.weighs_captions]
     sample_only: list[Any] = [temperature, top_p, seed]
     strategy.change(
         lambda chosen: [gr.update(visible=chosen == "beam") for _ in beam_only]
@@ -66,7 +60,7 @@ def decoding_of(strategy: str, beams: float, length_penalty: float, temperature:
 
 def decoding_settings(decoding: Decoding, info: ModelInfo) -> dict[str, str]:
     """The settings that had an effect, as a report names them."""
-    names = {"beam": ("beams", "length_penalty", *["fit"] * weighs_fit(info)),
+    names = {"beam": ("beams", "length_penalty", *["fit"] * info.weighs_captions),
              "sample": ("temperature", "top_p", "seed")}
     used = ("strategy", *names.get(decoding.strategy, ()), "max_tokens", "min_tokens",
             "repetition_penalty")

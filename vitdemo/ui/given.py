@@ -8,14 +8,11 @@ from typing import Any
 
 from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture, open_picture
+from vitdemo.texts import phrase
 from vitdemo.ui.addresses import fetch
 from vitdemo.ui.components import uploaded
 from vitdemo.ui.gate import paths_in
 from vitdemo.ui.session import uploads_root
-
-HOW = "Give an uploaded file, or its bytes in base64."
-OFF = ("Addresses are not fetched here. Upload the picture, or send its bytes in base64. The app's "
-       "owner may allow them with --allow-addresses.")
 
 
 def read_given(given: str, addresses: bool) -> Picture:
@@ -27,22 +24,22 @@ def read_given(given: str, addresses: bool) -> Picture:
     """
     given = given.strip()
     if not given:
-        raise PictureError(f"There is no picture. {HOW}")
+        raise PictureError("given.none")
     if is_upload(given):
         return open_picture(uploaded(given))
     if "://" in given[:12]:
         if not addresses:
-            raise PictureError(OFF)
-        return open_picture(fetch(given), name="The picture at the address")
+            raise PictureError("given.no_addresses")
+        return open_picture(fetch(given), name=phrase("given.at_address"))
     head, comma, data = given.partition(",")
     if head.startswith("data:"):
         if not comma or not head.endswith(";base64"):
-            raise PictureError(f"The data URL holds no base64. {HOW}")
+            raise PictureError("given.data_url")
         given = data
     try:
         return open_picture(base64.b64decode("".join(given.split()), validate=True))
     except (binascii.Error, ValueError):
-        raise PictureError(f"This is neither an upload nor base64. {HOW}") from None
+        raise PictureError("given.neither") from None
 
 
 def is_upload(path: str) -> bool:

@@ -1,4 +1,5 @@
-// Two viewers side by side on one scale, with the difference of their maps.
+// Two viewers side by side, each in its own contrast or both on one scale, with the difference of
+// their maps.
 // mountCompare(root, { left, right, title }, ask, field): `left` and `right` are payloads of the
 // viewer, each with a `name`. ask(name, detail) is as the viewer's; its detail has `side`, too.
 // field(side) is where that side's picture is given, on the app's page; null elsewhere.
@@ -10,7 +11,7 @@ class VdCompare {
   constructor(root, ask = null, field = null) {
     this.root = root;
     this.style = { style: "glow", colours: "magma", opacity: 0.7, squares: false,
-      stretch: false, hide: false };
+      stretch: true, hide: false };
     this.title = vdElement("h2", { className: "vd-comparehead" });
     this.message = vdElement("p", { className: "vd-message", role: "alert", hidden: true });
     this.empty = vdElement("p", { className: "vd-empty", hidden: true });
@@ -68,7 +69,7 @@ class VdCompare {
     return this.sides.every(({ viewer }) => viewer.now);
   }
 
-  /** Draw both sides on the shared scale, and their difference. */
+  /** Draw both sides and their difference. */
   both() {
     const ready = this.ready();
     this.experts.hidden = this.scale.hidden = !ready;
@@ -77,15 +78,16 @@ class VdCompare {
       for (const { viewer } of this.sides) viewer.refresh();
       this.busy = false;
     }
-    this.scale.textContent = vdPhrase("viewer.one_scale");
+    this.scale.textContent = vdPhrase(`viewer.sides.${this.style.stretch ? "own" : "shared"}`);
     this.difference.refresh();
   }
 
   /**
-   * The upper end of one side's colour map, so that the same colour is the same attention per area
-   * on both: regions of the two may differ in size.
+   * The upper end of one side's colour map: its own, or such that the same colour is the same
+   * attention per area on both, whose regions may differ in size.
    */
   top(viewer) {
+    if (this.style.stretch) return viewer.now.top;
     const dense = this.sides.map(({ viewer: one }) => {
       if (!one.texts.length) return 0;
       const { top, look } = one === viewer ? one.now : one.pick();

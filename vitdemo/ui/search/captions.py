@@ -29,12 +29,16 @@ from vitdemo.texts import phrase
 from vitdemo.ui.components import Context, guarded, notice
 from vitdemo.ui.downloads import SAVE, saved
 from vitdemo.ui.jobs import Cancelled, Job, followed, said_of
-from vitdemo.ui.search.galleries import allowed_folder, may_read, report_html
-from vitdemo.ui.search.indexing import (
+from vitdemo.ui.search.galleries import (
     EXAMPLES,
     FOLDER,
-    INDEXING,
     OWNERS,
+    allowed_folder,
+    may_read,
+    report_html,
+)
+from vitdemo.ui.search.indexing import (
+    INDEXING,
     Sources,
     progress_html,
     reading_html,

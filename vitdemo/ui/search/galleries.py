@@ -5,6 +5,7 @@ import html
 import logging
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from vitdemo.ui.components import Context
 
 log = logging.getLogger(__name__)
 
+EXAMPLES, UPLOADS, FOLDER, OWNERS = "examples", "uploads", "folder", "owners"
 FOLDERS_SHOWN = 60  # folders in a folder
 
 Tell = Callable[[int, int, str], None]
@@ -57,50 +59,52 @@ class Album:
                            [reason for _, reason in self.skipped], notes=self.notes)
 
 
-class ExampleAlbum:
-    """The example photographs, indexed when first searched and shared by all visitors."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._lock = threading.Lock()
-        self._album: Album | None = None
-
-    def get(self) -> Album:
-        with self._lock:
-            if self._album is None:
-                self._album = album_of_files(
-                    self._context.engine, [str(path) for path in self._context.examples],
-                    Message("gallery.examples"))
-            return self._album
-
-
-class Library:
-    """The pictures of the owner's folders, in the store that the app was started with: for the
-    owner alone. It is opened when it is first needed, and lasts as long as the app."""
+class Shared(ABC):
+    """A gallery of the whole app, opened when it is first needed, or the next time where that
+    failed; it lasts as long as the app."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lock = threading.Lock()
         self._gallery: Gallery | None = None
 
+    def gallery(self) -> Gallery:
+        """The opened gallery.
+
+        Raises:
+            PictureError, StoreError: there is none, or it cannot be opened.
+        """
+        with self._lock:
+            if self._gallery is None:
+                self._gallery = self._open()
+            return self._gallery
+
+    @abstractmethod
+    def _open(self) -> Gallery:
+        """Open it."""
+
+
+class Examples(Shared):
+    """The example photographs."""
+
+    def _open(self) -> Gallery:
+        return album_of_files(self._context.engine, list(map(str, self._context.examples)),
+                              Message("gallery.examples")).opened()
+
+
+class Library(Shared):
+    """The pictures of the owner's folders, in the store that the app was started with: for the
+    owner alone."""
+
     @property
     def lasting(self) -> bool:
         """Whether it is there again at the next start."""
         return bool(self._context.settings.store)
 
-    def gallery(self) -> Gallery:
-        """The opened store.
-
-        Raises:
-            StoreError: it cannot be opened, or the app is not its owner's alone.
-        """
+    def _open(self) -> Gallery:
         if not self._context.settings.own_folders:
             raise StoreError("gallery.uploads_only")
-        with self._lock:
-            if self._gallery is None:
-                self._gallery = self._context.engine.gallery(
-                    self._context.settings.store or "memory://")
-            return self._gallery
+        return self._context.engine.gallery(self._context.settings.store or "memory://")
 
     def index(self, folders: Sequence[Path], tell: Callable[[Progress], None],
               cancelled: Callable[[], bool], prune: bool = False) -> IndexReport:
@@ -114,33 +118,48 @@ class Library:
                              inside=self._context.settings.folders, prune=prune)
 
 
-class ShownPictures:
-    """What the owner of an app for others shows in Search; it is only read. The store is opened
-    when it is first needed, or the next time where that failed."""
+class ShownPictures(Shared):
+    """What the owner of an app for others shows in Search; it is only read. Why it cannot be used,
+    the log says."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._lock = threading.Lock()
-        self._gallery: Gallery | None = None
-
-    def gallery(self) -> Gallery:
-        """The opened store.
-
-        Raises:
-            StoreError: nothing is shown, or the store cannot be used; why, the log says.
-        """
+    def _open(self) -> Gallery:
         owners = self._context.settings.owners
         if owners is None:
             raise StoreError("gallery.uploads_only")
-        with self._lock:
-            if self._gallery is None:
-                try:
-                    self._gallery = self._context.engine.gallery(
-                        owners.store, [str(folder) for folder in owners.folders])
-                except (StoreError, TaskError) as error:
-                    log.warning("the owner's pictures cannot be searched: %s", error)
-                    raise StoreError("store.not_shown") from error
-            return self._gallery
+        try:
+            return self._context.engine.gallery(
+                owners.store, [str(folder) for folder in owners.folders])
+        except (StoreError, TaskError) as error:
+            log.warning("the owner's pictures cannot be searched: %s", error)
+            raise StoreError("store.not_shown") from error
+
+
+class Galleries:
+    """All galleries of the app, by the name of the choice; one's own uploads are the page's."""
+
+    def __init__(self, context: Context) -> None:
+        settings = context.settings
+        self.library = Library(context)
+        offered: dict[str, Shared | None] = {
+            EXAMPLES: Examples(context) if context.examples else None,
+            UPLOADS: None,
+            FOLDER: self.library if settings.own_folders else None,
+            OWNERS: ShownPictures(context) if settings.owners else None}
+        self.shared = {name: one for name, one in offered.items() if one is not None}
+        self.choices = [name for name in offered if name in self.shared or name == UPLOADS]
+
+    def gallery(self, chosen: str) -> Gallery:
+        """One that is the app's, with pictures in it.
+
+        Raises:
+            PictureError, StoreError: there is none, it is empty, or it cannot be opened.
+        """
+        if chosen not in self.shared:
+            raise StoreError("gallery.not_offered", chosen=chosen, known=", ".join(self.shared))
+        gallery = self.shared[chosen].gallery()
+        if chosen == FOLDER and not gallery.count():
+            raise StoreError("reading.no_folder")
+        return gallery
 
 
 def allowed_folder(context: Context, typed: str) -> Path:

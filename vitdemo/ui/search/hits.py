@@ -72,14 +72,19 @@ def page_html(hits: HitList, thumbnails: Thumbnails, why: bool, versus: bool,
     parts.append(f'<p class="vt-hint">{html.escape(order)}</p>')
     made = thumbnails.many([group[0].path for group in groups[:only or len(groups)]])
     images: list[bytes | PictureError | None] = [*made, *[None] * (len(groups) - len(made))]
-    items = [_item(group, image, hits.chosen == group[0].id, why, versus and place > 1)
+    dated = bool(hits.wish.newest or hits.query.date or hits.filters.after or hits.filters.before)
+    items = [_item(group, image, hits.chosen == group[0].id, why, versus and place > 1, dated)
              for place, (group, image) in enumerate(zip(groups, images, strict=True), first)]
     return f'{"".join(parts)}<ol class="vt-hits" start="{first}">{"".join(items)}</ol>'
 
 
 def _item(group: list[Hit], image: bytes | PictureError | None, chosen: bool, why: bool,
-          versus: bool) -> str:
+          versus: bool, dated: bool) -> str:
+    """``dated`` says whether days matter here: else that of a file, which copying changes, is not
+    shown."""
     hit = group[0]
+    copied = hit.metadata.get("dated") in ("file", "modified")
+    day = "" if copied and not dated else told_day(hit.metadata)
     name, id_ = html.escape(os.path.basename(hit.path)), html.escape(hit.id)
     tag = "button" if why else "div"
     pressed = f' type="button" aria-pressed="{str(chosen).lower()}"' if why else ""
@@ -90,8 +95,7 @@ def _item(group: list[Hit], image: bytes | PictureError | None, chosen: bool, wh
         acts += _act(id_, "unfold", count=len(group) - 1)
     return (f'<li><{tag} class="vt-hit" data-id="{id_}" data-act="why"{pressed}>'
             f'{image_html(image, name)}<span class="vt-name" title="{name}">{name}</span>'
-            f'<span class="vt-small vt-day">{html.escape(told_day(hit.metadata))}</span>'
-            f"{_scores(hit)}</{tag}>"
+            f'<span class="vt-small vt-day">{html.escape(day)}</span>{_scores(hit)}</{tag}>'
             f'<div class="vt-acts">{acts}</div></li>')
 
 

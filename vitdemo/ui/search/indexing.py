@@ -28,10 +28,12 @@ from vitdemo.ui.components import (
 )
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
 from vitdemo.ui.search.galleries import (
+    EXAMPLES,
+    FOLDER,
+    OWNERS,
+    UPLOADS,
     Album,
-    ExampleAlbum,
-    Library,
-    ShownPictures,
+    Galleries,
     album_of_files,
     allowed_folder,
     folders_in,
@@ -42,7 +44,6 @@ from vitdemo.ui.search.state import Search
 from vitdemo.ui.turns import AT_ONCE, Panel, Turn, Turns
 from vitdemo.wanted import NotWanted
 
-EXAMPLES, UPLOADS, FOLDER, OWNERS = "examples", "uploads", "folder", "owners"
 # A group of its own: it takes long, and those who search must not wait for it. The engine's lock
 # gives the device from one to the other after every batch.
 INDEXING: dict[str, Any] = {"concurrency_id": "index", "concurrency_limit": 2}
@@ -54,9 +55,7 @@ class Sources:
     """The galleries of the app and the fields that choose between them."""
 
     context: Context
-    examples: ExampleAlbum
-    library: Library
-    shown: ShownPictures
+    galleries: Galleries
     choice: gr.Radio
     files: Any
     folder_part: Any
@@ -71,20 +70,13 @@ class Sources:
         """What is to be searched.
 
         Raises:
-            PictureError, StoreError: there is nothing to search yet.
+            PictureError, StoreError: there is nothing to search yet, or it is not offered.
         """
-        if chosen == FOLDER:
-            gallery = self.library.gallery()
-            if not gallery.count():
-                raise StoreError("reading.no_folder")
-            return gallery
-        if chosen == OWNERS:
-            return self.shown.gallery()
-        if chosen == UPLOADS or not self.context.examples:
-            if album is None:
-                raise PictureError("reading.no_pictures")
-            return album.opened()
-        return self.examples.get().opened()
+        if chosen != UPLOADS:
+            return self.galleries.gallery(chosen)
+        if album is None:
+            raise PictureError("reading.no_pictures")
+        return album.opened()
 
 
 class Uploads(Turns):
@@ -99,12 +91,9 @@ class Uploads(Turns):
         self.job.stop()
 
 
-def source_fields(context: Context, examples: ExampleAlbum, library: Library,
-                  shown: ShownPictures) -> Sources:
+def source_fields(context: Context, galleries: Galleries) -> Sources:
     """Lay out the choice."""
-    choices = ([EXAMPLES] if context.examples else []) + [UPLOADS]
-    choices += [FOLDER] if context.settings.own_folders else []
-    choices += [OWNERS] if context.settings.owners else []
+    choices = galleries.choices
     how = None if context.settings.folders or context.settings.shared else phrase(
         "reading.allow_folder")
     choice = gr.Radio([(phrase(f"reading.where.{name}"), name) for name in choices],
@@ -120,19 +109,19 @@ def source_fields(context: Context, examples: ExampleAlbum, library: Library,
             read = gr.Button(phrase("reading.read"), scale=1, min_width=140,
                              elem_id="search-index")
         nearby = clickable_html(folder_chips(folders_in(context, "")), elem_id="search-folders")
-    status = gr.HTML(start_text(context, library, shown, choices[0]), apply_default_css=False,
+    status = gr.HTML(start_text(context, galleries, choices[0]), apply_default_css=False,
                      elem_id="search-status")
     cancel = gr.Button(phrase("reading.cancel"), size="sm", visible=False,
                        elem_id="search-cancel")
     prune = gr.Button(phrase("reading.take_out"), size="sm", visible=False,
                       elem_id="search-prune")
-    return Sources(context, examples, library, shown, choice, files, folder_part, folder, read,
-                   nearby, status, cancel, prune)
+    return Sources(context, galleries, choice, files, folder_part, folder, read, nearby, status,
+                   cancel, prune)
 
 
 def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> None:
     """Tie its handlers. A folder that was read is put into ``search_in``."""
-    context, library = sources.context, sources.library
+    context = sources.context
     job: gr.State = gr.State(Job())
 
     panel = Panel.of(Uploads())
@@ -142,7 +131,7 @@ def tie_sources(sources: Sources, search: gr.State, search_in: gr.Textbox) -> No
         held.drop_album()
         yield (gr.update(visible=chosen == UPLOADS, value=None),
                gr.update(visible=chosen == FOLDER),
-               start_text(context, library, sources.shown, chosen),
+               start_text(context, sources.galleries, chosen),
                gr.update(visible=running.running), gr.update(visible=False))
 
     panel.act(sources.choice.change, choose, [sources.choice, search, job],
@@ -205,7 +194,7 @@ def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State
     def emptied(uploads: Uploads, turn: Turn, held: Search, reading: Job[Any]
                 ) -> Iterator[tuple[Any, ...]]:
         held.drop_album()
-        yield (start_text(context, sources.library, sources.shown, UPLOADS),
+        yield (start_text(context, sources.galleries, UPLOADS),
                gr.update(visible=reading.running))
 
     panel.act(sources.files.upload, upload, [sources.files, search, job], [status, cancel],
@@ -230,7 +219,7 @@ def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox) -> None:
     """Reading a folder, and the question whether what vanished from it is to be taken out."""
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
                                 **INDEXING}
-    context, library = sources.context, sources.library
+    context, library = sources.context, sources.galleries.library
     asked: gr.State = gr.State(())  # folders that the question is about
     outputs = [sources.status, sources.cancel, search_in, sources.prune, asked]
 
@@ -349,18 +338,14 @@ def folder_chips(paths: Sequence[str]) -> str:
             f'{"".join(items)}</div>') if items else ""
 
 
-def start_text(context: Context, library: Library, shown: ShownPictures, chosen: str) -> str:
+def start_text(context: Context, galleries: Galleries, chosen: str) -> str:
     """What stands under a choice before anything was read."""
-    if chosen == OWNERS:
-        try:
-            shown.gallery().count()
-        except StoreError as error:
-            return notice(str(error))
+    lasting = chosen == OWNERS or (chosen == FOLDER and galleries.library.lasting)
+    try:
+        count = galleries.shared[chosen].gallery().count() if lasting else 0
+    except StoreError as error:
+        return notice(str(error))
     if chosen == FOLDER:
-        try:
-            count = library.gallery().count() if library.lasting else 0
-        except StoreError as error:
-            return notice(str(error))
         held = [phrase("reading.held", number=f"{count:,}")] if count else []
         return report_html([*held, phrase("reading.about.folder")], [])
     return report_html([phrase(f"reading.about.{chosen}", count=(

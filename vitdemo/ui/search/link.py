@@ -8,6 +8,7 @@ import gradio as gr
 from vitdemo.config import LIMITS
 from vitdemo.errors import ConfigError, StoreError, TextError, shortened
 from vitdemo.retrieval.filters import ORIENTATIONS, Filters
+from vitdemo.texts import phrase
 from vitdemo.ui.search.state import SIZES
 from vitdemo.words import clean_text
 
@@ -51,9 +52,8 @@ def read_search(params: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
     def take(name: str) -> str:
         return params.pop(name, "")
 
-    def complain(name: str, value: str, want: str) -> None:
-        complaints.append(f"“{name}” in the link is “{shortened(value, SHOWN)}”; it was left out, "
-                          f"as {shortened(want, 200)}.")
+    def complain(key: str, name: str, value: str, **values: object) -> None:
+        complaints.append(phrase(key, name=name, value=shortened(value, SHOWN), **values))
 
     for name, known in (("in", PLACES), ("orientation", ORIENTATIONS),
                         ("order", ("vectors",)), ("sort", ("newest",)),
@@ -62,22 +62,22 @@ def read_search(params: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
             if value in known:
                 found[name] = int(value) if name == "size" else value
             else:
-                complain(name, value, f"this app knows {', '.join(known)}")
+                complain("link.unknown", name, value, known=", ".join(known))
     for name in (*TEXTS, *PIXELS):
         if not (value := take(name)):
             continue
         try:
             if len(value) > LIMITS.max_text_characters:
-                raise TextError("it is too long")
-            kept: Any = clean_text(value, "it", may_be_empty=True)
+                raise TextError("link.long")
+            kept: Any = clean_text(value, phrase("link.it"), may_be_empty=True)
             if name in PIXELS:
                 if not (value.isascii() and value.isdigit() and len(value) < 7):
-                    raise TextError("it must be a whole number of pixels")
+                    raise TextError("link.not_pixels")
                 kept = int(value)
             Filters(**{key: one for key, one in {**found, name: kept}.items()
                        if key in Filters.__dataclass_fields__})
         except (TextError, StoreError, ConfigError) as error:
-            complain(name, value, str(error).rstrip("."))
+            complain("link.setting", name, value, why=shortened(str(error), 200))
         else:
             found[name] = kept
     return found, complaints

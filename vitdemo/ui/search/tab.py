@@ -43,7 +43,7 @@ from vitdemo.ui.search.fields import (
     samples_of,
     wish_of,
 )
-from vitdemo.ui.search.galleries import ExampleAlbum, Library, ShownPictures
+from vitdemo.ui.search.galleries import Galleries
 from vitdemo.ui.search.hits import (
     FIRST,
     hits_output,
@@ -80,8 +80,7 @@ class Results:
         return [self.hits, self.note, self.earlier, self.which, self.later]
 
 
-def build_search(context: Context, examples: ExampleAlbum, library: Library,
-                 shown: ShownPictures) -> tuple[gr.Tabs, tuple[Place, ...]]:
+def build_search(context: Context, galleries: Galleries) -> tuple[gr.Tabs, tuple[Place, ...]]:
     """Lay out the tab and tie its handlers; gives the tabs in it, and what a link sets there."""
     panel = Panel.of(Search())
     panel.state.delete_callback = Search.drop_album
@@ -92,7 +91,7 @@ def build_search(context: Context, examples: ExampleAlbum, library: Library,
             with gr.Row(elem_classes="vt-columns"):
                 with gr.Column(scale=4, min_width=300, elem_classes="vt-asks"):
                     words, run, samples, picture = query_fields(context)
-                    sources = source_fields(context, examples, library, shown)
+                    sources = source_fields(context, galleries)
                     build_captions(context, sources)
                     settings = filter_fields(context)
                     with gr.Accordion(phrase("search.experts"), open=False,

@@ -36,7 +36,8 @@ FIELDS = {"instructions": ("first_instruction", "second_instruction"), "pictures
           "methods": ("first_method", "second_method"), "models": ("model",)}
 WORDS = {"instructions": ("each",), "pictures": ("each", "first", "own"),
          "methods": ("first", "own"), "models": ("first", "each", "own")}
-SECOND = ("things", "people", "place", "short")  # what is asked beside "describe", if it is known
+# What is asked beside "describe", the first of them that is known.
+SECOND = ("colours", "place", "things", "people", "short")
 
 
 @dataclass(frozen=True)
