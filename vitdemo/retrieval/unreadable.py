@@ -17,6 +17,7 @@ from vitdemo.errors import DiskError
 from vitdemo.file_names import missing
 from vitdemo.preprocess import register_heic
 from vitdemo.retrieval.walk import State
+from vitdemo.video import video_reader
 
 FILE = "unreadable.json"
 
@@ -70,4 +71,5 @@ class Unreadable:
 
 def _reader() -> str:
     """What the verdict depends on besides the file."""
-    return f"vitdemo {__version__}, Pillow {PIL.__version__}{', HEIC' if register_heic() else ''}"
+    others = ("HEIC" if register_heic() else "", video_reader())
+    return ", ".join(filter(None, (f"vitdemo {__version__}", f"Pillow {PIL.__version__}", *others)))

@@ -25,6 +25,7 @@ from vitdemo.preprocess import Picture, open_picture, open_small
 from vitdemo.retrieval.read_only import OwnersPictures
 from vitdemo.texts import phrase
 from vitdemo.ui.session import Sessions, uploads_root
+from vitdemo.video import file_of
 from vitdemo.wanted import NotWanted
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ def uploaded(path: str | None, missing: str = "picture.choose") -> str:
     """
     if not path:
         raise PictureError(missing)
-    if not os.path.exists(path):
+    if not os.path.exists(file_of(path)):
         raise PictureError("picture.deleted")
     return path
 
