@@ -1,5 +1,6 @@
 """Which frames stand for a video, and frames as pictures."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,7 @@ def test_after_so_many_pixels_only_key_frames_are_looked_at(tmp_path: Path,
     found = seconds(path)
     assert len(packets) < 100  # of 310
     assert found[:2] == [0, 3]
-    assert max(b - a for a, b in zip(found, found[1:], strict=False)) <= 15
+    assert max(b - a for a, b in pairwise(found)) <= 15
     assert any(22 <= one < 24 for one in found)  # the last scene, from its first key frame on
     assert near(at(path, found[-1]).getpixel((60, 40)), RED)
 

@@ -97,8 +97,8 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
     CMYK, 16-bit, palette and grey pictures are converted, a see-through one is laid on white, an
     animated one gives its first frame, an EXIF-rotated one is turned upright. A path may be that of
-    a frame of a video (see `vitdemo.video`). ``name`` is what the picture is called in messages where that is not the file's name. A PIL image given is left as
-    it is.
+    a frame of a video (`vitdemo.video`). ``name`` is what the picture is called in messages where
+    that is not the file's name. A PIL image given is left as it is.
 
     Raises:
         PictureError: no such file, no picture, broken, or over one of the limits.

@@ -29,7 +29,7 @@ SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", "
 LEAST = 1.0  # seconds from one frame to the next
 MOST = 10.0  # the same where nothing changes
 FRAMES = 600  # of one video; of a long one the seconds between them grow
-CHANGE = 16.0  # of 255, mean difference of two small frames: another picture
+CHANGE = 24.0  # of 255, mean difference of two small frames: another picture
 # What is decoded of a video before only one key frame a second is looked at: ten minutes of
 # 1920 x 1080 pixels at 30 a second.
 PIXELS = 37e9

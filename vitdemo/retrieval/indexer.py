@@ -59,13 +59,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What a run did, in pictures, frames of videos included. ``moved`` had the content of one that is gone from its old
-    place. ``skipped`` are the files and folders that could not be read, and why; ``ignored`` counts
-    files that are no pictures by their ending, ``passed_over`` by their kind: the ending, or
-    "other". ``cancelled``: ``cancelled()`` ended it early. ``parts`` tells of each folder; what
-    lies in two of them counts for the first. ``vanished`` are folders whose pictures are gone and
-    were kept in the store. ``noted`` are pictures that were read though something of them is
-    damaged, and what. ``reworded`` are unchanged files beside which other texts stand now."""
+    """What a run did, in pictures, frames of videos included. ``moved`` had the content of one that
+    is gone from its old place. ``skipped`` are the files and folders that could not be read, and
+    why; ``ignored`` counts files that are no pictures by their ending, ``passed_over`` by their
+    kind: the ending, or "other". ``cancelled``: ``cancelled()`` ended it early. ``parts`` tells of
+    each folder; what lies in two of them counts for the first. ``vanished`` are folders whose
+    pictures are gone and were kept in the store. ``noted`` are pictures that were read though
+    something of them is damaged, and what. ``reworded`` are unchanged pictures beside which other
+    texts stand now."""
 
     folders: tuple[str, ...]
     added: int

@@ -5,9 +5,10 @@ with one line of JSON and, where that names "pixels", so many bytes. It ends wit
 is also when the process that started it was killed. It does not load the model's libraries.
 
 Request: {"path", "name", "side"}: where the file lies on the disk, and what it is called; side 0
-wants no one size, -1 its content's hash alone, -2 a video's frames: {"content", "seconds"}. Answer:
-{"content", "width", "height", "size", "camera", "notes", "pixels"}, or {"error", "broken"}. Before it decodes it asks for memory with
-{"wants": pixels, "name"}; {"busy"} is answered, "" or why not.
+wants no one size, -1 its content's hash alone, -2 which frames of a video there are. Answer:
+{"content", "width", "height", "size", "camera", "notes", "pixels"}, {"content", "seconds"}, or
+{"error", "broken"}. Before it decodes it asks for memory with {"wants": pixels, "name"}; {"busy"}
+is answered, "" or why not.
 """
 
 import hashlib

@@ -46,8 +46,8 @@ def hold(gone: dict[str, str], left: Counter[str], places: Sequence[Path]) -> li
             held.setdefault(most[-1], []).append(path)
     for path in [path for paths in held.values() for path in paths]:
         del gone[path]
-    return [Vanished(folder, len(set(map(file_of, paths))), missing[folder] + there[folder], _reason(folder, paths))
-            for folder, paths in sorted(held.items())]
+    return [Vanished(folder, len(set(map(file_of, paths))), missing[folder] + there[folder],
+                     _reason(folder, paths)) for folder, paths in sorted(held.items())]
 
 
 def _upwards(folder: str, roots: set[str]) -> list[str]:

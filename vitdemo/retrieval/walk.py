@@ -130,7 +130,8 @@ def _no_folder(place: str, or_gone: bool) -> str:
 def look_through(folders: Sequence[Path],
                  tell: Callable[[int, str], None] = lambda count, name: None,
                  inside: Sequence[Path] = ()) -> Tree:
-    """The picture files and, where they can be read, videos of folders and the folders in them, hidden ones left out.
+    """The picture files of folders and the folders in them and, where they can be read, the videos;
+    hidden ones are left out.
 
     Links are followed; a folder that was seen already (a link that leads back, or one folder
     within another) is not entered again. Where folders ``inside`` are given, links that lead out
@@ -230,8 +231,8 @@ def passed_over_lines(kinds: Mapping[str, int]) -> list[str]:
         lines.append(f"Passed over, as their formats are not read here: {_listed(pictures)}. Save "
                      "these pictures as JPEG, PNG or TIFF, too.")
     if videos:
-        lines.append(f"Passed over, as what reads videos is missing: {_listed(videos)}. Install the "
-                     "package av: pip install av.")
+        lines.append(f"Passed over, as what reads videos is missing: {_listed(videos)}. Install "
+                     "the package av: pip install av.")
     if others:
         lines.append(f"Passed over, as they are no pictures by their names: {_listed(others)}.")
     return lines
