@@ -1,14 +1,19 @@
 """Which frames stand for a video, and frames as pictures."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fake_engine import planted_engine
 from PIL import Image
 from videos import BLUE, GREEN, RED, av, film, near, scene
 
-from vitdemo import video
-from vitdemo.errors import PictureError
+from vitdemo import commands, video
+from vitdemo.cli import main
+from vitdemo.errors import ConfigError, PictureError
+from vitdemo.film_strip import film_strip
 from vitdemo.pixel_budget import BUDGET
 from vitdemo.preprocess import open_picture, open_small
 from vitdemo.video import called, clock, file_of, frame_path, frame_seconds, second_of
@@ -168,3 +173,33 @@ def test_without_pyav_it_says_what_to_install(tmp_path: Path,
     with pytest.raises(PictureError, match="pip install av"):
         open_picture(f"{path}#t=0")
     assert video.video_reader() == ""
+
+
+def test_a_strip_shows_where_a_word_looked_over_time(tmp_path: Path,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    path = film(tmp_path / "a.mp4", SCENES)
+    sheet, moments = film_strip(planted_engine(), str(path), "on the left", 3)
+    assert [one.second for one in moments] == seconds(path)
+    assert sheet.size == (4 * 320, 240 + 28)
+    for place, one in enumerate(moments):
+        tile = np.asarray(sheet.crop((place * 320, 0, place * 320 + 320, 240)), np.int16)
+        frame = at(path, one.second).resize((320, 240), Image.Resampling.LANCZOS)
+        changed = np.abs(tile - np.asarray(frame, np.int16)).mean(2)
+        assert changed[:, :140].mean() > 20 > 8 > changed[:, 180:].mean(), place
+        foot = np.asarray(sheet.crop((place * 320, 240, place * 320 + 320, 268)))
+        assert foot.min() < 128  # something is written
+    with pytest.raises(ConfigError, match="9"):
+        film_strip(planted_engine(), str(path), "on the left", 9)
+
+
+def test_explain_draws_a_strip_of_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = film(tmp_path / "a.mp4", SCENES), tmp_path / "strip.png"
+    monkeypatch.setattr(commands, "_engine", lambda options: planted_engine())
+    assert main(["explain", str(path), "--text", "red on the left", "--png", str(out),
+                 "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["frames"]
+    assert [one["path"] for one in rows] == [frame_path(str(path), one) for one in seconds(path)]
+    assert Image.open(out).width == 4 * 320
+    assert main(["explain", str(path), "--text", "red"]) != 0
+    assert "--png" in capsys.readouterr().err
