@@ -276,8 +276,7 @@ def guarded(failed: Failed) -> Callable[..., Callable[..., Iterator[Any]]]:
     """Make a generator handler show an error as one sentence: ``failed(error, inputs)`` gives the
     outputs.
 
-    The error's text is the sentence. A fault of the program is logged in full and becomes
-    `frame.fault`.
+    The error's text is the sentence; a fault of the program is logged and becomes `frame.fault`.
     A handler that yields nothing leaves its outputs as they are: Gradio would empty them.
     """
 
