@@ -235,7 +235,10 @@ def test_frames_are_described_and_only_what_changed(folder: Path, form: str) -> 
 
     assert described() == (4, 0)
     if form == "json":
-        assert json.loads((folder / "clip.mp4#t=3.json").read_text())["captions"]
+        said = json.loads((folder / "clip.mp4#t=3.json").read_text())["captions"]
+        gallery, _ = open_gallery()
+        assert read(gallery, folder).ignored == 0
+        assert entries(gallery)["clip.mp4#t=3"].metadata["beside"].splitlines() == said
     if form == "jsonl":
         rows = [json.loads(one) for one in (folder / "descriptions.jsonl").open()]
         assert [one["file_name"] for one in rows] == [*FRAMES, "photo.png"]

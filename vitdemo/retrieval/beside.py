@@ -44,13 +44,20 @@ class Beside:
                 self._sidecars[os.path.join(folder, picture)] = [os.path.join(folder, name)
                                                                  for name in there]
                 used |= set(there)
+        known = set(pictures)
+        for name in sorted(names):  # of frames, which have no files of their own
+            path, ending = os.path.splitext(name)
+            if ending[1:] in ENDINGS and path not in known and file_of(path) in known:
+                self._sidecars.setdefault(os.path.join(folder, path), []).append(
+                    os.path.join(folder, name))
+                used.add(name)
         return used
 
     def mark(self, path: str) -> str:
         """What changes when a sidecar of the picture, or its row, does: 16 hexadecimal digits, or
         `NOTHING`."""
         states = self._texts_of(path)
-        for name in self._sidecars.get(file_of(path), ()):
+        for name in self._files_of(path):
             try:
                 status = os.stat(on_disk(name))
             except (OSError, ValueError):
@@ -64,10 +71,15 @@ class Beside:
         """What the store keeps of it: the text ``beside`` the picture, and its mark."""
         mark = self.mark(path)
         texts = self._texts_of(path)
-        for name in self._sidecars.get(file_of(path), ()) if mark != NOTHING else ():
+        for name in self._files_of(path) if mark != NOTHING else ():
             texts += _texts(Path(on_disk(name)))
         return {"beside": as_lines(line for text in texts for line in text.splitlines()),
                 "beside_mark": mark}
+
+    def _files_of(self, path: str) -> list[str]:
+        """The sidecars of a picture."""
+        return [name for one in dict.fromkeys((path, file_of(path)))
+                for name in self._sidecars.get(one, ())]
 
     def _texts_of(self, path: str) -> list[str]:
         """What rows say of a picture."""
