@@ -89,7 +89,8 @@ def install(requirements: str) -> None:
     """Install a requirements file, unless just that was installed before."""
     text = b"".join((HERE / name).read_bytes() for name in
                     ("requirements.txt", "requirements-train.txt", "requirements-milvus.txt",
-                     "requirements-bits.txt", "requirements-openvino.txt", requirements))
+                     "requirements-bits.txt", "requirements-openvino.txt",
+                     "requirements-video.txt", requirements))
     wanted = hashlib.sha256(text).hexdigest()
     stamp = ENVIRONMENT / f"{requirements}.stamp"
     if stamp.exists() and stamp.read_text() == wanted:

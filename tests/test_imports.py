@@ -19,7 +19,8 @@ LAYERS = (
      "vitdemo.wanted", "vitdemo.slices", "vitdemo.tables", "vitdemo.terminal", "vitdemo.texts",
      "vitdemo.measures"),
     ("vitdemo.preprocess", "vitdemo.camera", "vitdemo.colours", "vitdemo.mending",
-     "vitdemo.tokens", "vitdemo.written", "vitdemo.sidecars", "vitdemo.description_files"),
+     "vitdemo.tokens", "vitdemo.video", "vitdemo.written", "vitdemo.sidecars",
+     "vitdemo.description_files"),
     ("vitdemo.models", "vitdemo.attention"),
     ("vitdemo.backends", "vitdemo.retrieval"),
     ("vitdemo.engine", "vitdemo.borrowed", "vitdemo.checks", "vitdemo.trials",
@@ -28,7 +29,7 @@ LAYERS = (
     ("vitdemo.ui", "vitdemo.viewer", "vitdemo.overlay", "vitdemo.record_json",
      "vitdemo.report"),
     ("vitdemo.cli", "vitdemo.commands", "vitdemo.search_command", "vitdemo.index_command",
-     "vitdemo.describe_command",
+     "vitdemo.describe_command", "vitdemo.film_strip",
      "vitdemo.models_command", "vitdemo.engine_command",
      "vitdemo.__main__", "app"),
 )

@@ -153,7 +153,8 @@ def test_no_route_is_open_that_nobody_has_looked_at(served: Served) -> None:
         "GET /", "GET /config", "GET /config/", "GET /theme.css", "GET /favicon.ico",
         "GET /manifest.json", "GET /robots.txt", "GET /static/", "GET /assets/", "GET /svelte/",
         "GET /info", "GET /info/", "GET /openapi.json", "GET /startup-events", "GET /app_id",
-        "GET /app_id/", "GET /healthz", "GET /metrics", "GET /queue/data", "GET /queue/status",
+        "GET /app_id/", "GET /video/", "GET /healthz", "GET /metrics", "GET /queue/data",
+        "GET /queue/status",
         "GET /upload_progress", "GET /heartbeat/", "GET /call/", "GET /call/v2/", "GET /file=",
         "POST /upload", "POST /queue/join", "POST /cancel", "POST /reset", "POST /reset/",
         "POST /call/", "POST /call/v2/", "POST /run/"}, open_now
@@ -190,6 +191,24 @@ def test_parts_of_files_are_not_a_fault(served: Served, pictures: Path) -> None:
     for part in ("bytes=1-2-3", "bytes=9-1", "bytes=-", "bytes=0-99999999", "x"):
         answer = served.client.get(f"{served.api}/file={path}", headers={"Range": part})
         assert answer.status_code == 200, part
+
+
+def test_a_video_is_given_out_by_its_name_alone_and_in_parts(served: Served,
+                                                            tmp_path: Path) -> None:
+    file = tmp_path / "clip.webm"
+    file.write_bytes(bytes(range(256)) * 9)
+    player = served.blocks.sessions.videos.player(f"{file}#t=1.5")
+    assert str(tmp_path) not in player
+    address = served.address + player.split('src="')[1].split("#t=1.5")[0]
+    whole = served.client.get(address)
+    assert whole.content == file.read_bytes() and whole.headers["content-type"] == "video/webm"
+    part = served.client.get(address, headers={"Range": "bytes=10-19"})
+    assert part.status_code == 206 and part.content == bytes(range(10, 20))
+    for wrong in ("x", "", "../app.py", "%2e%2e/app.py", str(file), f"file={file}"):
+        answer = served.client.get(f"{served.address}/video/{wrong}")
+        assert answer.status_code == 404 and answer.content != file.read_bytes(), wrong
+    file.unlink()
+    assert served.client.get(address).status_code == 404
 
 
 # Requests

@@ -311,7 +311,8 @@ def _explain(commands: Commands) -> None:
                     "description explained.\nPercentages are shares of a word's attention, the "
                     "mean of all layers and heads; --json gives\nthem all. --evidence tells "
                     "whether the maps can be trusted.")
-    made.add_argument("picture", metavar="PICTURE", help="a picture file")
+    made.add_argument("picture", metavar="PICTURE",
+                      help="a picture file; of a video --text and --png draw a strip of frames")
     what = made.add_mutually_exclusive_group()
     what.add_argument("--question", metavar="TEXT", help="answer this, and explain the words of "
                                                          "question and answer")

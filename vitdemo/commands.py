@@ -38,6 +38,7 @@ from vitdemo.records import (
 from vitdemo.retrieval.readers import Readers
 from vitdemo.terminal import plain, plain_json, say, say_error
 from vitdemo.texts import phrase
+from vitdemo.video import is_video
 from vitdemo.words import clean_text, unread_note, unread_notes
 
 _HOME = Path(__file__).resolve().parent.parent  # the project folder, where it is not installed
@@ -146,6 +147,10 @@ def explain(options: argparse.Namespace) -> int:
     decoding = _decoding_of(options)
     if options.word is not None and not options.png:
         raise ConfigError("terminal.word_without_png")
+    if is_video(options.picture):
+        from vitdemo import film_strip
+
+        return film_strip.run(options, lambda: _engine(options), _print_json, _print_table)
     picture = _opened(options.picture)
     engine = _engine(options)
     if options.method:

@@ -12,15 +12,16 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vitdemo.disk import cannot_write, replacing
 from vitdemo.errors import ConfigError, DataError
-from vitdemo.file_names import on_disk
+from vitdemo.file_names import as_text, on_disk
 from vitdemo.sidecars import Row, joined, parsed_row, read_sidecar, sidecar, write_sidecar
 from vitdemo.tables import cell
+from vitdemo.video import file_of, second_of
 
 EXISTING = ("skip", "overwrite", "append")
 
@@ -34,6 +35,10 @@ class Output(ABC):
     @abstractmethod
     def row(self, path: str) -> Row | None:
         """What is there of a picture; None where nothing is, or not all that was asked for."""
+
+    def frames(self, video: str) -> list[str]:
+        """The paths of a video's frames of which there are rows."""
+        return []
 
     @abstractmethod
     def write(self, rows: Sequence[tuple[str, Row]]) -> list[tuple[str, str]]:
@@ -64,6 +69,11 @@ class Output(ABC):
                 and (self.existing == "skip" or key in row.get("made", [])))
 
 
+def in_order(frames: Iterable[str]) -> list[str]:
+    """Paths of a video's frames in the order of their seconds."""
+    return sorted(frames, key=lambda path: second_of(path) or 0.0)
+
+
 class Sidecars(Output):
     """Files beside each picture, with these endings."""
 
@@ -76,6 +86,16 @@ class Sidecars(Output):
         if any(row is None for row in rows):
             return None
         return next((row for row in rows if row and "bytes" in row), rows[0])
+
+    def frames(self, video: str) -> list[str]:
+        ending = f".{self._endings[0]}"
+        try:
+            names = os.listdir(os.path.dirname(on_disk(video)))
+        except OSError:
+            return []
+        paths = [os.path.join(os.path.dirname(video), as_text(name).removesuffix(ending))
+                 for name in names if name.endswith(ending)]
+        return in_order(path for path in paths if file_of(path) == video != path)
 
     def write(self, rows: Sequence[tuple[str, Row]]) -> list[tuple[str, str]]:
         faults = []
@@ -126,6 +146,7 @@ class Rows(Output):
         self._rows: dict[str, Row] = {}
         self._others: list[bytes] = []  # lines that cannot be understood stay as they are
         self._doubled = False
+        self._videos: dict[str, list[str]] | None = None  # their frames, by their paths
         with contextlib.suppress(FileNotFoundError):
             try:
                 self._mend()
@@ -148,6 +169,14 @@ class Rows(Output):
     def row(self, path: str) -> Row | None:
         return self._rows.get(os.path.abspath(path))
 
+    def frames(self, video: str) -> list[str]:
+        if self._videos is None:
+            self._videos = {}
+            for path in self._rows:
+                if second_of(path) is not None:
+                    self._videos.setdefault(file_of(path), []).append(path)
+        return in_order(self._videos.get(os.path.abspath(video), []))
+
     def write(self, rows: Sequence[tuple[str, Row]]) -> list[tuple[str, str]]:
         lines, joint = [], {}
         for path, new in rows:
@@ -159,6 +188,7 @@ class Rows(Output):
             self._doubled |= old is not None
         self._append(b"".join(lines))
         self._rows |= joint
+        self._videos = None
         return []
 
     def _append(self, data: bytes) -> None:

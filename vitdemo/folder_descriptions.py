@@ -1,4 +1,5 @@
-"""Descriptions of every picture of folders, written as they are made; only what changed."""
+"""Descriptions of every picture of folders, and of frames of videos, written as they are made; only
+what changed."""
 
 import hashlib
 import json
@@ -17,6 +18,7 @@ from vitdemo.retrieval.indexer import Progress
 from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.walk import Skipped, absolute, look_through
 from vitdemo.sidecars import Row
+from vitdemo.video import file_of, is_video
 from vitdemo.words import mainly_chinese
 
 BATCH_MEGAPIXELS = 64  # of the pictures of one batch, where the model wants them whole
@@ -103,23 +105,30 @@ class _Run:
                               time.perf_counter() - self._start)
 
     def _wanting(self, path: str) -> list[Output]:
-        """The outputs that lack a picture in its present state."""
-        state = self._tree.files[path]
-        return [output for folder, output in self._outputs
-                if path.startswith(os.path.join(folder, ""))
-                and output.wants(path, state.size, state.modified, self._key)]
+        """The outputs that lack a picture in its present state; of a whole video, those in which
+        a frame of it is lacking."""
+        state = self._tree.files[file_of(path)]
+        found = []
+        for folder, output in self._outputs:
+            frames = output.frames(path) if is_video(path) else [path]
+            whole = not is_video(path) or (frames and len(frames) >= (
+                output.row(frames[0]) or {}).get("frames", 0))
+            if path.startswith(os.path.join(folder, "")) and not (whole and not any(
+                    output.wants(one, state.size, state.modified, self._key) for one in frames)):
+                found.append(output)
+        return found
 
     def _take(self, path: str, reading: Reading) -> None:
         self._noted += [Skipped(path, note) for note in reading.notes]
         if reading.error:
             self._tree.skipped.append(Skipped(path, reading.error))
-            self._finished(path)
+            self._finished(path, reading)
             return
         outputs = [one for one in self._wanting(path)
                    if not one.knows(path, reading.content, self._key)]
         if not outputs:
             self._unchanged += 1
-            self._finished(path)
+            self._finished(path, reading)
             return
         pixels = sum(len(one.pixels) for _, one, _ in self._batch) + len(reading.pixels)
         if self._batch and pixels > 3_000_000 * BATCH_MEGAPIXELS:
@@ -143,13 +152,14 @@ class _Run:
         for output in dict.fromkeys(output for _, output in self._outputs):
             for file, reason in output.write(rows.get(id(output), [])):
                 self._left.append(Skipped(file, reason))
-        for path, _, _ in batch:
+        for path, reading, _ in batch:
             self._described += 1
-            self._finished(path)
+            self._finished(path, reading)
 
     def _row(self, path: str, reading: Reading, said: Description) -> Row:
         """A description as it is written; each text stands under the language that it is in."""
-        state = self._tree.files[path]
+        state = self._tree.files[file_of(path)]
+        frames = {"frames": reading.frames} if reading.frames else {}
         captions = [text for text in said.captions if text]
         chinese = [text for text in captions if mainly_chinese(text)]
         qa = [{"question": question, "answer": answer, "source": "vitdemo"} for question, answer
@@ -157,11 +167,11 @@ class _Run:
         return {"captions": [text for text in captions if text not in chinese],
                 "captions_zh": chinese, "qa": qa, "names": list(said.names),
                 "content": reading.content, "bytes": state.size, "modified": state.modified,
-                "made": [self._key]}
+                "made": [self._key], **frames}
 
-    def _finished(self, path: str) -> None:
-        self._done += 1
-        self._worked += 1
+    def _finished(self, path: str, reading: Reading) -> None:
+        self._done += reading.last
+        self._worked += reading.last
         self._tell(os.path.basename(path))
 
     def _tell(self, name: str) -> None:

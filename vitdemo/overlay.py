@@ -103,15 +103,17 @@ def _middle(weights: np.ndarray, middles: np.ndarray, density: np.ndarray,
     return np.asarray(middle)
 
 
-def draw(image: Image.Image, explanation: Explanation, weights: np.ndarray) -> Image.Image:
+def draw(image: Image.Image, explanation: Explanation, weights: np.ndarray,
+         scale: float = 0.0) -> Image.Image:
     """The picture with a map (K,) over it as a glow: what got no more than the mean stays as it is.
 
     Regions that tile the picture are drawn smoothly between their middles, others as they lie.
-    ``image`` is the picture or a smaller copy of it. The viewer draws by the same rule (`vdRange`
+    ``image`` is the picture or a smaller copy of it; ``scale`` is the weight that is drawn
+    brightest, where that is not the map's own largest. The viewer draws by the same rule (`vdRange`
     in viewer/paint.js).
     """
     mean = max(float(weights.mean()), 1e-12)
-    top = max(float(weights.max()), 2 * mean)
+    top = max(scale or float(weights.max()), 2 * mean)
     quarter = float(np.sort(weights)[(len(weights) - 1) // 4]) / mean
     values = _raster(explanation, (weights - mean) / (top - mean), image.size).clip(0, 255)
     steps = np.linspace(0, 255, len(GLOW))

@@ -25,6 +25,7 @@ from vitdemo.errors import BusyError, PictureError
 from vitdemo.mending import Mended, mended
 from vitdemo.pixel_budget import BUDGET, Share
 from vitdemo.texts import Message, phrase
+from vitdemo.video import in_video, read_frame
 from vitdemo.written import written_in
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image
     """Read a picture of any common kind as upright RGB.
 
     CMYK, 16-bit, palette and grey pictures are converted, a see-through one is laid on white, an
-    animated one gives its first frame, an EXIF-rotated one is turned upright. ``name`` is what the
-    picture is called in messages where that is not the file's name. A PIL image given is left as
-    it is.
+    animated one gives its first frame, an EXIF-rotated one is turned upright. A path may be that of
+    a frame of a video (`vitdemo.video`). ``name`` is what the picture is called in messages where
+    that is not the file's name. A PIL image given is left as it is.
 
     Raises:
         PictureError: no such file, no picture, broken, or over one of the limits.
@@ -108,6 +109,9 @@ def open_picture(source: str | os.PathLike[str] | bytes | BinaryIO | Image.Image
     if isinstance(source, bytes):
         found, data = phrase("picture.unnamed"), source
     elif isinstance(source, str | os.PathLike):
+        if in_video(source):
+            name = name or os.path.basename(source)
+            return _finish(open_frame(os.fspath(source), name, limits), name)
         found, data = _read_file(Path(source), limits, name)
     else:
         found, data = phrase("picture.unnamed"), source.read(limits.max_file_megabytes * 2**20 + 1)
@@ -178,8 +182,16 @@ def open_small(path: str | os.PathLike[str], side: int, limits: Limits = LIMITS)
     Raises:
         PictureError: as `open_picture`.
     """
+    if in_video(path):
+        return within(open_frame(os.fspath(path), os.path.basename(path), limits).image, side)
     name, data = _read_file(Path(path), limits)
     return within(open_shrunk(data, (side + 1) // 2, name, limits).image, side)
+
+
+def open_frame(path: str, name: str, limits: Limits = LIMITS, budget: Budget = BUDGET) -> Opened:
+    """A frame of a video, by its path. Raises as `open_picture`."""
+    frame = read_frame(path, name, lambda size: _check_size(size, name, limits), budget.take)
+    return Opened(frame.image, frame.image.size, frame.camera, ())
 
 
 def squeezed(picture: Picture, side: int) -> Picture:

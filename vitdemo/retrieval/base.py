@@ -32,6 +32,7 @@ METADATA: dict[str, type] = {
     "orientation": str,  # landscape, portrait or square
     "bytes": int,  # of the file
     "modified": float,  # of the file, seconds since 1970
+    "frames": int,  # of a frame: how many of its video are kept
     "inside": str,  # what somebody wrote into the file, a line each; see `vitdemo.written`
     "beside": str,  # what sidecars and metadata.jsonl say
     "beside_mark": str,  # of `Beside.mark`; none where texts were never looked for

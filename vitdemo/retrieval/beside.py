@@ -14,6 +14,7 @@ from pathlib import Path
 from vitdemo.errors import DataError
 from vitdemo.file_names import as_text, on_disk
 from vitdemo.sidecars import MOST_BYTES, Row, parsed_row, read_sidecar
+from vitdemo.video import file_of
 from vitdemo.written import as_lines, xmp_texts
 
 ROWS = "metadata.jsonl"
@@ -23,7 +24,8 @@ NOTHING = "-"  # the mark of a picture beside which nothing is written
 
 @dataclass
 class Beside:
-    """Sidecars and texts of rows by the path of their picture."""
+    """Sidecars and texts of rows by the path of their picture. What is said of a whole video is
+    said of its frames, too."""
 
     _sidecars: dict[str, list[str]] = field(default_factory=dict)
     _rows: dict[str, str] = field(default_factory=dict)
@@ -42,13 +44,20 @@ class Beside:
                 self._sidecars[os.path.join(folder, picture)] = [os.path.join(folder, name)
                                                                  for name in there]
                 used |= set(there)
+        known = set(pictures)
+        for name in sorted(names):  # of frames, which have no files of their own
+            path, ending = os.path.splitext(name)
+            if ending[1:] in ENDINGS and path not in known and file_of(path) in known:
+                self._sidecars.setdefault(os.path.join(folder, path), []).append(
+                    os.path.join(folder, name))
+                used.add(name)
         return used
 
     def mark(self, path: str) -> str:
         """What changes when a sidecar of the picture, or its row, does: 16 hexadecimal digits, or
         `NOTHING`."""
-        states = [self._rows[path]] if path in self._rows else []
-        for name in self._sidecars.get(path, ()):
+        states = self._texts_of(path)
+        for name in self._files_of(path):
             try:
                 status = os.stat(on_disk(name))
             except (OSError, ValueError):
@@ -61,11 +70,21 @@ class Beside:
     def told(self, path: str) -> dict[str, str]:
         """What the store keeps of it: the text ``beside`` the picture, and its mark."""
         mark = self.mark(path)
-        texts = [self._rows.get(path, "")]
-        for name in self._sidecars.get(path, ()) if mark != NOTHING else ():
+        texts = self._texts_of(path)
+        for name in self._files_of(path) if mark != NOTHING else ():
             texts += _texts(Path(on_disk(name)))
         return {"beside": as_lines(line for text in texts for line in text.splitlines()),
                 "beside_mark": mark}
+
+    def _files_of(self, path: str) -> list[str]:
+        """The sidecars of a picture."""
+        return [name for one in dict.fromkeys((path, file_of(path)))
+                for name in self._sidecars.get(one, ())]
+
+    def _texts_of(self, path: str) -> list[str]:
+        """What rows say of a picture."""
+        return [self._rows[one] for one in dict.fromkeys((path, file_of(path)))
+                if one in self._rows]
 
     def _read_rows(self, folder: str) -> None:
         file = on_disk(os.path.join(folder, ROWS))

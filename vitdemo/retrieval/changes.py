@@ -15,6 +15,7 @@ from vitdemo.retrieval.base import Condition, Entry, Found, Index, pages
 from vitdemo.retrieval.metadata import derived, entry_id
 from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.walk import State, Tree
+from vitdemo.video import file_of, is_video
 
 PAGE = 10_000  # entries of the store in memory at once
 CHUNK = 256  # files that are looked up in the store together
@@ -22,13 +23,15 @@ CHUNK = 256  # files that are looked up in the store together
 
 @dataclass
 class Changes:
-    """``todo`` are paths that are new, or known to the store in another state; the latter are in
-    ``known``. ``reworded`` are ids by the paths of files that are the same while other texts stand
-    beside them, ``gone`` ids by the paths that the store knows and that are no more; ``left``
-    counts the others by the folder they lie in."""
+    """``todo`` are files that are new, or known to the store in another state; of the latter
+    ``known`` has the ids. ``reworded`` are ids by the paths of pictures that are the same while
+    other texts stand beside them, ``gone`` ids by the paths that the store knows and that are no
+    more; ``left`` counts the other files by the folder they lie in. ``stale`` are ids of frames
+    that a video had before it changed."""
 
     todo: list[str] = field(default_factory=list)
-    known: set[str] = field(default_factory=set)
+    known: dict[str, set[str]] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
     reworded: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
     left: Counter[str] = field(default_factory=Counter)
@@ -36,13 +39,13 @@ class Changes:
 
 
 class Twin(NamedTuple):
-    """A file whose content the store knows. ``entry`` is what is to be stored for it, with the
-    vector that is there; ``old`` is the id of the entry that it replaces, "" where it is a copy;
-    ``same`` tells that only the time of the file changed."""
+    """A file whose content the store knows. ``entries`` are what is to be stored for it, of a video
+    one for each frame, with the vectors that are there; ``old`` are the ids of the entries that
+    they replace, none where it is a copy; ``same`` tells that only the time of the file changed."""
 
     path: str
-    entry: Entry
-    old: str
+    entries: list[Entry]
+    old: list[str]
     same: bool
 
 
@@ -53,30 +56,38 @@ def compare(index: Index, tree: Tree, places: Sequence[Path]) -> Changes:
     it is there, is not gone.
     """
     found = Changes()
-    same: set[str] = set()
+    same: Counter[str] = Counter()  # pictures by their file
+    whole: dict[str, int] = {}
+    left: set[str] = set()
     for place in places:
         if any(other in place.parents for other in places):
             continue  # read with the other
         for page in pages(index, [Condition("path", "starts_with", os.path.join(place, ""))], PAGE):
             for one in page:
-                state = tree.files.get(one.path)
-                if state is None and not tree.hides(one.path) and missing(one.path):
+                file = file_of(one.path)
+                state = tree.files.get(file)
+                if state is None and not tree.hides(file) and missing(file):
                     found.gone[one.path] = one.id
                     continue
-                found.left[os.path.dirname(one.path)] += 1
+                left.add(file)
                 if state is None:
                     pass  # neither looked through nor gone
                 elif state != state_of(one) or "orientation" not in one.metadata or (
                         index.reads_texts and "beside_mark" not in one.metadata):  # old store
-                    found.known.add(one.path)
-                elif index.reads_texts and (tree.beside.mark(one.path)
-                                            != one.metadata["beside_mark"]):
-                    found.reworded[one.path] = one.id
-                    same.add(one.path)
+                    found.known.setdefault(file, set()).add(one.id)
                 else:
-                    same.add(one.path)
+                    same[file] += 1
+                    whole[file] = int(one.metadata.get("frames", 1))
+                    if index.reads_texts and (tree.beside.mark(one.path)
+                                              != one.metadata["beside_mark"]):
+                        found.reworded[one.path] = one.id
+    for file in [file for file, count in same.items() if count < whole[file]]:
+        del same[file]  # a run ended within it
+    found.reworded = {path: one for path, one in found.reworded.items() if file_of(path) in same}
+    found.left.update(map(os.path.dirname, left))
+    found.stale = [one for file in same for one in found.known.pop(file, ())]
     found.todo = [path for path in tree.files if path not in same]
-    found.unchanged = len(same) - len(found.reworded)
+    found.unchanged = same.total() - len(found.reworded)
     return found
 
 
@@ -123,8 +134,8 @@ def without_twins(index: Index, tree: Tree, todo: Iterable[str], gone: dict[str,
                                                vectors=True) for one in page} if wanted else {}
         for path in chunk:
             rows = [found[one] for one in twins.get(path, ()) if one in found]
-            if rows:
-                take(_twin(path, tree, read[path], rows, gone))
+            if twin := _twin(path, tree, read[path], rows, gone) if rows else None:
+                take(twin)
             else:
                 yield path
 
@@ -137,26 +148,39 @@ def _contents(index: Index, sizes: set[int]) -> dict[int, dict[str, list[str]]]:
             content = str(one.metadata.get("content", ""))
             if content:
                 ids = known.setdefault(state_of(one).size, {}).setdefault(content, [])
-                if len(ids) < CHUNK:  # of a thousand copies of one file some will do
+                most = CHUNK * int(one.metadata.get("frames", 1))
+                if len(ids) < most:  # of a thousand copies of one file some will do
                     ids.append(one.id)
     return known
 
 
 def _twin(path: str, tree: Tree, reading: Reading, rows: list[Found],
-          gone: dict[str, str]) -> Twin:
-    own = next((row for row in rows if row.path == path), None)
-    old = None if own else next((row for row in rows if _left(row.path, gone)), None)
-    row = own or old or rows[0]
-    if old is not None:
-        gone.pop(old.path, None)
-        rows.remove(old)
+          gone: dict[str, str]) -> Twin | None:
+    """What becomes of a file of the same content as ``rows``; None where these are not all frames
+    of a video."""
+    files: dict[str, list[Found]] = {}
+    for row in rows:
+        files.setdefault(file_of(row.path), []).append(row)
+    whole = {file: some for file, some in files.items()
+             if len(some) >= int(some[0].metadata.get("frames", 1))
+             and is_video(file) == is_video(path)}
+    if not whole:
+        return None
+    old = None if path in whole else next((file for file in whole if _left(file, gone)), None)
+    chosen = whole[path if path in whole else old or next(iter(whole))]
+    ids = [row.id for row in chosen] if old is not None else []
+    for row in chosen if old is not None else ():
+        gone.pop(row.path, None)
     state = tree.files[path]
-    metadata = {**row.metadata, **(reading.camera or {}), "folder": os.path.dirname(path),
-                "content": reading.content, "bytes": state.size, "modified": state.modified,
-                **tree.beside.told(path)}
-    metadata |= derived(row.width, row.height, metadata)
-    entry = Entry(entry_id(path), path, _vector(row), row.width, row.height, metadata)
-    return Twin(path, entry, old.id if old else "", own is not None)
+    entries = []
+    for row in chosen:
+        own = path + row.path.removeprefix(file_of(row.path))
+        metadata = {**row.metadata, **(reading.camera or {}), "folder": os.path.dirname(path),
+                    "content": reading.content, "bytes": state.size, "modified": state.modified,
+                    **tree.beside.told(own)}
+        metadata |= derived(row.width, row.height, metadata)
+        entries.append(Entry(entry_id(own), own, _vector(row), row.width, row.height, metadata))
+    return Twin(path, entries, ids, path in whole)
 
 
 def _left(path: str, gone: dict[str, str]) -> bool:

@@ -18,6 +18,7 @@ from vitdemo.preprocess import open_small
 from vitdemo.records import Hit
 from vitdemo.retrieval.base import Condition, Found, Index, pages
 from vitdemo.texts import phrase
+from vitdemo.video import second_of
 
 COSINE = 0.6  # at least, of the vectors: a copy of half the size may be as far apart
 DISTANCE = 10  # at most, of the 64 bits of their perceptual hashes (pHash, DCT)
@@ -79,7 +80,8 @@ class _Look:
 def find_duplicates(index: Index, where: Sequence[Condition] = (), keep: str = "largest",
                     cosine: float = COSINE, distance: int = DISTANCE,
                     progress: Tell | None = None) -> Groups:
-    """Groups of pictures that are almost the same, the largest group first.
+    """Groups of pictures that are almost the same, the largest group first. Frames of videos are
+    left out: none of them can be deleted alone.
 
     Every picture of a group passes both tests with the one to keep, so that a group does not
     drift from one picture to quite another. ``keep`` is one of `BY`. ``progress(done, total)`` is
@@ -97,7 +99,7 @@ def find_duplicates(index: Index, where: Sequence[Condition] = (), keep: str = "
     found: list[Found] = []
     more = False
     for page in pages(index, where, vectors=True):
-        found += page
+        found += [one for one in page if second_of(one.path) is None]
         if len(found) > MOST:
             found, more = found[:MOST], True
             break

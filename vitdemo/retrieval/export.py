@@ -16,9 +16,11 @@ from typing import Any, TextIO
 from vitdemo.config import LIMITS
 from vitdemo.disk import replacing
 from vitdemo.errors import ConfigError, PictureError
+from vitdemo.preprocess import open_picture
 from vitdemo.records import Hit
 from vitdemo.tables import write_table
 from vitdemo.texts import phrase
+from vitdemo.video import file_of, second_of
 
 KINDS = ("csv", "json", "zip")
 KEPT = ("day", "taken", "camera", "orientation", "bytes", "dated")  # of what the store knows
@@ -124,23 +126,40 @@ def _read(path: str, room: int) -> tuple[bytes, tuple[int, int, int, int, int, i
     Raises:
         OSError, ValueError: it cannot be read, or is a pipe by now, which would block for ever.
     """
+    if second_of(path) is not None:
+        return _frame(path)
     with open(path, "rb", opener=lambda name, flags: os.open(
             name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no longer a plain file")
         data = stream.read(max(0, room) + 1)
+    return data, _changed(status)
+
+
+def _frame(path: str) -> tuple[bytes, tuple[int, int, int, int, int, int]]:
+    """The same of a video's frame, as a JPEG."""
+    stream = io.BytesIO()
+    try:
+        open_picture(path).image.save(stream, "JPEG", quality=92)
+    except PictureError as error:
+        raise OSError(errno.EIO, str(error)) from error
+    return stream.getvalue(), _changed(os.stat(file_of(path)))
+
+
+def _changed(status: os.stat_result) -> tuple[int, int, int, int, int, int]:
     try:
         changed = time.localtime(status.st_mtime)[:6]
     except (OverflowError, ValueError, OSError):
         changed = LAST if status.st_mtime > 0 else FIRST
-    return data, min(max(changed, FIRST), LAST)
+    return min(max(changed, FIRST), LAST)
 
 
 def zip_name(path: str, place: int, digits: int) -> str:
     """What a picture is called in a zip: its place and its name, which is shortened before its
     ending where both together have more bytes than a name may have."""
-    stem, ending = os.path.splitext(_UNSAFE.sub("_", os.path.basename(path)))
+    name = os.path.basename(path) + ("" if second_of(path) is None else ".jpg")
+    stem, ending = os.path.splitext(_UNSAFE.sub("_", name))
     start = f"{place:0{digits}d} "
     room = max(0, MOST_NAME - len(f"{start}{ending}".encode()))
     name = f"{start}{stem.encode()[:room].decode(errors='ignore')}{ending}"

@@ -3,7 +3,8 @@
 A file is taken for unchanged where its size and time are those that the store knows. Where they
 are not, or the path is new, and the store knows a file of that size, the content decides: a file
 that was moved or copied takes over the vector that is there. Only the rest is read as a picture, by
-other processes, and goes through the model. Where only the texts beside a picture changed, its
+other processes, and goes through the model; of a video, the frames that stand for it, and it counts
+as read where all of them are in the store. Where only the texts beside a picture changed, its
 vector stays, too.
 
 Where all or most of a folder's pictures are gone at once, they stay in the store unless the caller
@@ -31,6 +32,7 @@ from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.unreadable import Unreadable
 from vitdemo.retrieval.vanished import Vanished, hold
 from vitdemo.retrieval.walk import Skipped, Tree, absolute, look_through
+from vitdemo.video import file_of
 
 BATCH_MEGAPIXELS = 100  # at most, of the pictures of one batch together: they lie in memory
 STORE_SECONDS = 20.0  # at most, until what was read is in the store
@@ -40,7 +42,7 @@ STORE_SECONDS = 20.0  # at most, until what was read is in the store
 class Progress:
     """How far the work is.
 
-    ``done`` of ``total`` picture files are dealt with, unchanged ones included; ``total`` is 0
+    ``done`` of ``total`` files are dealt with, unchanged ones included; ``total`` is 0
     while the folders are still looked through, and ``done`` is then what was found so far.
     ``per_second`` counts the files that were read or looked up, 0 at first; ``seconds_left`` is
     None where it is not known. ``name`` is that of the file, or of the folder that is looked
@@ -57,13 +59,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What a run did, in pictures. ``moved`` had the content of one that is gone from its old
-    place. ``skipped`` are the files and folders that could not be read, and why; ``ignored`` counts
-    files that are no pictures by their ending, ``passed_over`` by their kind: the ending, or
-    "other". ``cancelled``: ``cancelled()`` ended it early. ``parts`` tells of each folder; what
-    lies in two of them counts for the first. ``vanished`` are folders whose pictures are gone and
-    were kept in the store. ``noted`` are pictures that were read though something of them is
-    damaged, and what. ``reworded`` are unchanged files beside which other texts stand now."""
+    """What a run did, in pictures, frames of videos included. ``moved`` had the content of one that
+    is gone from its old place. ``skipped`` are the files and folders that could not be read, and
+    why; ``ignored`` counts files that are no pictures by their ending, ``passed_over`` by their
+    kind: the ending, or "other". ``cancelled``: ``cancelled()`` ended it early. ``parts`` tells of
+    each folder; what lies in two of them counts for the first. ``vanished`` are folders whose
+    pictures are gone and were kept in the store. ``noted`` are pictures that were read though
+    something of them is damaged, and what. ``reworded`` are unchanged pictures beside which other
+    texts stand now."""
 
     folders: tuple[str, ...]
     added: int
@@ -138,6 +141,8 @@ class _Run:
         self._batch: list[tuple[str, Reading]] = []
         self._waiting: list[Entry] = []
         self._replaced: list[str] = []  # ids that go once what waits is in the store
+        self._renewed: set[str] = set()  # files of which the store had an older state
+        self._faults: dict[str, str] = {}  # of videos of which not every frame can be read
         self._places: Sequence[Path] = ()
         self._read: Counter[Path] = Counter()
         self._stored = self._done = self._worked = 0
@@ -166,6 +171,7 @@ class _Run:
             if not self._prune:
                 self.vanished = tuple(hold(self._changes.gone, self._changes.left, places))
             self.counts["deleted"] += self._index.delete(list(self._changes.gone.values()))
+            self._index.delete(self._changes.stale)
             for path, reading in readers.pictures(self._until_cancelled(todo),
                                                   self._embedder.picture_side):
                 self._take(path, reading)
@@ -173,7 +179,11 @@ class _Run:
                     break
             self._embed()
             self._store()
-        return not self._cancelled()
+        if self._cancelled():
+            return False
+        self._index.delete([one for file in self._renewed
+                            for one in self._changes.known.get(file, ())])
+        return True
 
     def _reword(self) -> None:
         for entries in reworded(self._index, self.tree, self._changes.reworded):
@@ -221,22 +231,31 @@ class _Run:
         return bool(reason)
 
     def _take_twin(self, twin: Twin) -> None:
-        kind = "unchanged" if twin.same else "moved" if twin.old else \
-            "changed" if twin.path in self._changes.known else "added"
-        self._count(kind, twin.path)
-        self._waiting.append(twin.entry)
-        if twin.old:
-            self._replaced.append(twin.old)
+        for entry in twin.entries:
+            self._wait(entry, twin.path, "unchanged" if twin.same else "moved" if twin.old else "")
+        self._replaced += twin.old
         self._finished(twin.path)
 
+    def _wait(self, entry: Entry, file: str, kind: str = "") -> None:
+        """An entry that is to be stored, in place of an older one of that id."""
+        known = self._changes.known.get(file)
+        if known is not None:
+            known.discard(entry.id)
+            self._renewed.add(file)
+        self._waiting.append(entry)
+        self._count(kind or ("added" if known is None else "changed"), file)
+
     def _take(self, path: str, reading: Reading) -> None:
-        """One file that was read: into the batch, or among those that are no good."""
+        """One picture that was read: into the batch, or among those that are no good."""
+        file = file_of(path)
         if reading.error:
             self.tree.skipped.append(Skipped(path, reading.error))
             if reading.broken:
-                self._unreadable.add(path, self.tree.files[path], reading.error)
-                if path in self._changes.known:  # what the store has is of an older content
-                    self.counts["deleted"] += self._index.delete([entry_id(path)])
+                self._faults.setdefault(file, reading.error)
+            if reading.broken and not reading.frames:
+                # What the store has is of an older content.
+                old = self._changes.known.pop(file, set())
+                self.counts["deleted"] += self._index.delete(list(old))
         else:
             pixels = sum(len(one.pixels) for _, one in self._batch) + len(reading.pixels)
             if self._batch and pixels > 3_000_000 * BATCH_MEGAPIXELS:
@@ -245,7 +264,10 @@ class _Run:
             self.noted += [Skipped(path, note) for note in reading.notes]
             if len(self._batch) == BATCH:
                 self._embed()
-        self._finished(path)
+        if reading.last:
+            if file in self._faults:
+                self._unreadable.add(file, self.tree.files[file], self._faults.pop(file))
+            self._finished(path)
 
     def _embed(self) -> None:
         batch, self._batch = self._batch, []
@@ -254,14 +276,15 @@ class _Run:
         vectors = [one.made for _, one in batch] if batch[0][1].made is not None else \
             self._embedder.embed_pictures([one.picture(path) for path, one in batch])
         for (path, one), vector in zip(batch, vectors, strict=True):
-            state = self.tree.files[path]
+            file = file_of(path)
+            state = self.tree.files[file]
             metadata = {**(one.camera or {}), "folder": os.path.dirname(path), "bytes": state.size,
                         "modified": state.modified, "content": one.content,
                         **self.tree.beside.told(path)}
             metadata |= derived(one.width, one.height, metadata)
-            self._waiting.append(Entry(entry_id(path), path, vector, one.width, one.height,
-                                       metadata))
-            self._count("changed" if path in self._changes.known else "added", path)
+            if one.frames:
+                metadata["frames"] = one.frames
+            self._wait(Entry(entry_id(path), path, vector, one.width, one.height, metadata), file)
 
     def _store(self) -> None:
         """Write what waits; only then the old places of moved files go. What Ctrl-C kept from being

@@ -11,6 +11,7 @@ from vitdemo.preprocess import Picture
 from vitdemo.retrieval.beside import NOTHING
 from vitdemo.retrieval.filters import orientation_of
 from vitdemo.texts import phrase
+from vitdemo.video import file_of
 
 
 def entry_id(path: str) -> str:
@@ -23,7 +24,7 @@ def metadata_of(path: str, picture: Picture) -> dict[str, str | int | float]:
     damaged in the file, is left out."""
     known: dict[str, str | int | float] = {"digest": picture.digest, **picture.camera,
                                            "beside_mark": NOTHING}
-    place = Path(path)
+    place = Path(file_of(path))
     if place.is_absolute():
         known["folder"] = str(place.parent)
         try:

@@ -13,6 +13,7 @@ import numpy as np
 from vitdemo.errors import StoreError
 from vitdemo.retrieval.base import Condition, Entry, Found, Index
 from vitdemo.retrieval.text_words import AskedWord
+from vitdemo.video import file_of
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class ReadOnlyIndex(Index):
             asked *= 2
 
     def _shown(self, path: str) -> bool:
-        return os.path.realpath(path).startswith(tuple(self._folders))
+        return os.path.realpath(file_of(path)).startswith(tuple(self._folders))
 
     def count(self) -> int:
         return _told_in_log(self._index.count)

@@ -5,10 +5,10 @@ with one line of JSON and, where that names "pixels", so many bytes. It ends wit
 is also when the process that started it was killed. It does not load the model's libraries.
 
 Request: {"path", "name", "side", "language"}: where the file lies on the disk, what it is called,
-and the language of what is said of it; side 0 wants no one size, -1 its content's hash alone.
-Answer: {"content", "width", "height", "size", "camera", "notes", "pixels"}, or {"error", "broken"}.
-Before it decodes it asks for memory with {"wants": pixels, "name"}; {"busy"} is answered, "" or why
-not.
+and the language of what is said of it; side 0 wants no one size, -1 its content's hash alone, -2
+which frames of a video there are. Answer: {"content", "width", "height", "size", "camera", "notes",
+"pixels"}, {"content", "seconds"}, or {"error", "broken"}. Before it decodes it asks for memory with
+{"wants": pixels, "name"}; {"busy"} is answered, "" or why not.
 """
 
 import hashlib
@@ -27,12 +27,22 @@ from vitdemo.camera import ODD
 from vitdemo.config import LIMITS
 from vitdemo.errors import BusyError, PictureError
 from vitdemo.pixel_budget import BUDGET, PixelBudget, Share
-from vitdemo.preprocess import SMALL, Budget, open_shrunk, register_heic, to_square, within
+from vitdemo.preprocess import (
+    SMALL,
+    Budget,
+    open_frame,
+    open_shrunk,
+    register_heic,
+    to_square,
+    within,
+)
 from vitdemo.retrieval.walk import why
 from vitdemo.texts import phrase, speaking
+from vitdemo.video import frame_seconds, in_video, is_video
 from vitdemo.written import written_in
 
-HASH_ONLY = -1
+HASH_ONLY, FRAMES = -1, -2
+_PART = 2**20  # bytes of a video that are in memory at once
 
 
 class _Asked:
@@ -76,17 +86,35 @@ def read(path: str, side: int, name: str = "", budget: Budget = BUDGET
 
 
 def _read(path: str, side: int, name: str, budget: Budget) -> tuple[dict[str, Any], bytes]:
-    data = _bytes(path, name)
-    head: dict[str, Any] = {"content": hashlib.sha256(data).hexdigest()}
-    if side == HASH_ONLY:
-        return {**head, "inside": _written(data), "pixels": 0}, b""
-    opened = open_shrunk(data, side or SMALL, os.path.basename(name), LIMITS, budget)
+    short = os.path.basename(name)
+    if is_video(path):
+        head: dict[str, Any] = {"content": _digest(path), "inside": "", "pixels": 0}
+        return head if side == HASH_ONLY else {
+            **head, "seconds": frame_seconds(path, short, budget.take)}, b""
+    if in_video(path):
+        head, opened = {"content": ""}, open_frame(path, short, LIMITS, budget)
+    else:
+        data = _bytes(path, name)
+        head = {"content": hashlib.sha256(data).hexdigest()}
+        if side == HASH_ONLY:
+            return {**head, "inside": _written(data), "pixels": 0}, b""
+        opened = open_shrunk(data, side or SMALL, short, LIMITS, budget)
     head |= {"camera": opened.camera, "notes": opened.notes}
     width, height = opened.size
     square = to_square(opened.image, side) if side else within(opened.image, SMALL)
     pixels = square.tobytes()
     return {**head, "width": width, "height": height, "size": square.size,
             "pixels": len(pixels)}, pixels
+
+
+def _digest(path: str) -> str:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise PictureError("picture.not_plain", name=os.path.basename(path))
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(_PART):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _written(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Processes that read picture files, beside the one that runs the model.
+"""Processes that read picture files and videos, beside the one that runs the model.
 
 Plain subprocesses, not `multiprocessing`: its spawned workers import the program's main file first,
 which for the app means Gradio and torch in each of them, and they outlive a parent that is killed.
@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,9 +25,10 @@ from vitdemo.errors import BusyError
 from vitdemo.file_names import on_disk
 from vitdemo.pixel_budget import BUDGET, Share
 from vitdemo.preprocess import Picture
-from vitdemo.retrieval.reader import HASH_ONLY
+from vitdemo.retrieval.reader import FRAMES, HASH_ONLY
 from vitdemo.retrieval.walk import why
 from vitdemo.texts import language, phrase
+from vitdemo.video import file_of, frame_path, is_video
 from vitdemo.wanted import for_a_thread
 
 AHEAD = 8  # files that each process may be ahead of what is asked for
@@ -45,6 +46,9 @@ class Reading:
     those of the upright original. Or ``error`` says why there are none, and ``broken`` whether that
     is certainly the file's own fault, so that it stays so until the file changes. ``made`` is what
     a model has made of it already, where it was read beside one: then there are no pixels.
+
+    Of a video, ``seconds`` are those of the frames that stand for it. A frame has its video's
+    content, and ``frames`` says how many there are, ``last`` whether none of them follows.
     """
 
     content: str = ""
@@ -57,10 +61,14 @@ class Reading:
     broken: bool = False
     notes: tuple[str, ...] = ()
     made: Any = None
+    seconds: tuple[float, ...] = ()
+    frames: int = 0
+    last: bool = True
 
     def picture(self, path: str) -> Picture:
-        """What the model is given, known by the file's content."""
-        return Picture(Image.frombytes("RGB", self.size, self.pixels), self.content, path)
+        """What the model is given, known by the file's content and its place in it."""
+        return Picture(Image.frombytes("RGB", self.size, self.pixels),
+                       self.content + path.removeprefix(file_of(path)), path)
 
 
 class Readers:
@@ -87,20 +95,34 @@ class Readers:
         return self._each(paths, HASH_ONLY)
 
     def pictures(self, paths: Iterable[str], side: int) -> Iterator[tuple[str, Reading]]:
-        """Each file's picture, in order: squeezed to side x side, or whole where that is 0."""
+        """Each file's picture, in order: squeezed to side x side, or whole where that is 0. A
+        video gives those of its frames, by their paths, or itself where it cannot be read."""
         return self._each(paths, side)
 
     def _each(self, paths: Iterable[str], side: int) -> Iterator[tuple[str, Reading]]:
         waiting: deque[tuple[str, Future[Reading]]] = deque()
         ahead = self.count * (AHEAD if side else AHEAD_WHOLE)
         for path in paths:
-            read = for_a_thread(functools.partial(self._read, path, side))
+            videos = side != HASH_ONLY and is_video(path)
+            read = for_a_thread(functools.partial(self._read, path, FRAMES if videos else side))
             waiting.append((path, self._threads.submit(read)))
             if len(waiting) >= ahead:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for first, future in waiting:
-            yield first, future.result()
+                yield from self._first(waiting, side)
+        while waiting:
+            yield from self._first(waiting, side)
+
+    def _first(self, waiting: "deque[tuple[str, Future[Reading]]]", side: int
+               ) -> Iterator[tuple[str, Reading]]:
+        """What comes of the first that is waited for."""
+        path, future = waiting.popleft()
+        video = future.result()
+        if not video.seconds:
+            yield path, video
+            return
+        frames = [frame_path(path, second) for second in video.seconds]
+        for place, (frame, one) in enumerate(self._each(frames, side), 1):
+            yield frame, replace(one, content=video.content, frames=len(frames),
+                                 last=place == len(frames))
 
     def _read(self, path: str, side: int) -> Reading:
         process = self._idle.get()
@@ -139,6 +161,8 @@ class _Process:
             return Reading(error=head["error"], broken=head["broken"])
         if side == HASH_ONLY:
             return Reading(content=head["content"], camera={"inside": head["inside"]})
+        if side == FRAMES:
+            return Reading(content=head["content"], seconds=tuple(head["seconds"]))
         return Reading(head["content"], head["width"], head["height"], tuple(head["size"]),
                        head["camera"], pixels, notes=tuple(head["notes"]))
 

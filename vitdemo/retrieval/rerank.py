@@ -28,6 +28,7 @@ from vitdemo.records import Hit, ModelInfo
 from vitdemo.retrieval.base import TEXT_WEIGHT
 from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.text_words import says_all
+from vitdemo.video import file_of
 
 BEST = 50
 SIDE = 640  # pixels of the copy that the match head sees: more than any model's square
@@ -149,7 +150,7 @@ def nothing_fits(hits: Sequence[Hit]) -> bool:
 
 def _changed(path: str) -> int:
     try:
-        return os.stat(path).st_mtime_ns
+        return os.stat(file_of(path)).st_mtime_ns
     except (OSError, ValueError):
         return 0
 

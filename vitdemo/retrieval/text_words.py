@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vitdemo.retrieval.query_text import Term
+from vitdemo.video import file_of
 from vitdemo.words import content_words, is_chinese
 
 _RUNS = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+|[^\W\d_\u3400-\u9fff\uf900-\ufaff]+"
@@ -81,7 +82,7 @@ def asked_words(terms: Sequence[Term]) -> tuple[AskedWord, ...]:
 
 def _parts(path: str, metadata: Mapping[str, str | int | float]) -> list[tuple[str, str]]:
     """Each of `SOURCES` with a text of it, lines one by one."""
-    *folders, name = re.split(r"[/\\]", path)
+    *folders, name = re.split(r"[/\\]", file_of(path))
     parts = [("name", os.path.splitext(name)[0]), *(("folder", one) for one in folders[::-1])]
     for source in ("inside", "beside"):
         parts += [(source, line) for line in str(metadata.get(source, "")).splitlines()]

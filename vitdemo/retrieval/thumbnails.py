@@ -13,6 +13,7 @@ from PIL import Image
 from vitdemo.errors import PictureError
 from vitdemo.preprocess import open_small
 from vitdemo.retrieval.duplicates import perceptual_hash
+from vitdemo.video import file_of
 
 MAX_BYTES = 64 * 2**20  # about 5,000 thumbnails
 SIDE = 320  # pixels, the longest
@@ -117,7 +118,7 @@ class Thumbnails:
 def _key(path: str) -> _Key:
     """A file as it is now: changed, it has another key."""
     try:
-        status = os.stat(path)
+        status = os.stat(file_of(path))
     except (OSError, ValueError) as error:
         raise PictureError("folder.picture_gone", name=path) from error
     return path, status.st_mtime_ns, status.st_size

@@ -18,6 +18,7 @@ from vitdemo.file_names import missing
 from vitdemo.preprocess import register_heic
 from vitdemo.retrieval.walk import State
 from vitdemo.texts import language
+from vitdemo.video import video_reader
 
 FILE = "unreadable.json"
 
@@ -71,5 +72,5 @@ class Unreadable:
 
 def _reader() -> str:
     """What the verdict, and its language, depends on besides the file."""
-    heic = ", HEIC" if register_heic() else ""
-    return f"vitdemo {__version__}, Pillow {PIL.__version__}{heic}, {language()}"
+    others = ("HEIC" if register_heic() else "", video_reader(), language())
+    return ", ".join(filter(None, (f"vitdemo {__version__}", f"Pillow {PIL.__version__}", *others)))

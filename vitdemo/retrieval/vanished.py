@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vitdemo.file_names import on_disk
 from vitdemo.texts import phrase
+from vitdemo.video import file_of
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ def hold(gone: dict[str, str], left: Counter[str], places: Sequence[Path]) -> li
     above = {folder: _upwards(folder, roots)
              for folder in {*left, *map(os.path.dirname, gone)}}  # each once
     missing, there = Counter[str](), Counter[str]()
-    for path in gone:
-        missing.update(above[os.path.dirname(path)])
+    for file in {file_of(path) for path in gone}:
+        missing.update(above[os.path.dirname(file)])
     for folder, count in left.items():
         there.update(dict.fromkeys(above[folder], count))
     held: dict[str, list[str]] = {}
@@ -45,8 +46,8 @@ def hold(gone: dict[str, str], left: Counter[str], places: Sequence[Path]) -> li
             held.setdefault(most[-1], []).append(path)
     for path in [path for paths in held.values() for path in paths]:
         del gone[path]
-    return [Vanished(folder, len(paths), missing[folder] + there[folder], _reason(folder, paths))
-            for folder, paths in sorted(held.items())]
+    return [Vanished(folder, len(set(map(file_of, paths))), missing[folder] + there[folder],
+                     _reason(folder, paths)) for folder, paths in sorted(held.items())]
 
 
 def _upwards(folder: str, roots: set[str]) -> list[str]:

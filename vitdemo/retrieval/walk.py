@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures to index."""
+"""Which files of a folder are pictures to index, or videos whose frames are."""
 
 import os
 import stat
@@ -11,6 +11,8 @@ from vitdemo.errors import PictureError
 from vitdemo.file_names import as_text, is_text, on_disk, shown
 from vitdemo.retrieval.beside import Beside
 from vitdemo.texts import phrase
+from vitdemo.video import SUFFIXES as VIDEOS
+from vitdemo.video import video_reader
 
 # Endings of files that are taken for pictures; the rest of a folder is left alone. HEIC cannot be
 # read everywhere, but its owner should be told so.
@@ -46,7 +48,8 @@ class State:
 
 @dataclass
 class Tree:
-    """The pictures of some folders, by path in the order of their names, and what else was there.
+    """The pictures and videos of some folders, by path in the order of their names, and what else
+    was there.
 
     ``beside`` knows what is written beside them. ``closed`` are folders that could not be opened:
     nothing is known of what lies in them.
@@ -127,12 +130,14 @@ def _no_folder(place: str, or_gone: bool) -> str:
 def look_through(folders: Sequence[Path],
                  tell: Callable[[int, str], None] = lambda count, name: None,
                  inside: Sequence[Path] = ()) -> Tree:
-    """The picture files of folders and the folders in them, hidden ones left out.
+    """The picture files of folders and the folders in them and, where they can be read, the videos;
+    hidden ones are left out.
 
     Links are followed; a folder that was seen already (a link that leads back, or one folder
     within another) is not entered again. Where folders ``inside`` are given, links that lead out
     of them are skipped. ``tell(pictures so far, folder)`` is called for each.
     """
+    kinds = SUFFIXES | VIDEOS if video_reader() else SUFFIXES
     tree = Tree(inside=tuple(os.path.realpath(on_disk(str(one))) for one in inside))
     seen: set[object] = set()
     for folder in folders:
@@ -141,7 +146,7 @@ def look_through(folders: Sequence[Path],
         while places:
             place = places.pop()
             if _is_new(place, tree, seen):
-                inner = _look(place, tree, passed_over)
+                inner = _look(place, tree, kinds, passed_over)
                 places += reversed(inner)
                 tell(len(tree.files), shown(place))
     return tree
@@ -168,7 +173,8 @@ def _is_new(place: str, tree: Tree, seen: set[object]) -> bool:
     return not tree.leads_out(place)
 
 
-def _look(place: str, tree: Tree, passed_over: Counter[str]) -> list[str]:
+def _look(place: str, tree: Tree, kinds: frozenset[str], passed_over: Counter[str]
+          ) -> list[str]:
     """Note the files of one folder; gives the folders in it."""
     try:
         with os.scandir(on_disk(place)) as entries:
@@ -192,7 +198,7 @@ def _look(place: str, tree: Tree, passed_over: Counter[str]) -> list[str]:
             continue
         if is_folder:
             folders.append(path)
-        elif os.path.splitext(name)[1].lower() in SUFFIXES:
+        elif os.path.splitext(name)[1].lower() in kinds:
             if _take(path, entry.is_symlink(), tree):
                 pictures.append(name)
         elif entry.is_symlink() and not os.path.exists(on_disk(path)):
@@ -217,11 +223,16 @@ def passed_over_lines(kinds: Mapping[str, int]) -> list[str]:
     """Which files were left alone, in sentences: first pictures of formats that are not read here,
     then what is no picture by its name."""
     pictures = {kind: count for kind, count in kinds.items() if kind in OTHER_PICTURES}
-    others = {kind: count for kind, count in kinds.items() if kind not in OTHER_PICTURES}
+    videos = {kind: count for kind, count in kinds.items() if f".{kind}" in VIDEOS}
+    others = {kind: count for kind, count in kinds.items()
+              if kind not in pictures and kind not in videos}
     lines = []
     if pictures:
         lines.append(f"Passed over, as their formats are not read here: {_listed(pictures)}. Save "
                      "these pictures as JPEG, PNG or TIFF, too.")
+    if videos:
+        lines.append(f"Passed over, as what reads videos is missing: {_listed(videos)}. Install "
+                     "the package av: pip install av.")
     if others:
         lines.append(f"Passed over, as they are no pictures by their names: {_listed(others)}.")
     return lines

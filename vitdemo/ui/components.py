@@ -25,6 +25,7 @@ from vitdemo.preprocess import Picture, open_picture, open_small
 from vitdemo.retrieval.read_only import OwnersPictures
 from vitdemo.texts import phrase
 from vitdemo.ui.session import Sessions, uploads_root
+from vitdemo.video import file_of
 from vitdemo.wanted import NotWanted
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ def uploaded(path: str | None, missing: str = "picture.choose") -> str:
     """
     if not path:
         raise PictureError(missing)
-    if not os.path.exists(path):
+    if not os.path.exists(file_of(path)):
         raise PictureError("picture.deleted")
     return path
 
@@ -275,8 +276,7 @@ def guarded(failed: Failed) -> Callable[..., Callable[..., Iterator[Any]]]:
     """Make a generator handler show an error as one sentence: ``failed(error, inputs)`` gives the
     outputs.
 
-    The error's text is the sentence. A fault of the program is logged in full and becomes
-    `frame.fault`.
+    The error's text is the sentence; a fault of the program is logged and becomes `frame.fault`.
     A handler that yields nothing leaves its outputs as they are: Gradio would empty them.
     """
 

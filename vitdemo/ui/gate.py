@@ -18,13 +18,14 @@ from vitdemo.texts import phrase, speaking
 from vitdemo.ui.health import PATHS
 from vitdemo.ui.language import in_language, language_of
 from vitdemo.ui.server_rules import ServerRules
+from vitdemo.ui.videos import ROUTE as VIDEO
 
 API = "/gradio_api"
 # What a page, or a client over the API, asks for; an ending slash allows what lies below. All else
 # is off: Gradio's deep links (which write a visitor's picture to the disk), its proxy, recordings,
 # editors, monitoring, histories of runs.
 READ = ("", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/static/",
-        "/assets/", "/svelte/", *PATHS, *(API + path for path in (
+        "/assets/", "/svelte/", VIDEO, *PATHS, *(API + path for path in (
             "/info", "/openapi.json", "/startup-events", "/app_id", "/theme.css", "/queue/data",
             "/queue/status", "/upload_progress", "/heartbeat/", "/call/", "/file=")))
 WRITE = tuple(API + path for path in ("/upload", "/queue/join", "/cancel", "/reset", "/call/",
@@ -163,11 +164,13 @@ class Gate:
 
     def _believed(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """The headers without what would let Gradio tell everybody of another address, and without
-        parts of files, of which it makes little."""
+        parts of files, of which it makes little; but players need parts of a video."""
+        parts = scope["path"].startswith(VIDEO)
+
         def believed(name: bytes, value: bytes) -> bool:
             if name == b"x-forwarded-host":
                 return self.rules.answers_to(value.split(b",")[0].strip().decode("latin-1"))
-            return name not in (b"x-gradio-server", b"range")
+            return name != b"x-gradio-server" and (name != b"range" or parts)
 
         return [(name, value) for name, value in scope["headers"] if believed(name, value)]
 

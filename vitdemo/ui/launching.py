@@ -15,6 +15,7 @@ from vitdemo.ui.session import AWAY
 from vitdemo.ui.theme import head, styles, theme
 from vitdemo.ui.tools import as_json, check_tools
 from vitdemo.ui.uploads import upload_route
+from vitdemo.ui.videos import video_route
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def launch_settings(rules: ServerRules = ServerRules(), mcp: bool = False) -> di
             "run_history": False, "i18n": own_words(),
             "show_error": True, "ssr_mode": False, "enable_monitoring": False,
             "state_session_capacity": PAGES, "mcp_server": mcp,
-            "app_kwargs": {"routes": [upload_route(), *health_routes()],
+            "app_kwargs": {"routes": [upload_route(), video_route(), *health_routes()],
                            "lifespan": _serving(rules)}}
 
 

@@ -15,6 +15,7 @@ import gradio as gr
 
 from vitdemo.config import LIMITS
 from vitdemo.errors import PictureError
+from vitdemo.ui.videos import Videos
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Sessions:
         self._lock = threading.Lock()
         self._pages: dict[str, _Page] = {}
         self._folders: dict[Path, _Folder] = {}
+        self.videos = Videos()
 
     # Folders
 

@@ -120,7 +120,8 @@ def described_folder(context: Context, folder: Path, key: str) -> Described:
     """What stands in a folder's `metadata.jsonl`, at most `LIMITS.max_hits` of its pictures."""
     output = _rows_of(context, folder, "skip")
     shown = Described(key=key, folder=folder)
-    for path in look_through([folder], inside=context.settings.folders).files:
+    for path in (picture for file in look_through([folder], inside=context.settings.folders).files
+                 for picture in output.frames(file) or [file]):
         row = output.row(path)
         if row is not None and len(shown.rows) < LIMITS.max_hits:
             name = os.path.relpath(path, folder)

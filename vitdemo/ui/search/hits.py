@@ -3,7 +3,6 @@
 import base64
 import html
 import math
-import os
 
 import gradio as gr
 
@@ -17,6 +16,7 @@ from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.texts import joined, phrase
 from vitdemo.ui.components import hints, percent
 from vitdemo.ui.search.state import HitList
+from vitdemo.video import called
 
 FIRST = 12  # thumbnails that are waited for before anything is shown
 # A hit is told by its id: its place may have changed since. What a click opens is there at once.
@@ -85,7 +85,7 @@ def _item(group: list[Hit], image: bytes | PictureError | None, chosen: bool, wh
     hit = group[0]
     copied = hit.metadata.get("dated") in ("file", "modified")
     day = "" if copied and not dated else told_day(hit.metadata)
-    name, id_ = html.escape(os.path.basename(hit.path)), html.escape(hit.id)
+    name, id_ = html.escape(called(hit.path)), html.escape(hit.id)
     tag = "button" if why else "div"
     pressed = f' type="button" aria-pressed="{str(chosen).lower()}"' if why else ""
     acts = _act(id_, "like")

@@ -1,6 +1,5 @@
 """The tab Search: find pictures by words or by a picture (and which sentence fits a picture)."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,6 +58,7 @@ from vitdemo.ui.search.state import HitList, Search
 from vitdemo.ui.search.why import Views, build_why, tie_why
 from vitdemo.ui.turns import FIRST as BEFORE_ALL
 from vitdemo.ui.turns import Panel, Turn, Turns
+from vitdemo.video import called
 
 BUSY = {"show_progress": "minimal", **MODEL}
 
@@ -265,7 +265,7 @@ class _Search:
               ) -> Iterator[tuple[Any, ...]]:
         yield from self._begin(turn, desk, versus)
         hit = search.list.hit(carried(event).get("id"))
-        photo = self._kept(open_picture(hit.path, name=os.path.basename(hit.path)))
+        photo = self._kept(open_picture(hit.path, name=called(hit.path)))
         hits = replace(search.list)
         hits.like(Query.of(picture=photo,
                            picture_label=phrase("query.the_picture", name=photo.name)))

@@ -33,6 +33,7 @@ from vitdemo.ui.search.state import HitList, Search
 from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.turns import Panel, Turn, Turns
 from vitdemo.ui.viewer_requests import check_after, tie_requests
+from vitdemo.video import called
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
         found = held.list
         hit = found.hit(carried(event).get("id"))
         found.chosen = hit.id
-        photo = open_picture(hit.path, name=os.path.basename(hit.path))
+        photo = open_picture(hit.path, name=called(hit.path))
         sentence = found.query.sentence
         shown: dict[str, Any] = {"picture": viewer.display(photo)}
         if sentence and context.can("match", "explain"):
@@ -93,7 +94,8 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
             shown["reason"] = phrase("search.why.no_words")
         parts = parts_html(why(engine, found.query, [photo])[0], hit)
         said = said_html(found.query, hit, folders=not context.settings.shared)
-        yield shown, said + parts, hit.path, note()
+        film = context.sessions.videos.player(hit.path)
+        yield shown, film + said + parts, hit.path, note()
 
     def beside_hit(versus: Turns, turn: Turn, event: gr.EventData, held: Search
                    ) -> Iterator[tuple[Any, ...]]:
@@ -144,7 +146,7 @@ def beside(context: Context, found: HitList, path: str) -> tuple[dict[str, Any],
     if not (sentence and context.can("match", "explain")):
         return {"hint": phrase("search.why.no_words")}, said
     sides = []
-    hit_name = phrase("search.why.hit", name=os.path.basename(best.path))
+    hit_name = phrase("search.why.hit", name=called(best.path))
     for picture, title in ((photo, hit_name), (other, name)):
         maps = context.engine.explain(picture, sentence)
         model = context.engine.info.doing("match").name
@@ -215,7 +217,7 @@ def verdict_html(found: WhyNot, best: Hit, name: str) -> str:
             f'{html.escape(compared)}</p>'
             '<table class="vt-table"><thead><tr><th scope="col" class="vt-first">'
             f'{html.escape(phrase("search.why.part"))}</th>'
-            f'<th scope="col">{html.escape(os.path.basename(best.path))}</th>'
+            f'<th scope="col">{html.escape(called(best.path))}</th>'
             f'<th scope="col">{html.escape(name)}</th></tr></thead><tbody>{body}</tbody></table>'
             "</section>")
 
