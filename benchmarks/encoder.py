@@ -2,7 +2,7 @@
 
     python -m benchmarks.encoder [--checkpoint DIR] [--turns 10]
 
-Four ways take turns over the same 32 ready tensors: as trained or with batch norm folded
+These take turns over the same 32 ready tensors: as trained or with batch norm folded
 (`vitdemo/models/folding.py`), in passes of four that share the cores or in passes of one that each
 have a core (`vitdemo/streams.py`), and OpenVINO, where it is installed, picture by picture. The
 last encode a single picture, as for one caption.

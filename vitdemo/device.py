@@ -95,7 +95,8 @@ def pick(device: str = "auto", dtype: str = "auto") -> Placement:
         raise ConfigError(f"device {device!r} is unknown; use auto, cpu, openvino, cuda or mps."
                           ) from error
     if chosen.type not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"device {device!r} is not supported; use auto, cpu, cuda or mps.")
+        raise ConfigError(f"device {device!r} is not supported; use auto, cpu, openvino, "
+                          "cuda or mps.")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device cuda was asked for, but there is no working CUDA GPU; use cpu.")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
