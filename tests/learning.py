@@ -11,7 +11,6 @@ from torch import Tensor
 from train.data.batch_sampler import BatchSampler
 from train.data.features import Store
 from train.data.reading import Row
-from train.distributed import Team
 from train.objectives import build, draw_step, step_losses
 from train.objectives.base import Objective, Parts
 from train.settings import Settings
@@ -43,11 +42,11 @@ class Learning:
     sampler: BatchSampler
     model: VLM
 
-    def draw(self, step: int = 0, rank: int = 0, world: int = 1) -> Parts:
-        return draw_step(self.objectives, self.sampler, step, rank, world)
+    def draw(self, step: int = 0) -> Parts:
+        return draw_step(self.objectives, self.sampler, step)
 
-    def losses(self, batch: Parts, team: Team | None = None) -> dict[str, Tensor]:
-        return step_losses(self.model, batch, self.objectives, team)
+    def losses(self, batch: Parts) -> dict[str, Tensor]:
+        return step_losses(self.model, batch, self.objectives)
 
 
 def learning(model: VLM, rows: Sequence[Row], store: Any, tokenizer: TextTokenizer,

@@ -1,6 +1,5 @@
 """Words that fade as their map is covered, held to what the start of the run says."""
 
-import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,6 @@ from learning import Learning, learning
 
 from train.data.features import Store, open_features
 from train.data.reading import read_split
-from train.distributed import Team
 from train.objectives import fade
 from train.objectives.base import pictures, to_device
 from train.objectives.fade import (
@@ -21,7 +19,6 @@ from train.objectives.fade import (
     Passes,
     cover,
     covered_places,
-    distil_loss,
     fade_loss,
     look,
     with_own_words,
@@ -98,7 +95,7 @@ def test_a_word_is_to_keep_what_its_map_shows() -> None:
         wanted = kept * whole + (1 - kept) * unseen
         for given, least in ((wanted, True), (whole, False), (blank, False)):
             seen = Passes(torch.zeros(3), torch.arange(3), given.log(), given.log(), blank.log(),
-                          whole.log(), maps, 3)
+                          whole.log(), maps)
             found = float(fade_loss(seen, maps, hidden, torch.full((3,), visible)))
             assert (abs(found) < 1e-6) == least
             plain = (wanted * (wanted / given).log()).sum() / 3
@@ -131,7 +128,7 @@ def test_the_most_or_the_least_important_regions_of_a_word_are_covered() -> None
     maps = torch.rand(tokens, places, generator=generator)
     whole, blank = torch.full((tokens, 8), 0.1), torch.full((tokens, 8), 0.1)
     whole[:, 6] = whole[:, 7] = 0.9  # 5 follows anyway, 7 cannot be seen: only 6 is drawn
-    seen = Passes(text, place, whole.log(), whole.log(), blank.log(), whole.log(), maps, tokens)
+    seen = Passes(text, place, whole.log(), whole.log(), blank.log(), whole.log(), maps)
     content = torch.tensor([True] * 7 + [False])
     batch = SimpleNamespace(cover=torch.rand(pictures, 3, generator=generator),
                             texts=SimpleNamespace(targets=targets))
@@ -179,13 +176,12 @@ def test_words_may_fade_in_captions_of_the_models_own(data: Path, tokenizer: Tex
     drawn = fading(model, data, tokenizer, tmp_path / "c", fade_pictures=6)
     given: FadeBatch = drawn.draw()["fade"]
     assert 0 < given.own.sum() < 6
-    found = with_own_words(model, given, Team())
+    found = with_own_words(model, given)
     own = given.own.repeat_interleave(2)
     length = given.texts.targets.shape[1]
     assert torch.equal(found.texts.targets[~own][:, :length], given.texts.targets[~own])
     assert torch.equal(found.texts.target_mask[~own][:, :length], given.texts.target_mask[~own])
     assert not found.texts.target_mask[~own][:, length:].any()
-    assert found.texts.totals.tokens == int(found.texts.target_mask[:, 1:].sum())
     memory = memory_of(model, given.texts, given.texts.features)
     again, _ = draw_captions(model, memory, given.vocabulary, given.draws, 0.5)
     for text in own.nonzero().squeeze(1).tolist():
@@ -196,35 +192,12 @@ def test_words_may_fade_in_captions_of_the_models_own(data: Path, tokenizer: Tex
         assert tokenizer.end not in written[1:-1]
 
 
-def test_the_shares_of_the_fading_losses_add_up(data: Path, tokenizer: TextTokenizer,
-                                                tmp_path: Path) -> None:
-    model = make_model(tokenizer)
-    found = fading(model, data, tokenizer, tmp_path / "c", fade_pictures=5, loss_distil=1.0)
-    with torch.no_grad():
-        model.decoder.bias.add_(torch.linspace(0, 1, len(model.decoder.bias)))
-    batches = [with_own_words(model, found.draw(0, rank, world)["fade"], Team())
-               for rank, world in ((0, 1), (0, 2), (1, 2))]
-    whole = batches[0].texts.totals.tokens
-    assert sum(batch.texts.totals.tokens for batch in batches[1:]) == whole
-    teacher, content, losses = found.objectives["distil"].teacher, found.sampler.content, []
-    for batch in batches:
-        batch.texts = dataclasses.replace(batch.texts, totals=batches[0].texts.totals)
-        passes, maps, hidden = look(model, batch, content, teacher)
-        seen = hidden[passes.text // (len(batch.texts.targets) // len(hidden))]
-        visible = torch.ones(len(passes.text), dtype=torch.bool)
-        losses.append((float(fade_loss(passes, maps, seen, visible)),
-                       float(distil_loss(passes))))
-    for loss, *shares in zip(*losses, strict=True):
-        assert loss > 0 and sum(shares) == pytest.approx(loss, rel=1e-4)
-
-
 def test_pictures_of_a_fading_loss_that_is_no_number_are_found(
         data: Path, tokenizer: TextTokenizer, tmp_path: Path) -> None:
     model = make_model(tokenizer)
     found = fading(model, data, tokenizer, tmp_path / "c", fade_pictures=2)
     batch = to_device(found.draw(), torch.device("cpu"))
     texts = batch["fade"].texts
-    assert texts.totals.pictures == 2
     texts.features[1] = float("nan")
     assert any(rows is texts.rows and features is texts.features
                for rows, features in pictures(batch))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from conftest import make_model, make_picture
 from test_names import name
 
-from train.data.batch_sampler import TextBatch, Totals
+from train.data.batch_sampler import TextBatch
 from train.objectives.cross_entropy import linear_cross_entropy
 from train.objectives.swapped_names import swap_names
 from vitdemo.backends.native import NativeBackend
@@ -117,8 +117,8 @@ def texts_of_a_picture(model, tokenizer, texts: list[str], language: str) -> Tex
     targets, mask = tokenizer.encode_targets(texts, [language] * len(texts))
     return TextBatch(torch.randn(1, 4, model.vision.channels), *tokenizer.encode(["what"]),
                      torch.tensor([0]), targets, mask,
-                     tokenizer.word_numbers(texts, targets.shape[1]), torch.tensor([0]), [0],
-                     torch.arange(4)[None], torch.zeros(1, 2), Totals(1, 9))
+                     tokenizer.word_numbers(texts, targets.shape[1]), torch.tensor([0]),
+                     torch.arange(4)[None], torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize(("text", "language"), [("a house cat", "en"), ("一个水球", "zh")])

@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
 from train import recipe
 from train.adapt import grow, settled
 from train.data.reading import SPLITS, Row, Unreads, read_rows, rows_of
-from train.distributed import processes
 from train.recipe import mean_of
 from train.run import Run
 from train.settings import Settings, said, scaled
@@ -116,6 +118,12 @@ def reader_of(start: Path) -> Unreads | None:
     file = start / "tokenizer.json"
     return TextTokenizer.load(file, ModelConfig().max_text_tokens).unread \
         if file.is_file() else None
+
+
+def processes() -> PartialState:
+    """What accelerate knows of the processes, before a run has its `Accelerator`; asked for in the
+    same way, because the first to ask settles it for both."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def run_stage(args: argparse.Namespace, settings: Settings,

@@ -1,4 +1,8 @@
-"""One fine-tuning run: its parts, its loop, and what it saves."""
+"""One fine-tuning run: its parts, its loop, and what it saves.
+
+Of w processes the r-th draws the run's steps r, w + r, 2 w + r and so on, and all go on by the mean
+of their gradients. One process alone draws every step.
+"""
 
 import math
 import subprocess
@@ -10,13 +14,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from tqdm import tqdm
 
 from train.adapt import depthwise_in_float32, parameter_groups, plain, prepare
 from train.data.batch_sampler import BatchSampler
 from train.data.features import LiveStore, Store, open_features
 from train.data.reading import Row
-from train.distributed import Team
 from train.evaluation.before_after import OWN, Comparison, Held, table, validate, worse
 from train.learn_first import fill_querybank, learn_evidence, warm_up_regions
 from train.objectives import build, chosen, draw_step, step_losses
@@ -47,7 +51,6 @@ class Run:
         self.start, self.settings, self.config, self.out = start, settings, settings.run, out
         self.cache, self.kept = cache, kept
         self.accelerator = Accelerator(mixed_precision=self.config.mixed_precision)
-        self.team = Team(self.accelerator.process_index, self.accelerator.num_processes)
         self.chief = self.accelerator.is_main_process
         self.model = start.model.to(self.accelerator.device)
         prepare(self.model, self.config)
@@ -81,7 +84,7 @@ class Run:
         """What is to be done, in one line."""
         return (f"{self.config.steps} steps on {len(self.train_rows)} pictures, "
                 f"{sum(p.numel() for p in self.trained):,} trained weights, on "
-                f"{self.accelerator.device}, processes: {self.team.world}")
+                f"{self.accelerator.device}, processes: {self.accelerator.num_processes}")
 
     def _seen(self, rows: Sequence[Row]) -> Callable[[VLM], Store]:
         """Where a model finds its features of these rows."""
@@ -106,7 +109,7 @@ class Run:
 
     def begin(self) -> None:
         """Measure the model that the run starts with."""
-        self.team.share(self.trained)
+        broadcast([parameter.data for parameter in self.trained])
         self.model.eval()
         self.comparison.measure("before", self.model, self.start.tokenizer, self.compared)
         self.average = Average(self.model)
@@ -162,49 +165,61 @@ class Run:
 
     def _all_agree(self, value: bool) -> bool:
         """The first process's answer: clocks differ, and so may figures in their last digit."""
-        device = self.accelerator.device
-        return bool(self.team.sum(torch.tensor(float(value and self.chief), device=device)) > 0)
+        return bool(broadcast(torch.tensor(float(value), device=self.accelerator.device)))
 
     def _one_step(self) -> dict[str, float]:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * rate_at(self.step, self.config.steps)
-        values = self._losses(self.step)
-        self.team.sum_gradients(self.trained)
+        number = self.step * self.accelerator.num_processes + self.accelerator.process_index
+        values = self._losses(number)
+        self._average_gradients()
         norm = float(self.accelerator.clip_grad_norm_(self.trained, 1.0))
         if self.config.mixed_precision != "fp16":  # which skips such a step
-            self._check({**values, "gradient": norm}, self.step)
+            self._check({**values, "gradient": norm}, number)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.average.update(self.model)
         return {**values, "gradient_norm": norm}
 
-    def _losses(self, step: int) -> dict[str, float]:
-        """A step's losses by name, over all processes; their gradients are added to the weights'.
+    def _average_gradients(self) -> None:
+        """Of all processes. One that no process has stays None, and its weight as it is."""
+        if self.accelerator.num_processes == 1:
+            return
+        has = torch.tensor([float(p.grad is not None) for p in self.trained],
+                           device=self.accelerator.device)
+        counts = self.accelerator.reduce(has).tolist()
+        for parameter in (p for p, count in zip(self.trained, counts, strict=True) if count):
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = self.accelerator.reduce(own, "mean")
+
+    def _losses(self, number: int) -> dict[str, float]:
+        """The losses of the step of this number by name, their means over the processes; the
+        gradients are added to the weights'.
 
         Raises:
             TrainingError: one is not finite.
         """
         self.model.train()
         self.model.vision.backbone.eval()  # statistics of small batches would do harm
-        torch.manual_seed(self.config.seed * 1_000_003 + step + 500_009 * self.team.rank)
-        drawn = to_device(self._draw(step), self.accelerator.device)
+        torch.manual_seed(self.config.seed * 1_000_003 + number)
+        drawn = to_device(self._draw(number), self.accelerator.device)
         with self.accelerator.autocast():
-            losses = step_losses(self.model, drawn, self.objectives, self.team)
-        found = self.team.sum(torch.stack([value.detach().float() for value in losses.values()]))
-        values: dict[str, float] = dict(zip(losses, found.tolist(), strict=True))
-        self._check(values, step)
+            losses = step_losses(self.model, drawn, self.objectives)
+        found = torch.stack([value.detach().float() for value in losses.values()])
+        values: dict[str, float] = dict(zip(
+            losses, self.accelerator.reduce(found, "mean").tolist(), strict=True))
+        self._check(values, number)
         self.accelerator.backward(losses["loss"])
         return values
 
-    def _draw(self, step: int, team: Team | None = None) -> Parts:
-        team = team or self.team
-        return draw_step(self.objectives, self.sampler, step, team.rank, team.world)
+    def _draw(self, number: int) -> Parts:
+        return draw_step(self.objectives, self.sampler, number)
 
-    def _check(self, values: dict[str, float], step: int) -> None:
+    def _check(self, values: dict[str, float], number: int) -> None:
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if not bad:
             return
-        looked_at = pictures(self._draw(step, Team()))
+        looked_at = pictures(self._draw(number))
         broken = [row for rows, features in looked_at
                   for row, kept in zip(rows.tolist(), features, strict=True)
                   if not torch.isfinite(kept).all()]
@@ -213,7 +228,7 @@ class Run:
         said = " and ".join(f"{name} ({values[name]})" for name in bad
                             if name != "loss" or len(bad) == 1)
         raise TrainingError(
-            f"step {step + 1} has a loss that is not finite: {said}; "
+            f"step {self.step + 1} has a loss that is not finite: {said}; "
             f"{'the features of' if broken else 'it looked at'} {', '.join(files[:3])}"
             f"{', ...' * (len(files) > 3)}{' are not finite' * bool(broken)}. "
             + (f"The state of step {self.saved}" if self.saved else "What was in the folder before")

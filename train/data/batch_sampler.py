@@ -1,12 +1,9 @@
 """What all objectives draw their part of a step from: the rows, their pictures and their texts.
 
-Everything is drawn from the seed and the step alone, so a run can go on exactly. Several processes
-draw the same step and each takes every world-th row of it, so that together they see what one
-would. All that is random about a picture comes with it, each use with numbers of its own: so a step
-is the same on one process and on several.
+Everything is drawn from the seed and the step alone, so a run can go on exactly.
 
-Shapes: P pictures of this process, A of all processes, N picture tokens, n of them kept, C channels
-of the backbone, K texts per picture, T text tokens, S decoder tokens, U different instructions.
+Shapes: P pictures, N picture tokens, n of them kept, C channels of the backbone, K texts per
+picture, T text tokens, S decoder tokens, U different instructions.
 Where the backbone learns, too, ``features`` are pixels, uint8 (P, 3, side, side), until
 `train.objectives` makes features of them.
 """
@@ -27,7 +24,6 @@ from train.data.features import Store
 from train.data.mentions import word_bags
 from train.data.reading import Row
 from train.data.stand_ins import in_chinese, stand_ins
-from train.distributed import Share
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.tokens import TextTokenizer
 
@@ -37,15 +33,18 @@ LANGUAGES = ("en", "zh")
 TARGET_TOKENS = 20  # of a text to write; longer captions are left out where they can be
 
 
-@dataclass(frozen=True)
-class Totals:
-    """What the processes hold together, by which sums become means: pictures, tokens to write,
-    and words that are looked for where they are written and where they are read."""
+class Draw:
+    """What an objective draws its part of a step with: the seed, the step's number and its own name
+    alone decide it, so that what others draw does not change it."""
 
-    pictures: int
-    tokens: int = 0
-    written: int = 0
-    read: int = 0
+    def __init__(self, seed: int, step: int, name: str) -> None:
+        self.step, self.maker = step, random.Random(f"{seed}:{step}:{name}")
+        self.noise = torch.Generator()
+        self.noise.manual_seed(random.Random(f"{seed}:{step}:{name}:noise").getrandbits(62))
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers from 0 to 1, new ones at each call."""
+        return torch.rand(*shape, generator=self.noise)
 
 
 @dataclass
@@ -55,9 +54,8 @@ class TextBatch:
     features (P, N, C); instruction ids and mask (U, T); ``instruction_of`` (P,) picks one of
     them; targets and their mask (P * K, S), start and end tokens included, and of which of its
     text's whole words each token is a part, -1 of none (``words``); ``rows`` (P,) says which row
-    of the data each picture is, ``everyone`` those of all processes; ``kept`` (P, n) are the
-    picture tokens that are read; ``draws`` (P, 2), 0..1, by which names are swapped and
-    pictures hidden.
+    of the data each picture is; ``kept`` (P, n) are the picture tokens that are read; ``draws``
+    (P, 2), 0..1, by which names are swapped and pictures hidden.
     """
 
     features: Tensor
@@ -68,10 +66,8 @@ class TextBatch:
     target_mask: Tensor
     words: Tensor
     rows: Tensor
-    everyone: list[int]
     kept: Tensor
     draws: Tensor
-    totals: Totals
 
 
 class Balanced(Generic[T]):
@@ -166,48 +162,32 @@ class BatchSampler:
         given = self.store.get([self.rows[row].path for row in rows])
         return given if given.dtype == torch.uint8 else given.float()
 
-    def draw_kept(self, share: Share, count: int) -> Tensor:
+    def draw_kept(self, draw: Draw, count: int) -> Tensor:
         """A random part of the places of so many pictures, in place of dropout: (count, n)."""
         tokens = len(self.store.boxes)
         kept = min(tokens, max(1, round(tokens * self.kept_tokens)))
-        return share.uniform(count, tokens).argsort(1)[:, :kept]
+        return draw.uniform(count, tokens).argsort(1)[:, :kept]
 
     def vocabulary(self, items: Sequence[Item]) -> Vocabulary:
         """To write a text for each of these."""
         starts = [self.tokenizer.language_start[item.language] for item in items]
         return Vocabulary(starts, self.tokenizer.end, self.tokenizer.banned)
 
-    def text_batch(self, items: Sequence[Item], share: Share, what: str) -> TextBatch | None:
-        """This process's part of the items; ``what`` names them where they are too few.
-
-        Raises:
-            ConfigError: there are more processes than items.
-        """
+    def text_batch(self, items: Sequence[Item], draw: Draw) -> TextBatch | None:
+        """The items' pictures and texts; None where there is no item."""
         if not items:
             return None
-        share.check(len(items), what)
-        asked = [item.instruction for item in items]
         targets = [text for item in items for text in item.texts]
         ids, real = self.tokenizer.encode_targets(
             targets, [item.language for item in items for _ in item.texts])
         parts = self.tokenizer.word_numbers(targets, ids.shape[1])
         limit = TARGET_TOKENS + 2  # start and end
-        ids, real, parts = (x[:, :limit].unflatten(0, (len(items), -1))
-                            for x in (ids, real, parts))  # (A, K, S)
-        kept, draws = self.draw_kept(share, len(items)), share.uniform(len(items), 2)
-        own = share.own
-        different = sorted(set(asked))
-        words, words_mask = self.tokenizer.encode(different)
-        which = torch.tensor([different.index(text) for text in asked])
-        totals = Totals(len(items), int(real[..., 1:].sum()),
-                        int((real & self.content[ids])[..., 1:].sum()),
-                        int((words_mask & self.content[words])[which].sum()))
+        asked = sorted({item.instruction for item in items})
         rows = [item.row for item in items]
-        used, which = which[own].unique(return_inverse=True)
-        return TextBatch(self.features(rows[own]), words[used],
-                         words_mask[used], which, ids[own].flatten(0, 1), real[own].flatten(0, 1),
-                         parts[own].flatten(0, 1), torch.tensor(rows)[own], rows, kept[own],
-                         draws[own], totals)
+        return TextBatch(self.features(rows), *self.tokenizer.encode(asked),
+                         torch.tensor([asked.index(item.instruction) for item in items]),
+                         ids[:, :limit], real[:, :limit], parts[:, :limit], torch.tensor(rows),
+                         self.draw_kept(draw, len(items)), draw.uniform(len(items), 2))
 
     def _balanced(self, places: Sequence[int]) -> Balanced[int]:
         return Balanced(places, [self.rows[place].source for place in places])

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from train.data.batch_sampler import BatchSampler
+from train.data.batch_sampler import BatchSampler, Draw
 from train.data.features import features_of
-from train.distributed import Share, Team
 from train.objectives.answering import Answering
 from train.objectives.attention import Attention
 from train.objectives.base import Objective, Options, Parts, Step, changed
@@ -57,24 +56,19 @@ def build(settings: Mapping[str, Options], sampler: BatchSampler,
     return {name: OBJECTIVES[name](settings[name], sampler, start) for name in chosen(settings)}
 
 
-def draw_step(objectives: Mapping[str, Objective], sampler: BatchSampler, step: int,
-              rank: int = 0, world: int = 1) -> Parts:
-    """Step ``step`` of the run, without those that find nothing of their kind in the data; with
-    several processes each takes its share of it.
-
-    Raises:
-        ConfigError: there are more processes than rows of some part.
-    """
+def draw_step(objectives: Mapping[str, Objective], sampler: BatchSampler, step: int) -> Parts:
+    """What each objective draws of the run's step of this number; one that finds nothing of its
+    kind in the data is left out."""
     parts: Parts = {}
     for name, objective in objectives.items():
-        part = objective.draw(Share.of(sampler.seed, step, name, rank, world), parts)
+        part = objective.draw(Draw(sampler.seed, step, name), parts)
         if part is not None:
             parts[name] = part
     return parts
 
 
-def step_losses(model: VLM, parts: Parts, objectives: Mapping[str, Objective],
-                team: Team | None = None) -> dict[str, Tensor]:
+def step_losses(model: VLM, parts: Parts,
+                objectives: Mapping[str, Objective]) -> dict[str, Tensor]:
     """Each loss of a step by name, unweighted, and their weighted sum as "loss".
 
     Raises:
@@ -83,7 +77,7 @@ def step_losses(model: VLM, parts: Parts, objectives: Mapping[str, Objective],
     parts = changed(parts, lambda name, value: features_of(model, value)
                     if name == "features" else value)
     teacher = next((each.teacher for each in objectives.values() if each.teacher), None)
-    step = Step(model, parts, team or Team(), objectives.keys(), teacher)
+    step = Step(model, parts, objectives.keys(), teacher)
     losses: dict[str, Tensor] = {}
     for name, objective in objectives.items():
         drawn = parts.get(name)

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from train.data.batch_sampler import Balanced, BatchSampler, Item, TextBatch
+from train.data.batch_sampler import Balanced, BatchSampler, Draw, Item, TextBatch
 from train.data.questions import KINDS, made_examples
 from train.data.reading import Question
-from train.distributed import Share
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import writing_loss
 from vitdemo.models.vlm import VLM
@@ -46,11 +45,10 @@ class Answering(Objective):
         self.made = made_examples(sampler.rows, sampler.seed)
         self.teaches = tuple(kind for kind in KINDS if len(self.made.get(kind, ())) >= ENOUGH)
 
-    def draw(self, share: Share, parts: Mapping[str, Any]) -> TextBatch | None:
+    def draw(self, draw: Draw, parts: Mapping[str, Any]) -> TextBatch | None:
         """Pictures with a question and its answer."""
         count = self.settings.questions if len(self.human) or self.made else 0
-        return self.sampler.text_batch([self._item(share.maker) for _ in range(count)], share,
-                                       "questions")
+        return self.sampler.text_batch([self._item(draw.maker) for _ in range(count)], draw)
 
     def loss(self, step: Step, batch: TextBatch) -> Tensor:
         """Negative log-likelihood a token."""

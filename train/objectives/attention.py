@@ -34,16 +34,17 @@ class Attention(Objective):
             looked: Looked | None = step.shared.get(name)
             if looked is None or not looked.written.calls:
                 continue
-            texts = looked.texts
+            texts, drawn = looked.texts, step.parts[name]  # with names swapped, and without
             true = looked.true.repeat_interleave(len(texts.targets) // len(looked.true))
             visible = texts.target_mask[:, 1:] & content[texts.targets[:, 1:]] & true[:, None]
+            total = int((drawn.target_mask & content[drawn.targets])[:, 1:].sum())
             found.append(attention_loss(step.model, texts.features, texts.kept, looked.written,
-                                        texts.targets[:, 1:], visible, texts.totals.written))
+                                        texts.targets[:, 1:], visible, total))
             if looked.read.calls:
                 ids = texts.instruction[texts.instruction_of]
                 visible = texts.instruction_mask[texts.instruction_of] & content[ids]
                 found.append(attention_loss(step.model, texts.features, texts.kept, looked.read,
-                                            ids, visible, texts.totals.read))
+                                            ids, visible, int(visible.sum())))
         return sum(found, start=torch.zeros_like(found[0])) if found else None
 
 
@@ -57,7 +58,7 @@ def attention_loss(model: VLM, features: Tensor, kept: Tensor, record: Record,
     correctness in neural image captioning", eq. 8, with a learnt map in place of people's).
 
     ``kept`` (P, n); ``ids`` (R, T) tokens, R = P * K; ``which`` bool (R, T): those that count;
-    ``total``: how many words count in all processes.
+    ``total``: how many there are before names are swapped.
     """
     assert model.region_head is not None
     if not bool(which.any()):

@@ -1,8 +1,4 @@
-"""What an objective is: its settings, what it draws of a step, and its loss.
-
-With several processes each loss is this process's share: a sum over its rows, divided by what all
-processes hold. The shares add up to the loss that one process would have.
-"""
+"""What an objective is: its settings, what it draws of a step, and its loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -12,8 +8,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import torch
 from torch import Tensor
 
-from train.data.batch_sampler import BatchSampler
-from train.distributed import Share, Team
+from train.data.batch_sampler import BatchSampler, Draw
 from vitdemo.errors import ConfigError
 from vitdemo.models.vlm import VLM
 
@@ -65,7 +60,6 @@ class Step:
 
     model: VLM
     parts: Mapping[str, Any]
-    team: Team
     active: Collection[str]
     teacher: VLM | None = None
     shared: dict[str, Any] = field(default_factory=dict)
@@ -89,19 +83,15 @@ class Objective(ABC):
         """``start``: the model that the run begins with."""
         self.settings, self.sampler = settings, sampler
 
-    def draw(self, share: Share, parts: Mapping[str, Any]) -> Any:
-        """This process's share of a step, a dataclass of tensors, or None; ``parts`` is what the
-        objectives before this one drew.
-
-        Raises:
-            ConfigError: there are more processes than rows.
-        """
+    def draw(self, draw: Draw, parts: Mapping[str, Any]) -> Any:
+        """Its part of a step, a dataclass of tensors, or None; ``parts`` is what the objectives
+        before this one drew."""
         return None
 
     @abstractmethod
     def loss(self, step: Step, batch: Any) -> Tensor | None:
-        """This process's share of the loss, in a scalar; None where there is nothing to learn.
-        ``batch``: what it drew; it is not asked where it draws and drew nothing."""
+        """The loss, in a scalar; None where there is nothing to learn. ``batch``: what it drew; it
+        is not asked where it draws and drew nothing."""
 
     def content(self, step: Step) -> Tensor:
         """bool (vocabulary,), where the model is: the tokens that can be seen at a place."""

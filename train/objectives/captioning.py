@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from train.data.batch_sampler import BatchSampler, Item, TextBatch
-from train.distributed import Share
+from train.data.batch_sampler import BatchSampler, Draw, Item, TextBatch
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import writing_loss
 from vitdemo.instructions import taught
@@ -31,11 +30,11 @@ class Captioning(Objective):
 
     Settings = CaptionSettings
 
-    def draw(self, share: Share, parts: Mapping[str, Any]) -> TextBatch | None:
+    def draw(self, draw: Draw, parts: Mapping[str, Any]) -> TextBatch | None:
         """Pictures with captions of each."""
-        items = descriptions(self.sampler, share.maker, self.settings.caption_pictures,
-                             self.settings.texts_per_picture)
-        return self.sampler.text_batch(items, share, "caption_pictures")
+        return self.sampler.text_batch(
+            descriptions(self.sampler, draw.maker, self.settings.caption_pictures,
+                         self.settings.texts_per_picture), draw)
 
     def loss(self, step: Step, batch: TextBatch) -> Tensor:
         """Negative log-likelihood a token."""

@@ -21,9 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, TextBatch
+from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, Draw, TextBatch
 from train.data.features import features_of
-from train.distributed import Share, Team
 from train.objectives.attention import on_picture
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.captioning import descriptions
@@ -34,6 +33,7 @@ from train.objectives.writing import (
     until_end,
 )
 from vitdemo.attention.capture import record
+from vitdemo.attention.methods import matched
 from vitdemo.models.decoding import Vocabulary
 from vitdemo.models.vlm import VLM
 
@@ -83,8 +83,8 @@ class Passes:
     """What the passes found, for every real token: its place ``text`` and ``place`` (tokens,) in
     the texts; log-probabilities (tokens, V) with the whole picture, covered and with none, the last
     as the teacher has them, as those ``taught`` with the whole picture (without a teacher, the
-    model's own); the decoder's mean attention on the picture's places, adding up to 1 (tokens, N);
-    and how many tokens all processes have."""
+    model's own); and the decoder's mean attention on the picture's places, adding up to 1
+    (tokens, N)."""
 
     text: Tensor
     place: Tensor
@@ -93,7 +93,6 @@ class Passes:
     blank: Tensor
     taught: Tensor
     attention: Tensor
-    total: int
 
 
 class Fade(Objective):
@@ -101,23 +100,21 @@ class Fade(Objective):
 
     Settings = FadeSettings
 
-    def draw(self, share: Share, parts: Mapping[str, Any]) -> FadeBatch | None:
+    def draw(self, draw: Draw, parts: Mapping[str, Any]) -> FadeBatch | None:
         """Pictures to describe, as they are."""
         sampler = self.sampler
-        items = descriptions(sampler, share.maker, self.settings.fade_pictures, TEXTS)
-        texts = sampler.text_batch(items, share, "fade_pictures")
+        items = descriptions(sampler, draw.maker, self.settings.fade_pictures, TEXTS)
+        texts = sampler.text_batch(items, draw)
         if texts is None:
             return None
-        own, count = share.own, len(items)
-        cover, written = share.uniform(count, 3), share.uniform(count) < OWN_WORDS
-        draws = share.uniform(count, TEXTS, TARGET_TOKENS + 1)
-        paths = [sampler.rows[item.row].path for item in items[own]]
-        return FadeBatch(texts, sampler.store.sharp_and_blurred(paths), cover[own], written[own],
-                         draws[own], sampler.vocabulary(items[own]))
+        count, paths = len(items), [sampler.rows[item.row].path for item in items]
+        return FadeBatch(texts, sampler.store.sharp_and_blurred(paths), draw.uniform(count, 3),
+                         draw.uniform(count) < OWN_WORDS,
+                         draw.uniform(count, TEXTS, TARGET_TOKENS + 1), sampler.vocabulary(items))
 
     def loss(self, step: Step, batch: FadeBatch) -> Tensor:
         """`fade_loss`; the passes are left in ``step.shared``."""
-        batch, content = with_own_words(step.model, batch, step.team), self.content(step)
+        batch, content = with_own_words(step.model, batch), self.content(step)
         passes, maps, hidden = look(step.model, batch, content, step.teacher)
         step.shared["fade"] = passes
         targets = batch.texts.targets[:, 1:]
@@ -142,15 +139,14 @@ class Distil(Objective):
 
 
 def distil_loss(passes: Passes) -> Tensor:
-    """KL(taught || p(. | whole)), summed over the tokens, divided by what all processes have."""
-    return F.kl_div(passes.whole, passes.taught.exp(), reduction="sum") / passes.total
+    """KL(taught || p(. | whole)), the mean over the tokens."""
+    return F.kl_div(passes.whole, passes.taught.exp(), reduction="batchmean")
 
 
 def fade_loss(passes: Passes, maps: Tensor, hidden: Tensor, visible: Tensor) -> Tensor:
     """KL(q || p(. | covered)) with q = k p(. | whole) + (1 - k) p(. | no picture), where k comes
     from the share s of the word's map that is not ``hidden`` (tokens, N), k = s^2 (3 - 2 s): a word
-    stays as long as most of what it is seen by is there. Summed over the tokens, divided by what
-    all processes have.
+    stays as long as most of what it is seen by is there. The mean over the tokens.
 
     Where a word names what can be seen (``visible``, bool (tokens,)), p(. | no picture) is
     flattened by the temperature `UNSURE`: of what it cannot see the model should be less sure than
@@ -163,11 +159,11 @@ def fade_loss(passes: Passes, maps: Tensor, hidden: Tensor, visible: Tensor) -> 
         blank = torch.where(visible[:, None], (passes.blank / UNSURE).softmax(-1),
                             passes.blank.exp())
         wanted = kept * passes.taught.exp() + (1 - kept) * blank  # (tokens, V)
-    return F.kl_div(passes.covered, wanted, reduction="sum") / passes.total
+    return F.kl_div(passes.covered, wanted, reduction="batchmean")
 
 
 @torch.no_grad()
-def with_own_words(model: VLM, batch: FadeBatch, team: Team) -> FadeBatch:
+def with_own_words(model: VLM, batch: FadeBatch) -> FadeBatch:
     """The batch with the model's own captions in place of people's where it is to write them."""
     texts, words = batch.texts, batch.vocabulary
     targets, mask = texts.targets, texts.target_mask
@@ -186,10 +182,8 @@ def with_own_words(model: VLM, batch: FadeBatch, team: Team) -> FadeBatch:
         targets, mask = F.pad(targets, (0, more)), F.pad(mask, (0, more))
         less = targets.shape[1] - drawn.shape[1]
         targets[own], mask[own] = F.pad(drawn, (0, less)), F.pad(real, (0, less))
-    tokens = int(team.sum(mask[:, 1:].sum().float()))
     return dataclasses.replace(batch, texts=dataclasses.replace(
-        texts, targets=targets, target_mask=mask,
-        totals=dataclasses.replace(texts.totals, tokens=tokens)))
+        texts, targets=targets, target_mask=mask))
 
 
 def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = None,
@@ -211,7 +205,7 @@ def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = No
         blank = _log_probabilities(knows, grey.expand_as(texts.features), texts, real)
     attention = on_picture(seen, texts.features.shape[1])[text, place].float()  # (tokens, N)
     attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
-    passes = Passes(text, place, whole, whole, blank, taught, attention, texts.totals.tokens)
+    passes = Passes(text, place, whole, whole, blank, taught, attention)
     maps = word_maps(model, texts, passes)
     hidden = covered_places(batch, passes, maps, content)
     with torch.no_grad(), torch.autocast(batch.pixels.device.type, enabled=False):
@@ -224,17 +218,14 @@ def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = No
 def word_maps(model: VLM, texts: TextBatch, passes: Passes) -> Tensor:
     """Each token's map as `vitdemo.attention.methods.matched` makes it, to the power `SHARPEN`,
     adding up to 1: (tokens, N)."""
-    rows, columns = model.vision.grid
-    maps = passes.attention.detach().float()
-    if min(rows, columns) > 3:
-        maps = F.avg_pool2d(maps.view(-1, 1, rows, columns), 3, 1, 1,
-                            count_include_pad=False).flatten(1)
+    match = torch.ones_like(passes.attention)
     if model.region_head is not None:
         token = texts.targets[:, 1:][passes.text, passes.place]
         different, number = token.unique(return_inverse=True)
-        match = model.region_head.maps(texts.features, different)  # (P, W, N)
         picture = passes.text // (len(texts.targets) // len(texts.features))
-        maps = maps * match[picture, number].float().sqrt()
+        match = model.region_head.maps(texts.features, different)[picture, number].float()
+    maps = torch.from_numpy(matched(passes.attention.detach().cpu().numpy(), match.cpu().numpy(),
+                                    model.vision.grid)).to(match.device)
     maps = maps.pow(SHARPEN)
     return maps / maps.sum(1, keepdim=True).clamp(min=1e-12)
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.distributed import Share
-from train.objectives.base import Objective, Options, Step, option
+from train.data.batch_sampler import Draw
+from train.objectives.base import Objective, Options, Step, option, take
 from train.objectives.contrastive import TEMPERATURE, Compared, PairBatch
 
 PAIRS = 32  # pictures of the step's pairs, at most, that go through the match head
@@ -38,38 +38,33 @@ class Matching(Objective):
 
     Settings = MatchSettings
 
-    def draw(self, share: Share, parts: Mapping[str, Any]) -> MatchBatch | None:
+    def draw(self, draw: Draw, parts: Mapping[str, Any]) -> MatchBatch | None:
         """What is random of each pair."""
         pairs: PairBatch | None = parts.get("contrastive")
         if pairs is None:
             return None
-        count = pairs.totals.pictures
-        return MatchBatch(self.sampler.draw_kept(share, count)[share.own],
-                          share.uniform(count, 2)[share.own])
+        count = len(pairs.rows)
+        return MatchBatch(self.sampler.draw_kept(draw, count), draw.uniform(count, 2))
 
     def loss(self, step: Step, batch: MatchBatch) -> Tensor:
         """Binary cross entropy over right and wrong pairs, the right ones counting twice."""
         pairs: PairBatch = step.parts["contrastive"]
         found: Compared = step.shared["contrastive"]
-        assert found.words is not None and found.tokens is not None
-        model, total = step.model, pairs.totals.pictures
-        count = min(PAIRS, total)
-        all_masks, all_ids = (step.team.join(x, total) for x in (pairs.mask, pairs.ids))
-        own = found.own[found.own < count]
-        n = len(own)
-        if n == 0:
-            return found.forth.new_zeros(())
-        wrong_text = draw_wrong(found.forth[:n], TEMPERATURE, own, batch.picks[:n, 0])
-        wrong_picture = draw_wrong(found.back[:n], TEMPERATURE, own, batch.picks[:n, 1])
+        model, count = step.model, min(PAIRS, len(pairs.rows))
+        tokens = take(model.vision.tokens(pairs.features), batch.kept)
+        regions = None if model.evidence is None else model.regions(pairs.features)
+        own = torch.arange(count, device=pairs.ids.device)
+        wrong_text = draw_wrong(found.cosines[:count], TEMPERATURE, batch.picks[:count, 0])
+        wrong_picture = draw_wrong(found.cosines.T[:count], TEMPERATURE, batch.picks[:count, 1])
         picture = torch.cat((own, own, wrong_picture))
         text = torch.cat((own, wrong_text, own))
-        mask = all_masks[text]
-        memory = model.fuse(found.tokens[picture], found.words[text], mask, found.texts[text])
-        regions = None if found.regions is None else found.regions[picture]
-        logits = model.match(memory, all_ids[text], mask, found.texts[text],
-                             found.pictures[picture], regions)
+        mask = pairs.mask[text]
+        memory = model.fuse(tokens[picture], found.words[text], mask, found.texts[text])
+        logits = model.match(memory, pairs.ids[text], mask, found.texts[text],
+                             found.pictures[picture],
+                             None if regions is None else regions[picture])
         target = torch.zeros_like(logits)
-        target[:n] = 1
+        target[:count] = 1
         loss = F.binary_cross_entropy_with_logits(
             logits.float(), target.float(), reduction="sum",
             pos_weight=logits.new_tensor(2.0).float())
@@ -77,11 +72,11 @@ class Matching(Objective):
 
 
 @torch.no_grad()
-def draw_wrong(similarity: Tensor, temperature: float, own: Tensor, picks: Tensor) -> Tensor:
-    """For each row of ``similarity`` (P, A) a column other than its ``own`` (P,), drawn by how
-    alike they are with ``picks`` (P,), uniform in 0..1."""
+def draw_wrong(similarity: Tensor, temperature: float, picks: Tensor) -> Tensor:
+    """For each row of ``similarity`` (n, P) a column other than its own, the diagonal's, drawn by
+    how alike they are with ``picks`` (n,), uniform in 0..1."""
     odds = (similarity.float() / temperature).softmax(1) + _LEAST_ODDS
-    odds[torch.arange(len(odds), device=odds.device), own] = 0
-    reached = odds.double().cumsum(1)
+    odds = odds.double().fill_diagonal_(0)
+    reached = odds.cumsum(1)
     wanted = picks.double()[:, None] * reached[:, -1:]
     return torch.searchsorted(reached, wanted, right=True).squeeze(1).clamp(max=odds.shape[1] - 1)

@@ -30,10 +30,9 @@ import torch
 from pycocoevalcap.cider.cider_scorer import CiderScorer, precook
 from torch import Tensor
 
-from train.data.batch_sampler import LANGUAGES, TARGET_TOKENS, BatchSampler, Item, TextBatch
+from train.data.batch_sampler import LANGUAGES, TARGET_TOKENS, BatchSampler, Draw, Item, TextBatch
 from train.data.coco_words import categories
 from train.data.reading import Row
-from train.distributed import Share
 from train.evaluation.metrics import caption_words
 from train.objectives.base import Objective, Options, Step, option
 from train.objectives.writing import (
@@ -93,7 +92,7 @@ class SelfCritical(Objective):
         super().__init__(settings, sampler, start)
         self.judge = Judge(sampler.rows, sampler.tokenizer, BLEU, FAULT)
 
-    def draw(self, share: Share, parts: Mapping[str, Any]) -> RewardBatch | None:
+    def draw(self, draw: Draw, parts: Mapping[str, Any]) -> RewardBatch | None:
         """Pictures with all that people said of them."""
         sampler, count = self.sampler, self.settings.reward_pictures
         if not count or not sampler.languages:
@@ -101,17 +100,17 @@ class SelfCritical(Objective):
         items = []
         for i in range(count):
             language = sampler.languages[i % len(sampler.languages)]
-            row = sampler.by_people[language].draw(share.maker)
-            items.append(Item(row, share.maker.choice(taught()[language]["describe"]),
+            row = sampler.by_people[language].draw(draw.maker)
+            items.append(Item(row, draw.maker.choice(taught()[language]["describe"]),
                               sampler.captions_of(row, language)[:1], language))
-        texts = sampler.text_batch(items, share, "reward_pictures")
+        texts = sampler.text_batch(items, draw)
         assert texts is not None
-        draws, own = share.uniform(count, TEXTS, TARGET_TOKENS + 1), share.own
-        references = [[*sampler.captions_of(item.row, item.language)] for item in items[own]]
+        references = [[*sampler.captions_of(item.row, item.language)] for item in items]
         said = [[*sampler.rows[item.row].captions, *sampler.rows[item.row].captions_zh]
-                for item in items[own]]
-        return RewardBatch(texts, draws[own], sampler.vocabulary(items[own]), references,
-                           [item.language for item in items[own]], said)
+                for item in items]
+        return RewardBatch(texts, draw.uniform(count, TEXTS, TARGET_TOKENS + 1),
+                           sampler.vocabulary(items), references,
+                           [item.language for item in items], said)
 
     def loss(self, step: Step, batch: RewardBatch) -> Tensor:
         """Minus the mean reward; its gradient is that of `reward_loss`."""
@@ -224,7 +223,7 @@ def _named(references: tuple[str, ...]) -> set[str]:
 def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     """The policy gradient, as a loss whose value is minus the mean reward of what was drawn: the
     gradient is that of -mean (r - b) log p(caption), b the mean reward of the picture's other
-    captions, p at the temperature they are drawn at. With several processes it is this one's share.
+    captions, p at the temperature they are drawn at.
     """
     memory = memory_of(model, batch.texts, batch.texts.features)
     with torch.no_grad():
@@ -240,6 +239,5 @@ def reward_loss(model: VLM, batch: RewardBatch, judge: Judge) -> Tensor:
     every = (logits.index_fill(1, banned, -torch.inf) / TEMPERATURE).log_softmax(-1)
     chances = every.gather(1, ids[real][:, None]).squeeze(1)  # (tokens,)
     gains = gain[:, None].expand_as(ids)[real]
-    count = batch.texts.totals.pictures * each
-    surrogate = -(gains * chances).sum() / count
-    return surrogate - surrogate.detach() - rewards.sum() / count
+    surrogate = -(gains * chances).sum() / len(ids)
+    return surrogate - surrogate.detach() - rewards.mean()

@@ -47,6 +47,7 @@ def writing_loss(step: Step, batch: TextBatch, name: str, asked: bool,
     tokens = take(model.vision.tokens(batch.features), batch.kept)
     words, z = model.encode_text(batch.instruction, batch.instruction_mask)
     names, true = model.nameable(batch.features), torch.ones_like(batch.rows, dtype=torch.bool)
+    drawn = int(batch.target_mask[:, 1:].sum())  # tokens, before names are swapped
     if names is not None and model.names is not None and model.training and not asked:
         batch, names, true = swap_names(batch, names, model.names)
     with _capture(decoder.blocks, looks) as written, \
@@ -64,7 +65,7 @@ def writing_loss(step: Step, batch: TextBatch, name: str, asked: bool,
     copy = copy and copy.at(*real.nonzero(as_tuple=True))
     return linear_cross_entropy(states, decoder.embedding.weight, decoder.bias,
                                 batch.targets[:, 1:][real], smoothing,
-                                copy) * (len(states) / batch.totals.tokens)
+                                copy) * (len(states) / drawn)
 
 
 def hide_pictures(memory: Memory, hidden: Tensor) -> Memory:
@@ -105,8 +106,7 @@ def draw_captions(model: VLM, memory: Memory, vocabulary: Vocabulary,
     them have ended, bool (P * K,).
 
     Token by token by ``draws`` (P, K, S), 0..1: the token at which the sum of the probabilities
-    passes it. Unlike `vitdemo.models.decoding`, whose texts are drawn together: so that several
-    processes draw what one would.
+    passes it.
     """
     each = draws.shape[1]
     draws = draws.flatten(0, 1)
