@@ -5,6 +5,8 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+import pytest
+import torch
 from learning import NoiseStore, learning
 
 from train.data.reading import Row
@@ -60,3 +62,22 @@ def test_a_picture_that_nobody_described_has_the_written_captions(tmp_path: Path
     row = Row(tmp_path / name, (), (), ())
     assert stand_ins(row) == (english,) and in_chinese((english,)) == (chinese,)
     assert stand_ins(replace(row, path=tmp_path / "mine" / Path(name).name)) == ()
+
+
+def test_stand_ins_are_those_of_one_data_set_more(tmp_path: Path, tiny_model: VLM,
+                                                  tokenizer: TextTokenizer) -> None:
+    rows = [Row(tmp_path / f"{i}.png", ("a man runs on grass .",), (), (), "people/train")
+            for i in range(10)]
+    rows += [Row(tmp_path / name, (), (), (), "questions/train") for name, *_ in WRITTEN[:5]]
+    rows.append(Row(tmp_path / "nobody.png", (), (), (), "questions/train"))
+    found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer, pairs=8,
+                     caption_pictures=8, loss_reward=1.0, reward_pictures=4)
+    assert found.sampler.languages == ["en"]  # those of people
+    steps = [found.draw(step) for step in range(25)]
+    share = 5 ** 0.5 / (5 ** 0.5 + 10 ** 0.5)
+    for name in ("caption", "contrastive"):
+        drawn = torch.cat([parts[name].rows for parts in steps])
+        assert set(drawn[drawn >= 10].tolist()) == {10, 11, 12, 13, 14}
+        assert float((drawn >= 10).float().mean()) == pytest.approx(share, abs=0.12)
+    for parts in steps:
+        assert int(parts["reward"].texts.rows.max()) < 10  # one caption is too few to be judged by

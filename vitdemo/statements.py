@@ -83,7 +83,7 @@ def statement(question: str, answer: str) -> str:
     return _filled_zh(asked, answer) if chinese else _filled(asked, answer)
 
 
-def with_thing(asked: str, answer: str) -> str | None:
+def _with_thing(asked: str, answer: str) -> str | None:
     """The thing in the place of the one "what" of a question, None where it is not that easy."""
     if _INVERTED.match(asked):
         return None
@@ -137,7 +137,7 @@ def _filled(asked: str, answer: str) -> str:
     asked = _SORT.sub("what ", asked)
     words = asked.split()
     if words.count("what") == 1:
-        return with_thing(asked, answer) or asked.replace("what", _named(answer), 1)
+        return _with_thing(asked, answer) or asked.replace("what", _named(answer), 1)
     if "who" in words:
         return asked.replace("who", answer, 1)
     return f"{asked} {answer}"

@@ -18,6 +18,7 @@ from train.data.coco_words import chinese_rows, mentions, tell_of_people
 from train.data.mentions import (
     ANSWERS,
     ASKED,
+    COLOURS,
     THINGS,
     any_of,
     ask_for,
@@ -28,7 +29,7 @@ from train.data.mentions import (
     things_named,
 )
 from train.data.reading import Row
-from train.data.stand_ins import coloured_things, stand_ins
+from train.data.stand_ins import stand_ins
 from vitdemo.instructions import taught
 
 KINDS = ("things", "people", "place", "colours")
@@ -39,6 +40,7 @@ _PLAIN = {"sports ball": "ball", "dining table": "table", "potted plant": "plant
           "cell phone": "phone", "hair drier": "hair dryer"}  # what people call a category
 _LEAST_CAPTIONS = 3  # that say nothing of a person before there is nobody
 _PERSONS = ("man", "woman", "boy", "girl", "child")  # of `THINGS`
+_COLOUR_OF = re.compile(r"what is the color of the ([a-z-]+) ?\??")  # as COCO-QA asks
 
 _PEOPLE = {
     "en": re.compile(rf"\b(?:a|an|one|two|three|four|five|several|some|many|the) (?:group of )?"
@@ -169,8 +171,16 @@ def _colours(row: Row, language: str) -> list[str]:
     if language == "zh":
         return _commonest([f"{colour}的{thing}" for colour, thing in things_coloured(text, "zh")]
                           for text in row.captions_zh)
-    facts = [*(things_coloured(text, "en") for text in row.captions), coloured_things(row)]
+    facts = [*(things_coloured(text, "en") for text in row.captions), _coloured_things(row)]
     return _commonest([f"{colour} {thing}" for colour, thing in found] for found in facts)
+
+
+def _coloured_things(row: Row) -> list[tuple[str, str]]:
+    """(colour, thing) of COCO-QA's questions about colours, where the colour is spelt its way."""
+    asked = ((_COLOUR_OF.fullmatch(question.question.lower().strip()), question.answer.lower())
+             for question in row.questions if question.source == "coco_qa")
+    return [(answer, about[1]) for about, answer in asked
+            if about and answer in COLOURS and answer != "grey"]
 
 
 def _commonest(texts: Iterable[Iterable[str]]) -> list[str]:
