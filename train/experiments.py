@@ -1,7 +1,7 @@
-"""Compares variants of the model, each trained for the same small budget.
+"""Trains ways of fusing and of seeing alike, and measures each.
 
-    python -m train.experiments --start CHECKPOINT --data DIR --steps 600 --out runs/fusion
-    python -m train.experiments --compare backbone --start CHECKPOINT --data DIR --out runs/eyes
+    python -m train.experiments --start CHECKPOINT --data DIR --out runs/fusion
+    python -m train.experiments --start CHECKPOINT --data DIR --out runs/eyes --compare backbone
 
 fusion: ways of bringing picture and text together, over one frozen backbone, whose features are
 computed once and train all. backbone: frozen, fine-tuned, and a ViT from scratch, all on pixels.
@@ -11,9 +11,9 @@ What is done is kept: the same command goes on after an interruption. Other flag
 
 import argparse
 import dataclasses
+import itertools
 import json
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,128 +22,88 @@ from typing import Any
 
 import torch
 
-from train import finetune
-from train.data.reading import find_splits
-from train.evaluate import Parts, check, evaluate_split, read_splits, rounded
-from train.evaluation.predict import ModelPredictor
+from train import evaluate, finetune
 from train.evaluation.report_cli import command, write_json
 from train.settings import RunSettings
 from train.state import latest_state
 from vitdemo.config import FUSIONS, ModelConfig
-from vitdemo.device import pick
 from vitdemo.disk import writing
 from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vitdemo.models.vlm import VLM
 
-FIGURES = "figures.json"
-_RATE = ("--learning-rate", str(RunSettings().learning_rate))  # of few pictures, too: all is new
-_PARTS = Parts(blank=True, wrong_picture=True, shuffled=True, made=True)
 _BACKBONE = "vision.backbone."
-_KEPT = (_BACKBONE, "text.")  # parts that come pretrained; the others begin anew
 # The ViT that is trained from nothing, for each size of the model.
 VITS = {"tiny": "test_vit", "small": "vit_tiny_patch16_224", "base": "vit_small_patch16_224"}
-# What the backbone does, and the flags of `train.finetune` for it. All but the first read pixels
-# and crop them anew in each step.
-BACKBONES: dict[str, tuple[str, ...]] = {
-    "cached": (),
-    "frozen": ("--train", "full", "--train-pattern", r"(?!vision\.backbone\.).+"),
-    "fine-tuned": ("--train", "full", "--backbone-rate", "0.1"),
-    "vit-from-scratch": ("--train", "full", "--backbone-rate", "1"),
-}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One model of a comparison, and how it is trained."""
+    """One model of a comparison: what its shape has of its own, whether its backbone is a new ViT,
+    and the flags of `train.finetune` for it."""
 
-    fusion: str = FUSIONS[0]  # one of `FUSIONS`
-    modulation: bool = True  # the instruction scales and shifts the picture's tokens
-    alignment: bool = True  # the contrastive loss, and the match loss that needs it, are on
-    backbone: str = "cached"  # one of `BACKBONES`
-
-    @property
-    def name(self) -> str:
-        """As in "concat-no-modulation" or "backbone-frozen"."""
-        if self.backbone != "cached":
-            return f"backbone-{self.backbone}"
-        return self.fusion + "-no-modulation" * (not self.modulation) + \
-            "-no-alignment" * (not self.alignment)
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """For `train.finetune`."""
-        without = () if self.alignment else ("--loss-contrastive", "0", "--loss-match", "0")
-        return (*BACKBONES[self.backbone], *without)
+    shape: dict[str, Any] = dataclasses.field(default_factory=dict)
+    vit: bool = False
+    flags: tuple[str, ...] = ()
 
 
-_FUSED = tuple(Variant(fusion, modulation, alignment) for fusion in FUSIONS
-               for modulation in (True, False) for alignment in (True, False))
-_SEEN = tuple(Variant(backbone=backbone) for backbone in BACKBONES if backbone != "cached")
-GRID = {variant.name: variant for variant in (*_FUSED, *_SEEN)}
+def _fused() -> dict[str, Variant]:
+    found = {}
+    for fusion, modulation, alignment in itertools.product(FUSIONS, (True, False), (True, False)):
+        name = fusion + "-no-modulation" * (not modulation) + "-no-alignment" * (not alignment)
+        without = () if alignment else ("--loss-contrastive", "0", "--loss-match", "0")
+        found[name] = Variant({"fusion": fusion, "modulation": modulation}, flags=without)
+    return found
+
+
+_FULL = ("--train", "full")
+_SEEN = {
+    "backbone-frozen": Variant(flags=(*_FULL, "--train-pattern", r"(?!vision\.backbone\.).+")),
+    "backbone-fine-tuned": Variant(flags=(*_FULL, "--backbone-rate", "0.1")),
+    "backbone-vit-from-scratch": Variant(vit=True, flags=(*_FULL, "--backbone-rate", "1"))}
+VARIANTS = {**_fused(), **_SEEN}
 # The four ways with everything, and the default one with each part left out; and the backbones.
-COMPARISONS = {
-    "fusion": tuple(variant.name for variant in _FUSED if variant.fusion == FUSIONS[0]
-                    or (variant.modulation and variant.alignment)),
-    "backbone": tuple(variant.name for variant in _SEEN),
-}
+COMPARISONS = {"fusion": tuple(name for name in _fused()
+                               if name in FUSIONS or name.startswith(f"{FUSIONS[0]}-")),
+               "backbone": tuple(_SEEN)}
 
 
-def reshaped(config: ModelConfig, picture_size: int = 0, width: int = 0) -> ModelConfig:
-    """The shape that all variants have: without a region head, whose losses steer the attention,
-    and concat and linear have none to steer. Of another ``width`` (0: its own) it is narrower
-    everywhere, with two layers to read and two to write, and learns more in little time.
+def begin(start: Checkpoint, variant: Variant, picture_size: int = 0, width: int = 0) -> VLM:
+    """The model that a variant is trained from, at another picture size or width (0: its own).
+
+    Backbone (but for a new ViT) and, at the same width, the text encoder are those of ``start``;
+    all else is new, and what two variants have in common begins with the same numbers in both.
+    There is no region head: its losses steer the attention, and two ways of fusing have none to
+    steer. A narrower model has two layers to read and two to write.
 
     Raises:
         ConfigError: a size cannot be used.
     """
-    if picture_size and picture_size < 32:
-        raise ConfigError(f"--picture-size is {picture_size}; it must be at least 32 pixels.")
-    if width < 0 or width % 32:
+    if width % 32:
         raise ConfigError(f"--width is {width}; it must be a multiple of 32.")
-    if width:
-        config = dataclasses.replace(
-            config, width=width, embedding_width=width, heads=width // 32, text_heads=width // 32,
-            text_layers=2, decoder_layers=2)
-    return dataclasses.replace(config, regions=False,
-                               picture_size=picture_size or config.picture_size)
-
-
-def save_start(start: Checkpoint, variant: Variant, folder: Path, seed: int = 0,
-               picture_size: int = 0, width: int = 0) -> None:
-    """Write the checkpoint that a variant is trained from; see `reshaped` for the sizes.
-
-    Backbone (but for a ViT from scratch) and, at the same width, the text encoder are those of
-    ``start``; everything else is drawn from the seed, and what two variants have in common begins
-    with the same numbers in both.
-
-    Raises:
-        CheckpointError: the folder cannot be written.
-        ConfigError: a size cannot be used.
-    """
-    config = reshaped(start.model.config, picture_size, width)
-    whole = _fresh(dataclasses.replace(config, fusion=FUSIONS[0], modulation=True), seed)
-    new_eyes = variant.backbone == "vit-from-scratch"
-    model = _fresh(dataclasses.replace(
-        config, fusion=variant.fusion, modulation=variant.modulation,
-        backbone=VITS[config.size] if new_eyes else config.backbone), seed)
+    old = start.model.config
+    narrow: dict[str, Any] = {"width": width, "embedding_width": width, "heads": width // 32,
+                              "text_heads": width // 32, "text_layers": 2,
+                              "decoder_layers": 2} if width else {}
+    config = dataclasses.replace(old, regions=False, picture_size=picture_size or old.picture_size,
+                                 fusion=FUSIONS[0], modulation=True, **narrow)
+    eyes = VITS[config.size] if variant.vit else config.backbone
+    model = _fresh(dataclasses.replace(config, backbone=eyes, **variant.shape))
+    kept = (_BACKBONE, "text.") if config.width == old.width else (_BACKBONE,)
+    given = _fresh(config).state_dict() | {name: value for name, value
+                                           in start.model.state_dict().items()
+                                           if name.startswith(kept)}
     own = model.state_dict()
-    kept = {name: value for name, value in start.model.state_dict().items()
-            if name.startswith(_KEPT if config.width == start.model.config.width
-                               else _BACKBONE)}
-    for given in (whole.state_dict(), kept):
-        own |= {name: value for name, value in given.items()
-                if name in own and own[name].shape == value.shape
-                and not (new_eyes and name.startswith(_BACKBONE))}
-    model.load_state_dict(own)
-    meta = {"name": variant.name, "step": 0, "sources": start.meta.get("sources", [])}
-    save_checkpoint(folder, model, start.tokenizer, meta, weights="float32")
+    model.load_state_dict(own | {
+        name: value for name, value in given.items() if name in own
+        and own[name].shape == value.shape and not (variant.vit and name.startswith(_BACKBONE))})
+    return model
 
 
-def _fresh(config: ModelConfig, seed: int) -> VLM:
+def _fresh(config: ModelConfig) -> VLM:
     """Random weights; the instruction head begins as what the text encoder says, where it can."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         model = VLM(config)
     head = model.instruction_head.out
     if head.in_features == head.out_features:
@@ -152,111 +112,69 @@ def _fresh(config: ModelConfig, seed: int) -> VLM:
     return model
 
 
-def train_variant(start: Checkpoint, variant: Variant, arguments: argparse.Namespace,
-                  more: Sequence[str], out: Path) -> float:
-    """Fine-tune one variant into ``out``, or go on with it; the minutes of processor time.
-
-    There is no look at the validation split meanwhile: the last weights are what is compared.
-
-    Raises:
-        ConfigError: the fine-tuning ended with an error, which it has said.
-    """
-    begin = out.with_name(f"{out.name}.start")
-    save_start(start, variant, begin, arguments.seed, arguments.picture_size, arguments.width)
-    command = ["--from", str(begin), "--out", str(out), "--cache", str(arguments.cache),
-               "--steps", str(arguments.steps), "--seed", str(arguments.seed),
-               "--validate-every", "0", *_RATE, *more, *variant.flags]
-    for source in arguments.data:
-        command += ["--data", str(source)]
-    if latest_state(out) is not None:
-        command.append("--resume")
-    began = time.process_time()
-    if finetune.main(command) != 0:
-        raise ConfigError(f"the variant {variant.name} could not be trained; the reason stands "
-                          "above.")
-    shutil.rmtree(begin, ignore_errors=True)
-    return (time.process_time() - began) / 60
-
-
-def measure(checkpoint: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The figures of `evaluate_split` by data set, greedy, without re-ranking; and "gates"."""
-    placement = pick(arguments.device)
-    loaded = load_checkpoint(checkpoint, placement.device)
-    model, splits = loaded.model, list(read_splits(arguments))
-    predictor = ModelPredictor(model, loaded.tokenizer, beams=1)
-    figures = {split.name: rounded(evaluate_split(predictor, split, _PARTS)) for split in splits}
-    return {"data": figures, "gates": [round(gate, 4) for gate in model.gates().tolist()]}
-
-
-def headline(figures: dict[str, Any]) -> dict[str, float]:
-    """What the table shows, in percent, of what `measure` found; what there is no data for is left
-    out. Of several data sets with captions, or with questions, each has its own column."""
-    found: dict[str, float] = {}
-    for name, of in figures["data"].items():
-        for language, scores in of.get("caption", {}).items():
-            found[f"{name} CIDEr {language}"] = scores["cider"]
-        for language, scores in of.get("retrieval", {}).items():
-            found[f"{name} find R@1 {language}"] = scores["text_to_image"]["r1"]
-        for language, scores in of.get("yes_no", {}).items():
-            found[f"{name} yes/no {language}"] = scores["accuracy"]
-        for source, scores in of.get("vqa", {}).get("by_source", {}).items():
-            found[f"{source} answers"] = scores["accuracy"]
-            for condition in ("blank", "wrong_picture", "shuffled"):
-                if condition in scores:
-                    found[f"{source} lost: {condition.replace('_', ' ')}"] = \
-                        scores[condition]["difference"]
-    return found
-
-
 def run(arguments: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
-    """Train and measure what is not done yet; the figures by variant.
+    """Train and measure what is not done yet; the figures of `train.evaluate` by variant, greedy
+    and without re-ranking, with "gates" and the "minutes" of processor time in "_meta".
 
     Raises:
         VitDemoError: something given cannot be used.
     """
-    check(arguments, steps=1, limit=1)
-    for source in arguments.data:
-        find_splits(source, arguments.split)  # before hours of training, not after
     start = load_checkpoint(arguments.start)
-    reshaped(start.model.config, arguments.picture_size, arguments.width)
-    budget = {"start": start.revision, "steps": arguments.steps, "seed": arguments.seed,
-              "data": [str(path) for path in arguments.data], "limit": arguments.limit,
-              "split": arguments.split, "picture_size": arguments.picture_size,
-              "width": arguments.width, "finetune": list(more)}
-    names = arguments.variants or COMPARISONS[arguments.compare]
+    data = [text for path in arguments.data for text in ("--data", str(path))]
     results: dict[str, Any] = {}
-    for number, name in enumerate(names, 1):
-        out = arguments.out / name
-        if (out / FIGURES).is_file():
-            kept = json.loads((out / FIGURES).read_text(encoding="utf-8"))
-            other = [f"{key} {kept['budget'].get(key)} instead of {value}"
-                     for key, value in budget.items() if kept["budget"].get(key) != value]
-            if other:
-                raise ConfigError(f"{out} was made with another budget ({', '.join(other)}); "
-                                  "choose another --out, or delete it.")
-        else:
-            print(f"{name} ({number} of {len(names)})", file=sys.stderr)
-            minutes = train_variant(start, GRID[name], arguments, more, out)
-            kept = {"budget": budget, "minutes": round(minutes, 1), **measure(out, arguments)}
-            write_json(out / FIGURES, kept)
-        results[name] = kept
+    for name in arguments.variants or COMPARISONS[arguments.compare]:
+        out, first = arguments.out / name, arguments.out / f"{name}.start"
+        model = begin(start, VARIANTS[name], arguments.picture_size, arguments.width)
+        save_checkpoint(first, model, start.tokenizer, {"name": name}, "float32")
+        began = time.process_time()
+        # A run that is finished says so, and one with other settings stops. Of few pictures, too,
+        # the rate is that of new parts; the last weights are compared, without a look before.
+        if finetune.main([
+                "--from", str(first), "--out", str(out), *data, "--validate-every", "0",
+                "--learning-rate", str(RunSettings.learning_rate), *more, *VARIANTS[name].flags,
+                *(["--resume"] if latest_state(out) else [])]) != 0:
+            raise ConfigError(f"{name} could not be trained; the reason stands above.")
+        shutil.rmtree(first, ignore_errors=True)
+        file = out / "evaluation.json"
+        if not file.is_file():
+            limit = ["--limit", str(arguments.limit)] if arguments.limit else []
+            found = evaluate.run(evaluate.parser().parse_args(
+                ["--checkpoint", str(out), *data, "--beams", "1", "--rerank", "0", *limit]))
+            gates = load_checkpoint(out).model.gates().tolist()
+            found["_meta"] |= {"gates": gates, "minutes": (time.process_time() - began) / 60}
+            write_json(file, found)
+        results[name] = json.loads(file.read_text(encoding="utf-8"))
     return results
 
 
+def headline(figures: dict[str, Any]) -> dict[str, str]:
+    """What the table shows of the figures of a variant; what there is no data for is left out."""
+    found: dict[str, float] = {}
+    for name, of in figures.items():
+        for part, title, get in (
+                ("caption", "CIDEr", lambda of: of["cider"]),
+                ("retrieval", "find R@1", lambda of: of["text_to_image"]["r1"]),
+                ("yes_no", "yes/no", lambda of: of["accuracy"])):
+            found |= {f"{name} {title} {language}": get(scores)
+                      for language, scores in of.get(part, {}).items()}
+        for source, scores in of.get("vqa", {}).get("by_source", {}).items():
+            found[f"{source} answers"] = scores["accuracy"]
+            found |= {f"{source} lost: {way.replace('_', ' ')}": scores[way]["difference"]
+                      for way in ("blank", "wrong_picture", "shuffled") if way in scores}
+    meta = figures["_meta"]
+    return {**{title: f"{value:.1f}" for title, value in found.items()},
+            "gates": ", ".join(f"{gate:.2f}" for gate in meta["gates"]) or "–",
+            "training, minutes of processor time": f"{meta['minutes']:.1f}"}
+
+
 def markdown(results: dict[str, Any]) -> str:
-    """A table with a line for each figure and a column for each variant, and lines for the gates
-    and for what the training took."""
-    columns = {name: headline(of) for name, of in results.items()}
-    titles = list(dict.fromkeys(title for of in columns.values() for title in of))
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (1 + len(columns)) + "|"]
-    for title in titles:
-        cells = (f"{of[title]:.1f}" if title in of else "–" for of in columns.values())
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    gates = (", ".join(f"{gate:.2f}" for gate in of["gates"]) or "–" for of in results.values())
-    lines.append("| gates | " + " | ".join(gates) + " |")
-    minutes = (f"{of['minutes']:.1f}" for of in results.values())
-    lines.append("| training, minutes of processor time | " + " | ".join(minutes) + " |")
-    return "\n".join(lines) + "\n"
+    """A table with a line for each figure and a column for each variant."""
+    columns = [headline(of) for of in results.values()]
+    titles = sorted(dict.fromkeys(title for of in columns for title in of),
+                    key=lambda title: title not in columns[0])
+    rows = [["", *results], ["---"] * (1 + len(results)),
+            *([title, *(of.get(title, "–") for of in columns)] for title in titles)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -269,30 +187,23 @@ def parser() -> argparse.ArgumentParser:
         help="a checkpoint whose backbone and text encoder all variants begin with")
     add("--data", type=Path, required=True, action="append", metavar="DIR",
         help="as for train.finetune; may be given several times")
-    add("--out", type=Path, required=True, metavar="DIR", help=(
-        "where the variants' checkpoints and table.md go"))
-    add("--steps", type=int, default=600, help="optimizer steps of each variant (600)")
-    add("--cache", type=Path, default=Path("cache/features"), help="as for train.finetune")
+    add("--out", type=Path, required=True, metavar="DIR",
+        help="where the variants' checkpoints and table.md go")
     add("--compare", choices=list(COMPARISONS), default="fusion", help="what to compare (fusion)")
-    add("--variants", nargs="+", choices=list(GRID), metavar="NAME",
-        help=f"which to compare instead, of {', '.join(GRID)}")
+    add("--variants", nargs="+", choices=list(VARIANTS), metavar="NAME",
+        help=f"which to compare instead, of {', '.join(VARIANTS)}")
     add("--picture-size", type=int, default=0, metavar="PIXELS",
         help="of all variants (default: that of --start)")
     add("--width", type=int, default=0, help=(
         "of all variants; another than that of --start gives a small model, whose text encoder "
         "begins anew too"))
-    add("--split", default="validation", help="what is measured on (validation)")
     add("--limit", type=int, metavar="N", help="measure on the first N pictures of each data set")
-    add("--seed", type=int, default=0)
-    add("--device", default="auto", help="of the evaluation: auto, cpu, cuda or mps (auto)")
-    add("--skip-bad", action="store_true", help="leave bad rows out instead of stopping")
     return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line where something given cannot be used."""
     arguments, more = parser().parse_known_args(argv)
-    more += ["--skip-bad"] * arguments.skip_bad
 
     def work() -> None:
         text = markdown(run(arguments, more))
