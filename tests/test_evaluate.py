@@ -295,7 +295,7 @@ def test_the_json_has_the_promised_layout(
     assert cost["caption"]["pictures"] == 4 and 0 < cost["caption"]["seconds"] < 60
     assert cost["caption"]["threads"] == torch.get_num_threads()
     printed = capsys.readouterr().out
-    assert "photos" in printed and "BLEU-4" in printed and "source own" in printed
+    assert "photos" in printed and "bleu4" in printed and "vqa by source own" in printed
 
 
 def test_several_data_sets_splits_and_limit(tmp_path: Path, checkpoint: Path) -> None:
@@ -424,13 +424,17 @@ def test_errors_are_one_line_and_exit_code_2(
     assert message in shown.err and shown.out == ""
 
 
-def test_the_table_shows_what_is_there_only() -> None:
-    ways = {way: {"r1": 20.0, "r5": 40.0, "r10": 60.0, "median_rank": 7.0}
+def test_the_table_has_what_is_alike_under_one_head() -> None:
+    ways = {way: {"r1": 20.0, "median_rank": 7.0, "ci": {"r1": [18.0, 23.0]}}
             for way in ("text_to_image", "image_to_text")}
-    shown = table({"photos": {"retrieval": {"en": {**ways, "pictures": 9, "texts": 45}}},
-                   "_meta": {"checkpoint": "x"}})
-    assert "en, text to picture" in shown and "20.0" in shown and "45" in shown
-    assert "captions" not in shown and "questions" not in shown and "_meta" not in shown
+    shown = table({"photos": {"retrieval": {
+        "en": {**ways, "pictures": 9, "names": {"mrr": None, "weights": [0.1, 0.2]}}}},
+                   "_meta": {"checkpoint": "x", "cost": {"megabytes": 45.67}}})
+    assert [line.split() for line in shown.splitlines()] == [
+        [], ["photos"], ["pictures"], ["retrieval", "en", "9"], ["r1", "median_rank"],
+        ["retrieval", "en", "text", "to", "image", "20.0±2.5", "7.0"],
+        ["retrieval", "en", "image", "to", "text", "20.0±2.5", "7.0"],
+        ["mrr"], ["retrieval", "en", "names", "-"], ["megabytes"], ["cost", "45.7"]]
 
 
 def test_match_logits_are_the_models_own(tmp_path: Path, parts: tuple[VLM, TextTokenizer],

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from train.evaluation.coco import GroundedPicture, read_grounding
 from train.evaluation.metrics import draw, interval
-from train.evaluation.report_cli import finish
+from train.evaluation.report_cli import finish, table
 from vitdemo.backends.base import Backend
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import EngineConfig
@@ -202,23 +202,6 @@ def baselines(scorer: Scorer) -> dict[str, dict[str, object]]:
             "random": scorer.figures(scorer.area, scorer.area)}
 
 
-def table(figures: dict[str, Any]) -> str:
-    """The figures as text, for a person; 95% intervals of the first column in brackets."""
-    keys = ("pointing", "pointing_off_centre", "share_inside_over_area", "mean_ratio")
-    named = [*figures["methods"].items(), *((f"({name})", of) for name, of in
-                                            figures["baselines"].items())]
-    width = max(len(name) for name, _ in named) + 2
-    lines = [" " * width + f"{'pointing':>20}{'off-centre':>12}{'inside/area':>13}"
-             f"{'mean ratio':>12}"]
-    for name, of in named:
-        cells = ["-" if of[key] is None else f"{of[key]:.3f}" for key in keys]
-        low, high = of["ci"]["pointing"]
-        lines.append(f"{name:<{width}}{f'{cells[0]} [{low:.2f}, {high:.2f}]':>20}"
-                     f"{cells[1]:>12}{cells[2]:>13}{cells[3]:>12}")
-    centre = figures["baselines"]["centre"]
-    return "\n".join([*lines, f"{centre['n']} names, {centre['n_off_centre']} of them off-centre"])
-
-
 def choose_methods(backend: Backend, wanted: str) -> tuple[str, ...]:
     """The methods to measure: those named, parted by commas, or all.
 
@@ -281,7 +264,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one line where the input cannot be used."""
-    return finish(parser().parse_args(argv), run, table)
+    return finish(parser().parse_args(argv), run, lambda figures: table(
+        {"maps": {"": {**figures["methods"], **figures["baselines"]}}}, digits=3))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from train.data.reading import Split, find_splits, read_split
-from train.evaluation.vqa_metrics import CONDITIONS
 from vitdemo.errors import ConfigError, DataError, VitDemoError
 
 Figures = dict[str, Any]
+_COLUMNS = 6  # of a table
 
 
 def finish(arguments: argparse.Namespace, run: Callable[[argparse.Namespace], Figures],
@@ -94,107 +94,46 @@ def rounded(value: Any, digits: int = 2) -> Any:
     return round(value, digits) if isinstance(value, float) else value
 
 
-_TITLE = {"text_to_image": "text to picture", "image_to_text": "picture to text"}
-_WAYS = tuple(_TITLE)
-_CONDITION = {"blank": "blank picture", "wrong_picture": "wrong picture",
-              "shuffled": "words shuffled", "no_fusion": "fusion off",
-              "no_modulation": "modulation off"}
-
-
-def table(figures: dict[str, Any]) -> str:
-    """The figures of all data sets and what the checkpoint costs, as far as they are there."""
+def table(figures: dict[str, Any], digits: int = 1) -> str:
+    """The figures of all data sets and what the checkpoint costs: by data set, and by part of it
+    what has the same figures together, each with half the width of its 95% interval."""
     lines: list[str] = []
     for name, parts in figures.items():
         if name.startswith("_"):
-            continue
-        lines += ["", name]
-        for part, show in (("caption", _captions), ("retrieval", _retrieval),
-                           ("vqa", _questions), ("choices", _choices), ("yes_no", _yes_no)):
-            if part in parts:
-                lines += show(parts[part])
-    if "cost" in figures.get("_meta", {}):
-        lines += ["", *_cost(figures["_meta"]["cost"])]
+            name, parts = "", {key: of for key, of in parts.items() if key == "cost"}
+        lines += ["", name] if name else []
+        for part, of in parts.items():
+            alike: dict[tuple[str, ...], list[tuple[str, Figures]]] = {}
+            for title, row in _rows(part, of):
+                alike.setdefault(tuple(row), []).append((title, row))
+            for keys, rows in alike.items():
+                for start in range(0, len(keys), _COLUMNS):
+                    some = keys[start:start + _COLUMNS]
+                    lines.append(_line("", {key: key for key in some}, digits))
+                    lines += [_line(title, {key: row[key] for key in some}, digits)
+                              for title, row in rows]
     return "\n".join(lines)
 
 
-def _captions(parts: dict[str, Any]) -> Iterator[str]:
-    yield line("captions", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr", "ROUGE-L", "METEOR",
-               "pictures")
-    keys = ("bleu1", "bleu2", "bleu3", "bleu4", "cider", "rouge_l", "meteor")
-    for language, of in parts.items():
-        yield line(f"  {language}", *(cell(of, key) for key in keys), of["pictures"])
-    yield line("what is wrong in them", "twice", "person", "unsaid", "said")
-    for language, of in parts.items():
-        yield line(f"  {language}", *(of[key] for key in (
-            "repeated", "person_unsaid", "things_unsaid", "things_said")))
+def _rows(title: str, of: Figures) -> Iterator[tuple[str, Figures]]:
+    """What stands in a dictionary and in those inside it, each with where it stands."""
+    own = {key: value for key, value in of.items() if not isinstance(value, (dict, list))}
+    ends = of.get("ci", {})
+    for key, value in own.items():
+        if isinstance(value, float) and ends.get(key):
+            own[key] = (value, (ends[key][1] - ends[key][0]) / 2)
+    if own:
+        yield title, own
+    for key, value in of.items():
+        if isinstance(value, dict) and key != "ci":
+            yield from _rows(f"{title} {key.replace('_', ' ')}".strip(), value)
 
 
-def _retrieval(parts: dict[str, Any]) -> Iterator[str]:
-    yield line("retrieval", "R@1", "R@5", "R@10", "median", "pictures", "texts")
-    for language, of in parts.items():
-        kinds = [("", of)]
-        if "reranked" in of:
-            kinds += [(f", best {of['reranked']['candidates']} re-ranked", of["reranked"])]
-        for kind, found in kinds:
-            for way in _WAYS:
-                values = (cell(found[way], key) for key in ("r1", "r5", "r10", "median_rank"))
-                yield line(f"  {language}, {_TITLE[way]}{kind}", *values, of["pictures"],
-                           of["texts"])
-    named = {language: of["names"] for language, of in parts.items() if "names" in of}
-    if named:
-        yield line("search by everyday names", "MRR", "re-ranked", "names")
-    for language, of in named.items():
-        again = cell(of["reranked"], "mrr") if "reranked" in of else None
-        yield line(f"  {language}", cell(of, "mrr"), again, of["names"])
-
-
-def _questions(parts: dict[str, Any]) -> Iterator[str]:
-    yield line("questions", "exact", "VQA", "number")
-    for title, of in (("all", parts), *((f"{part[3:]} {key}", of)
-                                        for part in ("by_source", "by_type")
-                                        for key, of in parts[part].items())):
-        yield line(f"  {title}", cell(of, "accuracy"), cell(of, "vqa_score"), of["n"])
-    tried = [key for key in CONDITIONS if key in parts]
-    if tried:
-        yield line("what is lost", "exact", "lost", "VQA", "lost")
-    for title, of in (("all", parts), *((f"source {k}", v) for k, v in
-                                        parts["by_source"].items())):
-        for key in tried:
-            yield line(f"  {title}, {_CONDITION[key]}", of[key]["accuracy"], of[key]["difference"],
-                       of[key].get("vqa_score"), of[key].get("vqa_score_difference"))
-
-
-def _choices(parts: dict[str, Any]) -> Iterator[str]:
-    yield line("the best of given answers", "right", "blank", "chance", "number")
-    yield line("  all", cell(parts, "accuracy"), parts.get("blank"), parts["chance"], parts["n"])
-    for kind, right in parts["by_type"].items():
-        if kind:
-            yield line(f"  type {kind}", right)
-
-
-def _yes_no(parts: dict[str, Any]) -> Iterator[str]:
-    yield line("yes or no, from captions", "right", "said yes", "neither", "number")
-    for language, of in parts.items():
-        yield line(f"  {language}", of["accuracy"], of["said_yes"], of["neither"], of["n"])
-
-
-def _cost(parts: dict[str, Any]) -> Iterator[str]:
-    yield (f"checkpoint: {parts['megabytes']:.1f} MB, "
-           f"{parts['parameters'] / 1e6:.1f} million parameters")
-    if parts["caption"]:
-        of = parts["caption"]
-        yield (f"caption, greedy, picture file to last word: {of['seconds']:.2f} s "
-               f"(median of {of['pictures']} pictures, {of['threads']} thread(s))")
-
-
-def cell(figures: dict[str, Any], key: str) -> float | str | None:
-    """A figure with half the width of its 95% interval, where it has one."""
-    value, ends = figures.get(key), figures.get("ci", {}).get(key)
-    return f"{value:.1f}±{(ends[1] - ends[0]) / 2:.1f}" if ends and value is not None else value
-
-
-def line(title: str, *values: float | str | None) -> str:
-    """One row: a title and numbers, right-aligned; "-" for None."""
-    shown = ("-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
-             for value in values)
-    return f"{title:<44}" + "".join(f" {text:>9}" for text in shown)
+def _line(title: str, row: Figures, digits: int) -> str:
+    def cell(value: Any) -> str:
+        if isinstance(value, tuple):
+            return "±".join(map(cell, value))
+        return f"{value:.{digits}f}" if isinstance(value, float) else \
+            "-" if value is None else str(value)
+    return f"{title:<42}" + "".join(f" {cell(value):>{max(9, len(key))}}"
+                                    for key, value in row.items())
