@@ -59,41 +59,43 @@ def test_blank_lines_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Pa
 
 
 BAD_ROWS = {
-    "broken JSON": '{"file_name": "b.jpg", "captions": ["A',
-    "broken JSON (": "[" * 100_000,
-    "must be a JSON object, and this is a list": "[1, 2]",
-    "not UTF-8": b'{"file_name": "b.jpg", "captions": ["\xff\xfe"]}',
-    "there is no file_name": {"captions": ["A dog ."]},
-    "file_name must be text, not a number": {"file_name": 7, "captions": ["A dog ."]},
-    "file_name is empty": {"file_name": " ", "captions": ["A dog ."]},
+    "Invalid JSON: EOF": '{"file_name": "b.jpg", "captions": ["A',
+    "Invalid JSON: recursion limit": "[" * 100_000,
+    "Input should be an object": "[1, 2]",
+    "Invalid JSON: invalid unicode": b'{"file_name": "b.jpg", "captions": ["\xff\xfe"]}',
+    "file_name: Field required": {"captions": ["A dog ."]},
+    "file_name: Input should be a valid string": {"file_name": 7, "captions": ["A dog ."]},
+    "file_name: it is empty": {"file_name": " ", "captions": ["A dog ."]},
     "qa[0].answer is none of its choices": {"file_name": "b.jpg", "qa": [
         {"question": "where ?", "answer": "at home", "choices": ["at sea", "in a wood"]}]},
     "picture none.jpg is missing": good("none.jpg"),
     "picture xxxx": good("x" * 5000 + ".jpg"),
-    "captions[1] is empty": {"file_name": "b.jpg", "captions": ["A dog .", "  "]},
-    "captions_zh[0] is empty": {"file_name": "b.jpg", "captions_zh": [""]},
-    "captions must be a list, not text": {"file_name": "b.jpg", "captions": "A dog ."},
-    "captions[0] must be text, not null": {"file_name": "b.jpg", "captions": [None]},
-    "half of a character": '{"file_name": "b.jpg", "captions": ["\\ud800"]}',
+    "captions[1]: it is empty": {"file_name": "b.jpg", "captions": ["A dog .", "  "]},
+    "captions_zh[0]: it is empty": {"file_name": "b.jpg", "captions_zh": [""]},
+    "captions: Input should be a valid array": {"file_name": "b.jpg", "captions": "A dog ."},
+    "captions[0]: Input should be a valid string": {"file_name": "b.jpg", "captions": [None]},
+    "Invalid JSON: unexpected end of hex escape": '{"file_name": "b.jpg", "captions": ["\\ud800"]}',
     "nothing about the picture": {"file_name": "b.jpg", "caption": "A dog ."},
-    "(the row has file_name, captions, qa)": {"file_name": "b.jpg", "captions": [], "qa": []},
-    "qa[0] must be an object": {"file_name": "b.jpg", "qa": ["what ?"]},
-    "qa[0] has no answer": {"file_name": "b.jpg", "qa": [{"question": "what ?"}]},
-    "qa[0].answer is empty": {"file_name": "b.jpg", "qa": [{"question": "what ?", "answer": ""}]},
-    "qa[0].answer must be text, not a number":
+    "none of captions, captions_zh, qa has content":
+        {"file_name": "b.jpg", "captions": [], "qa": []},
+    "qa[0]: Input should be an object": {"file_name": "b.jpg", "qa": ["what ?"]},
+    "qa[0].answer: Field required": {"file_name": "b.jpg", "qa": [{"question": "what ?"}]},
+    "qa[0].answer: it is empty":
+        {"file_name": "b.jpg", "qa": [{"question": "what ?", "answer": ""}]},
+    "qa[0].answer: Input should be a valid string":
         {"file_name": "b.jpg", "qa": [{"question": "how many ?", "answer": 2}]},
-    "qa[0].answers[1] must be text, not true or false":
+    "qa[0].answers[1]: Input should be a valid string":
         {"file_name": "b.jpg",
          "qa": [{"question": "is it ?", "answer": "no", "answers": ["no", True]}]},
-    "captions[1] is Chinese (“一只穿Nike鞋的狗。”); it belongs under captions_zh":
+    "captions[1]: it is Chinese (“一只穿Nike鞋的狗。”); it belongs under captions_zh":
         {"file_name": "b.jpg", "captions": ["A dog .", "一只穿Nike鞋的狗。"]},
-    "captions_zh[0] is not Chinese (“A dog .”); it belongs under captions":
+    "captions_zh[0]: it is not Chinese (“A dog .”); it belongs under captions":
         {"file_name": "b.jpg", "captions_zh": ["A dog ."]},
-    "captions_zh[0] is not Chinese (“A man beside a sign that says …”)":
+    "captions_zh[0]: it is not Chinese (“A man beside a sign that says …”)":
         {"file_name": "b.jpg", "captions_zh": ["A man beside a sign that says 停 runs"]},
-    "captions[0] holds a control character (U+0000)":
+    "captions[0]: it holds a control character (U+0000)":
         {"file_name": "b.jpg", "captions": ["A \0 dog ."]},
-    "qa[0].answer holds a control character (U+001B)":
+    "qa[0].answer: it holds a control character (U+001B)":
         {"file_name": "b.jpg", "qa": [{"question": "what ?", "answer": "a \x1b[2J dog"}]},
     "captions[0] holds no word that the model knows (“кошка”)":
         {"file_name": "b.jpg", "captions": ["кошка"]},

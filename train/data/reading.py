@@ -8,7 +8,6 @@ validation, test. A text in the wrong language, with a control character, or wit
 the model knows would be learnt from as it is: such a row is bad.
 """
 
-import json
 import logging
 import os
 import sys
@@ -17,12 +16,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from PIL import Image, ImageOps
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
 from train.data.hub import as_folder, is_hub
-from vitdemo.config import LIMITS
 from vitdemo.errors import DataError, PictureError
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Unread
@@ -31,9 +29,46 @@ from vitdemo.words import mainly_chinese
 METADATA = "metadata.jsonl"
 SPLITS = ("train", "validation", "test")
 
-_CONTENT = ("captions", "captions_zh", "qa")
 Unreads = Callable[[str], Unread]  # what a model does not read of a text
 _log = logging.getLogger(__name__)
+
+
+def _text(value: str) -> str:
+    """With single spaces."""
+    text = " ".join(value.split())
+    if not text:
+        raise ValueError("it is empty")
+    for letter in text:
+        if unicodedata.category(letter) == "Cc":
+            raise ValueError(f"it holds a control character (U+{ord(letter):04X})")
+    return text
+
+
+def _english(text: str) -> str:
+    if mainly_chinese(text):
+        raise ValueError(f"it is Chinese ({_start(text)}); it belongs under captions_zh")
+    return text
+
+
+def _chinese(text: str) -> str:
+    if not mainly_chinese(text):
+        raise ValueError(f"it is not Chinese ({_start(text)}); it belongs under captions")
+    return text
+
+
+def _inside(name: str) -> str:
+    _text(name)
+    path = os.path.normpath(name)
+    if os.path.isabs(path) or path.split(os.sep)[0] in (".", ".."):
+        raise ValueError(f"{name!r} must be a path inside the folder")
+    return path
+
+
+_null_is_none = BeforeValidator(lambda value: () if value is None else value)
+_null_is_empty = BeforeValidator(lambda value: "" if value is None else value)
+_Text = Annotated[str, AfterValidator(_text)]
+_Texts = Annotated[tuple[_Text, ...], _null_is_none]
+_Label = Annotated[str, _null_is_empty, AfterValidator(lambda text: " ".join(text.split()))]
 
 
 @dataclass(frozen=True)
@@ -42,12 +77,26 @@ class Question:
     VQA v2), else empty. ``type`` and ``source`` are empty where the row does not say; ``choices``
     are what may be answered, the right answer among them, where only some texts may."""
 
-    question: str
-    answer: str
-    answers: tuple[str, ...]
-    type: str
-    source: str
-    choices: tuple[str, ...] = ()
+    question: _Text
+    answer: _Text
+    answers: _Texts = ()
+    type: _Label = ""
+    source: _Label = ""
+    choices: _Texts = ()
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the metadata file, as pydantic checks it."""
+
+    file_name: Annotated[str, AfterValidator(_inside)]
+    captions: Annotated[tuple[Annotated[_Text, AfterValidator(_english)], ...], _null_is_none] = ()
+    captions_zh: Annotated[tuple[Annotated[_Text, AfterValidator(_chinese)], ...],
+                           _null_is_none] = ()
+    qa: Annotated[tuple[Question, ...], _null_is_none] = ()
+
+
+_LINE = TypeAdapter(_Line)
 
 
 @dataclass(frozen=True)
@@ -264,39 +313,26 @@ def _complaint(bad: Sequence[BadRow]) -> str:
 
 def _parse_row(line: bytes, folder: Path, number: int, first_line: dict[str, int]) -> Row:
     try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise _Wrong("the row is not UTF-8 text") from error
-    except (RecursionError, ValueError) as error:  # nested too deep, say, or a number too long
-        raise _Wrong(f"broken JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise _Wrong(f"a row must be a JSON object, and this is {_kind(row)}")
-    path = _picture_path(row, folder)
-    name = path.relative_to(folder).as_posix()
+        row = _LINE.validate_json(line)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}"
+                        for part in wrong["loc"])[1:]
+        reason = wrong["msg"].removeprefix("Value error, ")
+        raise _Wrong(f"{where}: {reason}" if where else reason) from error
+    name = Path(row.file_name).as_posix()
     if name in first_line:
         raise _Wrong(f"picture {name} was named before, in line {first_line[name]}")
-    questions = _list(row, "qa")
-    parsed = Row(path, _captions(row, "captions"), _captions(row, "captions_zh"),
-                 tuple(_question(q, f"qa[{i}]") for i, q in enumerate(questions)),
-                 split_name(folder))
-    if not (parsed.captions or parsed.captions_zh or parsed.questions):
-        raise _Wrong(f"there is nothing about the picture: none of {', '.join(_CONTENT)} has "
-                     f"content (the row has {', '.join(map(str, row))})")
-    if not os.path.isfile(path):  # False, not an error, for a name too long
+    for i, question in enumerate(row.qa):
+        if question.choices and question.answer not in question.choices:
+            raise _Wrong(f"qa[{i}].answer is none of its choices")
+    if not (row.captions or row.captions_zh or row.qa):
+        raise _Wrong("there is nothing about the picture: none of captions, captions_zh, qa has "
+                     "content")
+    if not os.path.isfile(folder / name):  # False, not an error, for a name too long
         raise _Wrong(f"picture {name} is missing")
     first_line[name] = number
-    return parsed
-
-
-def _captions(row: dict[str, Any], key: str) -> tuple[str, ...]:
-    """Texts that must be in the key's own language."""
-    texts = _texts(row, key)
-    for i, text in enumerate(texts):
-        if mainly_chinese(text) != (key == "captions_zh"):
-            other, language = (("captions_zh", "Chinese") if key == "captions" else
-                               ("captions", "not Chinese"))
-            raise _Wrong(f"{key}[{i}] is {language} ({_start(text)}); it belongs under {other}")
-    return texts
+    return Row(folder / name, row.captions, row.captions_zh, row.qa, split_name(folder))
 
 
 def _check_words(row: Row, unread: Unreads) -> None:
@@ -314,80 +350,8 @@ def _start(text: str) -> str:
     return f"“{text[:30]}{'…' if len(text) > 30 else ''}”"
 
 
-def _picture_path(row: dict[str, Any], folder: Path) -> Path:
-    if "file_name" not in row:
-        raise _Wrong(f"there is no file_name (the row has {', '.join(row) or 'nothing'})")
-    name = _text(row["file_name"], "file_name", keep_spaces=True)
-    inside = os.path.normpath(name)
-    if "\0" in name or os.path.isabs(inside) or inside.split(os.sep)[0] in (".", ".."):
-        raise _Wrong(f"file_name {name!r} must be a path inside the folder")
-    return folder / inside
-
-
-def _question(value: Any, where: str) -> Question:
-    if not isinstance(value, dict):
-        raise _Wrong(f"{where} must be an object with question and answer, not {_kind(value)}")
-    for key in ("question", "answer"):
-        if key not in value:
-            raise _Wrong(f"{where} has no {key}")
-    kind, source = (_text(value[key], f"{where}.{key}", may_be_empty=True)
-                    if value.get(key) is not None else "" for key in ("type", "source"))
-    answer = _text(value["answer"], f"{where}.answer")
-    choices = _texts(value, "choices", f"{where}.")
-    if choices and answer not in choices:
-        raise _Wrong(f"{where}.answer is none of its choices")
-    return Question(_text(value["question"], f"{where}.question"), answer,
-                    _texts(value, "answers", f"{where}."), kind, source, choices)
-
-
-def _list(row: dict[str, Any], key: str, where: str = "") -> list[Any]:
-    value = row.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise _Wrong(f"{where}{key} must be a list, not {_kind(value)}")
-    return value
-
-
-def _texts(row: dict[str, Any], key: str, where: str = "") -> tuple[str, ...]:
-    return tuple(_text(text, f"{where}{key}[{i}]")
-                 for i, text in enumerate(_list(row, key, where)))
-
-
-def _text(value: Any, where: str, *, keep_spaces: bool = False, may_be_empty: bool = False) -> str:
-    """The text with single spaces; a file name keeps its own."""
-    if not isinstance(value, str):
-        raise _Wrong(f"{where} must be text, not {_kind(value)}")
-    if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-        raise _Wrong(f"{where} holds half of a character (a lone surrogate)")
-    text = " ".join(value.split())
-    strange = next((c for c in text if unicodedata.category(c) == "Cc"), "")
-    if strange and not keep_spaces:
-        raise _Wrong(f"{where} holds a control character (U+{ord(strange):04X})")
-    if not text and not may_be_empty:
-        raise _Wrong(f"{where} is empty")
-    return value if keep_spaces else text
-
-
-def _kind(value: Any) -> str:
-    return {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number",
-            bool: "true or false"}.get(type(value), "null")
-
-
 def _picture_fault(path: Path) -> str:
     """What is wrong with a picture file, or "". The whole file is read: a cut-off one shows."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if (image.format == "JPEG" and path.stat().st_size <= LIMITS.max_file_megabytes * 2**20
-                    and width * height <= LIMITS.max_megapixels * 1_000_000
-                    and min(width, height) >= LIMITS.min_side
-                    and max(width, height) <= LIMITS.max_aspect * min(width, height)):
-                image.draft("L", (1, 1))  # an eighth of the size: several times faster
-                ImageOps.exif_transpose(image)  # loads the picture
-                return ""
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        pass  # the full reader says what is wrong, in words for a person
     try:
         open_picture(path)
     except PictureError as error:
