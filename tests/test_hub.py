@@ -168,18 +168,16 @@ def test_questions_of_one_picture_come_together(tmp_path: Path) -> None:
     assert second.questions[0].answer == "yes"
 
 
-def test_lists_of_questions_and_our_own_layout(tmp_path: Path) -> None:
-    lists = saved(tmp_path / "lists", {"photo": [content(0)], "questions": [["a ?", "b ?"]],
-                                       "answers": [["1", "2"]]}, "photo")
-    assert [(q.question, q.answer) for q in rows(lists)[0].questions] == [("a ?", "1"),
-                                                                           ("b ?", "2")]
+def test_our_own_layout(tmp_path: Path) -> None:
     ours = saved(tmp_path / "ours", {"image": [content(0)],
                                      "qa": [[{"question": "a ?", "answer": "1"}]]})
     assert rows(ours)[0].questions[0].answer == "1"
-    bad = saved(tmp_path / "bad", {"image": [content(0)], "questions": [["a ?", "b ?"]],
-                                   "answers": [["1"]]})
-    with pytest.raises(DataError, match="row 0: there are 2 questions and 1 answers"):
-        find_splits(bad, "train")
+
+
+def test_a_question_without_an_answer_is_a_bad_row(tmp_path: Path) -> None:
+    path = saved(tmp_path / "asked", {"image": [content(0)], "question": ["what ?"]})
+    with pytest.raises(DataError, match=r"line 1: qa\[0\].answer: it is empty"):
+        rows(path)
 
 
 def test_a_folder_with_parquet_reads_as_rows(tmp_path: Path) -> None:
@@ -206,9 +204,6 @@ def test_an_imagefolder_with_a_parquet_table_reads_as_rows(tmp_path: Path) -> No
      r"no column of captions or questions: .* the columns are image \(PIL.*, colour \(string\)"),
     ({"face": ["x"], "caption": ["A dog ."]}, "image",
      r"no column of pictures: .* the columns are face \(string\), caption \(string\)"),
-    ({"image": [content(0)], "question": ["what ?"]}, "image", "no column of answers"),
-    ({"image": [content(0)], "question": ["what ?"], "answers": [[]]}, "image",
-     "row 0: the question 'what \\?' has no answer"),
     ({"image": [None], "caption": ["A dog ."]}, "image", "row 0: there is no picture"),
 ])
 def test_what_is_missing_is_named(tmp_path: Path, cache: Path, columns: dict[str, list[Any]],

@@ -11,8 +11,7 @@ import logging
 import os
 import re
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,7 @@ _SPLITS = {"train": ("train", "training"), "validation": ("validation", "valid",
 PICTURES = ("image", "picture", "img", "photo", "jpg", "png")
 CAPTIONS = ("captions", "caption", "captions_zh", "caption_zh", "sentences", "sentence", "text",
             "texts", "description")
-QUESTIONS = ("question", "questions")
-ANSWERS = ("answer", "multiple_choice_answer", "answers", "label")
+ANSWERS = ("answer", "multiple_choice_answer", "label")
 HELD = 10  # of a data set without a validation split, every tenth picture serves as one
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
@@ -153,19 +151,17 @@ def _rows(data: Any, path: Path, folder: Path, split: str = "") -> Iterable[dict
     """
     import datasets
 
-    column = _picture_column(data, path)
-    texts = [name for name in data.column_names if name in (*CAPTIONS, *QUESTIONS, "qa")]
-    if not texts:
-        raise _no_column(data, path, "captions or questions",
-                         (*CAPTIONS, "question with answer", "qa"))
-    if any(name in QUESTIONS for name in texts) and not any(
-            name in ANSWERS for name in data.column_names):
-        raise _no_column(data, path, "answers to its questions", ANSWERS)
+    typed = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
+    column = typed[0] if len(typed) == 1 else _column(data, path, "pictures", PICTURES, typed)
+    _column(data, path, "captions or questions", (*CAPTIONS, "question", "qa"))
     rows: dict[str, dict[str, Any]] = {}
     places: dict[str, int] = {}  # of every picture, in the order of the data
     for number, row in enumerate(data.cast_column(column, datasets.Image(decode=False))):
-        where = f"{path}, row {number}"
-        name, content = _picture(row[column], where)
+        given = row[column] or {}
+        content = given.get("bytes") or (given.get("path") and Path(given["path"]).read_bytes())
+        if not content:
+            raise DataError(f"{path}, row {number}: there is no picture.")
+        name = hashlib.sha256(content).hexdigest()[:24]
         place = places.setdefault(name, len(places))
         if split and (place % HELD == HELD - 1) != (split == "validation"):
             continue
@@ -177,44 +173,20 @@ def _rows(data: Any, path: Path, folder: Path, split: str = "") -> Iterable[dict
             language = "captions_zh" if mainly_chinese(text) else "captions"
             if text not in kept[language]:
                 kept[language].append(text)
-        kept["qa"] += _questions(row, where)
+        kept["qa"] += [*(row.get("qa") or []), *_questions(row)]
     return rows.values()
 
 
-def _picture_column(data: Any, path: Path) -> str:
-    """By type, and by name where there are several or none of the type."""
-    import datasets
-
-    typed = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
-    if len(typed) == 1:
-        return str(typed[0])
-    named = [name for name in PICTURES if name in (typed or data.column_names)]
-    if not named:
-        raise _no_column(data, path, "pictures", PICTURES)
-    return named[0]
-
-
-def _no_column(data: Any, path: Path, what: str, names: Iterable[str]) -> DataError:
+def _column(data: Any, path: Path, what: str, names: Sequence[str],
+            among: Sequence[str] = ()) -> str:
+    """The first column of one of these names."""
+    for name in names:
+        if name in (among or data.column_names):
+            return name
     columns = ", ".join(f"{name} ({getattr(kind, 'dtype', None) or type(kind).__name__})"
                         for name, kind in data.features.items())
-    return DataError(f"{path} has no column of {what}: it would be called {', '.join(names)}; "
-                     f"the columns are {columns}. Rename one with the datasets library.")
-
-
-def _picture(value: Any, where: str) -> tuple[str, bytes]:
-    """A picture's name, which is the hash of its bytes, and these."""
-    source = value.get("path") if isinstance(value, Mapping) else None
-    content = value.get("bytes") if isinstance(value, Mapping) else None
-    if content is None and source:
-        try:
-            content = Path(source).read_bytes()
-        except OSError as error:
-            raise DataError(f"{where}: the picture {source} cannot be read: "
-                            f"{error.strerror}.") from error
-    if not content:
-        raise DataError(f"{where}: there is no picture.")
-    suffix = Path(source or "").suffix.lower()
-    return hashlib.sha256(content).hexdigest()[:24] + (suffix if len(suffix) <= 5 else ""), content
+    raise DataError(f"{path} has no column of {what}: it would be called {', '.join(names)}; "
+                    f"the columns are {columns}. Rename one with the datasets library.")
 
 
 def _captions(row: Mapping[str, Any]) -> Iterable[str]:
@@ -227,33 +199,12 @@ def _captions(row: Mapping[str, Any]) -> Iterable[str]:
                 yield " ".join(text.split())
 
 
-def _questions(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    questions = [dict(question) for question in row.get("qa") or []]
-    asked = next((row[name] for name in QUESTIONS if row.get(name)), None)
-    if asked is None:
-        return questions
-    single = next((row[name] for name in ANSWERS if row.get(name) and name != "answers"), None)
-    several = row.get("answers")
-    if isinstance(asked, str):
-        people = _people(several) or _people(single)
-        answer = single if isinstance(single, str) else _commonest(people)
-        if not answer:
-            raise DataError(f"{where}: the question {asked!r} has no answer.")
-        question = {"question": asked, "answer": answer, "answers": people}
-        return [*questions, {**question, "type": row["type"]} if isinstance(row.get("type"), str)
-                else question]
-    answers = _people(several) or _people(single)
-    if len(answers) != len(asked):
-        raise DataError(f"{where}: there are {len(asked)} questions and {len(answers)} answers.")
-    return questions + [{"question": q, "answer": a} for q, a in zip(asked, answers, strict=True)]
-
-
-def _people(value: Any) -> list[str]:
-    """The answers in a list of texts, or of objects with an answer each (as in VQA v2)."""
-    if not isinstance(value, list):
-        return []
-    return [str(given["answer"] if isinstance(given, Mapping) else given) for given in value]
-
-
-def _commonest(answers: list[str]) -> str:
-    return Counter(answers).most_common(1)[0][0] if answers else ""
+def _questions(row: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """A row's question, with the commonest of people's answers where none is given."""
+    if row.get("question"):
+        people = [str(given["answer"] if isinstance(given, Mapping) else given)
+                  for given in row.get("answers") or []]
+        answer = next((row[name] for name in ANSWERS if row.get(name)),
+                      max(people, key=people.count, default=""))
+        yield {"question": row["question"], "answer": answer, "answers": people,
+               "type": row.get("type")}
