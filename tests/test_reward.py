@@ -247,18 +247,6 @@ def test_what_is_rewarded_is_said_more_often(model: VLM, rows: list[Row], data: 
     assert sum(values[-5:]) < sum(values[:5]) - 0.2
 
 
-def test_processes_share_the_captions_that_are_judged(model: VLM, rows: list[Row],
-                                                      tokenizer: TextTokenizer,
-                                                      tmp_path: Path) -> None:
-    found = draw(model, rows, tokenizer, tmp_path / "c")
-    rewards = [found.draw(3, *of)["reward"] for of in ((0, 1), (0, 2), (1, 2))]
-    assert rewards[0].references[1::2] == rewards[2].references
-    judge = Judge(rows, tokenizer)
-    all_of_it, *shares = (float(reward_loss(model, part, judge).detach()) for part in rewards)
-    assert sum(shares) == pytest.approx(all_of_it, abs=1e-5)
-    assert "reward" not in draw(model, rows, tokenizer, tmp_path / "c", loss_reward=0).draw()
-
-
 def test_a_run_is_rewarded_and_says_how_much(data: Path, start: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(arguments(data, start, out, "--reward-pictures", "4", "--loss-reward", "1")) == 0

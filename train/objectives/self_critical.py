@@ -27,6 +27,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
 from pycocoevalcap.cider.cider_scorer import CiderScorer, precook
 from torch import Tensor
 
@@ -47,14 +48,11 @@ from vitdemo.models.vlm import VLM
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import broken_words, repeated_words
 
-_LONGEST = 4  # words of the phrases that are compared
 TEMPERATURE = 0.6  # of captions that are drawn and rewarded
 TEXTS = 5  # captions that are drawn of each picture
 BLEU = 3.0  # weight of BLEU-4 in the reward, where that of CIDEr-D is 1
 FAULT = 0.4  # what a thing that nobody named, or a word said twice, takes off the reward
 END = "</s>"  # of a caption, as a word; no word has these marks
-
-Ngram = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ class Judge:
             people = batch.references[i // each]
             score = self.judge(words + [END] * over, people, batch.languages[i // each])
             if self.bleu:
-                score += self.bleu * sentence_bleu(words, tuple(map(_cut, people)))
+                score += self.bleu * sentence_bleu(words, [*map(_cut, people)])
             if self.fault:
                 score -= self.fault * faults(text, tuple(batch.said[i // each]))
             scores.append(score)
@@ -171,41 +169,25 @@ def _ended(text: str) -> str:
 
 
 @lru_cache(maxsize=100_000)
-def _cooked(text: str) -> dict[Ngram, int]:
+def _cooked(text: str) -> dict[tuple[str, ...], int]:
     return precook(_ended(text))
 
 
-@lru_cache(maxsize=64)
-def _most(references: tuple[tuple[str, ...], ...]) -> Counter[Ngram]:
-    """How often each phrase is in the reference that has it most: the same for all captions that
-    are drawn of a picture, which come one after the other."""
-    most: Counter[Ngram] = Counter()
-    for reference in references:
-        most |= Counter(precook(" ".join(reference)))
-    return most
-
-
-def sentence_bleu(words: Sequence[str], references: tuple[tuple[str, ...], ...]) -> float:
+def sentence_bleu(words: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """BLEU-4 of one caption, 0 to 1, with the brevity penalty against the references' mean length:
     against the closest one, as a whole corpus is measured, the shortest is learnt from each.
 
     One is added to both counts of a precision, but for single words: else a caption without a
     common phrase of four words is worth nothing (Lin, Och 2004, "ORANGE", section 4).
     """
-    if not words:
+    of = cook_test(" ".join(words), cook_refs([*map(" ".join, references)], eff="average"))
+    right, said = of["correct"], of["guess"]
+    if not right[0]:
         return 0.0
-    most = _most(references)
-    found, said = [0] * _LONGEST, [0] * _LONGEST
-    for ngram, count in precook(" ".join(words)).items():
-        found[len(ngram) - 1] += min(count, most[ngram])
-        said[len(ngram) - 1] += count
-    if not found[0]:
-        return 0.0
-    precisions = [found[0] / said[0],
-                  *((hit + 1) / (all_ + 1) for hit, all_ in zip(found[1:], said[1:], strict=True))]
-    length = sum(map(len, references)) / len(references)
-    brevity = min(0.0, 1 - length / len(words))
-    return math.exp(brevity + sum(map(math.log, precisions)) / _LONGEST)
+    precisions = [right[0] / said[0],
+                  *((hit + 1) / (all_ + 1) for hit, all_ in zip(right[1:], said[1:], strict=True))]
+    brevity = min(0.0, 1 - of["reflen"] / of["testlen"])
+    return math.exp(brevity + sum(map(math.log, precisions)) / len(precisions))
 
 
 def faults(text: str, references: tuple[str, ...]) -> int:
