@@ -259,7 +259,9 @@ def test_a_run_tells_what_it_did(data: Path, start: Path, tmp_path: Path,
         assert set(both["before"]) == set(both["after"]) >= {"bleu4_en", "total"}
     table = capsys.readouterr().out
     before, after = (figures["other"][when]["total"] for when in ("before", "after"))
-    assert f"{before:8.1f}{after:8.1f}{after - before:+8.1f}" in table
+    totals = {row[0]: row[-1] for line in table.splitlines() if (row := line.split())}
+    assert [totals[when] for when in ("before", "after", "change")] == [
+        f"{value:.1f}" for value in (before, after, after - before)]
 
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [entry["learning_rate"] for entry in entries if "loss" in entry][0] == 0.01

@@ -21,7 +21,7 @@ from train.adapt import depthwise_in_float32, parameter_groups, plain, prepare
 from train.data.batch_sampler import BatchSampler
 from train.data.features import LiveStore, Store, open_features
 from train.data.reading import Row
-from train.evaluation.before_after import OWN, Comparison, Held, table, validate, worse
+from train.evaluation.before_after import FIGURES, OWN, Held, measure, read, table, validate, write
 from train.learn_first import fill_querybank, learn_evidence, warm_up_regions
 from train.objectives import build, chosen, draw_step, step_losses
 from train.objectives.base import Parts, pictures, to_device
@@ -78,7 +78,7 @@ class Run:
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.optimizer: Any = self.accelerator.prepare(optimizer)
         self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
-        self.log, self.comparison = RunLog(out), Comparison(out)
+        self.log = RunLog(out)
 
     def about(self) -> str:
         """What is to be done, in one line."""
@@ -111,13 +111,13 @@ class Run:
         """Measure the model that the run starts with."""
         broadcast([parameter.data for parameter in self.trained])
         self.model.eval()
-        self.comparison.measure("before", self.model, self.start.tokenizer, self.compared)
+        figures = measure("before", self.model, self.start.tokenizer, self.compared, {})
         self.average = Average(self.model)
         if self.chief:
             self.log.open(0)
-            self.comparison.write()
+            write(self.out / FIGURES, figures)
             if self.validation:
-                self.log.write({"step": 0, "validation": self.comparison.figures[OWN]["before"]})
+                self.log.write({"step": 0, "validation": figures[OWN]["before"]})
 
     def resume(self, state: Path) -> None:
         """Go on from a saved state."""
@@ -126,7 +126,6 @@ class Run:
         self.step, self.since = progress["step"], progress["since"]
         self.best = -math.inf if progress["best"] is None else progress["best"]
         self.saved = self.step
-        self.comparison.read()
         if self.chief:
             self.log.open(self.step)
 
@@ -268,9 +267,10 @@ class Run:
         if not self.compared:
             return
         shipped = load_checkpoint(self.out, self.accelerator.device)
-        self.comparison.measure("after", shipped.model, shipped.tokenizer, self.compared)
-        self.comparison.write()
-        print("\n".join([table(self.comparison.figures), *worse(self.comparison.figures)]))
+        figures = measure("after", shipped.model, shipped.tokenizer, self.compared,
+                          read(self.out / FIGURES))
+        write(self.out / FIGURES, figures)
+        print(table(figures))
 
     def save(self, finished: bool = False) -> None:
         """Save what `resume` needs."""

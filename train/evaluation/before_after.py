@@ -2,7 +2,7 @@
 and what was forgotten."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from train.data.features import Store
 from train.data.reading import Row
 from train.evaluation.metrics import bleu, exact_match
 from train.evaluation.predict import ModelPredictor
+from train.evaluation.report_cli import table as figures_table
 from train.evaluation.retrieval import retrieval_scores
 from vitdemo.disk import replacing
 from vitdemo.models.vlm import VLM
@@ -20,7 +21,7 @@ from vitdemo.tokens import TextTokenizer
 
 FIGURES = "figures.json"
 OWN = "own validation"
-Scores = dict[str, float]
+Figures = dict[str, dict[str, dict[str, float]]]  # by data set, before and after
 
 
 @dataclass
@@ -32,58 +33,48 @@ class Held:
     store: Callable[[VLM], Store]
 
 
-class Comparison:
-    """Figures by data set, "before" and "after", written to figures.json as soon as they are
-    known."""
-
-    def __init__(self, out: Path) -> None:
-        self.file = out / FIGURES
-        self.figures: dict[str, dict[str, Scores]] = {}
-
-    def measure(self, when: str, model: VLM, tokenizer: TextTokenizer,
-                held: Sequence[Held]) -> None:
-        """Measure the model that the run starts with ("before"), or what is shipped ("after")."""
-        for part in held:
-            self.figures.setdefault(part.name, {})[when] = validate(
-                model, tokenizer, part.rows, part.store(model))
-
-    def read(self) -> None:
-        """Take the figures before from the file that the run began."""
-        if self.file.is_file():
-            self.figures = json.loads(self.file.read_text(encoding="utf-8"))
-
-    def write(self) -> None:
-        """Write figures.json.
-
-        Raises:
-            DiskError: it cannot be written.
-        """
-        with replacing([self.file]) as (part,):
-            part.write_text(json.dumps(self.figures, indent=2) + "\n", encoding="utf-8")
+def measure(when: str, model: VLM, tokenizer: TextTokenizer, held: Sequence[Held],
+            known: Figures) -> Figures:
+    """Figures of the model that the run starts with ("before"), or of what is shipped ("after"),
+    beside those that are known."""
+    return {part.name: {**known.get(part.name, {}), when: validate(
+        model, tokenizer, part.rows, part.store(model))} for part in held}
 
 
-def worse(figures: Mapping[str, Mapping[str, Scores]]) -> list[str]:
+def read(file: Path) -> Figures:
+    """The figures that the run began with, where they are still there."""
+    found: Figures = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def write(file: Path, figures: Figures) -> None:
+    """Write them as soon as they are known.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    with replacing([file]) as (part,):
+        part.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def table(figures: Figures) -> str:
+    """Before, after and the difference, in percent, of every data set; and on which the model is
+    worse than it was."""
+    parts = {}
+    for name, both in figures.items():
+        change = {key: round(value - both["before"][key], 1) or 0.0
+                  for key, value in both.get("after", {}).items() if key in both.get("before", {})}
+        parts[name] = {"": {**both, "change": change}}
+    return "\n".join([figures_table(parts), *worse(figures)])
+
+
+def worse(figures: Figures) -> list[str]:
     """A sentence for each data set on which the model is worse than it was."""
     return [f"On {name} the model is worse than the one it started from, by "
             f"{both['before']['total'] - both['after']['total']:.1f} points in the mean. Try fewer "
             "--steps, a smaller --learning-rate or --train lora; the start is untouched."
             for name, both in figures.items() if "before" in both and "after" in both
             and both["after"]["total"] < both["before"]["total"]]
-
-
-def table(figures: Mapping[str, Mapping[str, Scores]]) -> str:
-    """Before, after and the difference, in percent, of every data set."""
-    lines = []
-    for name, both in figures.items():
-        before, after = both.get("before", {}), both.get("after", {})
-        lines.append(f"{name:28}{'before':>8}{'after':>8}{'change':>8}")
-        for figure in after or before:
-            old, new = before.get(figure), after.get(figure)
-            change = None if old is None or new is None else round(new - old, 1) or 0.0
-            lines.append(f"  {figure:26}" + "".join(
-                f"{'-':>8}" if value is None else f"{value:{sign}8.1f}"
-                for value, sign in ((old, ""), (new, ""), (change, "+"))))
-    return "\n".join(lines)
 
 
 def validate(model: VLM, tokenizer: TextTokenizer, rows: Sequence[Row], store: Store,
