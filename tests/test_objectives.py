@@ -1,7 +1,6 @@
 """What holds for every objective: its settings, its place in the dictionary, and what it needs."""
 
 import copy
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,14 @@ OFF = {f"loss_{name}": 0.0 for name in OBJECTIVES}
 
 
 def test_each_has_a_weight_and_flags_that_say_what_they_do() -> None:
-    names = [field.name for part in Settings().parts() for field in fields(part)]
+    names = [name for part in Settings().parts() for name in type(part).model_fields]
     assert len(names) == len(set(names)) <= 34
     described = build_parser().format_help()
     for name, kind in OBJECTIVES.items():
-        assert f"loss_{name}" in {field.name for field in fields(kind.Settings)}
-        for field in fields(kind.Settings):
-            flag = f"--{field.name.replace('_', '-')} "
-            assert flag in described and field.metadata["text"], flag
+        assert f"loss_{name}" in kind.Settings.model_fields
+        for key, field in kind.Settings.model_fields.items():
+            flag = f"--{key.replace('_', '-')} "
+            assert flag in described and field.description, flag
         with pytest.raises(ConfigError, match=f"loss_{name} is -1"):
             kind.Settings(**{f"loss_{name}": -1})
 

@@ -50,7 +50,7 @@ def test_a_flag_counts_more_than_the_recipe_and_the_recipe_more_than_the_default
     ("steps = true", "argument --steps: expected one argument"),
     ('dropout = "a"', "argument --dropout: invalid float value: 'a'"),
     ("skip_bad = 1", "argument --skip-bad: ignored explicit argument '1'"),
-    ("train = 1", "train is '1'; it must be frozen, lora or full"),
+    ("train = 1", "train is '1'; it must be 'frozen', 'lora' or 'full'"),
     ("resume = true", "resume belongs on the command line, as --resume"),
     ("steps = ", "is not TOML"),
     ("[[stage]]\nsteps = 3", "stage 1 needs a name"),

@@ -147,7 +147,7 @@ def settled(settings: Settings) -> Settings:
         return settings
     chosen = "bf16" if multiplies_bf16() else "no"
     return dataclasses.replace(
-        settings, run=dataclasses.replace(settings.run, mixed_precision=chosen))
+        settings, run=settings.run.model_copy(update={"mixed_precision": chosen}))
 
 
 def multiplies_bf16() -> bool:

@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
         # the rate is that of new parts; the last weights are compared, without a look before.
         if finetune.main([
                 "--from", str(first), "--out", str(out), *data, "--validate-every", "0",
-                "--learning-rate", str(RunSettings.learning_rate), *more, *VARIANTS[name].flags,
+                "--learning-rate", str(RunSettings().learning_rate), *more, *VARIANTS[name].flags,
                 *(["--resume"] if latest_state(out) else [])]) != 0:
             raise ConfigError(f"{name} could not be trained; the reason stands above.")
         shutil.rmtree(first, ignore_errors=True)
@@ -139,7 +139,8 @@ def run(arguments: argparse.Namespace, more: Sequence[str]) -> dict[str, Any]:
         if not file.is_file():
             limit = ["--limit", str(arguments.limit)] if arguments.limit else []
             found = evaluate.run(evaluate.parser().parse_args(
-                ["--checkpoint", str(out), *data, "--beams", "1", "--rerank", "0", *limit]))
+                ["--checkpoint", str(out), *data, "--beams", "1", "--rerank", "0", *limit,
+                 *(flag for flag in more if flag == "--skip-bad")]))
             gates = load_checkpoint(out).model.gates().tolist()
             found["_meta"] |= {"gates": gates, "minutes": (time.process_time() - began) / 60}
             write_json(file, found)

@@ -9,7 +9,6 @@ anew before each, so a run that was killed goes on with the very same numbers. A
 """
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,8 +73,8 @@ def build_parser() -> _Parser:
         parser.add_argument(f"--{name}", help=text, action="store_true")
     for part in Settings().parts():
         group = parser.add_argument_group((type(part).__doc__ or "").rstrip("."))
-        for field in dataclasses.fields(part):
-            said, flag = field.metadata.get("text", ""), f"--{field.name.replace('_', '-')}"
+        for name, field in type(part).model_fields.items():
+            said, flag = field.description or "", f"--{name.replace('_', '-')}"
             if field.default is False:
                 group.add_argument(flag, action="store_true", help=said)
             else:
@@ -149,7 +148,7 @@ def run_stage(args: argparse.Namespace, settings: Settings,
         flag = "--train-pattern" if settings.run.train_pattern else f"--train {settings.run.train}"
         raise ConfigError(f"--region-head gives the model a new part, which {flag} cannot begin "
                           "with; train it with --train frozen alone first.")
-    start = grow(start, **dataclasses.asdict(settings.start))
+    start = grow(start, **settings.start.model_dump())
     if not settings.run.validate_every:
         validation = []
     if not validation:

@@ -6,16 +6,17 @@ would show each of them several times over, and 2,000 steps would be thousands o
 nobody set is derived from the number of pictures.
 """
 
-import dataclasses
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from train.data.reading import Row
 from train.objectives import OBJECTIVES
-from train.objectives.base import Options, option
+from train.objectives.base import Options
 from vitdemo.errors import ConfigError
 
 WARMUP = 0.05  # share of the steps in which the rate rises
@@ -26,35 +27,36 @@ _EPOCHS, _EPOCHS_FULL = 12, 4  # pixels are dear, and a backbone soon knows few 
 _RATES = {"frozen": 1e-4, "lora": 5e-4, "full": 1e-4}  # a trained checkpoint is to change gently
 
 
-@dataclass(frozen=True)
 class RunSettings(Options):
     """The run."""
 
-    train: str = option("frozen", "what learns: frozen (all but the backbone), lora (small "
-                        "additions) or full (all)", one_of=("frozen", "lora", "full"))
-    train_pattern: str = option("", "of that, only weights whose whole name this regular "
-                                "expression matches")
-    steps: int = option(2000, "optimizer steps", above=0)
-    learning_rate: float = option(5e-4, "of new parts", above=0)
-    text_rate: float = option(0.1, "of the text encoder, as a share of --learning-rate", least=0)
-    backbone_rate: float = option(0.02, "of the vision backbone, likewise, with --train full",
-                                  least=0)
-    weight_decay: float = option(0.05, "of matrices (Loshchilov, Hutter 2019)", least=0)
-    dropout: float = option(0.1, "in the decoder", least=0, below=1)
-    kept_tokens: float = option(0.6, "share of a picture's tokens that is kept while writing and "
-                                "matching, in place of dropout", above=0)
-    validate_every: int = option(500, "steps between two looks at the validation split; 0: no look",
-                                 least=0)
-    patience: int = option(0, "stop after so many looks without a better one; 0: never before the "
-                           "end", least=0)
-    mixed_precision: str = option("auto", "auto (bf16 where the machine has it), no, bf16 or fp16",
-                                  one_of=("auto", "no", "bf16", "fp16"))
-    weights: str = option("float16", "as they are written; int8 is half the size, and loses small "
-                          "changes", one_of=("int8", "float16", "float32"))
+    train: Literal["frozen", "lora", "full"] = Field("frozen", description=(
+        "what learns: frozen (all but the backbone), lora (small additions) or full (all)"))
+    train_pattern: str = Field("", description=(
+        "of that, only weights whose whole name this regular expression matches"))
+    steps: int = Field(2000, gt=0, description="optimizer steps")
+    learning_rate: float = Field(5e-4, gt=0, description="of new parts")
+    text_rate: float = Field(0.1, ge=0, description=(
+        "of the text encoder, as a share of --learning-rate"))
+    backbone_rate: float = Field(0.02, ge=0, description=(
+        "of the vision backbone, likewise, with --train full"))
+    weight_decay: float = Field(0.05, ge=0, description="of matrices (Loshchilov, Hutter 2019)")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the decoder")
+    kept_tokens: float = Field(0.6, gt=0, description=(
+        "share of a picture's tokens that is kept while writing and matching, in place of "
+        "dropout"))
+    validate_every: int = Field(500, ge=0, description=(
+        "steps between two looks at the validation split; 0: no look"))
+    patience: int = Field(0, ge=0, description=(
+        "stop after so many looks without a better one; 0: never before the end"))
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field("auto", description=(
+        "auto (bf16 where the machine has it), no, bf16 or fp16"))
+    weights: Literal["int8", "float16", "float32"] = Field("float16", description=(
+        "as they are written; int8 is half the size, and loses small changes"))
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def model_post_init(self, context: Any) -> None:
+        """What no field says of itself."""
         try:
             re.compile(self.train_pattern)
         except re.error as error:
@@ -66,17 +68,17 @@ class RunSettings(Options):
                               "lora trains additions to them.")
 
 
-@dataclass(frozen=True)
 class StartSettings(Options):
     """What the model is given before it learns."""
 
-    picture_size: int = option(0, "train at this size, in pixels, instead of the checkpoint's own",
-                               least=0)
-    region_head: bool = option(False, "give the model a region head if it has none")
-    word_evidence: bool = option(False, "let the match head weigh words one by one; the weights "
-                                 "are learnt first")
-    querybank: int = option(0, "before the first step keep so many pictures, and captions of each "
-                            "language, as the bank that matches are measured against", least=0)
+    picture_size: int = Field(0, ge=0, description=(
+        "train at this size, in pixels, instead of the checkpoint's own"))
+    region_head: bool = Field(False, description="give the model a region head if it has none")
+    word_evidence: bool = Field(False, description=(
+        "let the match head weigh words one by one; the weights are learnt first"))
+    querybank: int = Field(0, ge=0, description=(
+        "before the first step keep so many pictures, and captions of each language, as the "
+        "bank that matches are measured against"))
 
 
 def _defaults() -> dict[str, Options]:
@@ -97,8 +99,7 @@ class Settings:
         """Settings by the names of their flags, the default where one is missing; other names are
         passed over."""
         def made(kind: Any) -> Any:
-            return kind(**{each.name: values[each.name] for each in dataclasses.fields(kind)
-                           if each.name in values})
+            return kind(**{name: values[name] for name in kind.model_fields if name in values})
         return cls(made(RunSettings), made(StartSettings),
                    {name: made(kind.Settings) for name, kind in OBJECTIVES.items()})
 
@@ -109,7 +110,7 @@ class Settings:
     def flat(self) -> dict[str, Any]:
         """Every setting by the name of its flag."""
         return {name: value for part in self.parts()
-                for name, value in dataclasses.asdict(part).items()}
+                for name, value in part.model_dump().items()}
 
 
 def rate_at(step: int, steps: int) -> float:

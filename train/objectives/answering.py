@@ -2,15 +2,15 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor
 
 from train.data.batch_sampler import Balanced, BatchSampler, Draw, Item, TextBatch
 from train.data.questions import KINDS, made_examples
 from train.data.reading import Question
-from train.objectives.base import Objective, Options, Step, option
+from train.objectives.base import Objective, Options, Step
 from train.objectives.writing import writing_loss
 from vitdemo.models.vlm import VLM
 
@@ -20,15 +20,14 @@ HUMAN_SHARE = 0.6  # of questions that people asked, where both kinds are there
 SHARES = {"yes_no": 3.0, **dict.fromkeys(KINDS, 2.0)}
 
 
-@dataclass(frozen=True)
 class AnswerSettings(Options):
     """Answering questions."""
 
-    loss_question: float = option(1.0, "weight of answering", least=0)
-    questions: int = option(64, "questions to answer", least=0)
-    unseen: float = option(0.5, "share of them for which the decoder reads no picture token, so "
-                           "that the fused words learn to bring what is asked for", least=0,
-                           below=1)
+    loss_question: float = Field(1.0, ge=0, description="weight of answering")
+    questions: int = Field(64, ge=0, description="questions to answer")
+    unseen: float = Field(0.5, ge=0, lt=1, description=(
+        "share of them for which the decoder reads no picture token, so that the fused words "
+        "learn to bring what is asked for"))
 
 
 ENOUGH = 500  # examples of an instruction, for it to be offered by what has learnt them

@@ -1,22 +1,21 @@
 """Attention that looks where the region head points. Shapes as in `batch_sampler`; R texts."""
 
-from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from train.objectives.base import Objective, Options, Step, option
+from train.objectives.base import Objective, Options, Step
 from train.objectives.writing import Looked
 from vitdemo.attention.capture import Record
 from vitdemo.models.vlm import VLM
 
 
-@dataclass(frozen=True)
 class AttentionSettings(Options):
     """Where attention looks."""
 
-    loss_attention: float = option(
-        0.3, "weight of cross-attention that looks where the region head points", least=0)
+    loss_attention: float = Field(0.3, ge=0, description=(
+        "weight of cross-attention that looks where the region head points"))
 
 
 class Attention(Objective):

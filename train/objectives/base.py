@@ -1,11 +1,12 @@
 """What an objective is: its settings, what it draws of a step, and its loss."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler, Draw
@@ -16,40 +17,22 @@ T = TypeVar("T")
 Parts = dict[str, Any]  # what each objective drew of a step, by its name
 
 
-def option(default: T, text: str, *, above: float | None = None, least: float | None = None,
-           below: float | None = None, one_of: Sequence[str] = ()) -> T:
-    """A field of a class of `Options`: it must be above, at least, below, or one of these."""
-    allowed = {"above": above, "least": least, "below": below, "one_of": one_of}
-    return cast("T", field(default=default, metadata={"text": text, **allowed}))
-
-
-@dataclass(frozen=True)
-class Options:
+class Options(BaseModel):
     """Settings that look at their values themselves; every field is a flag of its name.
 
     Raises:
         ConfigError: a value is not allowed.
     """
 
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            value, said = getattr(self, each.name), _wrong(getattr(self, each.name), each.metadata)
-            if said:
-                raise ConfigError(f"{each.name} is {value!r}; it must be {said}.")
+    model_config = ConfigDict(frozen=True)
 
-
-def _wrong(value: Any, allowed: Any) -> str:
-    above, least, below, one_of = (allowed.get(key) for key in ("above", "least", "below",
-                                                                "one_of"))
-    if one_of and value not in one_of:
-        return f"{', '.join(one_of[:-1])} or {one_of[-1]}"
-    if above is not None and not value > above:
-        return f"above {above:g}"
-    if least is not None and below is not None and not least <= value < below:
-        return f"at least {least:g} and below {below:g}"
-    if least is not None and not value >= least:
-        return f"{least:g} or above"
-    return ""
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise ConfigError(f"{wrong['loc'][0]} is {wrong['input']!r}; " + wrong["msg"].replace(
+                "Input should", "it must") + ".") from error
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor
 
 from train.data.batch_sampler import BatchSampler, Draw, Item, TextBatch
-from train.objectives.base import Objective, Options, Step, option
+from train.objectives.base import Objective, Options, Step
 from train.objectives.writing import writing_loss
 from vitdemo.instructions import taught
 
@@ -16,13 +16,12 @@ SHORT_LIMIT = {"en": 8, "zh": 7}  # words, characters
 SHORT_SHARE = 0.12  # of descriptions that are to be short, where there are short captions
 
 
-@dataclass(frozen=True)
 class CaptionSettings(Options):
     """Describing pictures."""
 
-    loss_caption: float = option(1.0, "weight of describing", least=0)
-    caption_pictures: int = option(48, "pictures to describe", least=0)
-    texts_per_picture: int = option(5, "captions of each", least=1)
+    loss_caption: float = Field(1.0, ge=0, description="weight of describing")
+    caption_pictures: int = Field(48, ge=0, description="pictures to describe")
+    texts_per_picture: int = Field(5, ge=1, description="captions of each")
 
 
 class Captioning(Objective):

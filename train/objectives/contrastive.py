@@ -9,22 +9,23 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from train.data.batch_sampler import Draw
-from train.objectives.base import Objective, Options, Step, option
+from train.objectives.base import Objective, Options, Step
 from vitdemo.models.vlm import VLM
 
 TEMPERATURE = 0.06  # of the loss
 _TEXTS_AT_ONCE = 96  # of about one length that are read together
 
 
-@dataclass(frozen=True)
 class ContrastiveSettings(Options):
     """Finding pictures by texts."""
 
-    loss_contrastive: float = option(1.0, "weight of finding; 0 leaves out matching, too", least=0)
-    pairs: int = option(96, "pictures with a caption each, to be told apart", least=0)
+    loss_contrastive: float = Field(1.0, ge=0, description=(
+        "weight of finding; 0 leaves out matching, too"))
+    pairs: int = Field(96, ge=0, description="pictures with a caption each, to be told apart")
 
 
 @dataclass

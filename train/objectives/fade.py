@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from train.data.batch_sampler import TARGET_TOKENS, BatchSampler, Draw, TextBatch
 from train.data.features import features_of
 from train.objectives.attention import on_picture
-from train.objectives.base import Objective, Options, Step, option
+from train.objectives.base import Objective, Options, Step
 from train.objectives.captioning import descriptions
 from train.objectives.writing import (
     draw_captions,
@@ -47,20 +48,19 @@ TOP_HIDDEN = 0.55  # the most over the most important ones; nothing of the map i
 UNSURE = 2.0  # temperature of what is said of a thing that cannot be seen
 
 
-@dataclass(frozen=True)
 class FadeSettings(Options):
     """Words that fade as their map is covered."""
 
-    loss_fade: float = option(0.0, "weight of words that fade as their map is covered", least=0)
-    fade_pictures: int = option(24, "pictures to describe, whole and covered", least=0)
+    loss_fade: float = Field(0.0, ge=0, description=(
+        "weight of words that fade as their map is covered"))
+    fade_pictures: int = Field(24, ge=0, description="pictures to describe, whole and covered")
 
 
-@dataclass(frozen=True)
 class DistilSettings(Options):
     """Holding on to the start."""
 
-    loss_distil: float = option(
-        0.0, "weight of saying of the pictures of --loss-fade, whole, what the start says", least=0)
+    loss_distil: float = Field(0.0, ge=0, description=(
+        "weight of saying of the pictures of --loss-fade, whole, what the start says"))
 
 
 @dataclass

@@ -7,21 +7,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from train.data.batch_sampler import Draw
-from train.objectives.base import Objective, Options, Step, option, take
+from train.objectives.base import Objective, Options, Step, take
 from train.objectives.contrastive import TEMPERATURE, Compared, PairBatch
 
 PAIRS = 32  # pictures of the step's pairs, at most, that go through the match head
 _LEAST_ODDS = 1e-6  # of a wrong pair to be drawn, however little alike
 
 
-@dataclass(frozen=True)
 class MatchSettings(Options):
     """Matching texts with pictures."""
 
-    loss_match: float = option(0.5, "weight of matching", least=0)
+    loss_match: float = Field(0.5, ge=0, description="weight of matching")
 
 
 @dataclass

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from train.data.batch_sampler import Draw, TextBatch
-from train.objectives.base import Objective, Options, Step, option
+from train.objectives.base import Objective, Options, Step
 from vitdemo.models.vlm import VLM
 
 TEXTS = ("caption", "question")  # the parts whose pictures' words are looked for
@@ -20,12 +21,11 @@ MOST = 1000  # words that are looked for in the pictures of a step, there or not
 UNSURE = 0.1  # weight of a word that nobody named of a picture without captions
 
 
-@dataclass(frozen=True)
 class RegionSettings(Options):
     """Words in regions."""
 
-    loss_region: float = option(0.5, "weight of the words that a picture's regions add up to",
-                                least=0)
+    loss_region: float = Field(0.5, ge=0, description=(
+        "weight of the words that a picture's regions add up to"))
 
 
 @dataclass

@@ -29,13 +29,14 @@ from typing import Any
 import torch
 from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
 from pycocoevalcap.cider.cider_scorer import CiderScorer, precook
+from pydantic import Field
 from torch import Tensor
 
 from train.data.batch_sampler import LANGUAGES, TARGET_TOKENS, BatchSampler, Draw, Item, TextBatch
 from train.data.coco_words import categories
 from train.data.reading import Row
 from train.evaluation.metrics import caption_words
-from train.objectives.base import Objective, Options, Step, option
+from train.objectives.base import Objective, Options, Step
 from train.objectives.writing import (
     draw_captions,
     log_probabilities,
@@ -55,13 +56,12 @@ FAULT = 0.4  # what a thing that nobody named, or a word said twice, takes off t
 END = "</s>"  # of a caption, as a word; no word has these marks
 
 
-@dataclass(frozen=True)
 class RewardSettings(Options):
     """Captions of the model's own, rewarded."""
 
-    loss_reward: float = option(0.0, "weight of describing as CIDEr-D and BLEU-4 reward it",
-                                least=0)
-    reward_pictures: int = option(32, "pictures that the model describes itself", least=0)
+    loss_reward: float = Field(0.0, ge=0, description=(
+        "weight of describing as CIDEr-D and BLEU-4 reward it"))
+    reward_pictures: int = Field(32, ge=0, description="pictures that the model describes itself")
 
 
 @dataclass
