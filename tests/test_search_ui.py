@@ -26,7 +26,6 @@ from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import Skipped
 from vitdemo.retrieval.why import Part, Why, WhyNot
-from vitdemo.texts import speaking
 from vitdemo.ui import Settings, build_ui
 from vitdemo.ui.components import Context
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
@@ -35,8 +34,7 @@ from vitdemo.ui.search.fields import filters_of, wish_of
 from vitdemo.ui.search.galleries import Library, album_of_files, allowed_folder, folders_in
 from vitdemo.ui.search.hits import page_html, pager_text, verdict_html
 from vitdemo.ui.search.indexing import folder_chips, indexed_html, reading_html
-from vitdemo.ui.search.link import SEARCH, read_search, search_of, settings_of
-from vitdemo.ui.search.state import HitList, Wish, size_of
+from vitdemo.ui.search.state import HitList, Wish
 from vitdemo.ui.search.why import parts_html
 from vitdemo.ui.search.why import verdict_html as why_not_html
 from vitdemo.ui.session import Sessions
@@ -173,7 +171,7 @@ def test_a_followed_work_tells_and_gives_its_result() -> None:
     told: list[int] = []
 
     def watch() -> Iterator[int]:
-        told.append(-1 if (yield from followed(job, work, 0.01)) == "done" else -2)
+        told.append(-1 if (yield from followed(job, work, int, 0.01)) == "done" else -2)
 
     for number in watch():
         told.append(number)
@@ -195,7 +193,7 @@ def test_a_stopped_work_ends_soon_and_so_does_one_that_is_left() -> None:
                 job.tell(count)
                 time.sleep(0.005)
 
-        steps = followed(job, work, 0.01)
+        steps = followed(job, work, int, 0.01)
         next(steps)
         if leave:
             steps.close()
@@ -303,8 +301,6 @@ def test_another_size_keeps_the_first_hit_on_screen(hits: HitList) -> None:
     first = hits.shown()[0][0].id
     hits.change(Wish(24))
     assert hits.page == 2 and hits.shown()[0][0].id == first
-    assert [size_of(value) for value in ("48", 9999, "x", None, float("inf"), 5)] == [
-        48, 200, 12, 12, 12, 12]
 
 
 def firsts(hits: HitList) -> list[int]:
@@ -375,7 +371,7 @@ def test_a_date_among_the_words_is_a_filter_that_can_be_taken_away(hits: HitList
     page = page_html(hits, Thumbnails(), why=True, versus=True)
     assert "“red”" in page and 'data-act="undate"' in page and "1999 <span" in page
     assert not hits.hits and hits.filters == Filters(after="1999", before="1999", min_width=1)
-    again = hits.undated()
+    again = hits.again(replace(hits.query, date=""))
     assert len(again.hits) == 40 and again.query.text == "red"
     assert again.filters == Filters(min_width=1)
 
@@ -386,7 +382,7 @@ def test_more_like_this_keeps_the_conditions(hits: HitList) -> None:
     assert hits.gallery is not None
     hits.begin(hits.gallery, Query.of("red"), Filters(min_width=1), Wish(24))
     hit = hits.hits[-1]
-    hits.like(Query.of(picture=open_picture(hit.path), picture_label="the picture “x”"))
+    hits = hits.again(Query.of(picture=open_picture(hit.path), picture_label="the picture “x”"))
     assert hits.hits[0].id == hit.id and hits.filters == Filters(min_width=1)
     assert hits.wish.size == 24 and "Looked for: the picture “x”" in page_html(
         hits, Thumbnails(), why=False, versus=False)
@@ -398,7 +394,7 @@ def test_what_is_not_there_is_said(hits: HitList) -> None:
     with pytest.raises(StoreError, match="Search for something first"):
         HitList().turn(1)
     with pytest.raises(StoreError, match="Search for something first"):
-        HitList().like(Query.of("red"))
+        HitList().again(Query.of("red"))
     assert not HitList().shown() and pager_text(HitList()) == ""
     assert hits.gallery is not None
     hits.begin(hits.gallery, Query.of("red"), Filters(min_width=999), Wish())
@@ -434,49 +430,14 @@ def test_hits_are_named_safely_and_told_by_their_ids(hits: HitList) -> None:
     assert "Page 2" in pager_text(hits)
 
 
-# The fields and links
+# The fields
 
 def test_fields_become_filters() -> None:
     assert filters_of(["", None, "", None, 0, None, None, "any", ""]) == Filters()
     given = [" /a ", "2024", "2025", 100, None, 0, 50, "portrait", " Canon ", True, 24, False]
     assert filters_of(given) == Filters("/a", "2024", "2025", 100, 0, 0, 50, "portrait", "Canon")
     assert wish_of(given) == Wish(24, second=False, newest=True)
-
-
-START = ("examples", "", "", "", None, None, None, None, "any", "", False, 12, True)
-
-
-def test_a_link_holds_the_search() -> None:
-    assert search_of(START) == {"in": "examples"}
-    given = ("folder", "/a b", "2024", "", 100, None, None, 50, "portrait", "Canon", True, 48,
-             False)
-    found = search_of(given)
-    assert found == {"in": "folder", "folder": "/a b", "after": "2024", "min_width": 100,
-                     "max_height": 50, "orientation": "portrait", "camera": "Canon", "size": 48,
-                     "order": "vectors", "sort": "newest"}
-    params = {name: str(value) for name, value in found.items()}
-    assert read_search(params) == (found, []) and not params
-    choice = gr.Radio(["examples", "folder"])
-    back = settings_of(found, choice)
-    assert len(back) == 1 + len(SEARCH)
-    assert search_of(back) == found
-    own = gr.Radio(["examples"])
-    assert settings_of(found, own)[1] == ""  # nobody else's folders
-    assert all(one == gr.skip() for one in settings_of({}, own))
-    assert search_of(("uploads", *START[1:])) == {}
-
-
-@pytest.mark.parametrize(("name", "value", "named"), [
-    ("size", "13", "12, 24"), ("orientation", "round", "landscape"), ("order", "x", "vectors"),
-    ("in", "/etc", "examples, folder"), ("after", "yesterday", "2024-05-31"),
-    ("min_width", "-3", "whole number"), ("max_width", "1e9", "whole number"),
-    ("camera", "a\x07", "control character"), ("folder", "x" * 3000, "too long")])
-def test_what_a_link_cannot_mean_is_named(name: str, value: str, named: str) -> None:
-    found, complaints = read_search({name: value})
-    assert found == {} and len(complaints) == 1 and len(complaints[0]) < 250
-    assert named in complaints[0] and f"“{name}”" in complaints[0]
-    with speaking("zh"):
-        assert "链接" in read_search({name: value})[1][0]
+    assert wish_of([*given[:10], 9999, True]) == Wish(12, newest=True)
 
 
 # Words' parts, groups, tables
@@ -531,7 +492,7 @@ def test_a_second_search_gets_its_second_look_though_the_first_ones_is_under_way
     blocks = build_ui(engine)
     looks = [fn for fn in blocks.fns.values()
              if fn.trigger_after is not None and (fn.name or "").endswith("look")]
-    # words, sample, link, picture, more like this, date, two pages, size, switch, newest,
+    # words, sample, link, picture, more like this, date, two pages, how they are shown,
     # unfold, order
-    assert len(looks) == 13
+    assert len(looks) == 11
     assert all(fn.trigger_mode == "multiple" for fn in looks)

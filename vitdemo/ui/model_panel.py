@@ -23,7 +23,7 @@ from vitdemo.ui.components import (
     notice,
     place_of,
 )
-from vitdemo.ui.jobs import Cancelled, Job, followed, said_of
+from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.line import LONG
 from vitdemo.ui.search.indexing import progress_html
 from vitdemo.ui.switching import Far, Switch, check_name
@@ -89,9 +89,9 @@ def _build_chooser(context: Context, switch: Switch) -> None:
         seen = gr.update(visible=True)
         try:
             chosen = check_name(typed or "", own_folders)
-            steps = followed(running, lambda: switch.change(context.engine, chosen, running.tell))
-            for said in said_of(steps, _far):
-                yield said, seen, False
+            yield from followed(
+                running, lambda: switch.change(context.engine, chosen, running.tell),
+                lambda far: (_far(far), seen, False))
         except Cancelled:
             said = phrase("chooser.stopped", name=context.engine.info.name)
             yield f'<p class="vt-hint">{html.escape(said)}</p>', gr.update(visible=False), False

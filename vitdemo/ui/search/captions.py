@@ -28,7 +28,7 @@ from vitdemo.sidecars import Row
 from vitdemo.texts import phrase
 from vitdemo.ui.components import Context, guarded, notice
 from vitdemo.ui.downloads import SAVE, saved
-from vitdemo.ui.jobs import Cancelled, Job, followed, said_of
+from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.search.galleries import (
     EXAMPLES,
     FOLDER,
@@ -210,7 +210,7 @@ def _tie(context: Context, sources: Sources, parts: _Parts) -> None:
                *[gr.skip()] * 4, {})
         report: DescribeReport | None = None
         with suppress(Cancelled):  # what was described before is kept
-            report = yield from said_of(followed(running, work), lambda now: (
+            report = yield from followed(running, work, lambda now: (
                 reading_html(now, "captions.far"), *[gr.skip()] * 6))
         shown = result()
         yield (_told(report, shown), gr.update(visible=False),

@@ -70,20 +70,16 @@ def _looker(context: Context, sources: Sources, thumbnails: Thumbnails) -> Any:
         context.sessions.on_leave(request, running.stop)
         yield (progress_html(phrase("search.twins.comparing"), 0, 0), gr.update(visible=True),
                gr.update(visible=False), None)
-        steps = followed(running, lambda: find_duplicates(
-            gallery.index, where, by, progress=lambda *far: running.tell(far)))
         try:
-            while True:
-                done, total = next(steps)
-                yield (progress_html(phrase("search.twins.compared", done=f"{done:,}",
-                                            total=f"{total:,}"), done, total),
-                       gr.skip(), gr.skip(), None)
-        except StopIteration as end:
-            result: Groups = end.value
-            yield (groups_html(result, thumbnails, not context.settings.shared),
-                   gr.update(visible=False), gr.update(visible=bool(result.groups)), result)
+            result = yield from followed(running, lambda: find_duplicates(
+                gallery.index, where, by, progress=running.count), lambda far: (
+                    progress_html(phrase("search.twins.compared", done=f"{far[0]:,}",
+                                         total=f"{far[1]:,}"), *far), gr.skip(), gr.skip(), None))
         except Cancelled:
             yield phrase("search.twins.cancelled"), gr.update(visible=False), gr.skip(), None
+        else:
+            yield (groups_html(result, thumbnails, not context.settings.shared),
+                   gr.update(visible=False), gr.update(visible=bool(result.groups)), result)
 
     return look
 

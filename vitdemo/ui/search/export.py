@@ -48,15 +48,11 @@ def _saver(context: Context, kind: str) -> Any:
         file = context.sessions.folder(request) / f"vitdemo-hits.{kind}"
         job: Job[tuple[int, int]] = Job()
         context.sessions.on_leave(request, job.stop)
-        steps = followed(job, lambda: write_hits(
-            file, hits, found.query.understood(), paths=not context.settings.shared,
-            progress=lambda *far: job.tell(far)))
         try:
-            while True:
-                done, total = next(steps)
-                yield {"busy": phrase("search.save.copied", done=f"{done:,}", total=f"{total:,}")}
-        except StopIteration as end:
-            missing: list[str] = end.value
+            missing = yield from followed(job, lambda: write_hits(
+                file, hits, found.query.understood(), paths=not context.settings.shared,
+                progress=job.count), lambda far: {"busy": phrase(
+                    "search.save.copied", done=f"{far[0]:,}", total=f"{far[1]:,}")})
         except Cancelled:  # the page was left
             return
         note = phrase("save.private" if kind == "zip" else "search.save.no_picture")

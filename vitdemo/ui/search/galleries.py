@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 EXAMPLES, UPLOADS, FOLDER, OWNERS = "examples", "uploads", "folder", "owners"
 FOLDERS_SHOWN = 60  # folders in a folder
 
-Tell = Callable[[int, int, str], None]
+Tell = Callable[[int, int], None]
 
 
 @dataclass
@@ -219,7 +219,7 @@ def album_of_files(engine: Engine, paths: Sequence[str], title: str | Message,
     try:
         def told(done: int) -> None:
             if tell is not None:
-                tell(done, len(paths), os.path.basename(paths[done]))
+                tell(done, len(paths))
 
         skipped, album.notes = album.opened().add_files(paths, told)
         album.skipped = [(one.path, one.reason) for one in skipped]

@@ -84,7 +84,7 @@ class Uploads(Turns):
 
     def __init__(self) -> None:
         super().__init__()
-        self.job: Job[tuple[int, int, str]] = Job()
+        self.job: Job[tuple[int, int]] = Job()
 
     def clear(self) -> None:
         """What is being read is not wanted any more."""
@@ -164,7 +164,7 @@ def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State
                held: Search, reading: Job[Any]) -> Iterator[tuple[Any, ...]]:
         refuse_second(reading)
         held.drop_album()
-        running: Job[tuple[int, int, str]] = Job()
+        running: Job[tuple[int, int]] = Job()
         with uploads.writing():
             uploads.job = running
         context.sessions.on_leave(request, running.stop)
@@ -173,12 +173,11 @@ def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State
 
         def work() -> Album:
             return album_of_files(context.engine, paths or [], Message("reading.upload"),
-                                  lambda *far: running.tell(far))
+                                  running.count)
 
         try:
-            steps = followed(running, work)
-            made = yield from _shown(steps, lambda far: progress_html(
-                phrase("reading.far", done=f"{far[0]:,}", total=f"{far[1]:,}"), *far[:2]), 2)
+            made = yield from followed(running, work, lambda far: (progress_html(
+                phrase("reading.far", done=f"{far[0]:,}", total=f"{far[1]:,}"), *far), gr.skip()))
         except Cancelled:
             yield report_html([phrase("reading.none_kept")], []), gr.update(visible=False)
             return
@@ -230,9 +229,9 @@ def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox) -> None:
         yield (progress_html(phrase("reading.looking", name=", ".join(map(str, places)),
                                     count=0), 0, 0),
                gr.update(visible=True), gr.skip(), gr.update(visible=False), ())
-        steps = followed(running, lambda: library.index(
-            places, lambda now: setattr(running, "now", now), running.cancelled, prune))
-        report: IndexReport = yield from _shown(steps, reading_html, len(outputs))
+        report = yield from followed(running, lambda: library.index(
+            places, lambda now: setattr(running, "now", now), running.cancelled, prune),
+            lambda now: (reading_html(now), *[gr.skip()] * 4))
         yield (indexed_html(report, gallery.count(), library.lasting), gr.update(visible=False),
                gr.skip() if prune else str(places[0]), gr.update(visible=bool(report.vanished)),
                tuple(one.folder for one in report.vanished))
@@ -261,17 +260,6 @@ def refuse_second(running: Job[Any]) -> None:
     """Raise `PictureError` where something is being read already."""
     if running.running:
         raise PictureError("reading.under_way")
-
-
-def _shown(steps: Any, show: Any, outputs: int) -> Any:
-    """What a followed work tells, as updates of the first output; gives its result."""
-    try:
-        while True:
-            yield show(next(steps)), *[gr.skip()] * (outputs - 1)
-    except StopIteration as end:
-        return end.value
-    finally:
-        steps.close()
 
 
 def progress_html(text: str, done: int, total: int) -> str:

@@ -53,7 +53,7 @@ def build_fits(context: Context) -> Place:
         with gr.Column(scale=7, min_width=300):
             result = clickable_html(empty(phrase("fits.start")), elem_id="fits-result")
             view = viewer_output("", "fits-view")
-            place = Place("fits", "fits-view", sentences, panel)
+            place = Place("fits", "fits-view", panel, {"text": sentences})
             with save_panel("fits"):
                 build_downloads(context, panel.state, picture, "fits")
                 copy_button(place)
@@ -102,8 +102,8 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
         return notice(str(error)), {}, (), refusal(error, given[3])
 
     outputs = [result, view, ranked, refused]
-    ran = panel.act(run.click, fits, [picture, place.text], outputs, failed, api_name="fits",
-                    api_visibility="private", **BUSY)
+    ran = panel.act(run.click, fits, [picture, place.fields["text"]], outputs, failed,
+                    api_name="fits", api_visibility="private", **BUSY)
     given = panel.act([picture.input, picture.clear], take, [picture], outputs, failed, **AT_ONCE)
     chosen = panel.act(result.click, choose, [picture, ranked], [result, view],
                        lambda error, _: (gr.skip(), {"message": str(error)}),

@@ -59,8 +59,8 @@ class Views:
         return {}, "", {}, ""
 
 
-def build_why(context: Context) -> Views:
-    """Lay them out; within the sheet."""
+def build_why(context: Context, desk: Panel) -> Views:
+    """Lay them out; within the sheet. ``desk`` keeps the result on it."""
     head = sheet_head()
     view = viewer_output("", "search-view")
     parts = gr.HTML("", apply_default_css=False, elem_id="search-parts")
@@ -69,7 +69,7 @@ def build_why(context: Context) -> Views:
                      css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
                      visible=context.can("match", "explain"), apply_default_css=False,
                      elem_id="search-versus")
-    return Views(head, view, parts, Panel.of(Desk()), gr.State(""), Panel.of(Turns()), versus,
+    return Views(head, view, parts, desk, gr.State(""), Panel.of(Turns()), versus,
                  verdict)
 
 

@@ -42,7 +42,7 @@ def build_ask(context: Context) -> PictureTab:
         tab = PictureTab.lay_out("ask", phrase("ask.hint"))
         with gr.Column(elem_classes="vt-under", min_width=0):
             tab.lay_out_examples(context)
-            tab.lay_out_saving(context, question)
+            tab.lay_out_saving(context, text=question)
     _tie(context, tab, (question, run, sampled, answers))
     return tab
 

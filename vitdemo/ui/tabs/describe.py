@@ -22,7 +22,7 @@ from vitdemo.ui.components import (
     place_of,
     read_picture,
 )
-from vitdemo.ui.controls import decoding_controls, decoding_of, decoding_settings
+from vitdemo.ui.controls import FIELDS, decoding_controls, decoding_of, decoding_settings
 from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.tabs.picture_tab import PictureTab, refused_path
 from vitdemo.ui.turns import Turn
@@ -59,7 +59,8 @@ def build_describe(context: Context) -> PictureTab:
                     label=phrase("describe.language"), visible=len(languages) > 1,
                     elem_id="describe-language")
                 controls = decoding_controls(info)
-            tab.lay_out_saving(context, instruction, language=written_in, controls=tuple(controls))
+            tab.lay_out_saving(context, text=instruction, language=written_in,
+                               **dict(zip(FIELDS, controls, strict=True)))
     offered = [presets(code, keys) for code in languages]
     known = [[texts[key] for texts in offered] for key in keys]
     instruction.change(None, instruction, None, js=PRESS.replace("KNOWN", json.dumps(known)))

@@ -71,11 +71,11 @@ class PictureTab:
             thumbnails(context.examples, phrase("picture.examples"), True),
             visible=bool(context.examples), elem_id=f"{self.name}-examples")
 
-    def lay_out_saving(self, context: Context, text: gr.Textbox, **fields: Any) -> None:
-        """The ways to save a result, which the viewer's button opens; ``fields`` are those of a
-        `Place`."""
-        self.place = Place(self.name, f"{self.name}-view", text, self.panel,
-                           picture=self.picture, **fields)
+    def lay_out_saving(self, context: Context, **fields: Any) -> None:
+        """The ways to save a result, which the viewer's button opens; ``fields`` are those that a
+        link sets."""
+        self.place = Place(self.name, f"{self.name}-view", self.panel, fields,
+                           picture=self.picture)
         with save_panel(self.name):
             build_downloads(context, self.panel.state, self.picture, self.name)
             copy_button(self.place, context.examples)
