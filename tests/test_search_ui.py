@@ -31,7 +31,7 @@ from vitdemo.ui.components import Context
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
 from vitdemo.ui.search.duplicates import groups_html, write_groups
 from vitdemo.ui.search.fields import filters_of, wish_of
-from vitdemo.ui.search.galleries import Library, album_of_files, allowed_folder, folders_in
+from vitdemo.ui.search.galleries import Galleries, album_of_files, allowed_folder, folders_in
 from vitdemo.ui.search.hits import page_html, pager_text, verdict_html
 from vitdemo.ui.search.indexing import folder_chips, indexed_html, reading_html
 from vitdemo.ui.search.state import HitList, Wish
@@ -95,10 +95,11 @@ def test_only_allowed_folders_may_be_read(engine: Engine, tree: Path,
 
 
 def test_a_link_within_an_allowed_folder_lets_nothing_in(engine: Engine, tree: Path) -> None:
-    library = Library(context(engine, folders=(tree / "in",)))
-    report = library.index([tree / "in"], lambda now: None, lambda: False)
+    galleries = Galleries(context(engine, folders=(tree / "in",)))
+    report, count = galleries.index([tree / "in"], lambda now: None, lambda: False)
+    assert count == 2
     assert report.added == 2
-    held = [Path(hit.path).name for hit in library.gallery().search_text("blue", 12)]
+    held = [Path(hit.path).name for hit in galleries.gallery("folder").search_text("blue", 12)]
     assert sorted(held) == ["green.png", "red.png"]
     assert {Path(one.path).name for one in report.skipped} == {"way-out", "blue.png"}
     page = indexed_html(report, 2, lasting=False)
@@ -108,7 +109,7 @@ def test_a_link_within_an_allowed_folder_lets_nothing_in(engine: Engine, tree: P
 
 def test_on_a_shared_app_there_is_no_library(engine: Engine) -> None:
     with pytest.raises(StoreError, match="only uploaded"):
-        Library(context(engine, shared=True)).gallery()
+        Galleries(context(engine, shared=True)).index([], lambda now: None, lambda: False)
 
 
 def test_a_shared_app_offers_no_folders_and_ones_own_does(engine: Engine, tree: Path) -> None:
@@ -147,12 +148,12 @@ def test_folders_to_choose_from_are_allowed_ones(engine: Engine, tree: Path) -> 
 
 def test_a_store_lasts_and_is_shared_by_all_folders(engine: Engine, tree: Path) -> None:
     settings = {"folders": (tree,), "store": str(tree / "store")}
-    first = Library(context(engine, **settings))
+    first = Galleries(context(engine, **settings))
     first.index([tree / "in"], lambda now: None, lambda: False)
     first.index([tree / "out"], lambda now: None, lambda: False)
-    again = Library(context(engine, **settings))
-    assert again.lasting and again.gallery().count() >= 3
-    report = again.index([tree / "in"], lambda now: None, lambda: False)
+    again = Galleries(context(engine, **settings))
+    assert again.lasting and again.gallery("folder").count() >= 3
+    report, _ = again.index([tree / "in"], lambda now: None, lambda: False)
     assert report.added == report.changed == 0 and report.unchanged >= 2
 
 

@@ -25,8 +25,9 @@ from vitdemo.retrieval.lines import rank_lines
 from vitdemo.scratch import scratch_folder
 from vitdemo.texts import phrase, speaking
 from vitdemo.ui import Settings, build_ui, launch_settings
-from vitdemo.ui.components import Context, PictureInput, bars, guarded, percent, read_picture
+from vitdemo.ui.components import Context, PictureInput, guarded, read_picture
 from vitdemo.ui.controls import decoding_of, decoding_settings
+from vitdemo.ui.markup import bars, percent
 from vitdemo.ui.search.galleries import album_of_files
 from vitdemo.ui.search.rank_sentences import lines_of, match_bars
 from vitdemo.ui.session import Sessions

@@ -15,17 +15,10 @@ from vitdemo.config import EngineConfig
 from vitdemo.errors import VitDemoError
 from vitdemo.records import ALL_TASKS, ModelInfo
 from vitdemo.texts import phrase
-from vitdemo.ui.components import (
-    Context,
-    PageValue,
-    chips,
-    clickable_html,
-    notice,
-    place_of,
-)
+from vitdemo.ui import markup
+from vitdemo.ui.components import Context, PageValue, clickable_html, place_of
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.line import LONG
-from vitdemo.ui.search.indexing import progress_html
 from vitdemo.ui.switching import Far, Switch, check_name
 from vitdemo.ui.turns import AT_ONCE
 
@@ -59,7 +52,7 @@ def _build_chooser(context: Context, switch: Switch) -> None:
     own_folders = not context.settings.shared
     gr.HTML(f'<p class="vt-heading">{html.escape(phrase("chooser.recommended"))}</p>',
             apply_default_css=False)
-    recommended = clickable_html(chips(
+    recommended = clickable_html(markup.chips(
         [phrase(f"chooser.for.{who}", name=" + ".join(
             one.split("/")[-1] for one in name.split("+")))
          for who, name in RECOMMENDED.items()], phrase("chooser.recommended")))
@@ -78,11 +71,11 @@ def _build_chooser(context: Context, switch: Switch) -> None:
         try:
             return _figures(check_name(typed or "", own_folders), context.engine.config.device)
         except VitDemoError as error:
-            return notice(str(error))
+            return markup.notice(error)
 
     def pick(event: gr.EventData) -> Iterator[tuple[Any, str]]:
         chosen = offered[place_of(event, len(offered))]
-        yield chosen, progress_html(phrase("chooser.look"), 0, 0)
+        yield chosen, markup.progress(phrase("chooser.look"), 0, 0)
         yield chosen, told(chosen)
 
     def change(typed: str | None, running: Job[Far]) -> Iterator[tuple[str, Any, bool]]:
@@ -96,7 +89,7 @@ def _build_chooser(context: Context, switch: Switch) -> None:
             said = phrase("chooser.stopped", name=context.engine.info.name)
             yield f'<p class="vt-hint">{html.escape(said)}</p>', gr.update(visible=False), False
         except VitDemoError as error:
-            yield notice(str(error)), gr.update(visible=False), False
+            yield markup.notice(error), gr.update(visible=False), False
         else:
             said = phrase("chooser.ready", name=chosen)
             yield f'<p class="vt-hint">{html.escape(said)}</p>', gr.update(visible=False), True
@@ -114,9 +107,9 @@ def _build_chooser(context: Context, switch: Switch) -> None:
 def _far(far: Far) -> str:
     what, name, done, whole = far
     if what == "downloading":
-        return progress_html(phrase("chooser.downloading", name=name, done=size_text(done),
+        return markup.progress(phrase("chooser.downloading", name=name, done=size_text(done),
                                     whole=size_text(whole)), done, whole)
-    return progress_html(phrase("chooser.loading", name=name), 0, 0)
+    return markup.progress(phrase("chooser.loading", name=name), 0, 0)
 
 
 def _abilities(info: ModelInfo) -> str:
@@ -140,7 +133,7 @@ def _figures(name: str, device: str, loaded: str = "") -> str:
     try:
         found = forecast(EngineConfig(model=name, device=device, dtype=loaded or "auto"))
     except VitDemoError as error:
-        return notice(str(error))
+        return markup.notice(error)
     return "".join(_table(one, bool(loaded)) for one in found)
 
 
@@ -149,6 +142,6 @@ def _table(one: Forecast, loaded: bool) -> str:
                    for key, value in rows_of(one, KNOWN if loaded else ()))
     # Where a folder lies on the server is nobody else's business.
     name = Path(one.name).name if os.path.isdir(one.name) else one.name
-    said = "" if loaded or one.need.refusal is None else notice(str(one.need.refusal))
+    said = "" if loaded or one.need.refusal is None else markup.notice(one.need.refusal)
     return (f'<table class="vt-model"><caption>{html.escape(name)}</caption>{rows}</table>'
             f"{said}")

@@ -26,24 +26,12 @@ from vitdemo.retrieval.indexer import Progress
 from vitdemo.retrieval.walk import look_through
 from vitdemo.sidecars import Row
 from vitdemo.texts import phrase
-from vitdemo.ui.components import Context, guarded, notice
-from vitdemo.ui.downloads import SAVE, saved
+from vitdemo.ui import markup
+from vitdemo.ui.components import Context, guarded
+from vitdemo.ui.downloads import saved, saved_output
 from vitdemo.ui.jobs import Cancelled, Job, followed
-from vitdemo.ui.search.galleries import (
-    EXAMPLES,
-    FOLDER,
-    OWNERS,
-    allowed_folder,
-    may_read,
-    report_html,
-)
-from vitdemo.ui.search.indexing import (
-    INDEXING,
-    Sources,
-    progress_html,
-    reading_html,
-    refuse_second,
-)
+from vitdemo.ui.search.galleries import EXAMPLES, FOLDER, OWNERS, allowed_folder, may_read
+from vitdemo.ui.search.indexing import INDEXING, Sources, left_out, reading_html, refuse_second
 from vitdemo.ui.tabs.describe import first_language
 
 PREVIEW = 480  # pixels
@@ -178,7 +166,7 @@ def build_captions(context: Context, sources: Sources) -> None:
             run = gr.Button(phrase("captions.run"), size="sm", elem_id="captions-run")
             stop = gr.Button(phrase("reading.cancel"), size="sm", visible=False,
                              elem_id="captions-stop")
-        status = gr.HTML(report_html([phrase("captions.about")], []), apply_default_css=False,
+        status = gr.HTML(markup.report([phrase("captions.about")]), apply_default_css=False,
                          elem_id="captions-status")
         preview = gr.Image(visible=False, interactive=False, show_label=False, height=200,
                            buttons=[], elem_id="captions-preview")
@@ -189,8 +177,7 @@ def build_captions(context: Context, sources: Sources) -> None:
             show_label=False, elem_id="captions-table")
         save = gr.Button(phrase("captions.save"), size="sm", visible=False,
                          elem_id="captions-save")
-        kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
-                       js_on_load=SAVE, apply_default_css=False, elem_id="captions-kept")
+        kept = saved_output("captions-kept")
     _tie(context, sources, _Parts(run, stop, status, preview, table, save, kept))
 
 
@@ -199,14 +186,14 @@ def _tie(context: Context, sources: Sources, parts: _Parts) -> None:
     job: gr.State = gr.State(Job())
     outputs = [parts.status, parts.stop, parts.table, parts.save, parts.preview, held, parts.kept]
 
-    @guarded(lambda error, given: (notice(str(error)), gr.update(visible=given[-1].running),
+    @guarded(lambda error, given: (markup.notice(error), gr.update(visible=given[-1].running),
                                    *[gr.skip()] * 5))
     def run(request: gr.Request, chosen: str, typed: str, files: list[str] | None,
             running: Job[Progress]) -> Iterator[tuple[Any, ...]]:
         refuse_second(running)
         work, result = captioning(context, chosen, typed, files, running.tell)
         context.sessions.on_leave(request, running.stop)
-        yield (progress_html(phrase("captions.begin"), 0, 0), gr.update(visible=True),
+        yield (markup.progress(phrase("captions.begin"), 0, 0), gr.update(visible=True),
                *[gr.skip()] * 4, {})
         report: DescribeReport | None = None
         with suppress(Cancelled):  # what was described before is kept
@@ -277,10 +264,8 @@ def captioning(context: Context, chosen: str, typed: str, files: list[str] | Non
 def _told(report: DescribeReport | None, shown: Described) -> str:
     """What came of it, as HTML."""
     if report is None:
-        return report_html([phrase("captions.stopped", count=len(shown.rows))], [])
+        return markup.report([phrase("captions.stopped", count=len(shown.rows))])
     lines = [phrase("captions.done", count=report.described, unchanged=report.unchanged)]
     if shown.folder is not None:
         lines.append(html.escape(phrase("captions.where", file=shown.folder / ROWS)))
-    return report_html(lines, [f"{os.path.basename(one.path)}: {one.reason}"
-                               for one in report.skipped],
-                       notes=[one.reason for one in report.noted])
+    return markup.report(lines, *left_out(report))

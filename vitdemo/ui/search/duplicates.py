@@ -14,13 +14,14 @@ from vitdemo.retrieval.duplicates import BY, Groups, Twin, find_duplicates
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.tables import write_table
 from vitdemo.texts import joined, phrase
-from vitdemo.ui.components import QUIET, Context, guarded, notice
-from vitdemo.ui.downloads import SAVE, saved
+from vitdemo.ui import markup
+from vitdemo.ui.components import QUIET, Context, guarded
+from vitdemo.ui.downloads import saved, saved_output
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.search.export import FILES
 from vitdemo.ui.search.fields import filters_of
 from vitdemo.ui.search.hits import image_html
-from vitdemo.ui.search.indexing import Sources, progress_html
+from vitdemo.ui.search.indexing import Sources
 from vitdemo.ui.search.state import Search
 
 COMPARING: dict[str, Any] = {"concurrency_id": "compare-all", "concurrency_limit": 1}
@@ -43,8 +44,7 @@ def build_duplicates(context: Context, search: gr.State, thumbnails: Thumbnails
             gr.Button(phrase(f"search.twins.{name}"), size="sm", visible=name == "run",
                       elem_id=f"search-twins-{name}") for name in ("run", "cancel", "save"))
     found = gr.HTML("", apply_default_css=False, elem_id="search-twins-found")
-    kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
-                   js_on_load=SAVE, apply_default_css=False, elem_id="search-twins-saved")
+    kept = saved_output("search-twins-saved")
 
     def tie(sources: Sources, settings: list[Any]) -> None:
         run.click(_looker(context, sources, thumbnails),
@@ -58,7 +58,7 @@ def build_duplicates(context: Context, search: gr.State, thumbnails: Thumbnails
 
 
 def _looker(context: Context, sources: Sources, thumbnails: Thumbnails) -> Any:
-    @guarded(lambda error, _: (notice(str(error)), gr.update(visible=False), gr.skip(), None))
+    @guarded(lambda error, _: (markup.notice(error), gr.update(visible=False), gr.skip(), None))
     def look(request: gr.Request, chosen: str, by: str, search: Search,
              running: Job[tuple[int, int]], *settings: Any) -> Iterator[tuple[Any, ...]]:
         if running.running:
@@ -68,12 +68,12 @@ def _looker(context: Context, sources: Sources, thumbnails: Thumbnails) -> Any:
             raise StoreError("store.only_searched")
         where = filters_of(settings).conditions()
         context.sessions.on_leave(request, running.stop)
-        yield (progress_html(phrase("search.twins.comparing"), 0, 0), gr.update(visible=True),
+        yield (markup.progress(phrase("search.twins.comparing"), 0, 0), gr.update(visible=True),
                gr.update(visible=False), None)
         try:
             result = yield from followed(running, lambda: find_duplicates(
                 gallery.index, where, by, progress=running.count), lambda far: (
-                    progress_html(phrase("search.twins.compared", done=f"{far[0]:,}",
+                    markup.progress(phrase("search.twins.compared", done=f"{far[0]:,}",
                                          total=f"{far[1]:,}"), *far), gr.skip(), gr.skip(), None))
         except Cancelled:
             yield phrase("search.twins.cancelled"), gr.update(visible=False), gr.skip(), None
@@ -110,7 +110,7 @@ def groups_html(found: Groups, thumbnails: Thumbnails, paths: bool = True) -> st
         said.append(phrase("search.twins.gone", count=found.gone))
     if found.groups:
         said.append(phrase("search.twins.nothing_deleted"))
-    parts = [f'<p class="vt-hint" role="status">{html.escape(joined(said))}</p>']
+    parts = [markup.status(joined(said))]
     for group in found.groups[:GROUPS_SHOWN]:
         images = thumbnails.many([twin.path for twin in group.pictures])
         keep = phrase("search.twins.kept", reason=group.reason)

@@ -10,7 +10,7 @@ from vitdemo.errors import PictureError, StoreError
 from vitdemo.retrieval.export import write_hits
 from vitdemo.texts import phrase
 from vitdemo.ui.components import Context, guarded
-from vitdemo.ui.downloads import SAVE, saved
+from vitdemo.ui.downloads import saved, saved_output
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.search.state import Search
 
@@ -25,8 +25,7 @@ def build_hit_files(context: Context, search: gr.State) -> None:
     with gr.Row():
         buttons = {kind: gr.Button(phrase(f"search.save.{kind}"), size="sm",
                                    elem_id=f"search-save-{kind}") for kind in KINDS}
-    kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
-                   js_on_load=SAVE, apply_default_css=False, elem_id="search-saved")
+    kept = saved_output("search-saved")
     for kind, button in buttons.items():
         button.click(_saver(context, kind), [search, count], kept, api_visibility="private",
                      show_progress="hidden", **FILES)

@@ -8,7 +8,8 @@ import gradio as gr
 
 from vitdemo.retrieval.filters import ORIENTATIONS, Filters
 from vitdemo.texts import phrase
-from vitdemo.ui.components import Context, chips, clickable_html, picture_input
+from vitdemo.ui import markup
+from vitdemo.ui.components import Context, clickable_html, picture_input
 from vitdemo.ui.link import PIXELS, TEXTS
 from vitdemo.ui.search.state import SIZES, Wish
 from vitdemo.ui.tabs.describe import first_language
@@ -45,7 +46,7 @@ def query_fields(context: Context) -> tuple[gr.Textbox, gr.Button, gr.HTML, Any]
     words = gr.Textbox(label=phrase("search.words"), placeholder=phrase("search.words_example"),
                        info=phrase("search.words_about"), elem_id="search-words")
     run = gr.Button(phrase("search.run"), variant="primary", elem_id="search-run")
-    samples = clickable_html(chips(samples_of(context), phrase("search.samples")),
+    samples = clickable_html(markup.chips(samples_of(context), phrase("search.samples")),
                              elem_id="search-samples")
     with gr.Accordion(phrase("search.by_picture"), open=False, elem_id="search-by-picture"):
         picture = picture_input(phrase("search.picture"), height=220, elem_id="search-picture")

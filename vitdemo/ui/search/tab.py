@@ -11,14 +11,13 @@ from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.rerank import BEST, Reranker
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.texts import phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     MODEL,
     Context,
     PageValue,
     carried,
     drop_refused,
-    empty,
-    notice,
     picture_input,
     place_of,
     read_picture,
@@ -132,7 +131,7 @@ def _lay_out_results() -> tuple[Results, gr.Checkbox]:
     with gr.Row(elem_id="search-bar"):
         note = hits_output("", elem_id="search-note")
         newest = order_field()
-    hits = hits_output(empty(phrase("search.start")), elem_id="search-hits")
+    hits = hits_output(markup.empty(phrase("search.start")), elem_id="search-hits")
     with gr.Row(elem_classes="vt-pager"):
         earlier = gr.Button(phrase("search.earlier"), size="sm", visible=False, min_width=80,
                             elem_id="search-earlier")
@@ -187,7 +186,7 @@ class _Search:
         off = gr.update(visible=False)
 
         def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (notice(str(error)), "", off, "", off, *self.views.empty(),
+            return (markup.notice(error), "", off, "", off, *self.views.empty(),
                     refusal(error, given[4] if len(given) > 5 else ""), gr.skip())
 
         def tie(trigger: Any, work: Any, given: list[Any] = inputs, **settings: Any) -> Any:
@@ -326,4 +325,4 @@ class _Search:
 
 def _screen_kept(error: Exception, _: tuple[Any, ...]) -> tuple[Any, ...]:
     """The hits as they are, and what went wrong."""
-    return gr.skip(), notice(str(error)), *[gr.skip()] * 3
+    return gr.skip(), markup.notice(error), *[gr.skip()] * 3

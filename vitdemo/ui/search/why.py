@@ -16,14 +16,14 @@ from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.text_words import said_of
 from vitdemo.retrieval.why import Why, WhyNot, why, why_not
 from vitdemo.texts import joined, phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     MODEL,
     Context,
     PageValue,
     carried,
+    compare_output,
     drop_refused,
-    notice,
-    percent,
     refusal,
     uploaded,
     viewer_output,
@@ -65,10 +65,7 @@ def build_why(context: Context, desk: Panel) -> Views:
     view = viewer_output("", "search-view")
     parts = gr.HTML("", apply_default_css=False, elem_id="search-parts")
     verdict = gr.HTML("", apply_default_css=False, elem_id="search-verdict")
-    versus = gr.HTML(value={}, html_template='<div class="vd-compare"></div>',
-                     css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
-                     visible=context.can("match", "explain"), apply_default_css=False,
-                     elem_id="search-versus")
+    versus = compare_output("search-versus", visible=context.can("match", "explain"))
     return Views(head, view, parts, desk, gr.State(""), Panel.of(Turns()), versus,
                  verdict)
 
@@ -119,10 +116,10 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
     refused = PageValue("")
     outputs = [views.versus, views.verdict, views.head, refused]
     views.versus_panel.act(hits.versus, beside_hit, [search], outputs,
-                           lambda error, _: ({}, notice(str(error)), note(), ""), **settings)
+                           lambda error, _: ({}, markup.notice(error), note(), ""), **settings)
     given = views.versus_panel.act(
         expected.input, beside_upload, [expected, search], outputs,
-        lambda error, given: ({}, notice(str(error)), note(), refusal(error, given[3])),
+        lambda error, given: ({}, markup.notice(error), note(), refusal(error, given[3])),
         **settings)
     drop_refused(given, refused, expected)
 
@@ -163,7 +160,7 @@ def parts_html(found: Why, hit: Hit) -> str:
         rows.append(_row(_name(part.text, part.weight), _signed(part.loss), part.loss, most))
     head = html.escape(phrase("search.why.parts", score=f"{found.score:.3f}"))
     match = "" if math.isnan(hit.match) else phrase("search.why.match",
-                                                    percent=percent(hit.match))
+                                                    percent=markup.percent(hit.match))
     about = html.escape(joined((phrase("search.why.about"), match)))
     return (f'<details class="vt-parts"><summary>{head}</summary>'
             f'<ul class="vt-bars">{"".join(rows)}</ul><p class="vt-hint">{about}</p></details>')

@@ -1,32 +1,35 @@
 """The tab Compare: two instructions, pictures, methods or models side by side on one scale."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from cachetools import LRUCache
 
 from vitdemo import viewer
 from vitdemo.attention.dependence import first_word
 from vitdemo.attention.methods import label_of
+from vitdemo.disk import expanded
 from vitdemo.engine import Engine
-from vitdemo.errors import TaskError
+from vitdemo.errors import CheckpointError, TaskError
 from vitdemo.instructions import default_instruction, presets
 from vitdemo.preprocess import Picture, open_pictures
 from vitdemo.records import LANGUAGES, Caption
 from vitdemo.texts import phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     MODEL,
     Context,
     PictureInput,
     clickable_html,
+    compare_output,
     picture_input,
     place_of,
-    thumbnails,
     uploaded,
 )
-from vitdemo.ui.second_model import Models
 from vitdemo.ui.shown_result import Said, dressed, not_read
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.turns import Panel, Turn, Turns
@@ -38,6 +41,7 @@ WORDS = {"instructions": ("each",), "pictures": ("each", "first", "own"),
          "methods": ("first", "own"), "models": ("first", "each", "own")}
 # What is asked beside "describe", the first of them that is known.
 SECOND = ("colours", "place", "things", "people", "short")
+KEPT = 2  # models beside the app's own: each takes memory
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,39 @@ class Choice:
     second_method: str = ""
     model: str = ""
     language: str = "en"
+
+
+class Models:
+    """Loads second models by name and keeps those used last. Safe to call from several threads."""
+
+    def __init__(self, load: Callable[[str], Engine]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._engines: LRUCache[str, Engine] = LRUCache(KEPT)
+
+    def holds(self, name: str) -> bool:
+        """Whether `get` gives it at once."""
+        return _tidy(name) in self._engines
+
+    def get(self, name: str) -> Engine:
+        """The model of this name: see `vitdemo.backends.registry`.
+
+        Raises:
+            CheckpointError: no name, there is no such model, or it cannot be used.
+        """
+        name = _tidy(name)
+        if not name:
+            raise CheckpointError("compare.no_model")
+        with self._lock:
+            if name not in self._engines:
+                self._engines[name] = self._load(name)
+            return self._engines[name]
+
+
+def _tidy(name: str) -> str:
+    """A name as typed or pasted, without spaces and quotes around it; "~" is the home folder."""
+    name = name.strip().strip("\"'").strip()
+    return str(expanded(name)) if name.startswith("~") else name
 
 
 class Comparison(Turns):
@@ -76,13 +113,12 @@ def build_compare(context: Context, tab: gr.Tab, shared: PictureInput) -> None:
             parts: dict[str, Any] = {"what": gr.Radio(
                 [(phrase(f"compare.what.{name}"), name) for name in kinds], value=kinds[0],
                 label=phrase("compare.what.label"), show_label=False, elem_id="compare-what")}
-            examples = clickable_html(thumbnails(context.examples, phrase("compare.examples")),
-                                      visible=bool(context.examples), elem_id="compare-examples")
+            examples = clickable_html(
+                markup.thumbnails(context.examples, phrase("compare.examples")),
+                visible=bool(context.examples), elem_id="compare-examples")
         with gr.Row(elem_id="compare-fields"):
             _lay_out_fields(context, parts, kinds[0])
-        view = gr.HTML(value={}, html_template='<div class="vd-compare"></div>',
-                       css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
-                       apply_default_css=False, elem_id="compare-view")
+        view = compare_output("compare-view")
         with gr.Row(elem_classes="vt-columns vt-field"):  # app.css hides it where a picture is
             pictures = [picture_input(_first_label(kinds[0]), elem_id="compare-left", height=180),
                         picture_input(phrase("compare.right"), elem_id="compare-right", height=180,

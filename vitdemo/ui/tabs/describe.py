@@ -13,10 +13,10 @@ from vitdemo.instructions import default_instruction, in_language, is_preset, pr
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Caption
 from vitdemo.texts import language, phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     QUIET,
     Context,
-    chips,
     clickable_html,
     expert_panel,
     place_of,
@@ -146,7 +146,7 @@ def _understood(engine: Engine, caption: Caption) -> str:
 
 
 def _chips(keys: list[str], chosen: str) -> str:
-    return chips([phrase(f"instruction.{key}") for key in keys], phrase("describe.choose"),
+    return markup.chips([phrase(f"instruction.{key}") for key in keys], phrase("describe.choose"),
                  keys.index(chosen), phrase("describe.other"))
 
 

@@ -9,6 +9,7 @@ import gradio as gr
 
 from vitdemo import viewer
 from vitdemo.texts import phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     MODEL,
     Context,
@@ -21,7 +22,6 @@ from vitdemo.ui.components import (
     read_picture,
     refusal,
     save_panel,
-    thumbnails,
     viewer_output,
 )
 from vitdemo.ui.deep_links import Place, copy_button
@@ -68,7 +68,7 @@ class PictureTab:
     def lay_out_examples(self, context: Context) -> None:
         """The photographs to begin with."""
         self.examples = clickable_html(
-            thumbnails(context.examples, phrase("picture.examples"), True),
+            markup.thumbnails(context.examples, phrase("picture.examples"), True),
             visible=bool(context.examples), elem_id=f"{self.name}-examples")
 
     def lay_out_saving(self, context: Context, **fields: Any) -> None:

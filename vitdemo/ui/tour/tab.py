@@ -10,17 +10,10 @@ from vitdemo import viewer
 from vitdemo.config import LIMITS
 from vitdemo.preprocess import open_picture
 from vitdemo.texts import phrase
-from vitdemo.ui.components import (
-    QUIET,
-    Context,
-    chips,
-    clickable_html,
-    notice,
-    place_of,
-    thumbnails,
-)
+from vitdemo.ui import markup
+from vitdemo.ui.components import QUIET, Context, clickable_html, place_of
 from vitdemo.ui.line import CHECKS, LONG
-from vitdemo.ui.tour.parts import Finding, figures, note
+from vitdemo.ui.tour.parts import Finding, figures
 from vitdemo.ui.tour.steps import LAST, STEPS, Guide
 from vitdemo.ui.turns import Panel, Turn, Turns
 
@@ -84,7 +77,7 @@ def build_tour(context: Context, guide: Guide, invitation: gr.HTML, tab: gr.Tab,
                        apply_default_css=False, elem_id="tour-view")
         chosen = clickable_html(elem_id="tour-words", visible=False)
         finding = gr.HTML(apply_default_css=False, elem_id="tour-found")
-        again = clickable_html(thumbnails(context.examples, phrase("tour.other_picture")),
+        again = clickable_html(markup.thumbnails(context.examples, phrase("tour.other_picture")),
                                elem_id="tour-examples", visible=False)
         with gr.Row(elem_id="tour-move"):
             back = gr.Button(phrase("tour.back"), elem_id="tour-back", interactive=False)
@@ -159,12 +152,12 @@ def waiting(step: int, path: Any) -> Finding:
     if step == 0:
         return Finding({"picture": viewer.display(photo), "writing": ""}, "")
     return Finding(None, figures((photo.image, phrase("tour.whole"), ""))
-                   + note(phrase("tour.working"), "vt-working"))
+                   + markup.status(phrase("tour.working"), "vt-working"))
 
 
 def shown(step: int, found: Finding) -> list[Any]:
     """The outputs for what a step has found."""
-    words = chips(found.words, phrase("tour.other_word"), found.word) if found.words else ""
+    words = markup.chips(found.words, phrase("tour.other_word"), found.word) if found.words else ""
     return [heading(step), gr.update(value=found.payload or {}, visible=bool(found.payload)),
             gr.update(value=words, visible=bool(words)),
             f'<div class="vt-prose">{found.html}</div>', gr.update(visible=step == LAST),
@@ -175,4 +168,4 @@ def shown(step: int, found: Finding) -> list[Any]:
 def failed(error: Exception, _: tuple[Any, ...]) -> list[Any]:
     """The outputs when a step cannot be done: the reason as one sentence; the tour goes on."""
     return [gr.skip(), gr.update(value={}, visible=False), gr.update(visible=False),
-            notice(str(error)), *[gr.skip()] * 4]
+            markup.notice(error), *[gr.skip()] * 4]
