@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 # Every handler that a person waits for, and that uses the model, is in this group; what takes long
 # is in `line.LONG`. So many texts at most are written as one batch.
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
-QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+# Of all handlers of the page itself. A quiet one waits for no one.
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {**PRIVATE, "queue": False}
 Failed = Callable[[Exception, tuple[Any, ...]], Any]
 THUMBNAIL = 240  # longest side of an example in a list, in pixels
 
@@ -156,13 +158,18 @@ def save_panel(name: str) -> gr.Column:
 def expert_panel(name: str, heading: str) -> Iterator[None]:
     """The place of fields for experts, which stand in the drawer of the viewer "NAME-view"."""
     with gr.Column(elem_classes="vt-own", elem_id=f"{name}-experts", min_width=0):
-        gr.HTML(f'<p class="vt-heading">{html.escape(heading)}</p>', apply_default_css=False)
+        text_output(heading, "vt-heading")
         yield
 
 
 def html_output(value: Any = "", elem_id: str | None = None, **settings: Any) -> gr.HTML:
     """A place for HTML of our own."""
     return gr.HTML(value, apply_default_css=False, elem_id=elem_id, **settings)
+
+
+def text_output(text: str, css: str = "vt-hint", elem_id: str | None = None) -> gr.HTML:
+    """A sentence or a heading."""
+    return html_output(f'<p class="{css}">{html.escape(text)}</p>', elem_id)
 
 
 def compare_output(elem_id: str, **settings: Any) -> gr.HTML:
@@ -174,9 +181,9 @@ def compare_output(elem_id: str, **settings: Any) -> gr.HTML:
 
 def viewer_output(hint: str, elem_id: str, **settings: Any) -> gr.HTML:
     """The attention viewer; its value is a payload of `vitdemo.viewer`."""
-    return gr.HTML(value={"hint": hint}, html_template='<div class="vd-viewer"></div>',
-                   css_template=viewer.styles(), js_on_load=viewer.gradio_script(),
-                   apply_default_css=False, elem_id=elem_id, **settings)
+    return html_output({"hint": hint}, elem_id, html_template='<div class="vd-viewer"></div>',
+                       css_template=viewer.styles(), js_on_load=viewer.gradio_script(),
+                       **settings)
 
 
 CLICKS = """
@@ -192,7 +199,7 @@ element.addEventListener("click", (event) => {
 def clickable_html(value: str = "", **settings: Any) -> gr.HTML:
     """HTML whose elements with ``data-index`` trigger ``click`` with that index; of `chips` the
     last may trigger ``other``."""
-    return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, **settings)
+    return html_output(value, js_on_load=CLICKS, **settings)
 
 
 def carried(event: gr.EventData) -> dict[str, Any]:

@@ -36,6 +36,11 @@ def hints(texts: Sequence[str]) -> str:
     return "".join(f'<p class="vt-hint">{html.escape(text)}</p>' for text in texts if text)
 
 
+def heading(text: str) -> str:
+    """The head of a part of the page, as HTML."""
+    return f'<h2 class="vt-heading">{html.escape(text)}</h2>'
+
+
 def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False,
          chosen: int | None = None) -> str:
     """Texts with a value 0..1 each, as horizontal bars in HTML; nan is a value that is not there.

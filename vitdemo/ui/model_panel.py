@@ -16,7 +16,15 @@ from vitdemo.errors import VitDemoError
 from vitdemo.records import ALL_TASKS, ModelInfo
 from vitdemo.texts import phrase
 from vitdemo.ui import markup
-from vitdemo.ui.components import Context, PageValue, clickable_html, place_of
+from vitdemo.ui.components import (
+    PRIVATE,
+    Context,
+    PageValue,
+    clickable_html,
+    html_output,
+    place_of,
+    text_output,
+)
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.line import LONG
 from vitdemo.ui.switching import Far, Switch, check_name
@@ -37,7 +45,7 @@ def build_model_panel(context: Context, switch: Switch | None) -> None:
     info, device = context.engine.info, context.engine.config.device
     title = phrase("chooser.title", name=info.name)
     with gr.Accordion(title, open=False, elem_id="model") as panel:
-        about = gr.HTML(_abilities(info), apply_default_css=False, elem_id="model-about")
+        about = html_output(_abilities(info), "model-about")
         if switch is not None:
             _build_chooser(context, switch)
     if context.settings.model:
@@ -50,8 +58,7 @@ def build_model_panel(context: Context, switch: Switch | None) -> None:
 def _build_chooser(context: Context, switch: Switch) -> None:
     offered = list(RECOMMENDED.values())
     own_folders = not context.settings.shared
-    gr.HTML(f'<p class="vt-heading">{html.escape(phrase("chooser.recommended"))}</p>',
-            apply_default_css=False)
+    text_output(phrase("chooser.recommended"), "vt-heading")
     recommended = clickable_html(markup.chips(
         [phrase(f"chooser.for.{who}", name=" + ".join(
             one.split("/")[-1] for one in name.split("+")))
@@ -63,8 +70,7 @@ def _build_chooser(context: Context, switch: Switch) -> None:
         use = gr.Button(phrase("chooser.use"), size="md", elem_id="model-use")
         cancel = gr.Button(phrase("chooser.cancel"), size="md", visible=False,
                            elem_id="model-cancel")
-    status = gr.HTML(f'<p class="vt-hint">{html.escape(phrase("chooser.for_all"))}</p>',
-                     apply_default_css=False, elem_id="model-status")
+    status = text_output(phrase("chooser.for_all"), elem_id="model-status")
     job, done = gr.State(Job()), PageValue(False)
 
     def told(typed: str | None) -> str:
@@ -87,18 +93,16 @@ def _build_chooser(context: Context, switch: Switch) -> None:
                 lambda far: (_far(far), seen, False))
         except Cancelled:
             said = phrase("chooser.stopped", name=context.engine.info.name)
-            yield f'<p class="vt-hint">{html.escape(said)}</p>', gr.update(visible=False), False
+            yield markup.hints([said]), gr.update(visible=False), False
         except VitDemoError as error:
             yield markup.notice(error), gr.update(visible=False), False
         else:
             said = phrase("chooser.ready", name=chosen)
-            yield f'<p class="vt-hint">{html.escape(said)}</p>', gr.update(visible=False), True
+            yield markup.hints([said]), gr.update(visible=False), True
 
-    recommended.click(pick, None, [name, status], **LONG, show_progress="hidden",
-                      api_visibility="private")
-    look.click(told, name, status, **LONG, show_progress="hidden", api_visibility="private")
-    changing = use.click(change, [name, job], [status, cancel, done], **LONG,
-                         show_progress="hidden", api_visibility="private",
+    recommended.click(pick, None, [name, status], **LONG, **PRIVATE)
+    look.click(told, name, status, **LONG, **PRIVATE)
+    changing = use.click(change, [name, job], [status, cancel, done], **LONG, **PRIVATE,
                          api_name="change_model")
     changing.then(None, done, None, js=RELOAD)
     cancel.click(lambda running: running.stop(), job, None, **AT_ONCE)
@@ -124,7 +128,7 @@ def _abilities(info: ModelInfo) -> str:
                      why=info.missing.get(task) or phrase("task.not_made_for_it"))
               for task in ALL_TASKS if task not in info.tasks]
     lines.append(phrase("chooser.revision", revision=info.revision))
-    return "".join(f'<p class="vt-hint">{html.escape(line)}</p>' for line in lines)
+    return markup.hints(lines)
 
 
 def _figures(name: str, device: str, loaded: str = "") -> str:

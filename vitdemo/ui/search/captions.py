@@ -27,7 +27,7 @@ from vitdemo.retrieval.walk import look_through
 from vitdemo.sidecars import Row
 from vitdemo.texts import phrase
 from vitdemo.ui import markup
-from vitdemo.ui.components import Context, guarded
+from vitdemo.ui.components import PRIVATE, QUIET, Context, guarded, html_output
 from vitdemo.ui.downloads import saved, saved_output
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.search.galleries import EXAMPLES, FOLDER, OWNERS, allowed_folder, may_read
@@ -166,8 +166,7 @@ def build_captions(context: Context, sources: Sources) -> None:
             run = gr.Button(phrase("captions.run"), size="sm", elem_id="captions-run")
             stop = gr.Button(phrase("reading.cancel"), size="sm", visible=False,
                              elem_id="captions-stop")
-        status = gr.HTML(markup.report([phrase("captions.about")]), apply_default_css=False,
-                         elem_id="captions-status")
+        status = html_output(markup.report([phrase("captions.about")]), "captions-status")
         preview = gr.Image(visible=False, interactive=False, show_label=False, height=200,
                            buttons=[], elem_id="captions-preview")
         table = gr.Dataframe(
@@ -223,12 +222,11 @@ def _tie(context: Context, sources: Sources, parts: _Parts) -> None:
         except (LookupError, PictureError):  # gone or broken since
             return gr.update(value=None, visible=False)
 
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     parts.run.click(run, [sources.choice, sources.folder, sources.files, job], outputs,
-                    **settings, **INDEXING)
-    parts.stop.click(lambda running: running.stop(), job, None, **settings, queue=False)
-    parts.save.click(save, [held, parts.table], parts.kept, **settings)
-    parts.table.select(look, held, parts.preview, **settings)
+                    **PRIVATE, **INDEXING)
+    parts.stop.click(lambda running: running.stop(), job, None, **QUIET)
+    parts.save.click(save, [held, parts.table], parts.kept, **PRIVATE)
+    parts.table.select(look, held, parts.preview, **PRIVATE)
 
 
 def captioning(context: Context, chosen: str, typed: str, files: list[str] | None, tell: Tell

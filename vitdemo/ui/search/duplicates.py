@@ -15,7 +15,7 @@ from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.tables import write_table
 from vitdemo.texts import joined, phrase
 from vitdemo.ui import markup
-from vitdemo.ui.components import QUIET, Context, guarded
+from vitdemo.ui.components import PRIVATE, QUIET, Context, guarded, html_output
 from vitdemo.ui.downloads import saved, saved_output
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.search.export import FILES
@@ -33,9 +33,8 @@ def build_duplicates(context: Context, search: gr.State, thumbnails: Thumbnails
     """Lay them out; gives what ties them to where and by which conditions is searched."""
     job: gr.State = gr.State(Job())
     groups = gr.State(None)  # what was found last
-    about = html.escape(phrase("search.twins.about"))
-    gr.HTML(f'<h2 class="vt-heading">{html.escape(phrase("search.twins.title"))}</h2>'
-            f'<p class="vt-hint">{about}</p>', apply_default_css=False)
+    html_output(markup.heading(phrase("search.twins.title"))
+                + markup.hints([phrase("search.twins.about")]))
     keep = gr.Dropdown([(phrase(f"search.twins.by.{name}"), name) for name in BY],
                        value="largest", label=phrase("search.twins.keep"), filterable=False,
                        elem_id="search-twins-keep")
@@ -43,16 +42,15 @@ def build_duplicates(context: Context, search: gr.State, thumbnails: Thumbnails
         run, cancel, save = (
             gr.Button(phrase(f"search.twins.{name}"), size="sm", visible=name == "run",
                       elem_id=f"search-twins-{name}") for name in ("run", "cancel", "save"))
-    found = gr.HTML("", apply_default_css=False, elem_id="search-twins-found")
+    found = html_output(elem_id="search-twins-found")
     kept = saved_output("search-twins-saved")
 
     def tie(sources: Sources, settings: list[Any]) -> None:
         run.click(_looker(context, sources, thumbnails),
                   [sources.choice, keep, search, job, *settings], [found, cancel, save, groups],
-                  api_visibility="private", show_progress="hidden", **COMPARING)
+                  **PRIVATE, **COMPARING)
         cancel.click(lambda running: running.stop(), job, None, **QUIET)
-        save.click(_table(context), groups, kept, api_visibility="private",
-                   show_progress="hidden", **FILES)
+        save.click(_table(context), groups, kept, **PRIVATE, **FILES)
 
     return tie
 

@@ -9,7 +9,7 @@ from vitdemo.config import LIMITS
 from vitdemo.errors import PictureError, StoreError
 from vitdemo.retrieval.export import write_hits
 from vitdemo.texts import phrase
-from vitdemo.ui.components import Context, guarded
+from vitdemo.ui.components import PRIVATE, Context, guarded
 from vitdemo.ui.downloads import saved, saved_output
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.search.state import Search
@@ -27,8 +27,7 @@ def build_hit_files(context: Context, search: gr.State) -> None:
                                    elem_id=f"search-save-{kind}") for kind in KINDS}
     kept = saved_output("search-saved")
     for kind, button in buttons.items():
-        button.click(_saver(context, kind), [search, count], kept, api_visibility="private",
-                     show_progress="hidden", **FILES)
+        button.click(_saver(context, kind), [search, count], kept, **PRIVATE, **FILES)
 
 
 def _saver(context: Context, kind: str) -> Any:

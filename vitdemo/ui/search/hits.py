@@ -15,6 +15,7 @@ from vitdemo.retrieval.rerank import BEST
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.texts import joined, phrase
 from vitdemo.ui import markup
+from vitdemo.ui.components import html_output
 from vitdemo.ui.search.state import HitList
 from vitdemo.video import called
 
@@ -48,7 +49,7 @@ watch("value", () => {
 def hits_output(value: str, elem_id: str) -> gr.HTML:
     """A place for hits; its events ``why``, ``like``, ``versus`` and ``unfold`` carry the hit's id,
     ``accept`` and ``undate`` nothing."""
-    return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, elem_id=elem_id)
+    return html_output(value, elem_id, js_on_load=CLICKS)
 
 
 def page_html(hits: HitList, thumbnails: Thumbnails, why: bool, versus: bool,

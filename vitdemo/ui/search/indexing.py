@@ -19,7 +19,16 @@ from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import passed_over_lines
 from vitdemo.texts import Message, phrase
 from vitdemo.ui import markup
-from vitdemo.ui.components import QUIET, Context, FilesInput, clickable_html, guarded, place_of
+from vitdemo.ui.components import (
+    PRIVATE,
+    QUIET,
+    Context,
+    FilesInput,
+    clickable_html,
+    guarded,
+    html_output,
+    place_of,
+)
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
 from vitdemo.ui.search.galleries import (
     EXAMPLES,
@@ -102,8 +111,7 @@ def source_fields(context: Context, galleries: Galleries) -> Sources:
             read = gr.Button(phrase("reading.read"), scale=1, min_width=140,
                              elem_id="search-index")
         nearby = clickable_html(folder_chips(folders_in(context, "")), elem_id="search-folders")
-    status = gr.HTML(start_text(context, galleries, choices[0]), apply_default_css=False,
-                     elem_id="search-status")
+    status = html_output(start_text(context, galleries, choices[0]), "search-status")
     cancel = gr.Button(phrase("reading.cancel"), size="sm", visible=False,
                        elem_id="search-cancel")
     prune = gr.Button(phrase("reading.take_out"), size="sm", visible=False,
@@ -191,7 +199,7 @@ def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State
 
     panel.act(sources.files.upload, upload, [sources.files, search, job], [status, cancel],
               lambda error, given: (markup.notice(error), gr.update(visible=given[-1].running)),
-              api_visibility="private", show_progress="hidden", **INDEXING)
+              **INDEXING)
     panel.act(sources.files.clear, emptied, [search, job], [status, cancel],
               lambda *_: gr.skip(), **AT_ONCE)
 
@@ -209,8 +217,6 @@ def _tie_cancel(sources: Sources, panel: Panel, job: gr.State) -> None:
 
 def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox) -> None:
     """Reading a folder, and the question whether what vanished from it is to be taken out."""
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
-                                **INDEXING}
     context, galleries = sources.context, sources.galleries
     asked: gr.State = gr.State(())  # folders that the question is about
     outputs = [sources.status, sources.cancel, search_in, sources.prune, asked]
@@ -244,8 +250,8 @@ def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox) -> None:
         yield from read(request, [Path(one) for one in folders], running, True)
 
     gr.on([sources.read.click, sources.folder.submit], read_folder, [sources.folder, job],
-          outputs, **settings)
-    sources.prune.click(take_out, [asked, job], outputs, **settings)
+          outputs, **PRIVATE, **INDEXING)
+    sources.prune.click(take_out, [asked, job], outputs, **PRIVATE, **INDEXING)
 
 
 def refuse_second(running: Job[Any]) -> None:

@@ -1,6 +1,5 @@
 """Search the other way round: which of several sentences fits a picture, and where."""
 
-import html
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -100,11 +99,11 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
 
     outputs = [result, view, ranked, refused]
     ran = panel.act(run.click, fits, [picture, place.fields["text"]], outputs, failed,
-                    api_name="fits", api_visibility="private", **BUSY)
+                    api_name="fits", **BUSY)
     given = panel.act([picture.input, picture.clear], take, [picture], outputs, failed, **AT_ONCE)
     chosen = panel.act(result.click, choose, [picture, ranked], [result, view],
                        lambda error, _: (gr.skip(), {"message": str(error)}),
-                       api_visibility="private", show_progress="hidden", **MODEL)
+                       **MODEL)
     for event in (ran, given):
         drop_refused(event, refused, picture)
     for event in (ran, chosen):
@@ -135,5 +134,5 @@ def match_bars(ranked: Sequence[Match], chosen: int | None = None, given: int = 
     notes = markup.hints([best, choose, *unread_notes([match.text for match in ranked],
                                        [match.unread for match in ranked])])
     title = phrase("fits.title")
-    return (f'<h2 class="vt-heading">{html.escape(title)}</h2>' + notes
+    return (markup.heading(title) + notes
             + markup.bars(rows, title, best_large=True, chosen=chosen))

@@ -18,6 +18,7 @@ from vitdemo.ui.components import (
     PageValue,
     carried,
     drop_refused,
+    html_output,
     picture_input,
     place_of,
     read_picture,
@@ -135,7 +136,7 @@ def _lay_out_results() -> tuple[Results, gr.Checkbox]:
     with gr.Row(elem_classes="vt-pager"):
         earlier = gr.Button(phrase("search.earlier"), size="sm", visible=False, min_width=80,
                             elem_id="search-earlier")
-        which = gr.HTML("", apply_default_css=False, elem_id="search-page")
+        which = html_output(elem_id="search-page")
         later = gr.Button(phrase("search.later"), size="sm", visible=False, min_width=80,
                           elem_id="search-later")
     return Results(hits, note, earlier, which, later), newest
@@ -190,8 +191,7 @@ class _Search:
                     refusal(error, given[4] if len(given) > 5 else ""), gr.skip())
 
         def tie(trigger: Any, work: Any, given: list[Any] = inputs, **settings: Any) -> Any:
-            event = self.panel.act(trigger, work, given, outputs, failed,
-                                   api_visibility="private", **{**BUSY, **settings})
+            event = self.panel.act(trigger, work, given, outputs, failed, **BUSY, **settings)
             self._tie_second_look(event)
             return event
 
@@ -285,8 +285,7 @@ class _Search:
 
     def _tie_change(self, trigger: Any, handler: Any, inputs: list[Any]) -> None:
         self._tie_second_look(self.panel.act(
-            trigger, handler, inputs, self.results.screen, _screen_kept,
-            api_visibility="private", show_progress="hidden", **MODEL))
+            trigger, handler, inputs, self.results.screen, _screen_kept, **MODEL))
 
     def _changed(self, change: Callable[..., None]) -> Any:
         """A handler of such a change."""

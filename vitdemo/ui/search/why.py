@@ -24,6 +24,7 @@ from vitdemo.ui.components import (
     carried,
     compare_output,
     drop_refused,
+    html_output,
     refusal,
     uploaded,
     viewer_output,
@@ -63,8 +64,8 @@ def build_why(context: Context, desk: Panel) -> Views:
     """Lay them out; within the sheet. ``desk`` keeps the result on it."""
     head = sheet_head()
     view = viewer_output("", "search-view")
-    parts = gr.HTML("", apply_default_css=False, elem_id="search-parts")
-    verdict = gr.HTML("", apply_default_css=False, elem_id="search-verdict")
+    parts = html_output(elem_id="search-parts")
+    verdict = html_output(elem_id="search-verdict")
     versus = compare_output("search-versus", visible=context.can("match", "explain"))
     return Views(head, view, parts, desk, gr.State(""), Panel.of(Turns()), versus,
                  verdict)
@@ -107,20 +108,19 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
                                title=os.path.basename(other)), ""
             yield *beside(context, held.list, uploaded(other)), note(), ""
 
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", **MODEL}
     explained = panel.act(hits.why, explain, [search],
                           [views.view, views.parts, views.path, views.head],
-                          lambda error, _: ({"message": str(error)}, "", "", note()), **settings)
+                          lambda error, _: ({"message": str(error)}, "", "", note()), **MODEL)
     check_after(context, explained, views.view, panel, views.path)
     tie_requests(context, views.view, panel, views.path)
     refused = PageValue("")
     outputs = [views.versus, views.verdict, views.head, refused]
     views.versus_panel.act(hits.versus, beside_hit, [search], outputs,
-                           lambda error, _: ({}, markup.notice(error), note(), ""), **settings)
+                           lambda error, _: ({}, markup.notice(error), note(), ""), **MODEL)
     given = views.versus_panel.act(
         expected.input, beside_upload, [expected, search], outputs,
         lambda error, given: ({}, markup.notice(error), note(), refusal(error, given[3])),
-        **settings)
+        **MODEL)
     drop_refused(given, refused, expected)
 
 

@@ -223,15 +223,14 @@ def _tie(context: Context, tab: gr.Tab, pictures: tuple[Any, ...], parts: dict[s
                *(parts[name].input for name in ("first_instruction", "second_instruction",
                                                 "first_method", "second_method")),
                parts["model"].submit]
-    busy = {"show_progress": "hidden", "api_visibility": "private", **MODEL}
 
     def failed(error: Exception, _: tuple[Any, ...]) -> list[Any]:
         return [{"message": str(error)}, *[gr.skip()] * (len(outputs) - 1)]
 
-    panel.act(tab.select, open_tab, [pictures[0], *inputs], outputs, failed, **busy)
-    panel.act(parts["what"].input, change, inputs, outputs, failed, **busy)
-    panel.act(changes, compare, inputs, outputs, failed, api_name="compare", **busy)
-    panel.act(examples.click, example, inputs, outputs, failed, **busy)
+    panel.act(tab.select, open_tab, [pictures[0], *inputs], outputs, failed, **MODEL)
+    panel.act(parts["what"].input, change, inputs, outputs, failed, **MODEL)
+    panel.act(changes, compare, inputs, outputs, failed, api_name="compare", **MODEL)
+    panel.act(examples.click, example, inputs, outputs, failed, **MODEL)
 
 
 def _first_label(kind: str) -> str:

@@ -30,8 +30,6 @@ from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.turns import Panel, Turn
 from vitdemo.ui.viewer_requests import check_after, tie_requests
 
-# The viewer says itself that it is at work.
-BUSY: dict[str, Any] = {"show_progress": "hidden", **MODEL}
 Work = Callable[..., Iterator[Any]]
 
 
@@ -83,13 +81,13 @@ class PictureTab:
     def act(self, trigger: Any, work: Work, inputs: list[Any], outputs: list[Any], failed: Failed,
             **settings: Any) -> Any:
         """Tie a person's act that asks something of the model about the picture."""
-        return self._asks(self.panel.act(trigger, work, inputs, outputs, failed,
-                                         api_visibility="private", **{**BUSY, **settings}))
+        return self._asks(self.panel.act(trigger, work, inputs, outputs, failed, **MODEL,
+                                         **settings))
 
     def go_on(self, event: Any, work: Work, inputs: list[Any], outputs: list[Any],
               failed: Failed) -> Any:
         """Tie the model's work for an act that began at once."""
-        return self._asks(self.panel.go_on(event, work, inputs, outputs, failed, **BUSY))
+        return self._asks(self.panel.go_on(event, work, inputs, outputs, failed, **MODEL))
 
     def _asks(self, event: Any) -> Any:
         self.refusing.append(event)

@@ -11,7 +11,7 @@ from vitdemo.config import LIMITS
 from vitdemo.preprocess import open_picture
 from vitdemo.texts import phrase
 from vitdemo.ui import markup
-from vitdemo.ui.components import QUIET, Context, clickable_html, place_of
+from vitdemo.ui.components import QUIET, Context, clickable_html, html_output, place_of, text_output
 from vitdemo.ui.line import CHECKS, LONG
 from vitdemo.ui.tour.parts import Finding, figures
 from vitdemo.ui.tour.steps import LAST, STEPS, Guide
@@ -66,17 +66,15 @@ def build_tour(context: Context, guide: Guide, invitation: gr.HTML, tab: gr.Tab,
                tabs: gr.Tabs) -> None:
     """Lay out the tab and tie its handlers, and the invitation to it."""
     if not context.examples:
-        gr.HTML(f'<p class="vt-empty">{html.escape(phrase("tour.no_examples"))}</p>',
-                apply_default_css=False)
+        text_output(phrase("tour.no_examples"), "vt-empty")
         return
     panel = Panel.of(Visit())
     with gr.Column(elem_classes="vt-tour"):
         top = clickable_html(heading(0), elem_id="tour-top")
-        view = gr.HTML(value={}, html_template='<div class="vd-viewer"></div>',
-                       css_template=viewer.styles(), js_on_load=MOUNT,
-                       apply_default_css=False, elem_id="tour-view")
+        view = html_output({}, "tour-view", html_template='<div class="vd-viewer"></div>',
+                           css_template=viewer.styles(), js_on_load=MOUNT)
         chosen = clickable_html(elem_id="tour-words", visible=False)
-        finding = gr.HTML(apply_default_css=False, elem_id="tour-found")
+        finding = html_output(elem_id="tour-found")
         again = clickable_html(markup.thumbnails(context.examples, phrase("tour.other_picture")),
                                elem_id="tour-examples", visible=False)
         with gr.Row(elem_id="tour-move"):
@@ -125,8 +123,7 @@ def build_tour(context: Context, guide: Guide, invitation: gr.HTML, tab: gr.Tab,
 
     for event, handler in ((tab.select, begin), (back.click, go_back), (forth.click, go_on),
                            (top.click, jump), (again.click, choose), (chosen.click, another)):
-        step = panel.act(event, handler, [], parts, failed, api_visibility="private",
-                         show_progress="hidden", **LONG)
+        step = panel.act(event, handler, [], parts, failed, **LONG)
         step.then(None, js=TO_TOP)
         if context.settings.check_at_once:
             panel.follow(step, prepare, [], [top], lambda *_: gr.skip(), concurrency_id=CHECKS)
