@@ -1,7 +1,6 @@
 """The tab Search without a browser: folders, reading them, pages of hits, links, what is kept."""
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from vitdemo.config import LIMITS
 from vitdemo.engine import Engine
 from vitdemo.errors import PictureError, StoreError
 from vitdemo.records import Hit
-from vitdemo.retrieval.duplicates import Group, Groups, Twin
 from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.indexer import IndexReport, Progress
 from vitdemo.retrieval.query import Query
@@ -29,7 +27,6 @@ from vitdemo.retrieval.why import Part, Why, WhyNot
 from vitdemo.ui import Settings, build_ui
 from vitdemo.ui.components import Context
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
-from vitdemo.ui.search.duplicates import groups_html, write_groups
 from vitdemo.ui.search.fields import filters_of, wish_of
 from vitdemo.ui.search.galleries import Galleries, album_of_files, allowed_folder, folders_in
 from vitdemo.ui.search.hits import page_html, pager_text, verdict_html
@@ -463,28 +460,11 @@ def test_the_verdict_says_what_keeps_a_picture_back(changes: dict[str, object], 
     assert said in made and "0.200 less than the hit" in made and "−0.050" in made
 
 
-def test_groups_say_what_to_keep_and_delete_nothing(tmp_path: Path) -> None:
-    paths = [str(save(tmp_path / name)) for name in ("a.png", "=b.png")]
-    twins = tuple(Twin(str(n), path, 40, 30, 2_000_000, "2024-05-31", 5.0, 1 - n / 100, n)
-                  for n, path in enumerate(paths))
-    found = Groups((Group(twins, "It is the sharpest."),), 12, 1, True)
-    made = groups_html(found, Thumbnails())
-    assert "1 group of almost the same pictures among 12; 1 could go." in made
-    assert "Keep. It is the sharpest." in made and "Nothing is deleted" in made
-    assert "0.990 alike, 1 of 64 bits differ" in made and "more pictures" in made
-    write_groups(tmp_path / "list.csv", found, paths=False)
-    lines = (tmp_path / "list.csv").read_text(encoding="utf-8-sig").splitlines()
-    assert lines[1].startswith("1,yes,a.png,40,30") and lines[2].startswith("1,,'=b.png,")
-    assert str(tmp_path) not in "".join(lines) and all(map(os.path.exists, paths))
-    nothing = groups_html(Groups((), 1, 0, False), Thumbnails())
-    assert "Of the 1 pictures no two are" in nothing
-
-
 def test_reading_folders_never_takes_a_place_of_those_who_search(engine: Engine,
                                                                  tree: Path) -> None:
     blocks = build_ui(engine, Settings(folders=(tree / "in",)))
     groups = {fn.concurrency_id for fn in blocks.fns.values()}
-    assert {"model", "index", "compare-all", "files"} <= groups
+    assert {"model", "index", "files"} <= groups
     assert LIMITS.max_hits >= 1000
 
 

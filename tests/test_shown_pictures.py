@@ -173,7 +173,6 @@ def test_a_visitor_searches_and_looks_and_changes_nothing(
     assert "vitdemo-hits" in table
 
     nothing_else = phrase("store.only_searched")
-    assert nothing_else in visitor.act("look", search_source="owners", search_twins_keep="largest")
     assert nothing_else in visitor.act("run", search_source="owners")
     assert phrase("store.no_folders") in visitor.act(
         "_search", **asked, search_only_folder=str(tree / "in"))

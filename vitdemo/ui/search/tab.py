@@ -30,7 +30,6 @@ from vitdemo.ui.downloads import build_downloads
 from vitdemo.ui.jobs import Job, followed
 from vitdemo.ui.line import LONG
 from vitdemo.ui.search.captions import build_captions
-from vitdemo.ui.search.duplicates import build_duplicates
 from vitdemo.ui.search.export import build_hit_files
 from vitdemo.ui.search.fields import (
     SETTINGS,
@@ -84,7 +83,6 @@ def build_search(context: Context, galleries: Galleries) -> tuple[gr.Tabs, tuple
     """Lay out the tab and tie its handlers; gives the tabs in it, and what a link sets there."""
     panel = Panel.of(Search())
     panel.state.delete_callback = Search.drop_album
-    thumbnails = Thumbnails()
     first = "find" if context.can("embed") else "fits"
     with gr.Tabs(overflow_behavior="wrap", selected=first) as inner:
         with gr.Tab(phrase("frame.find"), interactive=context.can("embed"), id="find"):
@@ -99,7 +97,6 @@ def build_search(context: Context, galleries: Galleries) -> tuple[gr.Tabs, tuple
                         weight, how = expert_fields(context)
                         expected = picture_input(phrase("search.expected"), height=200,
                                                  elem_id="search-other")
-                        duplicates = build_duplicates(context, panel.state, thumbnails)
                 with gr.Column(scale=8, min_width=300):
                     results, newest = _lay_out_results()
                     settings |= {**how, "newest": newest}
@@ -118,8 +115,7 @@ def build_search(context: Context, galleries: Galleries) -> tuple[gr.Tabs, tuple
         with gr.Tab(phrase("frame.fits"), interactive=context.can("match"), id="fits"):
             fits = build_fits(context)
     tie_sources(sources, panel.state, fields.settings["folder"])
-    duplicates(sources, list(fields.settings.values()))
-    search = _Search(context, panel, sources, fields, results, views, thumbnails,
+    search = _Search(context, panel, sources, fields, results, views, Thumbnails(),
                      Reranker(context.engine))
     search.tie_searches(place)
     search.tie_changes()
