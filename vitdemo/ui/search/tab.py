@@ -183,8 +183,9 @@ class _Search:
         off = gr.update(visible=False)
 
         def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
+            path = given[4] if len(given) > 4 and isinstance(given[4], str) else ""
             return (markup.notice(error), "", off, "", off, *self.views.empty(),
-                    refusal(error, given[4] if len(given) > 5 else ""), gr.skip())
+                    refusal(error, path), gr.skip())
 
         def tie(trigger: Any, work: Any, given: list[Any] = inputs, **settings: Any) -> Any:
             event = self.panel.act(trigger, work, given, outputs, failed, **BUSY, **settings)

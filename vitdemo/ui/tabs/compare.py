@@ -274,35 +274,29 @@ def compared(engines: Sequence[Engine], photos: Sequence[Picture],
     Raises:
         VitDemoError: one of the models cannot do what is needed; the sentence says which.
     """
-    instructions = ("", "")
+    instructions, methods = ("", ""), (choice.first_method,) * 2
     if choice.what == "instructions":
         instructions = (choice.first_instruction, choice.second_instruction)
-    methods = [choice.first_method, choice.first_method]
     if choice.what == "methods":
-        methods[1] = choice.second_method
-    said: list[Said] = []
-    for engine, photo, instruction in zip(engines, photos, instructions, strict=True):
-        if choice.words == "own":
-            said.append(choice.sentence)
-        elif choice.words == "each" or not said:
-            said.append(engine.caption(photo, instruction, choice.language))
-        else:
-            said.append(said[0])
+        methods = (choice.first_method, choice.second_method)
+    said: Said | None = choice.sentence if choice.words == "own" else None
     sides: list[dict[str, Any]] = []
-    for engine, photo, text, method, name in zip(engines, photos, said, methods,
-                                                 _names(engines, choice), strict=True):
-        if isinstance(text, Caption) and text.language not in engine.info.languages:
+    for engine, photo, instruction, method, name in zip(
+            engines, photos, instructions, methods, _names(engines, choice), strict=True):
+        if choice.words == "each" or said is None:
+            said = engine.caption(photo, instruction, choice.language)
+        if isinstance(said, Caption) and said.language not in engine.info.languages:
             raise TaskError("compare.other_language", model=engine.info.name,
-                            language=LANGUAGES[text.language])
-        maps = engine.explain(photo, text, method)
+                            language=LANGUAGES[said.language])
+        maps = engine.explain(photo, said, method)
         if not maps:
             raise TaskError("compare.no_words", model=engine.info.name)
-        words = dressed(maps, text, text if isinstance(text, str) else text.text)
+        words = dressed(maps, said, said if isinstance(said, str) else said.text)
         same = bool(sides) and sides[0]["texts"][-1]["text"] == words[-1].text
         first = sides[0]["choose"]["word"] if same else first_word(words[-1])
         model = engine.info.behind(words[-1]).name
         sides.append({**viewer.payload(words, photo, model), "choose": {"word": first},
-                      "unread": not_read(engine, text) if isinstance(text, str) else "",
+                      "unread": not_read(engine, said) if isinstance(said, str) else "",
                       "name": name, "asks": []})  # nothing here is on a desk to be checked
     return {"left": sides[0], "right": sides[1]}
 
