@@ -126,7 +126,7 @@ class PageValue(Api, metaclass=_QuietMeta):
     """A value that the page holds and no field shows. To users of the API it is not there, as a
     `gr.State` is not; unlike that one's, it is the browser's own."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any = None, **_: Any) -> None:  # Gradio copies it with more
         super().__init__(value, {"type": ""})
 
     def get_block_name(self) -> str:
