@@ -206,23 +206,6 @@ def test_hits_are_saved_as_table_and_as_copies(app: App, many: list[Path]) -> No
     expect(app.page.locator("#search-saved")).to_contain_text("from 1 to")
 
 
-def test_almost_the_same_pictures_are_grouped(app: App, scene: Path, tmp_path: Path) -> None:
-    small = tmp_path / "small copy.jpg"
-    Image.open(scene).convert("RGB").resize((160, 120), Image.Resampling.LANCZOS).save(small)
-    other = tmp_path / "other.png"
-    Image.open(scene).transpose(Image.Transpose.ROTATE_180).save(other)  # of the same colours
-    upload(app, [scene, small, other])
-    app.page.get_by_role("button", name="For experts").click()
-    app.page.click("#search-twins-run")
-    found = app.page.locator("#search-twins-found")
-    expect(found).to_contain_text("1 group of almost the same pictures among 3; 1 could go.")
-    expect(found.locator(".vt-twin .vt-name")).to_have_text(["scene.png", "small copy.jpg"])
-    assert "It is the largest, 320 x 240" in found.locator(".vt-twin").first.inner_text()
-    with app.page.expect_download() as wanted:
-        app.page.click("#search-twins-save")
-    assert "yes,scene.png" in Path(wanted.value.path()).read_text(encoding="utf-8-sig")
-
-
 def test_a_link_runs_the_search_that_it_holds(app: App, address: str) -> None:
     app.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     app.tab("Search")

@@ -22,8 +22,7 @@ from vitdemo.ui.jobs import Cancelled, Job
 from vitdemo.ui.search.captions import (
     Described,
     captioning,
-    save_folder,
-    save_uploads,
+    save,
 )
 from vitdemo.ui.search.indexing import EXAMPLES, FOLDER, UPLOADS
 from vitdemo.ui.session import Sessions
@@ -56,7 +55,7 @@ def rows_of(file: Path) -> dict[str, dict[str, object]]:
 
 def test_from_pictures_by_a_correction_to_a_training_step(
         engine: Engine, tmp_path: Path, start: Path) -> None:
-    folder = tmp_path / "photos"
+    folder, out = tmp_path / "photos", tmp_path / "out"
     folder.mkdir()
     for n in range(20):
         make_picture(n, (40, 30)).save(folder / f"{n:02}.png")
@@ -67,12 +66,11 @@ def test_from_pictures_by_a_correction_to_a_training_step(
     table = shown.table()
     assert len(table) == 20 and all(caption for _, caption in table)
     table[3][1] = "Two dogs run on the grass . | dogs play"
-    assert save_folder(allowed, shown, table) == 1
+    assert save(allowed, shown, table, out) == 1
     rows = rows_of(folder / "metadata.jsonl")
     assert rows["03.png"]["captions"] == ["Two dogs run on the grass .", "dogs play"]
     assert rows["04.png"]["captions"] == [table[4][1]]
     assert result().table() == table and work().unchanged == 20  # the correction stays
-    out = tmp_path / "out"
     assert main(arguments(folder, start, out, "--steps", "1", "--pairs", "4", "--questions", "0",
                           "--validate-every", "1")) == 0
     assert len(losses_of(out)) == 1
@@ -103,7 +101,8 @@ def test_uploads_are_saved_as_a_file(engine: Engine, photos: Path, tmp_path: Pat
     table = [[name, "" if name == "red.png" else caption] for name, caption in shown.table()]
     file = tmp_path / "page" / "metadata.jsonl"
     file.parent.mkdir()
-    assert save_uploads(shown, table, file) == 1 and save_uploads(shown, table, file) == 0
+    alone = context(engine)
+    assert save(alone, shown, table, file) == 1 and save(alone, shown, table, file) == 0
     rows = rows_of(file)
     assert rows["red.png"]["captions"] == [] and rows["blue.png"]["captions"]
     assert set(rows) == {"red.png", "blue.png"}

@@ -14,7 +14,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import PictureError, VitDemoError
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.texts import phrase
-from vitdemo.ui.jobs import Job, followed, said_of
+from vitdemo.ui.jobs import Job, followed
 from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.tabs.ask import reply
 from vitdemo.ui.tabs.describe import narrate
@@ -94,7 +94,7 @@ def test_what_work_tells_is_worded_and_leaving_it_ends_the_work() -> None:
         job.tell(2)
         return "done"
 
-    steps = said_of(followed(job, work, 0.01), "step {}".format)
+    steps = followed(job, work, "step {}".format, 0.01)
     assert next(steps) == "step 1"
     go.set()
     with pytest.raises(StopIteration) as end:
@@ -102,7 +102,7 @@ def test_what_work_tells_is_worded_and_leaving_it_ends_the_work() -> None:
             assert next(steps) == "step 2"
     assert end.value.value == "done"
     go.clear()
-    steps = said_of(followed(job, work, 0.01), str)
+    steps = followed(job, work, str, 0.01)
     next(steps)
     threading.Timer(0.1, go.set).start()
     steps.close()  # the page was closed

@@ -9,7 +9,7 @@ import pytest
 import vitdemo.ui
 from vitdemo.errors import TextError
 from vitdemo.ui.components import carried, place_of
-from vitdemo.ui.search.link import pixels
+from vitdemo.ui.search.fields import pixels
 
 
 @pytest.mark.parametrize("data", [

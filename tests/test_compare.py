@@ -11,8 +11,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import CheckpointError, ConfigError, TaskError, TextError
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.ui import Settings, build_ui
-from vitdemo.ui.second_model import KEPT, Models
-from vitdemo.ui.tabs.compare import Choice, compared
+from vitdemo.ui.tabs.compare import KEPT, Choice, Models, compared
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,8 @@ from vitdemo.config import Limits
 from vitdemo.errors import ConfigError, DiskError, PictureError
 from vitdemo.records import Hit
 from vitdemo.retrieval import export
-from vitdemo.retrieval.duplicates import Group, Groups, Twin
 from vitdemo.retrieval.export import LEFT_OUT, write_hits, zip_name
 from vitdemo.tables import cell
-from vitdemo.ui.search.duplicates import write_groups
 
 
 @pytest.fixture
@@ -136,14 +134,10 @@ FORMULAS = ("=1+1", "+1", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "ï¼
 def test_one_rule_for_formulas_in_every_table(tmp_path: Path) -> None:
     write_hits(tmp_path / "hits.csv", [
         Hit("1", f"/{text}", 0.5, 9, 9, {"camera": text, "day": text}) for text in FORMULAS])
-    twins = [Twin("1", f"/{text}", 9, 9, 1, text, 0.0, 1.0, 0) for text in FORMULAS]
-    groups = tuple(Group((twin, twin), twin.day) for twin in twins)
-    write_groups(tmp_path / "groups.csv", Groups(groups, 2, 0, False))
-    for name in ("hits.csv", "groups.csv"):
-        with open(tmp_path / name, encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.reader(stream))
-        assert not any(_runs(one) for row in rows for one in row), (name, rows)
-        assert {"'" + text for text in FORMULAS} <= {one for row in rows for one in row}
+    with open(tmp_path / "hits.csv", encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.reader(stream))
+    assert not any(_runs(one) for row in rows for one in row), rows
+    assert {"'" + text for text in FORMULAS} <= {one for row in rows for one in row}
     assert all(cell(text) == "'" + text for text in FORMULAS)
     assert cell(-0.5) == -0.5 and cell("a=b") == "a=b" and cell("") == "" and cell(None) is None
 

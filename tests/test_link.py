@@ -1,31 +1,39 @@
 """Links to a view of the app: what goes into an address comes out of it, and nothing else does."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
+import gradio as gr
 import numpy as np
 import pytest
 from fake_engine import FAKE_METHODS
 
 from vitdemo.config import LIMITS, Decoding
-from vitdemo.ui.deep_links import complaint, example_of, link_to, needs_picture
-from vitdemo.ui.link import View, chosen_of, query_of, read_query
+from vitdemo.texts import speaking
+from vitdemo.ui.controls import FIELDS
+from vitdemo.ui.deep_links import Place, complaint, example_of, link_to, needs_picture
+from vitdemo.ui.link import chosen_of, query_of, read_query
+from vitdemo.ui.turns import Panel, Turns
 
 LANGUAGES = ("en", "zh")
 
 
-def read(query: str) -> tuple[View, list[str]]:
+def read(query: str) -> tuple[dict[str, Any], list[str]]:
     return read_query(dict(parse_qsl(query)), LANGUAGES, FAKE_METHODS, ("cat",))
 
 
 @pytest.mark.parametrize("view", [
-    View("describe", "Describe & tell: 100%?", "en", "cat",
-         {"strategy": "sample", "seed": 7, "temperature": 1.5, "top_p": 0.4, "max_tokens": 50,
-          "min_tokens": 40}, {"word": "dog", "method": "relevancy", "layer": 0, "head": 2}),
-    View("ask", "图片里有什么？ <b>", "zh", "", {}, {"layer": 1}),
-    View("fits", "a red ball\n一个红球", "", "", {}, {"method": "grad-cam"}),
-    View("find", "a+b=c"), View("compare"), View("tour")])
-def test_a_link_gives_back_what_it_was_made_of(view: View) -> None:
+    {"task": "describe", "text": "Describe & tell: 100%?", "language": "en", "example": "cat",
+     "strategy": "sample", "seed": 7, "temperature": 1.5, "top_p": 0.4, "max_tokens": 50,
+     "min_tokens": 40, "word": "dog", "method": "relevancy", "layer": 0, "head": 2},
+    {"task": "ask", "text": "图片里有什么？ <b>", "language": "zh", "layer": 1},
+    {"task": "fits", "text": "a red ball\n一个红球", "method": "grad-cam"},
+    {"task": "find", "text": "a+b=c"}, {"task": "compare"}, {"task": "tour"},
+    {"task": "find", "in": "folder", "folder": "/a b", "after": "2024", "min_width": 100,
+     "max_height": 50, "orientation": "portrait", "camera": "Canon", "size": 48, "order": False,
+     "sort": True}])
+def test_a_link_gives_back_what_it_was_made_of(view: dict[str, Any]) -> None:
     query = query_of(view)
     assert query.isascii()
     assert read(query) == (view, [])
@@ -33,8 +41,12 @@ def test_a_link_gives_back_what_it_was_made_of(view: View) -> None:
 
 def test_a_link_is_short_where_nothing_was_changed() -> None:
     start = {name: getattr(Decoding(), name) for name in ("strategy", "beams", "seed")}
-    view = View("describe", "Describe the picture.", "en", "", start, {"layer": -1, "head": -1})
+    view = {"task": "describe", "text": " Describe the picture. ", "language": "en", "layer": -1,
+            "head": -1, "example": "", **start}
     assert query_of(view) == "task=describe&text=Describe+the+picture.&language=en"
+    assert query_of({"task": "find", "text": "", "in": "uploads", "folder": "", "min_width": None,
+                     "max_width": 0, "orientation": "any", "sort": False, "size": 12,
+                     "order": True}) == "task=find"
 
 
 @pytest.mark.parametrize(("query", "named"), [
@@ -57,7 +69,7 @@ def test_a_link_is_short_where_nothing_was_changed() -> None:
     ("picture=%2Fetc%2Fpasswd", ("picture", "does not know"))])
 def test_what_makes_no_sense_is_named_and_left_out(query: str, named: tuple[str, ...]) -> None:
     view, complaints = read(query + "&__theme=dark&utm_source=x")
-    assert view == View()
+    assert view == {}
     assert len(complaints) == 1 and len(complaints[0]) < 200
     for part in named:
         assert part in complaints[0], complaints
@@ -65,7 +77,7 @@ def test_what_makes_no_sense_is_named_and_left_out(query: str, named: tuple[str,
 
 def test_one_bad_part_costs_the_others_nothing() -> None:
     view, complaints = read("task=ask&text=what%3F&layer=x&head=2&beams=99&seed=3")
-    assert view == View("ask", "what?", "", "", {"seed": 3}, {"head": 1})
+    assert view == {"task": "ask", "text": "what?", "seed": 3, "head": 1}
     assert len(complaints) == 2
 
 
@@ -99,7 +111,7 @@ def test_any_link_is_read_and_what_is_kept_makes_a_link_again() -> None:
         query = query_of(view)
         again, none = read(query)
         assert query_of(again) == query and not none, (params, query)
-        Decoding(**view.decoding)
+        Decoding(**{name: view[name] for name in FIELDS if name in view})
         chosen_of("".join(random.choice(values, 3)))
 
 
@@ -115,11 +127,12 @@ def test_a_viewer_that_shows_nothing_gives_no_choice(stated: str | None) -> None
 def test_the_button_makes_the_address_of_the_page() -> None:
     shown = ('{"source": "answer", "said": "dog", "word": 3, "layer": 1, "head": -1, '
              '"method": "relevancy"}')
-    url, label = link_to("http://here/app/", "ask", shown, " what? ", "", (), (), "cat")
+    url, label = link_to("http://here/app/", {"task": "ask", "text": " what? ", "example": "cat",
+                                              **chosen_of(shown)})
     assert url == ("http://here/app/?task=ask&text=what%3F&example=cat&word=dog&method=relevancy"
                    "&layer=2")
     assert "example" in label
-    url, label = link_to("http://here/", "ask", "", "x" * 3000, "", ())
+    url, label = link_to("http://here/", {"task": "ask", "text": "x" * 3000})
     assert url == "http://here/?task=ask" and "too long" in label
 
 
@@ -134,5 +147,31 @@ def test_a_picture_is_an_example_by_what_is_in_it(tmp_path: Path) -> None:
 
 
 def test_a_link_to_a_photograph_says_what_to_do() -> None:
-    assert "the word “dog” opens" in needs_picture(View("describe", choice={"word": "dog"}))
-    assert "then ask" in needs_picture(View("ask", "what?"))
+    assert "the word “dog” opens" in needs_picture({"task": "describe", "word": "dog"})
+    assert "then ask" in needs_picture({"task": "ask", "text": "what?"})
+
+
+@pytest.mark.parametrize(("name", "value", "named"), [
+    ("size", "13", "12, 24"), ("orientation", "round", "landscape"), ("order", "x", "vectors"),
+    ("in", "/etc", "examples, folder"), ("after", "yesterday", "2024-05-31"),
+    ("min_width", "-3", "whole number"), ("max_width", "1e9", "whole number"),
+    ("camera", "a\x07", "control character"), ("folder", "x" * 3000, "2000")])
+def test_what_a_link_cannot_mean_of_a_search_is_named(name: str, value: str, named: str) -> None:
+    params = {"task": "find", name: value}
+    view, complaints = read_query(params, LANGUAGES, FAKE_METHODS)
+    assert view == {"task": "find"} and len(complaints) == 1 and len(complaints[0]) < 250
+    assert named in complaints[0] and f"“{name}”" in complaints[0]
+    with speaking("zh"):
+        assert "链接" in read_query(params, LANGUAGES, FAKE_METHODS)[1][0]
+    _, others = read_query({"task": "ask", name: value}, LANGUAGES, FAKE_METHODS)
+    assert "does not know" in others[0]
+
+
+def test_a_link_changes_what_is_offered_and_what_it_holds() -> None:
+    with gr.Blocks():
+        place = Place("find", "", Panel.of(Turns()), {
+            "text": gr.Textbox(), "in": gr.Radio(["examples"]), "sort": gr.Checkbox()},
+            go=gr.State(0))
+    assert place.updates(None) == [gr.skip()] * 4
+    told = place.updates({"text": "a dog", "in": "folder", "sort": True})
+    assert told[0] == "a dog" and told[1] == gr.skip() and told[2] is True and told[3] > 0

@@ -21,7 +21,7 @@ from vitdemo.texts import phrase, speaking
 from vitdemo.ui import OwnersPictures, Settings, build_ui
 from vitdemo.ui.api import Endpoints
 from vitdemo.ui.components import Context
-from vitdemo.ui.search.galleries import Galleries, ShownPictures
+from vitdemo.ui.search.galleries import Galleries, Shared, open_owners
 from vitdemo.ui.search.indexing import start_text
 from vitdemo.ui.session import Sessions
 
@@ -62,9 +62,10 @@ def snapshot(folder: Path) -> dict[Path, tuple[int, bytes]]:
             for path in folder.rglob("*") if path.is_file()}
 
 
-def shown(engine: Engine, store: object, folder: Path) -> ShownPictures:
+def shown(engine: Engine, store: object, folder: Path) -> Shared:
     owners = OwnersPictures(str(store), (folder,))
-    return ShownPictures(Context(engine, Settings(shared=True, owners=owners), Sessions(), ()))
+    context = Context(engine, Settings(shared=True, owners=owners), Sessions(), ())
+    return Shared(lambda: open_owners(context))
 
 
 def choices(settings: Settings, engine: Engine) -> list[str]:
@@ -76,9 +77,8 @@ def test_it_is_offered_where_an_owner_shows_something_alone(engine: Engine, tree
     owners = OwnersPictures(str(tree / "store"), (tree / "in",))
     assert choices(Settings(shared=True, owners=owners), engine) == ["uploads", "owners"]
     assert choices(Settings(shared=True), engine) == ["uploads"]
-    nothing = ShownPictures(Context(engine, Settings(shared=True), Sessions(), ()))
     with pytest.raises(StoreError, match="only uploaded"):
-        nothing.gallery()
+        open_owners(Context(engine, Settings(shared=True), Sessions(), ()))
 
 
 def test_flags_and_variables_name_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
@@ -173,7 +173,6 @@ def test_a_visitor_searches_and_looks_and_changes_nothing(
     assert "vitdemo-hits" in table
 
     nothing_else = phrase("store.only_searched")
-    assert nothing_else in visitor.act("look", search_source="owners", search_twins_keep="largest")
     assert nothing_else in visitor.act("run", search_source="owners")
     assert phrase("store.no_folders") in visitor.act(
         "_search", **asked, search_only_folder=str(tree / "in"))

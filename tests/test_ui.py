@@ -1,5 +1,6 @@
 """The app without a browser: its start, its handlers' parts, and what it leaves behind."""
 
+import asyncio
 import dataclasses
 import logging
 import os
@@ -13,6 +14,7 @@ import gradio as gr
 import pytest
 from fake_engine import CAPTION, planted_engine
 from gradio.data_classes import ImageData
+from gradio.state_holder import SessionState
 from PIL import Image
 
 import app
@@ -25,8 +27,9 @@ from vitdemo.retrieval.lines import rank_lines
 from vitdemo.scratch import scratch_folder
 from vitdemo.texts import phrase, speaking
 from vitdemo.ui import Settings, build_ui, launch_settings
-from vitdemo.ui.components import Context, PictureInput, bars, guarded, percent, read_picture
+from vitdemo.ui.components import Context, PageValue, PictureInput, guarded, read_picture
 from vitdemo.ui.controls import decoding_of, decoding_settings
+from vitdemo.ui.markup import bars, percent
 from vitdemo.ui.search.galleries import album_of_files
 from vitdemo.ui.search.rank_sentences import lines_of, match_bars
 from vitdemo.ui.session import Sessions
@@ -186,6 +189,19 @@ def test_an_answer_that_two_judges_chose_says_so() -> None:
     _, rows = list(reply(engine, photo, "what is on the left?", desk))[-1]
     assert rows.count("<li") == 5
     assert "weighs two things" in desk.fitting("", photo).settings["How it chooses"]
+
+
+def test_a_value_of_the_page_can_be_set_and_left_as_it_is() -> None:
+    with gr.Blocks() as blocks:
+        value = PageValue(0)
+        gr.Button().click(gr.skip, None, value)
+    (function,) = blocks.fns.values()
+    assert function.outputs == [value] and value.skip_api
+
+    def given(output: object) -> list[object]:
+        return asyncio.run(blocks.postprocess_data(function, output, SessionState(blocks)))
+
+    assert given(gr.skip()) == [{"__type__": "update"}] and given("x") == ["x"]
 
 
 def test_decoding_controls_reach_the_model() -> None:

@@ -1,5 +1,7 @@
 """No content word twice, and "a" or "an" by the next sound."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import make_model, make_tokenizer
@@ -66,6 +68,36 @@ def test_no_plural_follows_an_article(wording) -> None:
         assert wording._is_plural(plural), plural
     for other in ("glass", "bus", "sports", "this", "gas"):
         assert not wording._is_plural(other), other
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Wording:
+    """The rules over the pieces of the model that comes with the app."""
+    return Wording(TextTokenizer.load(
+        Path(__file__).parents[1] / "checkpoints" / "vitdemo-small" / "tokenizer.json", 64))
+
+
+@pytest.mark.parametrize("begun, plural", [
+    ("a red and white ping pong", "balls"), ("a large brown wooden", "boxes"),
+    ("an old and rusty", "cars"), ("a black and white", "cows"), ("a", "dogs")])
+def test_no_plural_ends_what_an_article_begins(shipped: Wording, begun: str, plural: str) -> None:
+    tokenizer = shipped._tokenizer
+    banned = shipped.after(tokenizer.language_start["en"], tokenizer.pieces(begun)[0])
+    assert tokenizer.pieces(plural)[0][0] in banned
+    assert tokenizer.pieces(plural.removesuffix("es" if plural == "boxes" else "s"))[0][0] \
+        not in banned
+
+
+@pytest.mark.parametrize("text", [
+    "a glass of beer bottles", "a man holds balls", "a group of people",
+    "a red bus stops at a sign", "a small dog sits on a couch", "an orange sits on a table",
+    "a white bird stands on rocks", "a bunch of green bananas",
+    "two red and white ping pong balls", "a big brown dog and cats",
+    "a little girl holds a blue and white umbrella", "a tall building with windows"])
+def test_what_is_right_can_be_written(shipped: Wording, text: str) -> None:
+    tokenizer = shipped._tokenizer
+    ids, start = tokenizer.pieces(text)[0], tokenizer.language_start["en"]
+    assert not [n for n in range(1, len(ids)) if ids[n] in shipped.after(start, ids[:n])]
 
 
 def test_a_chinese_word_is_not_finished_again(wording, tokenizer) -> None:

@@ -1,5 +1,5 @@
 """What may not be written next: a content word once more, any word twice in a row, "a" before a
-vowel or a plural.
+vowel or a plural, adjectives between them or not.
 
 A caption decoder that was trained for likely sentences likes to say what it is sure of twice ("a
 man is riding a motorcycle on a motorcycle"); people hardly ever do.
@@ -14,6 +14,16 @@ from vitdemo.words import begins_with_vowel, content_words, is_function_word
 _LETTERS = re.compile(r"[a-z]{2,}")
 # Not the plural of a thing, whatever they look like: "a sports car", "a lens".
 _NO_PLURALS = frozenset("sports news lens kids arts graphics species series christmas".split())
+
+
+# What may stand between an article and the noun that it belongs to, and is no noun itself that a
+# verb could follow: "a red and white ping pong ball", but "an orange sits".
+_BEFORE_A_NOUN = (
+    "and , very red green blue yellow black white grey gray brown pink purple golden silver dark "
+    "bright light colorful colourful little small tiny big large huge giant long short tall old "
+    "young new empty full open round square wooden metal plastic dirty clean wet dry rusty "
+    "beautiful pretty cute fluffy furry striped ripe fresh sliced several different ping pong "
+    "tennis soccer polka").split()
 
 
 class Wording:
@@ -31,8 +41,9 @@ class Wording:
         vowels = tuple(i for i, piece in words if begins_with_vowel(piece))
         others = tuple(i for i, piece in words if not begins_with_vowel(piece))
         plurals = tuple(i for piece, i in self._ids.items() if self._is_plural(piece))
-        self._articles = {self._ids.get("a"): vowels + plurals,
-                          self._ids.get("an"): others + plurals}
+        self._plurals = plurals
+        self._sounds = {self._ids.get("a"): vowels, self._ids.get("an"): others}
+        self._between = {i for word in _BEFORE_A_NOUN for i in tokenizer.pieces(word)[0]}
         self._whole = {i for i, piece in words if _LETTERS.fullmatch(piece) or piece == "a"}
 
     def _is_plural(self, piece: str) -> bool:
@@ -55,16 +66,19 @@ class Wording:
         """The tokens that may not follow what has been written after a language's start token.
 
         English: the first piece of a content word that stands there already, and of its plural or
-        singular; the word just written; after "a" and "an" plurals, and the pieces of the other
-        sound. Chinese: the last character of a content word that stands there already, where those
-        before it were just written.
+        singular; the word just written; after "a" and "an" the pieces of the other sound, and
+        plurals, also where only adjectives stand between. Chinese: the last character of a content
+        word that stands there already, where those before it were just written.
         """
         if start == self._chinese:
             return self._after_chinese(self._tokenizer.decode(ids))
         banned = [other for i in set(ids) for other in self._kin.get(i, ())]
         if not ids:
             return banned
-        return banned + list(self._articles.get(ids[-1], ())) + [ids[-1]] * (ids[-1] in self._whole)
+        banned += self._sounds.get(ids[-1], ())
+        if next((i for i in reversed(ids) if i not in self._between), -1) in self._sounds:
+            banned += self._plurals
+        return banned + [ids[-1]] * (ids[-1] in self._whole)
 
     def _after_chinese(self, text: str) -> list[int]:
         ends = {word[-1] for word in content_words(text) if text.endswith(word[:-1])}

@@ -21,7 +21,9 @@ from vitdemo.ui.components import (
     PictureInput,
     Settings,
     drop_refused,
+    html_output,
     readable_examples,
+    text_output,
 )
 from vitdemo.ui.deep_links import open_links
 from vitdemo.ui.health import Health
@@ -102,8 +104,8 @@ def _page(context: Context, galleries: Galleries, opening: Opening, guide: Guide
     """The page in the current language."""
     with AppBlocks(context.sessions, title="vitdemo", analytics_enabled=False) as blocks:
         build_api(context, blocks, galleries)  # first, so that the names are its own
-        gr.HTML(_header(context), apply_default_css=False, js_on_load=CHOOSE)
-        linked = gr.HTML("", apply_default_css=False, elem_id="linked")
+        html_output(_header(context), js_on_load=CHOOSE)
+        linked = html_output(elem_id="linked")
         camera_notice()
         watch_stream()
         invitation = build_invitation(context)
@@ -127,9 +129,7 @@ def _page(context: Context, galleries: Galleries, opening: Opening, guide: Guide
             with gr.Tab(phrase("tab.tour"), id="tour") as tour:
                 build_tour(context, guide, invitation, tour, tabs)
         privacy = "frame.privacy_server" if context.settings.shared else "frame.privacy_here"
-        gr.HTML(f'<p class="vt-hint">'
-                f'{html.escape(phrase(privacy, model=context.engine.info.name))}</p>',
-                apply_default_css=False)
+        text_output(phrase(privacy, model=context.engine.info.name))
         build_model_panel(context, switch)
         assert describe.place is not None and ask.place is not None
         open_links(context, blocks, (describe.place, ask.place, *places), tabs, inner, linked)

@@ -17,7 +17,7 @@ from vitdemo.engine import Engine
 from vitdemo.errors import ConfigError, StoreError, TextError
 from vitdemo.preprocess import Picture, squeezed
 from vitdemo.record_json import evidence_json, explanation_json, without_nan
-from vitdemo.records import Answer, Caption, Hit
+from vitdemo.records import Answer, Caption, Explanation, Hit
 from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.query import Query
@@ -176,9 +176,8 @@ class Endpoints:
             each word has "text", "start", "end", "probability", "where", and in "map" one weight
             0..1 for each box.
         """
-        photo = self._picture(picture)
-        result = self._result(photo, text, question, instruction, language)
-        found = self._engine.explain(photo, result, method)
+        photo, result, found = self._explained(picture, text, question, instruction, language,
+                                               method)
         return _reply(photo, {"text": _text(result),
                               "explanations": [explanation_json(one) for one in found]})
 
@@ -200,24 +199,25 @@ class Endpoints:
             "random_deletion", "random_insertion", "others", ...}], "shares", "notes"}: word is a
             place in words, from 0; verdict is strong, some, shared, chance, worse or language.
         """
-        photo, engine = self._picture(picture), self._engine
-        result = self._result(photo, text, question, instruction, language)
-        found = engine.explain(photo, result, method)
+        photo, result, found = self._explained(picture, text, question, instruction, language,
+                                               method)
         if not found:
             return _reply(photo, {"text": _text(result), "words": [], **evidence_json((), ())})
         source = found[-1].source  # of an answer, not of its question
-        tested = engine.evidence(photo, result, method, source)
-        shares = [one for one in engine.picture_share(photo, result) if one.source == source]
+        tested = self._engine.evidence(photo, result, method, source)
+        shares = [one for one in self._engine.picture_share(photo, result) if one.source == source]
         return _reply(photo, {"text": _text(result), "words": [one.text for one in found[-1].words],
                               **evidence_json(tested, shares)})
 
-    def _result(self, photo: Picture, text: str, question: str, instruction: str, language: str
-                ) -> Caption | Answer | str:
+    def _explained(self, picture: str, text: str, question: str, instruction: str, language: str,
+                   method: str) -> tuple[Picture, Caption | Answer | str, Sequence[Explanation]]:
+        """A picture, what is said of it, and the maps of that."""
         if sum(map(bool, (text, question, instruction))) > 1:
             raise TextError("api.several")
-        if question:
-            return self._engine.ask(photo, question, language)
-        return text or self._engine.caption(photo, instruction, language or "en")
+        photo, engine = self._picture(picture), self._engine
+        result = (engine.ask(photo, question, language) if question else
+                  text or engine.caption(photo, instruction, language or "en"))
+        return photo, result, engine.explain(photo, result, method)
 
     def _gallery(self, where: str) -> Gallery:
         folders = OWNERS if OWNERS in self._galleries.shared else FOLDER

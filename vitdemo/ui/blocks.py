@@ -21,6 +21,7 @@ from vitdemo.ui.session import Sessions
 log = logging.getLogger(__name__)
 
 MAX_NUMBER = 2.0**63
+Check = Callable[[Any], bool]
 
 
 class AppBlocks(gr.Blocks):
@@ -92,7 +93,7 @@ class AppBlocks(gr.Blocks):
                     check_event(getattr(event_data, "_data", None))
                 if session_hash:
                     self.sessions.keep(session_hash, paths_in(inputs))
-                inputs = [plain_value(value, field.value) if isinstance(field, Api) else value
+                inputs = [plain_value(value, field.value) if type(field) is Api else value
                           for field, value in zip(block_fn.inputs, inputs, strict=True)]
             settings |= {"iterator": iterator, "session_hash": session_hash,
                          "event_data": event_data}
@@ -119,7 +120,7 @@ def check_inputs(fields: Sequence[Any], values: Sequence[Any]) -> None:
         if field.stateful or value is None:
             continue
         name = getattr(field, "label", None) or field.get_block_name()
-        if isinstance(field, Api):
+        if type(field) is Api:
             kind, want = SCHEMAS[str(field.api_info()["type"])]
             value = plain_value(value)
         else:
@@ -144,53 +145,45 @@ def _refusal(sentence: str) -> gr.Error:
     return gr.Error(sentence, print_exception=False)
 
 
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str | bool) or _is_number(value)
-
-
-def _is_table(value: Any) -> bool:
-    lines = value.get("data") if isinstance(value, dict) else None
-    return isinstance(lines, list) and all(
-        isinstance(line, list) and all(cell is None or _is_scalar(cell) for cell in line)
-        for line in lines)
+def _are(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) < MAX_NUMBER and math.isfinite(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and _is_number(value)
-
-
 def _is_switch(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < MAX_NUMBER and math.isfinite(value)
 
 
-def _are_uploads(value: Any) -> bool:
-    return isinstance(value, list) and all(is_uploaded_file(one) for one in value)
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and _is_number(value)
 
 
-KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | bool) or _is_number(value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and _are(_are(lambda cell: cell is None or _is_scalar(cell)))(
+        value.get("data"))
+
+
+KINDS: dict[type, tuple[Check, str]] = {
     PictureInput: (is_uploaded_file, "request.picture"),
-    FilesInput: (_are_uploads, "request.pictures"),
+    FilesInput: (_are(is_uploaded_file), "request.pictures"),
     gr.Textbox: (_is_text, "request.text"), gr.Number: (_is_number, "request.number"),
     gr.Slider: (_is_number, "request.number"), gr.Checkbox: (_is_switch, "request.switch"),
     gr.Dataframe: (_is_table, "request.value"),
 }
 # What the endpoints for programs take, by the type in their JSON schema.
-SCHEMAS: dict[str, tuple[Callable[[Any], bool], str]] = {
+SCHEMAS: dict[str, tuple[Check, str]] = {
     "string": (_is_text, "request.text"), "integer": (_is_whole, "request.whole_number"),
     "number": (_is_number, "request.number"), "boolean": (_is_switch, "request.switch"),
-    "array": (_are_texts, "request.texts"),
+    "array": (_are(_is_text), "request.texts"),
 }

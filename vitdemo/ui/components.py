@@ -3,20 +3,18 @@
 import functools
 import html
 import logging
-import math
 import os
 from abc import ABCMeta
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 from gradio.component_meta import ComponentMeta
+from gradio.components.api_component import Api
 from gradio.data_classes import FileData, ImageData, ListFiles
-from gradio.processing_utils import save_bytes_to_cache
 
 from vitdemo import viewer
 from vitdemo.engine import Engine
@@ -24,7 +22,7 @@ from vitdemo.errors import BusyError, PictureError, TextError, VitDemoError
 from vitdemo.preprocess import Picture, open_picture, open_small
 from vitdemo.retrieval.read_only import OwnersPictures
 from vitdemo.texts import phrase
-from vitdemo.ui.session import Sessions, uploads_root
+from vitdemo.ui.session import Sessions
 from vitdemo.video import file_of
 from vitdemo.wanted import NotWanted
 
@@ -33,7 +31,9 @@ log = logging.getLogger(__name__)
 # Every handler that a person waits for, and that uses the model, is in this group; what takes long
 # is in `line.LONG`. So many texts at most are written as one batch.
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
-QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+# Of all handlers of the page itself. A quiet one waits for no one.
+PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+QUIET: dict[str, Any] = {**PRIVATE, "queue": False}
 Failed = Callable[[Exception, tuple[Any, ...]], Any]
 THUMBNAIL = 240  # longest side of an example in a list, in pixels
 
@@ -81,57 +81,53 @@ class _QuietMeta(ComponentMeta):
         return ABCMeta.__new__(cls, name, bases, attrs)
 
 
-class PictureInput(gr.Image, metaclass=_QuietMeta):
-    """An image field that hands on the uploaded file as it is.
+class Uploaded:
+    """A field that hands on uploaded files as they are: Gradio's own opens a picture itself, and
+    fails with a stack trace where it is broken or very large; `open_picture` says what is wrong.
+    Nothing is fetched from an address."""
 
-    `gr.Image` opens the file itself and fails with a stack trace where it is broken or very large;
-    `open_picture` says what is wrong instead.
-    """
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None
+                                                 ) -> str | None:
+        """As Gradio's, for files alone."""
+        if str(url_or_file_path or "").lower().startswith(("http://", "https://")):
+            raise gr.Error(phrase("picture.no_address"), print_exception=False)
+        return await super().async_move_resource_to_block_cache(  # type: ignore[misc,no-any-return]
+            url_or_file_path)
+
+
+class PictureInput(Uploaded, gr.Image, metaclass=_QuietMeta):
+    """An image field; its value is a path."""
 
     def get_block_name(self) -> str:
         """The frontend's component: a plain image."""
         return "image"
 
     def preprocess(self, payload: ImageData | None) -> str | None:
-        """The path of the uploaded file, untouched."""
+        """The path of the uploaded file."""
         return payload.path if payload is not None else None
 
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None
-                                                 ) -> str | None:
-        """As `gr.Image`, but nothing is fetched from an address."""
-        _refuse_address(url_or_file_path)
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
-
-class FilesInput(gr.File, metaclass=_QuietMeta):
-    """Several files, handed on as they are: their contents are checked one by one."""
+class FilesInput(Uploaded, gr.File, metaclass=_QuietMeta):
+    """Several files: their contents are checked one by one."""
 
     def get_block_name(self) -> str:
         """The frontend's component: a plain file field."""
         return "file"
 
     def preprocess(self, payload: ListFiles | FileData | None) -> list[str] | None:
-        """The paths of the uploaded files, untouched."""
+        """The paths of the uploaded files."""
         if payload is None:
             return None
         return [file.path for file in (payload.root if isinstance(payload, ListFiles)
                                        else [payload])]
 
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None
-                                                 ) -> str | None:
-        """As `gr.File`, but nothing is fetched from an address."""
-        _refuse_address(url_or_file_path)
-        return await super().async_move_resource_to_block_cache(url_or_file_path)
 
-
-def _refuse_address(path: str | Path | None) -> None:
-    if str(path or "").lower().startswith(("http://", "https://")):
-        raise gr.Error(phrase("picture.no_address"), print_exception=False)
-
-
-class PageValue(gr.components.Component, metaclass=_QuietMeta):
+class PageValue(Api, metaclass=_QuietMeta):
     """A value that the page holds and no field shows. To users of the API it is not there, as a
     `gr.State` is not; unlike that one's, it is the browser's own."""
+
+    def __init__(self, value: Any = None, **_: Any) -> None:  # Gradio copies it with more
+        super().__init__(value, {"type": ""})
 
     def get_block_name(self) -> str:
         """The frontend shows nothing for it."""
@@ -141,24 +137,6 @@ class PageValue(gr.components.Component, metaclass=_QuietMeta):
     def skip_api(self) -> bool:
         """It is no part of the API."""
         return True
-
-    def preprocess(self, payload: Any) -> Any:
-        """The value as it is."""
-        return payload
-
-    def postprocess(self, value: Any) -> Any:
-        """The value as it is."""
-        return value
-
-    def api_info(self) -> dict[str, Any]:
-        """For no one."""
-        return {"type": {}}
-
-    def example_payload(self) -> None:
-        """For no one."""
-
-    def example_value(self) -> None:
-        """For no one."""
 
 
 def picture_input(label: str = "", **settings: Any) -> PictureInput:
@@ -180,15 +158,32 @@ def save_panel(name: str) -> gr.Column:
 def expert_panel(name: str, heading: str) -> Iterator[None]:
     """The place of fields for experts, which stand in the drawer of the viewer "NAME-view"."""
     with gr.Column(elem_classes="vt-own", elem_id=f"{name}-experts", min_width=0):
-        gr.HTML(f'<p class="vt-heading">{html.escape(heading)}</p>', apply_default_css=False)
+        text_output(heading, "vt-heading")
         yield
+
+
+def html_output(value: Any = "", elem_id: str | None = None, **settings: Any) -> gr.HTML:
+    """A place for HTML of our own."""
+    return gr.HTML(value, apply_default_css=False, elem_id=elem_id, **settings)
+
+
+def text_output(text: str, css: str = "vt-hint", elem_id: str | None = None) -> gr.HTML:
+    """A sentence or a heading."""
+    return html_output(f'<p class="{css}">{html.escape(text)}</p>', elem_id)
+
+
+def compare_output(elem_id: str, **settings: Any) -> gr.HTML:
+    """The comparing viewer; its value is ``left`` and ``right``, payloads of two viewers."""
+    return html_output({}, elem_id, html_template='<div class="vd-compare"></div>',
+                       css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
+                       **settings)
 
 
 def viewer_output(hint: str, elem_id: str, **settings: Any) -> gr.HTML:
     """The attention viewer; its value is a payload of `vitdemo.viewer`."""
-    return gr.HTML(value={"hint": hint}, html_template='<div class="vd-viewer"></div>',
-                   css_template=viewer.styles(), js_on_load=viewer.gradio_script(),
-                   apply_default_css=False, elem_id=elem_id, **settings)
+    return html_output({"hint": hint}, elem_id, html_template='<div class="vd-viewer"></div>',
+                       css_template=viewer.styles(), js_on_load=viewer.gradio_script(),
+                       **settings)
 
 
 CLICKS = """
@@ -204,7 +199,7 @@ element.addEventListener("click", (event) => {
 def clickable_html(value: str = "", **settings: Any) -> gr.HTML:
     """HTML whose elements with ``data-index`` trigger ``click`` with that index; of `chips` the
     last may trigger ``other``."""
-    return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, **settings)
+    return html_output(value, js_on_load=CLICKS, **settings)
 
 
 def carried(event: gr.EventData) -> dict[str, Any]:
@@ -303,51 +298,6 @@ def guarded(failed: Failed) -> Callable[..., Callable[..., Iterator[Any]]]:
     return decorate
 
 
-def notice(text: str) -> str:
-    """One sentence about something that went wrong, as HTML that a screen reader reads out."""
-    return f'<p class="vt-error" role="alert">{html.escape(text)}</p>' if text else ""
-
-
-def empty(text: str) -> str:
-    """What stands where a result will be, as HTML."""
-    return f'<p class="vt-empty">{html.escape(text)}</p>'
-
-
-def hints(texts: Sequence[str]) -> str:
-    """Sentences beside a result, one a paragraph, as HTML; those that are empty left out."""
-    return "".join(f'<p class="vt-hint">{html.escape(text)}</p>' for text in texts if text)
-
-
-def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False,
-         chosen: int | None = None) -> str:
-    """Texts with a value 0..1 each, as horizontal bars in HTML; nan is a value that is not there.
-
-    Where ``chosen`` is given, each is a button with its ``data-index``, and that one is pressed.
-    """
-    items = []
-    for place, (text, value) in enumerate(rows):
-        name = "vt-row vt-best" if best_large and place == 0 else "vt-row"
-        tag, more = "div", ""
-        if chosen is not None:
-            tag, more = "button", (f' type="button" data-index="{place}" '
-                                   f'aria-pressed="{str(place == chosen).lower()}"')
-        items.append(
-            f'<li><{tag} class="{name}"{more}><span class="vt-what">{html.escape(text)}</span>'
-            f'<span class="vt-value">{percent(value)}</span>'
-            f'<span class="vt-track" aria-hidden="true"><span class="vt-fill" '
-            f'style="width:{100 * min(1.0, max(0.0, value)):.1f}%"></span></span></{tag}></li>')
-    return f'<ol class="vt-bars" aria-label="{html.escape(label)}">{"".join(items)}</ol>'
-
-
-def percent(value: float) -> str:
-    """0.1234 -> "12%"; small ones keep a digit; nan is a dash."""
-    if math.isnan(value):
-        return "–"
-    if 0 < value < 0.0005:
-        return phrase("percent.under_01")
-    return f"{100 * value:.1f}%" if value < 0.0995 else f"{100 * value:.0f}%"
-
-
 def readable_examples(folder: Path | None) -> tuple[Path, ...]:
     """The pictures of a folder in the order of their names; one that cannot be read is left out."""
     found = []
@@ -361,40 +311,3 @@ def readable_examples(folder: Path | None) -> tuple[Path, ...]:
         except PictureError as error:
             log.warning("an example picture is left out: %s", error)
     return tuple(found)
-
-
-def _thumbnail_file(path: Path) -> str:
-    """The address of a small copy of a picture file, on the page that Gradio serves.
-
-    A data URL would be on the page once for each tab.
-
-    Raises:
-        PictureError: the file cannot be read.
-    """
-    small = save_bytes_to_cache(viewer.jpeg(open_small(path, THUMBNAIL), THUMBNAIL),
-                                f"{path.stem}.jpg", str(uploads_root()))
-    return html.escape(f"gradio_api/file={quote(small)}")
-
-
-def thumbnails(paths: Sequence[Path], label: str, heading: bool = False) -> str:
-    """Small pictures as buttons, in HTML; ``heading`` says whether the label is seen, too."""
-    items = []
-    for index, path in enumerate(paths):
-        name = html.escape(path.stem.replace("-", " ").replace("_", " "))
-        items.append(f'<button type="button" data-index="{index}" title="{name}">'
-                     f'<img src="{_thumbnail_file(path)}" alt="{name}"></button>')
-    head = f'<p class="vt-heading">{html.escape(label)}</p>' if heading else ""
-    return (f'{head}<div class="vt-thumbs" role="group" aria-label="{html.escape(label)}">'
-            f'{"".join(items)}</div>')
-
-
-def chips(texts: Sequence[str], label: str, chosen: int | None = None, other: str = "") -> str:
-    """Short texts as buttons, in HTML: the ``chosen`` one pressed, ``other`` as the last one."""
-    items = [f'<button type="button" data-index="{index}" aria-pressed="'
-             f'{str(index == chosen).lower()}">{html.escape(text)}</button>' if chosen is not None
-             else f'<button type="button" data-index="{index}">{html.escape(text)}</button>'
-             for index, text in enumerate(texts)]
-    if other:
-        items.append(f'<button type="button" data-index="other">{html.escape(other)}</button>')
-    return (f'<div class="vt-chips" role="group" aria-label="{html.escape(label)}">'
-            f'{"".join(items)}</div>')

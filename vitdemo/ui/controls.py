@@ -10,58 +10,52 @@ from vitdemo.texts import phrase
 from vitdemo.ui.components import QUIET
 
 STRATEGIES = ("beam", "greedy", "sample")
+# The fields of `Decoding`, in their order: least, most and step of each number's slider. A seed has
+# a field to type it.
+NUMBERS = {"beams": (1, 10, 1), "length_penalty": (-2, 2, 0.1), "temperature": (0.05, 5, 0.05),
+           "top_p": (0.01, 1, 0.01), "seed": (0, None, 1), "max_tokens": (1, 100, 1),
+           "min_tokens": (0, 100, 1), "repetition_penalty": (1, 3, 0.1), "fit": (0, 20, 0.5)}
+FIELDS = ("strategy", *NUMBERS)
+# Those that one way of writing alone heeds.
+OWN = {"beam": ("beams", "length_penalty", "fit"), "sample": ("temperature", "top_p", "seed")}
 
-# The fields of `Decoding` in the order of the controls.
-FIELDS = ("strategy", "beams", "length_penalty", "temperature", "top_p", "seed", "max_tokens",
-          "min_tokens", "repetition_penalty", "fit")
+
+def heeded(strategy: str, info: ModelInfo) -> list[str]:
+    """The fields that have an effect, in their order."""
+    others = {name for key, names in OWN.items() if key != strategy for name in names}
+    return [name for name in FIELDS
+            if name not in others and (name != "fit" or info.weighs_captions)]
 
 
 def decoding_controls(info: ModelInfo) -> list[Any]:
-    """Lay out those that the model heeds; in the order that `decoding_of` takes them."""
+    """Lay them out in the order of `FIELDS`; only those that are heeded are seen."""
     start = Decoding()
+    seen = heeded(start.strategy, info)
     strategy = gr.Radio([(phrase(f"decoding.{one}"), one) for one in STRATEGIES],
                         value=start.strategy, label=phrase("decoding.strategy"))
-    beams = gr.Slider(1, 10, start.beams, step=1, label=phrase("decoding.beams"))
-    length = gr.Slider(-2, 2, start.length_penalty, step=0.1, label=phrase("decoding.length"))
-    temperature = gr.Slider(0.05, 5, start.temperature, step=0.05, visible=False,
-                            label=phrase("decoding.temperature"))
-    top_p = gr.Slider(0.01, 1, start.top_p, step=0.01, visible=False,
-                      label=phrase("decoding.top_p"))
-    seed = gr.Number(start.seed, precision=0, minimum=0, visible=False,
-                     label=phrase("decoding.seed"))
-    longest = gr.Slider(1, 100, start.max_tokens, step=1, label=phrase("decoding.longest"))
-    shortest = gr.Slider(0, 100, start.min_tokens, step=1, label=phrase("decoding.shortest"))
-    repetition = gr.Slider(1, 3, start.repetition_penalty, step=0.1,
-                           label=phrase("decoding.repetition"))
-    fit = gr.Slider(0, 20, start.fit, step=0.5, label=phrase("decoding.fit"),
-                    visible=info.weighs_captions)
-    beam_only: list[Any] = [beams, length, *[fit] * info.weighs_captions]
-    sample_only: list[Any] = [temperature, top_p, seed]
-    strategy.change(
-        lambda chosen: [gr.update(visible=chosen == "beam") for _ in beam_only]
-        + [gr.update(visible=chosen == "sample") for _ in sample_only],
-        strategy, beam_only + sample_only, **QUIET)
-    return [strategy, beams, length, temperature, top_p, seed, longest, shortest, repetition,
-            fit]
+    numbers: list[Any] = []
+    for name, (least, most, step) in NUMBERS.items():
+        settings: dict[str, Any] = {"value": getattr(start, name), "visible": name in seen,
+                                    "label": phrase(f"decoding.{name}")}
+        numbers.append(gr.Number(minimum=least, precision=0, **settings) if most is None
+                       else gr.Slider(least, most, step=step, **settings))
+    strategy.change(lambda chosen: [gr.update(visible=name in heeded(chosen, info))
+                                    for name in NUMBERS], strategy, numbers, **QUIET)
+    return [strategy, *numbers]
 
 
-def decoding_of(strategy: str, beams: float, length_penalty: float, temperature: float,
-                top_p: float, seed: float | None, max_tokens: float, min_tokens: float,
-                repetition_penalty: float, fit: float = Decoding.fit) -> Decoding:
-    """The controls' values as a `Decoding`.
+def decoding_of(strategy: str, *numbers: float | None) -> Decoding:
+    """The controls' values, in their order, as a `Decoding`.
 
     Raises:
         ConfigError: one of them is out of its range.
     """
-    return Decoding(strategy, int(beams), float(length_penalty), float(temperature), float(top_p),
-                    int(seed or 0), int(max_tokens), int(min_tokens), float(repetition_penalty),
-                    float(fit))
+    kinds = [type(getattr(Decoding(), name)) for name in NUMBERS]
+    return Decoding(strategy, *(kind(number or 0) for kind, number in zip(kinds, numbers,
+                                                                         strict=False)))
 
 
 def decoding_settings(decoding: Decoding, info: ModelInfo) -> dict[str, str]:
     """The settings that had an effect, as a report names them."""
-    names = {"beam": ("beams", "length_penalty", *["fit"] * info.weighs_captions),
-             "sample": ("temperature", "top_p", "seed")}
-    used = ("strategy", *names.get(decoding.strategy, ()), "max_tokens", "min_tokens",
-            "repetition_penalty")
-    return {phrase(f"setting.{name}"): str(getattr(decoding, name)) for name in used}
+    return {phrase(f"setting.{name}"): str(getattr(decoding, name))
+            for name in heeded(decoding.strategy, info)}

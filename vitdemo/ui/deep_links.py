@@ -3,7 +3,7 @@
 import filecmp
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,7 @@ import gradio as gr
 from vitdemo.config import LIMITS
 from vitdemo.texts import phrase
 from vitdemo.ui.components import QUIET, Context, PageValue
-from vitdemo.ui.controls import FIELDS
-from vitdemo.ui.link import TASKS, View, chosen_of, query_of, read_query
-from vitdemo.ui.search.link import search_of, settings_of
+from vitdemo.ui.link import TASKS, chosen_of, query_of, read_query
 from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.turns import Panel
 
@@ -45,22 +43,38 @@ COPY = """(link) => { if (link) navigator.clipboard?.writeText(link).catch(() =>
 
 
 PICTURED = ("describe", "ask")  # tasks about a picture that a link can open
+CHOICE = ("word", "method", "layer", "head")  # the viewer's
 
 
 @dataclass(frozen=True)
 class Place:
-    """The fields of one tab that a link sets. ``view`` is the viewer's element id, ``picture`` the
-    field of the picture that it is about, which only a link to an example carries."""
+    """What of one tab a link sets: ``fields`` by the names of a link's parts. ``view`` is the
+    viewer's element id, ``picture`` the field of the picture that it is about, which only a link to
+    an example carries, ``go`` changes where a link asks for something to be run."""
 
     task: str
     view: str
-    text: gr.Textbox
     panel: Panel
-    language: gr.Radio | None = None
-    controls: tuple[Any, ...] = ()
-    settings: tuple[Any, ...] = ()  # of a search, in the order of `SEARCH`
-    go: gr.State | None = None  # changes where a link asks for something to be run
+    fields: Mapping[str, Any]
+    go: gr.State | None = None
     picture: gr.Image | None = None
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What a link may change."""
+        return [*self.fields.values(), *([self.go] if self.go is not None else [])]
+
+    def updates(self, view: Mapping[str, Any] | None) -> list[Any]:
+        """New values for them; what is not in the ``view``, or not offered here, stays."""
+        view = view or {}
+        found = [view[name] if name in view and _offers(field, view[name]) else gr.skip()
+                 for name, field in self.fields.items()]
+        return found + [time.time() if view.get("text") else gr.skip()] * (self.go is not None)
+
+
+def _offers(field: Any, value: Any) -> bool:
+    choices = getattr(field, "choices", None)
+    return choices is None or value in [name for _, name in choices]
 
 
 def copy_button(place: Place, examples: Sequence[Path] = ()) -> None:
@@ -73,15 +87,13 @@ def copy_button(place: Place, examples: Sequence[Path] = ()) -> None:
                       max_lines=3, interactive=False, buttons=["copy"],
                       elem_id=f"{place.task}-link")
 
-    def make(chosen: str, address: str, picture: str | None, text: str, *fields: Any) -> Any:
-        fields = fields if place.language is not None else ("", *fields)
-        end = len(fields) - len(place.settings)
-        url, label = link_to(address, place.task, chosen, text, str(fields[0] or ""),
-                             fields[1:end], fields[end:], example_of(picture, examples))
+    def make(chosen: str, address: str, picture: str | None, *values: Any) -> Any:
+        view = {"task": place.task, "example": example_of(picture, examples),
+                **dict(zip(place.fields, values, strict=True)), **chosen_of(chosen)}
+        url, label = link_to(address, view)
         return gr.update(value=url, visible=True, label=label)
 
-    inputs = [chosen, address, place.picture or chosen, place.text,
-              *([place.language] if place.language else []), *place.controls, *place.settings]
+    inputs = [chosen, address, place.picture or chosen, *place.fields.values()]
     made = button.click(make, inputs, link, js=READ_PAGE % place.view, **QUIET)
     made.then(None, link, None, js=COPY)
 
@@ -93,16 +105,13 @@ def example_of(path: str | None, examples: Sequence[Path]) -> str:
                  and filecmp.cmp(one, file, shallow=False)), "")
 
 
-def link_to(address: str, task: str, chosen: str, text: str, language: str,
-            controls: Sequence[Any], settings: Sequence[Any] = (),
-            example: str = "") -> tuple[str, str]:
-    """The link to what is set, and a sentence on what it carries."""
-    long = len(text) > LIMITS.max_text_characters
-    decoding = dict(zip(FIELDS, controls, strict=True)) if controls else {}
-    view = View(task, "" if long else text.strip(), language, example, decoding,
-                chosen_of(chosen), search_of(settings) if settings else {})
-    label = "link.copied_short" if long else "link.copied_whole" if example else "link.copied"
-    return f"{address}?{query_of(view)}", phrase(label)
+def link_to(address: str, view: Mapping[str, Any]) -> tuple[str, str]:
+    """The link to a view, and a sentence on what it carries."""
+    long = len(view.get("text") or "") > LIMITS.max_text_characters
+    query = query_of({**view, "text": ""} if long else view)
+    label = ("link.copied_short" if long else "link.copied_whole" if view.get("example")
+             else "link.copied")
+    return f"{address}?{query}", phrase(label)
 
 
 def open_links(context: Context, blocks: gr.Blocks, places: Sequence[Place], tabs: gr.Tabs,
@@ -111,54 +120,36 @@ def open_links(context: Context, blocks: gr.Blocks, places: Sequence[Place], tab
     names = [path.stem for path in context.examples]
     desks = [place.panel.state for place in places]
     acts = PageValue(""), PageValue(-1), PageValue(False)  # for `OPEN`
-    fields = [field for place in places for field in _fields(place)]
 
     def opened(request: gr.Request, *held: Desk) -> list[Any]:
         view, complaints = read_query(dict(request.query_params or {}),
                                       context.engine.info.languages, context.engine.methods,
                                       names)
-        chosen, within = TASKS.get(view.task or "describe", ("describe", ""))
-        if view.task in PICTURED and not view.example:
+        task = view.get("task", "")
+        chosen, within = TASKS[task or "describe"]
+        pictured = task in PICTURED
+        if pictured and "example" not in view:
             complaints.append(needs_picture(view))
-        index = names.index(view.example) if view.example and view.task in PICTURED else -1
-        updates: list[Any] = [gr.update(selected=chosen) if view.task else gr.skip(),
-                              gr.update(selected=within) if within else gr.skip(),
-                              complaint(complaints), view.task, index,
-                              view.task == "ask" and bool(view.text)]
         for place, desk in zip(places, held, strict=True):
-            mine = place.task == (view.task or "describe")
-            if mine:
-                desk.wanted = dict(view.choice)
-            updates += _updates(place, view) if mine else [gr.skip()] * len(_fields(place))
-        return updates
+            if place.task == (task or "describe"):
+                desk.wanted = {name: view[name] for name in CHOICE if name in view}
+        return [gr.update(selected=chosen) if task else gr.skip(),
+                gr.update(selected=within) if within else gr.skip(), complaint(complaints), task,
+                names.index(view["example"]) if pictured and "example" in view else -1,
+                task == "ask" and "text" in view,
+                *(update for place in places for update in place.updates(
+                    view if place.task == (task or "describe") else None))]
 
-    event = blocks.load(opened, desks, [tabs, inner, notice, *acts, *fields], **QUIET)
+    event = blocks.load(opened, desks, [tabs, inner, notice, *acts, *(
+        field for place in places for field in place.outputs)], **QUIET)
     event.then(None, [*acts], None, js=OPEN)
 
 
-def needs_picture(view: View) -> str:
+def needs_picture(view: Mapping[str, Any]) -> str:
     """What to do with a link to a photograph that is not in it."""
-    if "word" in view.choice:
-        return phrase("link.needs_picture_for_word", word=view.choice["word"])
-    return phrase(f"link.needs_picture.{view.task}")
-
-
-def _fields(place: Place) -> list[Any]:
-    return [place.text, *([place.language] if place.language else []), *place.controls,
-            *place.settings, *([place.go] if place.go is not None else [])]
-
-
-def _updates(place: Place, view: View) -> list[Any]:
-    """New values for the fields of a place, in the order of `_fields`."""
-    values = [view.text] + ([view.language] if place.language else [])
-    found: list[Any] = [value or gr.skip() for value in values]
-    if place.controls:
-        found += [view.decoding.get(name, gr.skip()) for name in FIELDS]
-    if place.settings:
-        found += settings_of(view.search, place.settings[0])
-    if place.go is not None:
-        found.append(time.time() if view.text else gr.skip())
-    return found
+    if "word" in view:
+        return phrase("link.needs_picture_for_word", word=view["word"])
+    return phrase(f"link.needs_picture.{view['task']}")
 
 
 def complaint(sentences: Sequence[str]) -> str:

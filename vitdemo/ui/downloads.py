@@ -1,6 +1,5 @@
 """The ways to save a result: the picture with its map, a report, the numbers."""
 
-import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from vitdemo.errors import PictureError
 from vitdemo.preprocess import Picture
 from vitdemo.records import Answer
 from vitdemo.texts import phrase
-from vitdemo.ui.components import Context, guarded, read_picture
+from vitdemo.ui.components import PRIVATE, Context, guarded, html_output, read_picture, text_output
 from vitdemo.ui.shown_result import Desk, Result
 
 KINDS = ("html", "csv", "json")
@@ -52,12 +51,10 @@ def build_downloads(context: Context, desk: gr.State, picture: Any, name: str) -
             None, None, None, js=DRAW % name)
         buttons = {kind: gr.Button(phrase(f"save.{kind}"), size="sm",
                                    elem_id=f"{name}-keep-{kind}") for kind in KINDS}
-    gr.HTML(f'<p class="vt-hint">{html.escape(phrase("save.hint"))}</p>', apply_default_css=False)
-    kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
-                   js_on_load=SAVE, apply_default_css=False, elem_id=f"{name}-kept")
+    text_output(phrase("save.hint"))
+    kept = saved_output(f"{name}-kept")
     for kind, button in buttons.items():
-        button.click(_saver(context, kind), [desk, picture], kept, api_visibility="private",
-                     show_progress="hidden")
+        button.click(_saver(context, kind), [desk, picture], kept, **PRIVATE)
 
 
 def _saver(context: Context, kind: str) -> Any:
@@ -74,6 +71,12 @@ def _saver(context: Context, kind: str) -> Any:
         yield saved(file, phrase("save.private"))
 
     return save
+
+
+def saved_output(elem_id: str) -> gr.HTML:
+    """Where a page is told of a file; its value is that of `saved`, or {"error"} or {"busy"}."""
+    return html_output({}, elem_id, html_template='<p class="vt-kept" role="status"></p>',
+                       js_on_load=SAVE)
 
 
 def saved(file: Path, note: str = "") -> dict[str, str]:

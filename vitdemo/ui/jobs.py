@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -38,7 +37,7 @@ class Job(Generic[Now]):
         return self.stopped
 
     def tell(self, now: Now) -> None:
-        """To be called by the work.
+        """To be called by the work, with how far it is.
 
         Raises:
             Cancelled: it was asked to end.
@@ -47,10 +46,15 @@ class Job(Generic[Now]):
         if self.stopped:
             raise Cancelled
 
+    def count(self: "Job[tuple[int, int]]", done: int, total: int) -> None:
+        """`tell` of two numbers."""
+        self.tell((done, total))
 
-def followed(job: Job[Now], call: Callable[[], T], seconds: float = SECONDS
-             ) -> Generator[Now, None, T]:
-    """Run ``call()`` in a thread; yields what it tells the job, whenever that is new.
+
+def followed(job: Job[Now], call: Callable[[], T], say: Callable[[Now], Said],
+             seconds: float = SECONDS) -> Generator[Said, None, T]:
+    """Run ``call()`` in a thread; yields what ``say`` makes of what it tells the job, whenever that
+    is new. Gives what the call gives.
 
     Where the generator is closed before its end, as when the page is left, the job is stopped and
     its end is waited for.
@@ -68,22 +72,10 @@ def followed(job: Job[Now], call: Callable[[], T], seconds: float = SECONDS
                         raise
                 if job.now is not None and job.now is not told:
                     told = job.now
-                    yield told
+                    yield say(told)
         finally:
             job.stop()
             job.running = False
-
-
-def said_of(steps: Generator[Now, None, T], say: Callable[[Now], Said]
-            ) -> Generator[Said, None, T]:
-    """The same work, with ``say`` of what it tells."""
-    with closing(steps):
-        while True:
-            try:
-                now = next(steps)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
-            yield say(now)
 
 
 def duration(seconds: float) -> str:

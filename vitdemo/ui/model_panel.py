@@ -15,17 +15,18 @@ from vitdemo.config import EngineConfig
 from vitdemo.errors import VitDemoError
 from vitdemo.records import ALL_TASKS, ModelInfo
 from vitdemo.texts import phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
+    PRIVATE,
     Context,
     PageValue,
-    chips,
     clickable_html,
-    notice,
+    html_output,
     place_of,
+    text_output,
 )
-from vitdemo.ui.jobs import Cancelled, Job, followed, said_of
+from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.line import LONG
-from vitdemo.ui.search.indexing import progress_html
 from vitdemo.ui.switching import Far, Switch, check_name
 from vitdemo.ui.turns import AT_ONCE
 
@@ -44,7 +45,7 @@ def build_model_panel(context: Context, switch: Switch | None) -> None:
     info, device = context.engine.info, context.engine.config.device
     title = phrase("chooser.title", name=info.name)
     with gr.Accordion(title, open=False, elem_id="model") as panel:
-        about = gr.HTML(_abilities(info), apply_default_css=False, elem_id="model-about")
+        about = html_output(_abilities(info), "model-about")
         if switch is not None:
             _build_chooser(context, switch)
     if context.settings.model:
@@ -57,9 +58,8 @@ def build_model_panel(context: Context, switch: Switch | None) -> None:
 def _build_chooser(context: Context, switch: Switch) -> None:
     offered = list(RECOMMENDED.values())
     own_folders = not context.settings.shared
-    gr.HTML(f'<p class="vt-heading">{html.escape(phrase("chooser.recommended"))}</p>',
-            apply_default_css=False)
-    recommended = clickable_html(chips(
+    text_output(phrase("chooser.recommended"), "vt-heading")
+    recommended = clickable_html(markup.chips(
         [phrase(f"chooser.for.{who}", name=" + ".join(
             one.split("/")[-1] for one in name.split("+")))
          for who, name in RECOMMENDED.items()], phrase("chooser.recommended")))
@@ -70,42 +70,39 @@ def _build_chooser(context: Context, switch: Switch) -> None:
         use = gr.Button(phrase("chooser.use"), size="md", elem_id="model-use")
         cancel = gr.Button(phrase("chooser.cancel"), size="md", visible=False,
                            elem_id="model-cancel")
-    status = gr.HTML(f'<p class="vt-hint">{html.escape(phrase("chooser.for_all"))}</p>',
-                     apply_default_css=False, elem_id="model-status")
+    status = text_output(phrase("chooser.for_all"), elem_id="model-status")
     job, done = gr.State(Job()), PageValue(False)
 
     def told(typed: str | None) -> str:
         try:
             return _figures(check_name(typed or "", own_folders), context.engine.config.device)
         except VitDemoError as error:
-            return notice(str(error))
+            return markup.notice(error)
 
     def pick(event: gr.EventData) -> Iterator[tuple[Any, str]]:
         chosen = offered[place_of(event, len(offered))]
-        yield chosen, progress_html(phrase("chooser.look"), 0, 0)
+        yield chosen, markup.progress(phrase("chooser.look"), 0, 0)
         yield chosen, told(chosen)
 
     def change(typed: str | None, running: Job[Far]) -> Iterator[tuple[str, Any, bool]]:
         seen = gr.update(visible=True)
         try:
             chosen = check_name(typed or "", own_folders)
-            steps = followed(running, lambda: switch.change(context.engine, chosen, running.tell))
-            for said in said_of(steps, _far):
-                yield said, seen, False
+            yield from followed(
+                running, lambda: switch.change(context.engine, chosen, running.tell),
+                lambda far: (_far(far), seen, False))
         except Cancelled:
             said = phrase("chooser.stopped", name=context.engine.info.name)
-            yield f'<p class="vt-hint">{html.escape(said)}</p>', gr.update(visible=False), False
+            yield markup.hints([said]), gr.update(visible=False), False
         except VitDemoError as error:
-            yield notice(str(error)), gr.update(visible=False), False
+            yield markup.notice(error), gr.update(visible=False), False
         else:
             said = phrase("chooser.ready", name=chosen)
-            yield f'<p class="vt-hint">{html.escape(said)}</p>', gr.update(visible=False), True
+            yield markup.hints([said]), gr.update(visible=False), True
 
-    recommended.click(pick, None, [name, status], **LONG, show_progress="hidden",
-                      api_visibility="private")
-    look.click(told, name, status, **LONG, show_progress="hidden", api_visibility="private")
-    changing = use.click(change, [name, job], [status, cancel, done], **LONG,
-                         show_progress="hidden", api_visibility="private",
+    recommended.click(pick, None, [name, status], **LONG, **PRIVATE)
+    look.click(told, name, status, **LONG, **PRIVATE)
+    changing = use.click(change, [name, job], [status, cancel, done], **LONG, **PRIVATE,
                          api_name="change_model")
     changing.then(None, done, None, js=RELOAD)
     cancel.click(lambda running: running.stop(), job, None, **AT_ONCE)
@@ -114,9 +111,9 @@ def _build_chooser(context: Context, switch: Switch) -> None:
 def _far(far: Far) -> str:
     what, name, done, whole = far
     if what == "downloading":
-        return progress_html(phrase("chooser.downloading", name=name, done=size_text(done),
+        return markup.progress(phrase("chooser.downloading", name=name, done=size_text(done),
                                     whole=size_text(whole)), done, whole)
-    return progress_html(phrase("chooser.loading", name=name), 0, 0)
+    return markup.progress(phrase("chooser.loading", name=name), 0, 0)
 
 
 def _abilities(info: ModelInfo) -> str:
@@ -131,7 +128,7 @@ def _abilities(info: ModelInfo) -> str:
                      why=info.missing.get(task) or phrase("task.not_made_for_it"))
               for task in ALL_TASKS if task not in info.tasks]
     lines.append(phrase("chooser.revision", revision=info.revision))
-    return "".join(f'<p class="vt-hint">{html.escape(line)}</p>' for line in lines)
+    return markup.hints(lines)
 
 
 def _figures(name: str, device: str, loaded: str = "") -> str:
@@ -140,7 +137,7 @@ def _figures(name: str, device: str, loaded: str = "") -> str:
     try:
         found = forecast(EngineConfig(model=name, device=device, dtype=loaded or "auto"))
     except VitDemoError as error:
-        return notice(str(error))
+        return markup.notice(error)
     return "".join(_table(one, bool(loaded)) for one in found)
 
 
@@ -149,6 +146,6 @@ def _table(one: Forecast, loaded: bool) -> str:
                    for key, value in rows_of(one, KNOWN if loaded else ()))
     # Where a folder lies on the server is nobody else's business.
     name = Path(one.name).name if os.path.isdir(one.name) else one.name
-    said = "" if loaded or one.need.refusal is None else notice(str(one.need.refusal))
+    said = "" if loaded or one.need.refusal is None else markup.notice(one.need.refusal)
     return (f'<table class="vt-model"><caption>{html.escape(name)}</caption>{rows}</table>'
             f"{said}")

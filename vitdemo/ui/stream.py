@@ -6,7 +6,7 @@ has not heard yet that the stream is closed, would be answered to no one: a lost
 network or a busy computer. The page notices, and asks for nothing, which opens a stream.
 """
 
-import gradio as gr
+from vitdemo.ui.components import PRIVATE, html_output
 
 # In the page's head, so that it sees the first stream. ``asked`` are the events that the server
 # took and has not answered, ``early`` those that it answered before the page heard that they were
@@ -51,6 +51,6 @@ globalThis.fetch = async (what, settings) => {
 
 def watch_stream() -> None:
     """Lay out what asks for nothing."""
-    nothing = gr.HTML("", apply_default_css=False, elem_classes="vt-away", js_on_load=
-                      'globalThis.vtAskForNothing = () => trigger("click", {});')
-    nothing.click(lambda: None, None, None, show_progress="hidden", api_visibility="private")
+    nothing = html_output(elem_classes="vt-away", js_on_load=(
+        'globalThis.vtAskForNothing = () => trigger("click", {});'))
+    nothing.click(lambda: None, None, None, **PRIVATE)

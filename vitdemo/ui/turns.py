@@ -25,7 +25,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from vitdemo import wanted
-from vitdemo.ui.components import Failed, PageValue, guarded
+from vitdemo.ui.components import PRIVATE, Failed, PageValue, guarded
 from vitdemo.wanted import NotWanted
 
 SENDING = 2.0  # seconds that a new turn waits at most for what an older one is sending
@@ -37,8 +37,7 @@ NUMBER = """(turns, number, ...given) => {
 # The first of all, and so older than anything that a person does: for what a link asks for.
 FIRST = "(turns, number, ...given) => [turns, 0.5, ...given]"
 # What only clears or fills fields waits for no one. It goes through the queue all the same.
-AT_ONCE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private",
-                           "concurrency_id": "at-once", "concurrency_limit": None}
+AT_ONCE: dict[str, Any] = {**PRIVATE, "concurrency_id": "at-once", "concurrency_limit": None}
 
 
 class Turn:
@@ -243,19 +242,19 @@ class Panel:
               failed: Failed, **settings: Any) -> Any:
         """After an event of `open`: the turn's work."""
         return self._tie(event.then, in_turn(Turns.go_on, failed)(handler), inputs, outputs,
-                         api_visibility="private", **settings)
+                         **settings)
 
     def follow(self, event: Any, handler: Handler, inputs: list[Any], outputs: list[Any],
                failed: Failed, **settings: Any) -> Any:
         """After the turn's work: what follows it."""
         return self._tie(event.then, in_turn(Turns.follow, failed)(handler), inputs, outputs,
-                         api_visibility="private", show_progress="hidden", **settings)
+                         **settings)
 
     def join(self, trigger: Any, handler: Handler, inputs: list[Any], outputs: list[Any],
              failed: Failed, **settings: Any) -> Any:
         """Tie requests about what is on the panel."""
         return self._tie(trigger, in_turn(Turns.join, failed)(handler), inputs, outputs,
-                         api_visibility="private", show_progress="hidden", **settings)
+                         **settings)
 
     def take_over(self, event: Any, number: PageValue, handler: Handler, inputs: list[Any],
                   outputs: list[Any], failed: Failed) -> Any:
@@ -269,4 +268,4 @@ class Panel:
         # "multiple": a new act is never passed over because an older one is still at work.
         tie = functools.partial(gr.on, trigger) if isinstance(trigger, list) else trigger
         return tie(handler, [self.state, number or self.number, *inputs],
-                   outputs, trigger_mode="multiple", **settings)
+                   outputs, trigger_mode="multiple", **{**PRIVATE, **settings})

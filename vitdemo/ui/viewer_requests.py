@@ -18,7 +18,7 @@ from vitdemo.preprocess import Picture
 from vitdemo.texts import phrase
 from vitdemo.trials import Progress
 from vitdemo.ui.components import Context, carried, read_picture
-from vitdemo.ui.jobs import Job, followed, said_of
+from vitdemo.ui.jobs import Job, followed
 from vitdemo.ui.line import CHECKS, LONG
 from vitdemo.ui.shown_result import Desk, Result, add_method
 from vitdemo.ui.turns import Panel, Turn
@@ -64,9 +64,9 @@ def _told(result: Result, call: Callable[[Progress], T],
           unasked: bool = False) -> Generator[Patch, None, T]:
     """What a call that blurs pictures gives; patches say how far it is."""
     job: Job[tuple[int, int]] = Job()
-    steps = followed(job, lambda: call(lambda done, total: job.tell((done, total))), PACE)
-    return (yield from said_of(steps, lambda far: {**result.patch(
-        phrase("checking.blurred", done=far[0], total=far[1]), busy=True), "unasked": unasked}))
+    return (yield from followed(job, lambda: call(job.count), lambda far: {**result.patch(
+        phrase("checking.blurred", done=far[0], total=far[1]), busy=True), "unasked": unasked},
+        PACE))
 
 
 def serve(engine: Engine, desk: Desk, photo: Picture,

@@ -6,7 +6,7 @@ pictures, those of uploads in a file to download.
 
 import html
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,24 +26,12 @@ from vitdemo.retrieval.indexer import Progress
 from vitdemo.retrieval.walk import look_through
 from vitdemo.sidecars import Row
 from vitdemo.texts import phrase
-from vitdemo.ui.components import Context, guarded, notice
-from vitdemo.ui.downloads import SAVE, saved
-from vitdemo.ui.jobs import Cancelled, Job, followed, said_of
-from vitdemo.ui.search.galleries import (
-    EXAMPLES,
-    FOLDER,
-    OWNERS,
-    allowed_folder,
-    may_read,
-    report_html,
-)
-from vitdemo.ui.search.indexing import (
-    INDEXING,
-    Sources,
-    progress_html,
-    reading_html,
-    refuse_second,
-)
+from vitdemo.ui import markup
+from vitdemo.ui.components import PRIVATE, QUIET, Context, guarded, html_output
+from vitdemo.ui.downloads import saved, saved_output
+from vitdemo.ui.jobs import Cancelled, Job, followed
+from vitdemo.ui.search.galleries import EXAMPLES, FOLDER, OWNERS, allowed_folder, may_read
+from vitdemo.ui.search.indexing import INDEXING, Sources, left_out, reading_html, refuse_second
 from vitdemo.ui.tabs.describe import first_language
 
 PREVIEW = 480  # pixels
@@ -98,64 +86,57 @@ class Described:
         return changed
 
 
-def describe_folder(context: Context, folder: Path, wishes: Wishes, tell: Tell) -> DescribeReport:
-    """Describe what is new or changed in an allowed folder, into its `metadata.jsonl`.
+def rows_of(context: Context, folder: Path, existing: str = "skip") -> JsonLines:
+    """What stands in an allowed folder's `metadata.jsonl`.
 
     Raises:
         PictureError: that file is a link that leads out of the allowed folders.
-        DiskError: it cannot be written.
+        DiskError: it cannot be read.
     """
-    return describe_folders(context.engine, [(str(folder), _rows_of(context, folder, "skip"))],
-                            wishes, progress=tell, inside=context.settings.folders)
-
-
-def _rows_of(context: Context, folder: Path, existing: str) -> JsonLines:
     file = Path(on_disk(str(folder / ROWS)))
     if not may_read(context, file):
         raise PictureError("captions.leads_out", file=file)
     return JsonLines(file, existing)
 
 
-def described_folder(context: Context, folder: Path, key: str) -> Described:
-    """What stands in a folder's `metadata.jsonl`, at most `LIMITS.max_hits` of its pictures."""
-    output = _rows_of(context, folder, "skip")
+def described(output: Output, paths: Iterable[tuple[str, str]], key: str,
+              folder: Path | None = None) -> Described:
+    """The rows that there are of pictures by their names, at most `LIMITS.max_hits`."""
     shown = Described(key=key, folder=folder)
-    for path in (picture for file in look_through([folder], inside=context.settings.folders).files
-                 for picture in output.frames(file) or [file]):
+    for name, path in paths:
         row = output.row(path)
         if row is not None and len(shown.rows) < LIMITS.max_hits:
-            name = os.path.relpath(path, folder)
             shown.rows[name], shown.files[name] = row, path
     return shown
 
 
-def save_folder(context: Context, shown: Described, table: Sequence[Sequence[Any]]) -> int:
-    """Write corrected captions into the folder's `metadata.jsonl`; gives how many rows changed.
+def described_folder(context: Context, folder: Path, key: str) -> Described:
+    """What was written of the pictures of an allowed folder."""
+    output = rows_of(context, folder)
+    files = look_through([folder], inside=context.settings.folders).files
+    return described(output, ((os.path.relpath(path, folder), path) for file in files
+                              for path in output.frames(file) or [file]), key, folder)
+
+
+def save(context: Context, shown: Described, table: Sequence[Sequence[Any]], file: Path) -> int:
+    """Write corrected captions into their folder's `metadata.jsonl`; of uploads all rows, into a
+    new ``file``. Gives how many rows changed.
 
     Raises:
-        PictureError, DiskError: see `describe_folder`.
+        PictureError, DiskError: see `rows_of`; or it cannot be written.
     """
-    assert shown.folder is not None
     changed = shown.correct(table)
-    output = _rows_of(context, shown.folder, "overwrite")
-    output.write([(shown.files[name], {**(output.row(shown.files[name]) or {}), **row})
-                  for name, row in changed.items()])
+    shown.rows |= changed
+    if shown.folder is None:
+        file.unlink(missing_ok=True)
+        output = JsonLines(file, "overwrite")
+        rows = [(str(file.with_name(name)), row) for name, row in shown.rows.items()]
+    else:
+        output = rows_of(context, shown.folder, "overwrite")
+        rows = [(shown.files[name], {**(output.row(shown.files[name]) or {}), **row})
+                for name, row in changed.items()]
+    output.write(rows)
     output.close()
-    shown.rows |= changed
-    return len(changed)
-
-
-def save_uploads(shown: Described, table: Sequence[Sequence[Any]], file: Path) -> int:
-    """Write all rows, corrected, to a new file; gives how many changed.
-
-    Raises:
-        DiskError: it cannot be written.
-    """
-    changed = shown.correct(table)
-    shown.rows |= changed
-    file.unlink(missing_ok=True)
-    output = JsonLines(file, "overwrite")
-    output.write([(str(file.with_name(name)), row) for name, row in shown.rows.items()])
     return len(changed)
 
 
@@ -178,8 +159,7 @@ def build_captions(context: Context, sources: Sources) -> None:
             run = gr.Button(phrase("captions.run"), size="sm", elem_id="captions-run")
             stop = gr.Button(phrase("reading.cancel"), size="sm", visible=False,
                              elem_id="captions-stop")
-        status = gr.HTML(report_html([phrase("captions.about")], []), apply_default_css=False,
-                         elem_id="captions-status")
+        status = html_output(markup.report([phrase("captions.about")]), "captions-status")
         preview = gr.Image(visible=False, interactive=False, show_label=False, height=200,
                            buttons=[], elem_id="captions-preview")
         table = gr.Dataframe(
@@ -189,8 +169,7 @@ def build_captions(context: Context, sources: Sources) -> None:
             show_label=False, elem_id="captions-table")
         save = gr.Button(phrase("captions.save"), size="sm", visible=False,
                          elem_id="captions-save")
-        kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
-                       js_on_load=SAVE, apply_default_css=False, elem_id="captions-kept")
+        kept = saved_output("captions-kept")
     _tie(context, sources, _Parts(run, stop, status, preview, table, save, kept))
 
 
@@ -199,18 +178,18 @@ def _tie(context: Context, sources: Sources, parts: _Parts) -> None:
     job: gr.State = gr.State(Job())
     outputs = [parts.status, parts.stop, parts.table, parts.save, parts.preview, held, parts.kept]
 
-    @guarded(lambda error, given: (notice(str(error)), gr.update(visible=given[-1].running),
+    @guarded(lambda error, given: (markup.notice(error), gr.update(visible=given[-1].running),
                                    *[gr.skip()] * 5))
     def run(request: gr.Request, chosen: str, typed: str, files: list[str] | None,
             running: Job[Progress]) -> Iterator[tuple[Any, ...]]:
         refuse_second(running)
         work, result = captioning(context, chosen, typed, files, running.tell)
         context.sessions.on_leave(request, running.stop)
-        yield (progress_html(phrase("captions.begin"), 0, 0), gr.update(visible=True),
+        yield (markup.progress(phrase("captions.begin"), 0, 0), gr.update(visible=True),
                *[gr.skip()] * 4, {})
         report: DescribeReport | None = None
         with suppress(Cancelled):  # what was described before is kept
-            report = yield from said_of(followed(running, work), lambda now: (
+            report = yield from followed(running, work, lambda now: (
                 reading_html(now, "captions.far"), *[gr.skip()] * 6))
         shown = result()
         yield (_told(report, shown), gr.update(visible=False),
@@ -218,16 +197,15 @@ def _tie(context: Context, sources: Sources, parts: _Parts) -> None:
                gr.update(visible=bool(shown.rows)), gr.update(visible=False), shown, {})
 
     @guarded(lambda error, _: {"error": str(error)})
-    def save(request: gr.Request, shown: Described, table: list[list[Any]]
+    def keep(request: gr.Request, shown: Described, table: list[list[Any]]
              ) -> Iterator[dict[str, str]]:
-        if shown.folder is not None:
-            count = save_folder(context, shown, table)
+        file = context.sessions.folder(request) / ROWS
+        count = save(context, shown, table, file)
+        if shown.folder is None:
+            yield saved(file, phrase("captions.download"))
+        else:
             yield {"busy": phrase("captions.saved", count=count, file=shown.folder / ROWS,
                                   folder=shown.folder)}
-            return
-        file = context.sessions.folder(request) / ROWS
-        save_uploads(shown, table, file)
-        yield saved(file, phrase("captions.download"))
 
     def look(shown: Described, event: gr.SelectData) -> dict[str, Any]:
         try:
@@ -236,12 +214,11 @@ def _tie(context: Context, sources: Sources, parts: _Parts) -> None:
         except (LookupError, PictureError):  # gone or broken since
             return gr.update(value=None, visible=False)
 
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     parts.run.click(run, [sources.choice, sources.folder, sources.files, job], outputs,
-                    **settings, **INDEXING)
-    parts.stop.click(lambda running: running.stop(), job, None, **settings, queue=False)
-    parts.save.click(save, [held, parts.table], parts.kept, **settings)
-    parts.table.select(look, held, parts.preview, **settings)
+                    **PRIVATE, **INDEXING)
+    parts.stop.click(lambda running: running.stop(), job, None, **QUIET)
+    parts.save.click(keep, [held, parts.table], parts.kept, **PRIVATE)
+    parts.table.select(look, held, parts.preview, **PRIVATE)
 
 
 def captioning(context: Context, chosen: str, typed: str, files: list[str] | None, tell: Tell
@@ -258,29 +235,25 @@ def captioning(context: Context, chosen: str, typed: str, files: list[str] | Non
     wishes, key = Wishes((language,)), "captions_zh" if language == "zh" else "captions"
     if chosen == FOLDER:
         folder = allowed_folder(context, typed or "")
-        return (lambda: describe_folder(context, folder, wishes, tell),
+        return (lambda: describe_folders(
+                    context.engine, [(str(folder), rows_of(context, folder))], wishes,
+                    progress=tell, inside=context.settings.folders),
                 lambda: described_folder(context, folder, key))
     paths = [str(path) for path in context.examples] if chosen == EXAMPLES else files
     if not paths:
         raise PictureError("reading.no_pictures")
-    kept, wanted = Kept(), {as_text(os.path.abspath(path)) for path in paths}
-    places = dict.fromkeys(os.path.dirname(path) for path in wanted)
-
-    def result() -> Described:
-        held = {os.path.basename(path): path for path in kept.rows if path in wanted}
-        return Described({name: kept.rows[path] for name, path in held.items()}, held, key)
-
+    kept, wanted = Kept(), [as_text(os.path.abspath(path)) for path in paths]
+    places = dict.fromkeys(map(os.path.dirname, wanted))
     return (lambda: describe_folders(context.engine, [(place, kept) for place in places], wishes,
-                                     progress=tell), result)
+                                     progress=tell),
+            lambda: described(kept, ((os.path.basename(path), path) for path in wanted), key))
 
 
 def _told(report: DescribeReport | None, shown: Described) -> str:
     """What came of it, as HTML."""
     if report is None:
-        return report_html([phrase("captions.stopped", count=len(shown.rows))], [])
+        return markup.report([phrase("captions.stopped", count=len(shown.rows))])
     lines = [phrase("captions.done", count=report.described, unchanged=report.unchanged)]
     if shown.folder is not None:
         lines.append(html.escape(phrase("captions.where", file=shown.folder / ROWS)))
-    return report_html(lines, [f"{os.path.basename(one.path)}: {one.reason}"
-                               for one in report.skipped],
-                       notes=[one.reason for one in report.noted])
+    return markup.report(lines, *left_out(report))

@@ -9,8 +9,8 @@ from vitdemo.config import LIMITS
 from vitdemo.errors import PictureError, StoreError
 from vitdemo.retrieval.export import write_hits
 from vitdemo.texts import phrase
-from vitdemo.ui.components import Context, guarded
-from vitdemo.ui.downloads import SAVE, saved
+from vitdemo.ui.components import PRIVATE, Context, guarded
+from vitdemo.ui.downloads import saved, saved_output
 from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.search.state import Search
 
@@ -25,11 +25,9 @@ def build_hit_files(context: Context, search: gr.State) -> None:
     with gr.Row():
         buttons = {kind: gr.Button(phrase(f"search.save.{kind}"), size="sm",
                                    elem_id=f"search-save-{kind}") for kind in KINDS}
-    kept = gr.HTML(value={}, html_template='<p class="vt-kept" role="status"></p>',
-                   js_on_load=SAVE, apply_default_css=False, elem_id="search-saved")
+    kept = saved_output("search-saved")
     for kind, button in buttons.items():
-        button.click(_saver(context, kind), [search, count], kept, api_visibility="private",
-                     show_progress="hidden", **FILES)
+        button.click(_saver(context, kind), [search, count], kept, **PRIVATE, **FILES)
 
 
 def _saver(context: Context, kind: str) -> Any:
@@ -48,15 +46,11 @@ def _saver(context: Context, kind: str) -> Any:
         file = context.sessions.folder(request) / f"vitdemo-hits.{kind}"
         job: Job[tuple[int, int]] = Job()
         context.sessions.on_leave(request, job.stop)
-        steps = followed(job, lambda: write_hits(
-            file, hits, found.query.understood(), paths=not context.settings.shared,
-            progress=lambda *far: job.tell(far)))
         try:
-            while True:
-                done, total = next(steps)
-                yield {"busy": phrase("search.save.copied", done=f"{done:,}", total=f"{total:,}")}
-        except StopIteration as end:
-            missing: list[str] = end.value
+            missing = yield from followed(job, lambda: write_hits(
+                file, hits, found.query.understood(), paths=not context.settings.shared,
+                progress=job.count), lambda far: {"busy": phrase(
+                    "search.save.copied", done=f"{far[0]:,}", total=f"{far[1]:,}")})
         except Cancelled:  # the page was left
             return
         note = phrase("save.private" if kind == "zip" else "search.save.no_picture")

@@ -8,12 +8,16 @@ import gradio as gr
 
 from vitdemo.retrieval.filters import ORIENTATIONS, Filters
 from vitdemo.texts import phrase
-from vitdemo.ui.components import Context, chips, clickable_html, picture_input
-from vitdemo.ui.search.link import PIXELS, SEARCH, TEXTS, pixels
-from vitdemo.ui.search.state import SIZES, Wish, size_of
+from vitdemo.ui import markup
+from vitdemo.ui.components import Context, clickable_html, picture_input
+from vitdemo.ui.link import PIXELS, TEXTS
+from vitdemo.ui.search.state import SIZES, Wish
 from vitdemo.ui.tabs.describe import first_language
 
 ANY = "any"
+# The fields that are settings of a search, in their order.
+SETTINGS = ("folder", "after", "before", *PIXELS, "orientation", "camera", "newest", "size",
+            "second")
 QUERIES = {
     "en": ["something that swims", "a pet", "yellow cars", "flying"],
     "zh": ["喝的东西", "黄色的车", "在水里", "天空"],
@@ -22,7 +26,7 @@ QUERIES = {
 
 @dataclass(frozen=True)
 class Fields:
-    """What a person fills in; ``settings`` are by the names of `SEARCH`, in their order."""
+    """What a person fills in; ``settings`` are by the names of `SETTINGS`, in their order."""
 
     words: gr.Textbox
     run: gr.Button
@@ -42,7 +46,7 @@ def query_fields(context: Context) -> tuple[gr.Textbox, gr.Button, gr.HTML, Any]
     words = gr.Textbox(label=phrase("search.words"), placeholder=phrase("search.words_example"),
                        info=phrase("search.words_about"), elem_id="search-words")
     run = gr.Button(phrase("search.run"), variant="primary", elem_id="search-run")
-    samples = clickable_html(chips(samples_of(context), phrase("search.samples")),
+    samples = clickable_html(markup.chips(samples_of(context), phrase("search.samples")),
                              elem_id="search-samples")
     with gr.Accordion(phrase("search.by_picture"), open=False, elem_id="search-by-picture"):
         picture = picture_input(phrase("search.picture"), height=220, elem_id="search-picture")
@@ -96,13 +100,20 @@ def expert_fields(context: Context) -> tuple[gr.Slider, dict[str, Any]]:
     return weight, {"size": size, "second": second}
 
 
+def pixels(value: object) -> int:
+    """What stands in a field for a number of pixels, 0 where that is none; see `Filters`."""
+    if not isinstance(value, int | float) or value != value:
+        return 0
+    return int(min(max(value, -1), 10**9))
+
+
 def filters_of(values: Sequence[Any]) -> Filters:
-    """The filters that the fields hold, in the order of `SEARCH`.
+    """The filters that the fields hold, in the order of `SETTINGS`.
 
     Raises:
         StoreError: one of them makes no sense.
     """
-    given = dict(zip(SEARCH, values, strict=False))
+    given = dict(zip(SETTINGS, values, strict=False))
     wanted: dict[str, Any] = {name: str(given[name] or "").strip() for name in TEXTS}
     wanted |= {name: pixels(given[name]) for name in PIXELS}
     form = given["orientation"]
@@ -110,6 +121,7 @@ def filters_of(values: Sequence[Any]) -> Filters:
 
 
 def wish_of(values: Sequence[Any]) -> Wish:
-    """How hits are wanted, by the fields in the order of `SEARCH`."""
-    given = dict(zip(SEARCH, values, strict=True))
-    return Wish(size_of(given["size"]), bool(given["second"]), bool(given["newest"]))
+    """How hits are wanted, by the fields in the order of `SETTINGS`."""
+    given = dict(zip(SETTINGS, values, strict=True))
+    size = given["size"] if given["size"] in SIZES else SIZES[0]
+    return Wish(size, bool(given["second"]), bool(given["newest"]))

@@ -5,7 +5,6 @@ import html
 import logging
 import os
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from vitdemo.errors import PictureError, StoreError, TaskError, shortened
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
 from vitdemo.texts import Message, phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import Context
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 EXAMPLES, UPLOADS, FOLDER, OWNERS = "examples", "uploads", "folder", "owners"
 FOLDERS_SHOWN = 60  # folders in a folder
 
-Tell = Callable[[int, int, str], None]
+Tell = Callable[[int, int], None]
 
 
 @dataclass
@@ -55,16 +55,16 @@ class Album:
     def report(self) -> str:
         """What is in it and what is not, as HTML."""
         count = self.gallery.count() if self.gallery is not None else 0
-        return report_html([ready_html(count, str(self.title))],
-                           [reason for _, reason in self.skipped], notes=self.notes)
+        return markup.report([ready_html(count, str(self.title))],
+                             [reason for _, reason in self.skipped], self.notes)
 
 
-class Shared(ABC):
-    """A gallery of the whole app, opened when it is first needed, or the next time where that
-    failed; it lasts as long as the app."""
+class Shared:
+    """A gallery of the whole app, opened by ``open_`` when it is first needed, or the next time
+    where that failed; it lasts as long as the app."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, open_: Callable[[], Gallery]) -> None:
+        self._open = open_
         self._lock = threading.Lock()
         self._gallery: Gallery | None = None
 
@@ -79,74 +79,55 @@ class Shared(ABC):
                 self._gallery = self._open()
             return self._gallery
 
-    @abstractmethod
-    def _open(self) -> Gallery:
-        """Open it."""
 
-
-class Examples(Shared):
-    """The example photographs."""
-
-    def _open(self) -> Gallery:
-        return album_of_files(self._context.engine, list(map(str, self._context.examples)),
-                              Message("gallery.examples")).opened()
-
-
-class Library(Shared):
-    """The pictures of the owner's folders, in the store that the app was started with: for the
-    owner alone."""
-
-    @property
-    def lasting(self) -> bool:
-        """Whether it is there again at the next start."""
-        return bool(self._context.settings.store)
-
-    def _open(self) -> Gallery:
-        if not self._context.settings.own_folders:
-            raise StoreError("gallery.uploads_only")
-        return self._context.engine.gallery(self._context.settings.store or "memory://")
-
-    def index(self, folders: Sequence[Path], tell: Callable[[Progress], None],
-              cancelled: Callable[[], bool], prune: bool = False) -> IndexReport:
-        """Bring it up to date with allowed folders; ``prune`` as in `index_folders`.
-
-        Raises:
-            PictureError: the folder is gone.
-            StoreError: the store cannot be written.
-        """
-        return index_folders(self.gallery(), folders, progress=tell, cancelled=cancelled,
-                             inside=self._context.settings.folders, prune=prune)
-
-
-class ShownPictures(Shared):
+def open_owners(context: Context) -> Gallery:
     """What the owner of an app for others shows in Search; it is only read. Why it cannot be used,
     the log says."""
-
-    def _open(self) -> Gallery:
-        owners = self._context.settings.owners
-        if owners is None:
-            raise StoreError("gallery.uploads_only")
-        try:
-            return self._context.engine.gallery(
-                owners.store, [str(folder) for folder in owners.folders])
-        except (StoreError, TaskError) as error:
-            log.warning("the owner's pictures cannot be searched: %s", error)
-            raise StoreError("store.not_shown") from error
+    owners = context.settings.owners
+    if owners is None:
+        raise StoreError("gallery.uploads_only")
+    try:
+        return context.engine.gallery(owners.store, [str(folder) for folder in owners.folders])
+    except (StoreError, TaskError) as error:
+        log.warning("the owner's pictures cannot be searched: %s", error)
+        raise StoreError("store.not_shown") from error
 
 
 class Galleries:
     """All galleries of the app, by the name of the choice; one's own uploads are the page's."""
 
     def __init__(self, context: Context) -> None:
-        settings = context.settings
-        self.library = Library(context)
-        offered: dict[str, Shared | None] = {
-            EXAMPLES: Examples(context) if context.examples else None,
-            UPLOADS: None,
-            FOLDER: self.library if settings.own_folders else None,
-            OWNERS: ShownPictures(context) if settings.owners else None}
-        self.shared = {name: one for name, one in offered.items() if one is not None}
-        self.choices = [name for name in offered if name in self.shared or name == UPLOADS]
+        self._context, settings = context, context.settings
+        openers: dict[str, Callable[[], Gallery]] = {
+            EXAMPLES: lambda: album_of_files(context.engine, list(map(str, context.examples)),
+                                             Message("gallery.examples")).opened(),
+            FOLDER: lambda: context.engine.gallery(settings.store or "memory://"),
+            OWNERS: lambda: open_owners(context)}
+        offered = {EXAMPLES: context.examples, UPLOADS: True, FOLDER: settings.own_folders,
+                   OWNERS: settings.owners}
+        self.choices = [name for name, there in offered.items() if there]
+        self.shared = {name: Shared(openers[name]) for name in self.choices if name in openers}
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the owner's folders are there again at the next start."""
+        return bool(self._context.settings.store)
+
+    def index(self, folders: Sequence[Path], tell: Callable[[Progress], None],
+              cancelled: Callable[[], bool], prune: bool = False) -> tuple[IndexReport, int]:
+        """Bring the gallery of the owner's folders up to date with allowed ones; ``prune`` as in
+        `index_folders`. Gives how many pictures it has then, too.
+
+        Raises:
+            PictureError: the folder is gone.
+            StoreError: the store cannot be written, or no folders are searched here.
+        """
+        if FOLDER not in self.shared:
+            raise StoreError("gallery.uploads_only")
+        gallery = self.shared[FOLDER].gallery()
+        report = index_folders(gallery, folders, progress=tell, cancelled=cancelled,
+                               inside=self._context.settings.folders, prune=prune)
+        return report, gallery.count()
 
     def gallery(self, chosen: str) -> Gallery:
         """One that is the app's, with pictures in it.
@@ -219,7 +200,7 @@ def album_of_files(engine: Engine, paths: Sequence[str], title: str | Message,
     try:
         def told(done: int) -> None:
             if tell is not None:
-                tell(done, len(paths), os.path.basename(paths[done]))
+                tell(done, len(paths))
 
         skipped, album.notes = album.opened().add_files(paths, told)
         album.skipped = [(one.path, one.reason) for one in skipped]
@@ -230,23 +211,6 @@ def album_of_files(engine: Engine, paths: Sequence[str], title: str | Message,
         album.close()
         raise
     return album
-
-
-def report_html(sentences: Sequence[str], left_out: Sequence[str], role: str = "status",
-                notes: Sequence[str] = ()) -> str:
-    """Sentences, as HTML already, a list of what was left out and why, and notes on what was read
-    though it is damaged."""
-    lines = [f"<p>{sentence}</p>" for sentence in sentences]
-    for reasons, what, state in ((left_out, "left_out", " open"), (notes, "noted", "")):
-        if not reasons:
-            continue
-        items = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons[:50])
-        more = len(reasons) - 50
-        items += f'<li>{phrase("gallery.more", count=more)}</li>' if more > 0 else ""
-        head = html.escape(phrase(f"gallery.{what}", count=len(reasons)))
-        lines.append(f"<details{state}><summary>{head}</summary>"
-                     f"<ul>{items}</ul></details>")
-    return f'<div class="vt-report" role="{role}">{"".join(lines)}</div>'
 
 
 def ready_html(count: int, place: str) -> str:

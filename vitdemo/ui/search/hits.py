@@ -14,7 +14,8 @@ from vitdemo.retrieval.metadata import told_day
 from vitdemo.retrieval.rerank import BEST
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.texts import joined, phrase
-from vitdemo.ui.components import hints, percent
+from vitdemo.ui import markup
+from vitdemo.ui.components import html_output
 from vitdemo.ui.search.state import HitList
 from vitdemo.video import called
 
@@ -48,7 +49,7 @@ watch("value", () => {
 def hits_output(value: str, elem_id: str) -> gr.HTML:
     """A place for hits; its events ``why``, ``like``, ``versus`` and ``unfold`` carry the hit's id,
     ``accept`` and ``undate`` nothing."""
-    return gr.HTML(value=value, js_on_load=CLICKS, apply_default_css=False, elem_id=elem_id)
+    return html_output(value, elem_id, js_on_load=CLICKS)
 
 
 def page_html(hits: HitList, thumbnails: Thumbnails, why: bool, versus: bool,
@@ -62,7 +63,8 @@ def page_html(hits: HitList, thumbnails: Thumbnails, why: bool, versus: bool,
             f'title="{html.escape(phrase("search.hits.undate"))}">{hits.query.date} '
             '<span aria-hidden="true">×</span></button>') if hits.query.date else ""
     told = html.escape(phrase("search.hits.looked_for", what=hits.query.understood()))
-    parts = [f'<p class="vt-understood"><span>{told}</span>{date}{asked}</p>', hints(hits.missed)]
+    parts = [f'<p class="vt-understood"><span>{told}</span>{date}{asked}</p>',
+             markup.hints(hits.missed)]
     if not groups:
         key = "search.hits.none_fits_filters" if hits.filters else "search.hits.no_pictures"
         return "".join(parts) + f'<p class="vt-empty">{html.escape(phrase(key))}</p>'
@@ -106,8 +108,8 @@ def _scores(hit: Hit) -> str:
     parts = f'<span title="{about}">{near}</span>'
     if not math.isnan(hit.match):
         key = {True: "fits", False: "fits_less", None: "match"}[hit.fits]
-        about = html.escape(phrase("search.hits.match_about", percent=percent(hit.match)))
-        fits = html.escape(phrase(f"search.hits.{key}", percent=percent(hit.match)))
+        about = html.escape(phrase("search.hits.match_about", percent=markup.percent(hit.match)))
+        fits = html.escape(phrase(f"search.hits.{key}", percent=markup.percent(hit.match)))
         parts += f'<span class="vt-{key}" title="{about}">{fits}</span>'
     if hit.told > 0:
         parts += f'<span class="vt-fits">{html.escape(phrase("search.hits.told"))}</span>'
@@ -179,8 +181,7 @@ def verdict_html(hits: HitList) -> str:
 
 def looking_html(done: int, total: int) -> str:
     """How far the second look is."""
-    text = html.escape(phrase("search.hits.looking", done=done, total=total))
-    return f'<p class="vt-hint" role="status">{text}</p>'
+    return markup.status(phrase("search.hits.looking", done=done, total=total))
 
 
 def pager_text(hits: HitList) -> str:

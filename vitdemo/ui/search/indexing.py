@@ -12,18 +12,21 @@ import gradio as gr
 
 from vitdemo.config import LIMITS
 from vitdemo.errors import PictureError, StoreError, TextError
+from vitdemo.folder_descriptions import DescribeReport
 from vitdemo.retrieval.gallery import Gallery
 from vitdemo.retrieval.indexer import IndexReport, Progress
 from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import passed_over_lines
 from vitdemo.texts import Message, phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
+    PRIVATE,
     QUIET,
     Context,
     FilesInput,
     clickable_html,
     guarded,
-    notice,
+    html_output,
     place_of,
 )
 from vitdemo.ui.jobs import Cancelled, Job, duration, followed
@@ -38,7 +41,6 @@ from vitdemo.ui.search.galleries import (
     allowed_folder,
     folders_in,
     ready_html,
-    report_html,
 )
 from vitdemo.ui.search.state import Search
 from vitdemo.ui.turns import AT_ONCE, Panel, Turn, Turns
@@ -84,7 +86,7 @@ class Uploads(Turns):
 
     def __init__(self) -> None:
         super().__init__()
-        self.job: Job[tuple[int, int, str]] = Job()
+        self.job: Job[tuple[int, int]] = Job()
 
     def clear(self) -> None:
         """What is being read is not wanted any more."""
@@ -109,8 +111,7 @@ def source_fields(context: Context, galleries: Galleries) -> Sources:
             read = gr.Button(phrase("reading.read"), scale=1, min_width=140,
                              elem_id="search-index")
         nearby = clickable_html(folder_chips(folders_in(context, "")), elem_id="search-folders")
-    status = gr.HTML(start_text(context, galleries, choices[0]), apply_default_css=False,
-                     elem_id="search-status")
+    status = html_output(start_text(context, galleries, choices[0]), "search-status")
     cancel = gr.Button(phrase("reading.cancel"), size="sm", visible=False,
                        elem_id="search-cancel")
     prune = gr.Button(phrase("reading.take_out"), size="sm", visible=False,
@@ -164,23 +165,22 @@ def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State
                held: Search, reading: Job[Any]) -> Iterator[tuple[Any, ...]]:
         refuse_second(reading)
         held.drop_album()
-        running: Job[tuple[int, int, str]] = Job()
+        running: Job[tuple[int, int]] = Job()
         with uploads.writing():
             uploads.job = running
         context.sessions.on_leave(request, running.stop)
-        yield (progress_html(phrase("reading.reading"), 0, len(paths or [])),
+        yield (markup.progress(phrase("reading.reading"), 0, len(paths or [])),
                gr.update(visible=True))
 
         def work() -> Album:
             return album_of_files(context.engine, paths or [], Message("reading.upload"),
-                                  lambda *far: running.tell(far))
+                                  running.count)
 
         try:
-            steps = followed(running, work)
-            made = yield from _shown(steps, lambda far: progress_html(
-                phrase("reading.far", done=f"{far[0]:,}", total=f"{far[1]:,}"), *far[:2]), 2)
+            made = yield from followed(running, work, lambda far: (markup.progress(
+                phrase("reading.far", done=f"{far[0]:,}", total=f"{far[1]:,}"), *far), gr.skip()))
         except Cancelled:
-            yield report_html([phrase("reading.none_kept")], []), gr.update(visible=False)
+            yield markup.report([phrase("reading.none_kept")]), gr.update(visible=False)
             return
         context.sessions.on_leave(request, made.close)
         try:
@@ -198,8 +198,8 @@ def _tie_uploads(sources: Sources, panel: Panel, search: gr.State, job: gr.State
                gr.update(visible=reading.running))
 
     panel.act(sources.files.upload, upload, [sources.files, search, job], [status, cancel],
-              lambda error, given: (notice(str(error)), gr.update(visible=given[-1].running)),
-              api_visibility="private", show_progress="hidden", **INDEXING)
+              lambda error, given: (markup.notice(error), gr.update(visible=given[-1].running)),
+              **INDEXING)
     panel.act(sources.files.clear, emptied, [search, job], [status, cancel],
               lambda *_: gr.skip(), **AT_ONCE)
 
@@ -209,36 +209,33 @@ def _tie_cancel(sources: Sources, panel: Panel, job: gr.State) -> None:
         under_way = [one for one in (running, uploads.job) if one.running]
         for one in under_way:
             one.stop()
-        return (progress_html(phrase("reading.cancelling"), 0, 0) if under_way
-                else report_html([phrase("reading.no_job")], []))
+        return (markup.progress(phrase("reading.cancelling"), 0, 0) if under_way
+                else markup.report([phrase("reading.no_job")]))
 
     sources.cancel.click(stop, [job, panel.state], sources.status, **QUIET)
 
 
 def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox) -> None:
     """Reading a folder, and the question whether what vanished from it is to be taken out."""
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden",
-                                **INDEXING}
-    context, library = sources.context, sources.galleries.library
+    context, galleries = sources.context, sources.galleries
     asked: gr.State = gr.State(())  # folders that the question is about
     outputs = [sources.status, sources.cancel, search_in, sources.prune, asked]
 
     def read(request: gr.Request, places: Sequence[Path], running: Job[Progress],
              prune: bool) -> Iterator[tuple[Any, ...]]:
-        gallery = library.gallery()
         context.sessions.on_leave(request, running.stop)
-        yield (progress_html(phrase("reading.looking", name=", ".join(map(str, places)),
+        yield (markup.progress(phrase("reading.looking", name=", ".join(map(str, places)),
                                     count=0), 0, 0),
                gr.update(visible=True), gr.skip(), gr.update(visible=False), ())
-        steps = followed(running, lambda: library.index(
-            places, lambda now: setattr(running, "now", now), running.cancelled, prune))
-        report: IndexReport = yield from _shown(steps, reading_html, len(outputs))
-        yield (indexed_html(report, gallery.count(), library.lasting), gr.update(visible=False),
+        report, count = yield from followed(running, lambda: galleries.index(
+            places, lambda now: setattr(running, "now", now), running.cancelled, prune),
+            lambda now: (reading_html(now), *[gr.skip()] * 4))
+        yield (indexed_html(report, count, galleries.lasting), gr.update(visible=False),
                gr.skip() if prune else str(places[0]), gr.update(visible=bool(report.vanished)),
                tuple(one.folder for one in report.vanished))
 
     failed = guarded(lambda error, given: (
-        notice(str(error)), gr.update(visible=given[-1].running), *[gr.skip()] * 3))
+        markup.notice(error), gr.update(visible=given[-1].running), *[gr.skip()] * 3))
 
     @failed
     def read_folder(request: gr.Request, typed: str, running: Job[Progress]
@@ -253,8 +250,8 @@ def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox) -> None:
         yield from read(request, [Path(one) for one in folders], running, True)
 
     gr.on([sources.read.click, sources.folder.submit], read_folder, [sources.folder, job],
-          outputs, **settings)
-    sources.prune.click(take_out, [asked, job], outputs, **settings)
+          outputs, **PRIVATE, **INDEXING)
+    sources.prune.click(take_out, [asked, job], outputs, **PRIVATE, **INDEXING)
 
 
 def refuse_second(running: Job[Any]) -> None:
@@ -263,34 +260,17 @@ def refuse_second(running: Job[Any]) -> None:
         raise PictureError("reading.under_way")
 
 
-def _shown(steps: Any, show: Any, outputs: int) -> Any:
-    """What a followed work tells, as updates of the first output; gives its result."""
-    try:
-        while True:
-            yield show(next(steps)), *[gr.skip()] * (outputs - 1)
-    except StopIteration as end:
-        return end.value
-    finally:
-        steps.close()
-
-
-def progress_html(text: str, done: int, total: int) -> str:
-    """A sentence and a bar; one that only moves where the end is not known."""
-    ends = f' value="{done}" max="{total}"' if total else ""
-    return (f'<div class="vt-report" role="status"><p>{html.escape(text)}</p>'
-            f'<progress class="vt-progress"{ends}></progress></div>')
-
-
 def reading_html(now: Progress, far: str = "reading.far") -> str:
     """How far the reading of a folder is; ``far`` is the text that says it."""
     if not now.total:
-        return progress_html(phrase("reading.looking", name=now.name, count=f"{now.done:,}"), 0, 0)
+        return markup.progress(phrase("reading.looking", name=now.name, count=f"{now.done:,}"),
+                               0, 0)
     told = [phrase(far, done=f"{now.done:,}", total=f"{now.total:,}")]
     if now.per_second:
         told.append(phrase("reading.speed", speed=f"{now.per_second:.3g}"))
     if now.seconds_left:
         told.append(phrase("reading.left", time=duration(now.seconds_left)))
-    return progress_html(" · ".join([*told, now.name]), now.done, now.total)
+    return markup.progress(" · ".join([*told, now.name]), now.done, now.total)
 
 
 def indexed_html(report: IndexReport, count: int, lasting: bool) -> str:
@@ -313,9 +293,13 @@ def indexed_html(report: IndexReport, count: int, lasting: bool) -> str:
         lines.append(phrase("reading.with_others", number=f"{count:,}"))
     if not lasting:
         lines.append(phrase("reading.until_closed"))
-    return report_html(lines, [f"{os.path.basename(one.path)}: {one.reason}"
-                               for one in report.skipped],
-                       notes=[one.reason for one in report.noted])
+    return markup.report(lines, *left_out(report))
+
+
+def left_out(report: IndexReport | DescribeReport) -> tuple[list[str], list[str]]:
+    """What was left out and why, and notes on what was read though it is damaged."""
+    return ([f"{os.path.basename(one.path)}: {one.reason}" for one in report.skipped],
+            [one.reason for one in report.noted])
 
 
 def vanished_html(vanished: Sequence[Vanished]) -> str:
@@ -330,23 +314,20 @@ def vanished_html(vanished: Sequence[Vanished]) -> str:
 
 def folder_chips(paths: Sequence[str]) -> str:
     """Folders to choose from, as buttons in HTML."""
-    items = [f'<button type="button" data-index="{place}" title="{html.escape(path)}">'
-             f"{html.escape(os.path.basename(path) or path)}</button>"
-             for place, path in enumerate(paths)]
-    name = html.escape(phrase("reading.folders"))
-    return (f'<div class="vt-chips vt-folders" role="group" aria-label="{name}">'
-            f'{"".join(items)}</div>') if items else ""
+    names = [html.escape(os.path.basename(path) or path) for path in paths]
+    return markup.choices(names, phrase("reading.folders"), "vt-chips vt-folders",
+                   titles=list(map(html.escape, paths))) if names else ""
 
 
 def start_text(context: Context, galleries: Galleries, chosen: str) -> str:
     """What stands under a choice before anything was read."""
-    lasting = chosen == OWNERS or (chosen == FOLDER and galleries.library.lasting)
+    lasting = chosen == OWNERS or (chosen == FOLDER and galleries.lasting)
     try:
         count = galleries.shared[chosen].gallery().count() if lasting else 0
     except StoreError as error:
-        return notice(str(error))
+        return markup.notice(error)
     if chosen == FOLDER:
         held = [phrase("reading.held", number=f"{count:,}")] if count else []
-        return report_html([*held, phrase("reading.about.folder")], [])
-    return report_html([phrase(f"reading.about.{chosen}", count=(
-        len(context.examples) if chosen == EXAMPLES else LIMITS.max_uploads))], [])
+        return markup.report([*held, phrase("reading.about.folder")])
+    return markup.report([phrase(f"reading.about.{chosen}", count=(
+        len(context.examples) if chosen == EXAMPLES else LIMITS.max_uploads))])

@@ -1,6 +1,5 @@
 """Search the other way round: which of several sentences fits a picture, and where."""
 
-import html
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,16 +11,13 @@ from vitdemo.errors import TextError
 from vitdemo.records import Match
 from vitdemo.retrieval.lines import rank_lines
 from vitdemo.texts import phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     MODEL,
     Context,
     PageValue,
-    bars,
     clickable_html,
     drop_refused,
-    empty,
-    hints,
-    notice,
     picture_input,
     place_of,
     read_picture,
@@ -51,9 +47,9 @@ def build_fits(context: Context) -> Place:
                 placeholder=phrase("fits.example"), elem_id="fits-sentences")
             run = gr.Button(phrase("fits.run"), variant="primary", elem_id="fits-run")
         with gr.Column(scale=7, min_width=300):
-            result = clickable_html(empty(phrase("fits.start")), elem_id="fits-result")
+            result = clickable_html(markup.empty(phrase("fits.start")), elem_id="fits-result")
             view = viewer_output("", "fits-view")
-            place = Place("fits", "fits-view", sentences, panel)
+            place = Place("fits", "fits-view", panel, {"text": sentences})
             with save_panel("fits"):
                 build_downloads(context, panel.state, picture, "fits")
                 copy_button(place)
@@ -71,7 +67,7 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
              ) -> Iterator[tuple[Any, ...]]:
         photo = read_picture(path)
         lines = lines_of(text)
-        yield empty(phrase("fits.reading", count=len(lines))), {}, (), ""
+        yield markup.empty(phrase("fits.reading", count=len(lines))), {}, (), ""
         found = rank_lines(context.engine, photo, lines)
         explained = context.can("explain")
         table = match_bars(found, 0 if explained else None, len(lines))
@@ -84,7 +80,7 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
 
     def take(desk: Desk, turn: Turn, request: gr.Request, path: str | None
              ) -> Iterator[tuple[Any, ...]]:
-        yield empty(phrase("fits.start")), {}, (), ""
+        yield markup.empty(phrase("fits.start")), {}, (), ""
         if path:
             read_picture(path)
 
@@ -99,15 +95,15 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
                 context.engine, photo, shown, text, text, checking=context.settings.check_at_once)
 
     def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return notice(str(error)), {}, (), refusal(error, given[3])
+        return markup.notice(error), {}, (), refusal(error, given[3])
 
     outputs = [result, view, ranked, refused]
-    ran = panel.act(run.click, fits, [picture, place.text], outputs, failed, api_name="fits",
-                    api_visibility="private", **BUSY)
+    ran = panel.act(run.click, fits, [picture, place.fields["text"]], outputs, failed,
+                    api_name="fits", **BUSY)
     given = panel.act([picture.input, picture.clear], take, [picture], outputs, failed, **AT_ONCE)
     chosen = panel.act(result.click, choose, [picture, ranked], [result, view],
                        lambda error, _: (gr.skip(), {"message": str(error)}),
-                       api_visibility="private", show_progress="hidden", **MODEL)
+                       **MODEL)
     for event in (ran, given):
         drop_refused(event, refused, picture)
     for event in (ran, chosen):
@@ -135,8 +131,8 @@ def match_bars(ranked: Sequence[Match], chosen: int | None = None, given: int = 
     rows = [(match.text, match.score) for match in ranked]
     best = phrase("fits.best", count=len(rows), given=f"{given:,}") if given > len(rows) else ""
     choose = phrase("fits.choose") if chosen is not None and len(rows) > 1 else ""
-    notes = hints([best, choose, *unread_notes([match.text for match in ranked],
+    notes = markup.hints([best, choose, *unread_notes([match.text for match in ranked],
                                        [match.unread for match in ranked])])
     title = phrase("fits.title")
-    return (f'<h2 class="vt-heading">{html.escape(title)}</h2>' + notes
-            + bars(rows, title, best_large=True, chosen=chosen))
+    return (markup.heading(title) + notes
+            + markup.bars(rows, title, best_large=True, chosen=chosen))

@@ -198,19 +198,17 @@ class HitList:
         self.reach(count)
         return self.ranked()[:count]
 
-    def undated(self) -> "HitList":
-        """The same search without the date among its words."""
+    def again(self, query: Query) -> "HitList":
+        """A search of the same pictures, by the same conditions, for something else.
+
+        Raises:
+            StoreError: there is none to go on from; or see `begin`.
+        """
         if self.gallery is None:
             raise StoreError("search.nothing_searched")
         other = replace(self)
-        other.begin(self.gallery, replace(self.query, date=""), self.asked, self.wish)
+        other.begin(self.gallery, query, self.asked, self.wish)
         return other
-
-    def like(self, query: Query) -> None:
-        """Search the same pictures, by the same filters, for something else."""
-        if self.gallery is None:
-            raise StoreError("search.nothing_searched")
-        self.begin(self.gallery, query, self.asked, self.wish)
 
 
 class Search(Turns):
@@ -235,11 +233,3 @@ class Search(Turns):
         album, self.album = self.album, None
         if album is not None:
             album.close()
-
-
-def size_of(value: object) -> int:
-    """How many hits a page has: what was asked for, from 12 to 200."""
-    try:
-        return min(SIZES[-1], max(SIZES[0], int(float(str(value)))))
-    except (ValueError, OverflowError):
-        return SIZES[0]

@@ -16,14 +16,15 @@ from vitdemo.retrieval.query import Query
 from vitdemo.retrieval.text_words import said_of
 from vitdemo.retrieval.why import Why, WhyNot, why, why_not
 from vitdemo.texts import joined, phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     MODEL,
     Context,
     PageValue,
     carried,
+    compare_output,
     drop_refused,
-    notice,
-    percent,
+    html_output,
     refusal,
     uploaded,
     viewer_output,
@@ -59,17 +60,14 @@ class Views:
         return {}, "", {}, ""
 
 
-def build_why(context: Context) -> Views:
-    """Lay them out; within the sheet."""
+def build_why(context: Context, desk: Panel) -> Views:
+    """Lay them out; within the sheet. ``desk`` keeps the result on it."""
     head = sheet_head()
     view = viewer_output("", "search-view")
-    parts = gr.HTML("", apply_default_css=False, elem_id="search-parts")
-    verdict = gr.HTML("", apply_default_css=False, elem_id="search-verdict")
-    versus = gr.HTML(value={}, html_template='<div class="vd-compare"></div>',
-                     css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
-                     visible=context.can("match", "explain"), apply_default_css=False,
-                     elem_id="search-versus")
-    return Views(head, view, parts, Panel.of(Desk()), gr.State(""), Panel.of(Turns()), versus,
+    parts = html_output(elem_id="search-parts")
+    verdict = html_output(elem_id="search-verdict")
+    versus = compare_output("search-versus", visible=context.can("match", "explain"))
+    return Views(head, view, parts, desk, gr.State(""), Panel.of(Turns()), versus,
                  verdict)
 
 
@@ -110,20 +108,19 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
                                title=os.path.basename(other)), ""
             yield *beside(context, held.list, uploaded(other)), note(), ""
 
-    settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", **MODEL}
     explained = panel.act(hits.why, explain, [search],
                           [views.view, views.parts, views.path, views.head],
-                          lambda error, _: ({"message": str(error)}, "", "", note()), **settings)
+                          lambda error, _: ({"message": str(error)}, "", "", note()), **MODEL)
     check_after(context, explained, views.view, panel, views.path)
     tie_requests(context, views.view, panel, views.path)
     refused = PageValue("")
     outputs = [views.versus, views.verdict, views.head, refused]
     views.versus_panel.act(hits.versus, beside_hit, [search], outputs,
-                           lambda error, _: ({}, notice(str(error)), note(), ""), **settings)
+                           lambda error, _: ({}, markup.notice(error), note(), ""), **MODEL)
     given = views.versus_panel.act(
         expected.input, beside_upload, [expected, search], outputs,
-        lambda error, given: ({}, notice(str(error)), note(), refusal(error, given[3])),
-        **settings)
+        lambda error, given: ({}, markup.notice(error), note(), refusal(error, given[3])),
+        **MODEL)
     drop_refused(given, refused, expected)
 
 
@@ -163,7 +160,7 @@ def parts_html(found: Why, hit: Hit) -> str:
         rows.append(_row(_name(part.text, part.weight), _signed(part.loss), part.loss, most))
     head = html.escape(phrase("search.why.parts", score=f"{found.score:.3f}"))
     match = "" if math.isnan(hit.match) else phrase("search.why.match",
-                                                    percent=percent(hit.match))
+                                                    percent=markup.percent(hit.match))
     about = html.escape(joined((phrase("search.why.about"), match)))
     return (f'<details class="vt-parts"><summary>{head}</summary>'
             f'<ul class="vt-bars">{"".join(rows)}</ul><p class="vt-hint">{about}</p></details>')

@@ -12,7 +12,8 @@ from vitdemo.engine import Engine
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Answer
 from vitdemo.texts import phrase
-from vitdemo.ui.components import Context, bars, chips, clickable_html, place_of, read_picture
+from vitdemo.ui import markup
+from vitdemo.ui.components import Context, clickable_html, html_output, place_of, read_picture
 from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.tabs.picture_tab import PictureTab, refused_path
@@ -36,13 +37,13 @@ def build_ask(context: Context) -> PictureTab:
                                       placeholder=phrase("ask.example"), elem_id="ask-question")
                 run = gr.Button(phrase("tab.ask"), variant="primary", elem_id="ask-run", scale=1,
                                 min_width=80)
-            answers = gr.HTML(apply_default_css=False, elem_id="ask-answers")
-            sampled = clickable_html(chips(_samples(context), phrase("ask.samples")),
+            answers = html_output(elem_id="ask-answers")
+            sampled = clickable_html(markup.chips(_samples(context), phrase("ask.samples")),
                                      elem_id="ask-samples")
         tab = PictureTab.lay_out("ask", phrase("ask.hint"))
         with gr.Column(elem_classes="vt-under", min_width=0):
             tab.lay_out_examples(context)
-            tab.lay_out_saving(context, question)
+            tab.lay_out_saving(context, text=question)
     _tie(context, tab, (question, run, sampled, answers))
     return tab
 
@@ -114,5 +115,5 @@ def answer_bars(answer: Answer) -> str:
     rows = [(answer.text, answer.probability),
             *((rival.text, rival.probability) for rival in answer.runners_up
               if rival.probability >= LEAST)]
-    return ('<h2 class="vt-heading">' + html.escape(phrase("ask.sure")) + "</h2>"
-            + bars(rows, phrase("ask.answers"), best_large=True))
+    return markup.heading(phrase("ask.sure")) + markup.bars(rows, phrase("ask.answers"),
+                                                            best_large=True)

@@ -1,32 +1,35 @@
 """The tab Compare: two instructions, pictures, methods or models side by side on one scale."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from cachetools import LRUCache
 
 from vitdemo import viewer
 from vitdemo.attention.dependence import first_word
 from vitdemo.attention.methods import label_of
+from vitdemo.disk import expanded
 from vitdemo.engine import Engine
-from vitdemo.errors import TaskError
+from vitdemo.errors import CheckpointError, TaskError
 from vitdemo.instructions import default_instruction, presets
 from vitdemo.preprocess import Picture, open_pictures
 from vitdemo.records import LANGUAGES, Caption
 from vitdemo.texts import phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     MODEL,
     Context,
     PictureInput,
     clickable_html,
+    compare_output,
     picture_input,
     place_of,
-    thumbnails,
     uploaded,
 )
-from vitdemo.ui.second_model import Models
 from vitdemo.ui.shown_result import Said, dressed, not_read
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.turns import Panel, Turn, Turns
@@ -38,6 +41,7 @@ WORDS = {"instructions": ("each",), "pictures": ("each", "first", "own"),
          "methods": ("first", "own"), "models": ("first", "each", "own")}
 # What is asked beside "describe", the first of them that is known.
 SECOND = ("colours", "place", "things", "people", "short")
+KEPT = 2  # models beside the app's own: each takes memory
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,39 @@ class Choice:
     second_method: str = ""
     model: str = ""
     language: str = "en"
+
+
+class Models:
+    """Loads second models by name and keeps those used last. Safe to call from several threads."""
+
+    def __init__(self, load: Callable[[str], Engine]) -> None:
+        self._load = load
+        self._lock = threading.Lock()
+        self._engines: LRUCache[str, Engine] = LRUCache(KEPT)
+
+    def holds(self, name: str) -> bool:
+        """Whether `get` gives it at once."""
+        return _tidy(name) in self._engines
+
+    def get(self, name: str) -> Engine:
+        """The model of this name: see `vitdemo.backends.registry`.
+
+        Raises:
+            CheckpointError: no name, there is no such model, or it cannot be used.
+        """
+        name = _tidy(name)
+        if not name:
+            raise CheckpointError("compare.no_model")
+        with self._lock:
+            if name not in self._engines:
+                self._engines[name] = self._load(name)
+            return self._engines[name]
+
+
+def _tidy(name: str) -> str:
+    """A name as typed or pasted, without spaces and quotes around it; "~" is the home folder."""
+    name = name.strip().strip("\"'").strip()
+    return str(expanded(name)) if name.startswith("~") else name
 
 
 class Comparison(Turns):
@@ -76,13 +113,12 @@ def build_compare(context: Context, tab: gr.Tab, shared: PictureInput) -> None:
             parts: dict[str, Any] = {"what": gr.Radio(
                 [(phrase(f"compare.what.{name}"), name) for name in kinds], value=kinds[0],
                 label=phrase("compare.what.label"), show_label=False, elem_id="compare-what")}
-            examples = clickable_html(thumbnails(context.examples, phrase("compare.examples")),
-                                      visible=bool(context.examples), elem_id="compare-examples")
+            examples = clickable_html(
+                markup.thumbnails(context.examples, phrase("compare.examples")),
+                visible=bool(context.examples), elem_id="compare-examples")
         with gr.Row(elem_id="compare-fields"):
             _lay_out_fields(context, parts, kinds[0])
-        view = gr.HTML(value={}, html_template='<div class="vd-compare"></div>',
-                       css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
-                       apply_default_css=False, elem_id="compare-view")
+        view = compare_output("compare-view")
         with gr.Row(elem_classes="vt-columns vt-field"):  # app.css hides it where a picture is
             pictures = [picture_input(_first_label(kinds[0]), elem_id="compare-left", height=180),
                         picture_input(phrase("compare.right"), elem_id="compare-right", height=180,
@@ -187,15 +223,14 @@ def _tie(context: Context, tab: gr.Tab, pictures: tuple[Any, ...], parts: dict[s
                *(parts[name].input for name in ("first_instruction", "second_instruction",
                                                 "first_method", "second_method")),
                parts["model"].submit]
-    busy = {"show_progress": "hidden", "api_visibility": "private", **MODEL}
 
     def failed(error: Exception, _: tuple[Any, ...]) -> list[Any]:
         return [{"message": str(error)}, *[gr.skip()] * (len(outputs) - 1)]
 
-    panel.act(tab.select, open_tab, [pictures[0], *inputs], outputs, failed, **busy)
-    panel.act(parts["what"].input, change, inputs, outputs, failed, **busy)
-    panel.act(changes, compare, inputs, outputs, failed, api_name="compare", **busy)
-    panel.act(examples.click, example, inputs, outputs, failed, **busy)
+    panel.act(tab.select, open_tab, [pictures[0], *inputs], outputs, failed, **MODEL)
+    panel.act(parts["what"].input, change, inputs, outputs, failed, **MODEL)
+    panel.act(changes, compare, inputs, outputs, failed, api_name="compare", **MODEL)
+    panel.act(examples.click, example, inputs, outputs, failed, **MODEL)
 
 
 def _first_label(kind: str) -> str:
@@ -239,35 +274,29 @@ def compared(engines: Sequence[Engine], photos: Sequence[Picture],
     Raises:
         VitDemoError: one of the models cannot do what is needed; the sentence says which.
     """
-    instructions = ("", "")
+    instructions, methods = ("", ""), (choice.first_method,) * 2
     if choice.what == "instructions":
         instructions = (choice.first_instruction, choice.second_instruction)
-    methods = [choice.first_method, choice.first_method]
     if choice.what == "methods":
-        methods[1] = choice.second_method
-    said: list[Said] = []
-    for engine, photo, instruction in zip(engines, photos, instructions, strict=True):
-        if choice.words == "own":
-            said.append(choice.sentence)
-        elif choice.words == "each" or not said:
-            said.append(engine.caption(photo, instruction, choice.language))
-        else:
-            said.append(said[0])
+        methods = (choice.first_method, choice.second_method)
+    said: Said | None = choice.sentence if choice.words == "own" else None
     sides: list[dict[str, Any]] = []
-    for engine, photo, text, method, name in zip(engines, photos, said, methods,
-                                                 _names(engines, choice), strict=True):
-        if isinstance(text, Caption) and text.language not in engine.info.languages:
+    for engine, photo, instruction, method, name in zip(
+            engines, photos, instructions, methods, _names(engines, choice), strict=True):
+        if choice.words == "each" or said is None:
+            said = engine.caption(photo, instruction, choice.language)
+        if isinstance(said, Caption) and said.language not in engine.info.languages:
             raise TaskError("compare.other_language", model=engine.info.name,
-                            language=LANGUAGES[text.language])
-        maps = engine.explain(photo, text, method)
+                            language=LANGUAGES[said.language])
+        maps = engine.explain(photo, said, method)
         if not maps:
             raise TaskError("compare.no_words", model=engine.info.name)
-        words = dressed(maps, text, text if isinstance(text, str) else text.text)
+        words = dressed(maps, said, said if isinstance(said, str) else said.text)
         same = bool(sides) and sides[0]["texts"][-1]["text"] == words[-1].text
         first = sides[0]["choose"]["word"] if same else first_word(words[-1])
         model = engine.info.behind(words[-1]).name
         sides.append({**viewer.payload(words, photo, model), "choose": {"word": first},
-                      "unread": not_read(engine, text) if isinstance(text, str) else "",
+                      "unread": not_read(engine, said) if isinstance(said, str) else "",
                       "name": name, "asks": []})  # nothing here is on a desk to be checked
     return {"left": sides[0], "right": sides[1]}
 

@@ -13,16 +13,16 @@ from vitdemo.instructions import default_instruction, in_language, is_preset, pr
 from vitdemo.preprocess import Picture
 from vitdemo.records import LANGUAGES, Caption
 from vitdemo.texts import language, phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     QUIET,
     Context,
-    chips,
     clickable_html,
     expert_panel,
     place_of,
     read_picture,
 )
-from vitdemo.ui.controls import decoding_controls, decoding_of, decoding_settings
+from vitdemo.ui.controls import FIELDS, decoding_controls, decoding_of, decoding_settings
 from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.tabs.picture_tab import PictureTab, refused_path
 from vitdemo.ui.turns import Turn
@@ -59,7 +59,8 @@ def build_describe(context: Context) -> PictureTab:
                     label=phrase("describe.language"), visible=len(languages) > 1,
                     elem_id="describe-language")
                 controls = decoding_controls(info)
-            tab.lay_out_saving(context, instruction, language=written_in, controls=tuple(controls))
+            tab.lay_out_saving(context, text=instruction, language=written_in,
+                               **dict(zip(FIELDS, controls, strict=True)))
     offered = [presets(code, keys) for code in languages]
     known = [[texts[key] for texts in offered] for key in keys]
     instruction.change(None, instruction, None, js=PRESS.replace("KNOWN", json.dumps(known)))
@@ -145,7 +146,7 @@ def _understood(engine: Engine, caption: Caption) -> str:
 
 
 def _chips(keys: list[str], chosen: str) -> str:
-    return chips([phrase(f"instruction.{key}") for key in keys], phrase("describe.choose"),
+    return markup.chips([phrase(f"instruction.{key}") for key in keys], phrase("describe.choose"),
                  keys.index(chosen), phrase("describe.other"))
 
 

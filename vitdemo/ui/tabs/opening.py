@@ -23,10 +23,10 @@ from vitdemo.errors import VitDemoError
 from vitdemo.preprocess import open_picture
 from vitdemo.texts import LANGUAGES, language, speaking
 from vitdemo.ui.blocks import AppBlocks
-from vitdemo.ui.components import Context, PageValue, PictureInput
+from vitdemo.ui.components import MODEL, Context, PageValue, PictureInput
 from vitdemo.ui.shown_result import Desk, Result
 from vitdemo.ui.tabs.describe import first_language, narrate
-from vitdemo.ui.tabs.picture_tab import BUSY, PictureTab
+from vitdemo.ui.tabs.picture_tab import PictureTab
 from vitdemo.ui.tabs.proved_example import ProvedExample
 from vitdemo.ui.turns import FIRST, Turn
 from vitdemo.ui.viewer_requests import check_after, follow_up
@@ -65,8 +65,7 @@ def open_with_result(opening: "Opening", blocks: AppBlocks, tab: PictureTab) -> 
 
     blocks.first_values = first_values
     event = tab.panel.act(blocks.load, begin, [sent], [tab.view, tab.picture],
-                          lambda *_: gr.skip(),
-                          **BUSY, js=FIRST, api_visibility="private")
+                          lambda *_: gr.skip(), **MODEL, js=FIRST)
     check_after(context, event, tab.view, tab.panel, tab.picture)
     tab.changes.append(event)
     tab.refusing.append(event)

@@ -9,6 +9,7 @@ import gradio as gr
 
 from vitdemo import viewer
 from vitdemo.texts import phrase
+from vitdemo.ui import markup
 from vitdemo.ui.components import (
     MODEL,
     Context,
@@ -21,7 +22,6 @@ from vitdemo.ui.components import (
     read_picture,
     refusal,
     save_panel,
-    thumbnails,
     viewer_output,
 )
 from vitdemo.ui.deep_links import Place, copy_button
@@ -30,8 +30,6 @@ from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.turns import Panel, Turn
 from vitdemo.ui.viewer_requests import check_after, tie_requests
 
-# The viewer says itself that it is at work.
-BUSY: dict[str, Any] = {"show_progress": "hidden", **MODEL}
 Work = Callable[..., Iterator[Any]]
 
 
@@ -68,14 +66,14 @@ class PictureTab:
     def lay_out_examples(self, context: Context) -> None:
         """The photographs to begin with."""
         self.examples = clickable_html(
-            thumbnails(context.examples, phrase("picture.examples"), True),
+            markup.thumbnails(context.examples, phrase("picture.examples"), True),
             visible=bool(context.examples), elem_id=f"{self.name}-examples")
 
-    def lay_out_saving(self, context: Context, text: gr.Textbox, **fields: Any) -> None:
-        """The ways to save a result, which the viewer's button opens; ``fields`` are those of a
-        `Place`."""
-        self.place = Place(self.name, f"{self.name}-view", text, self.panel,
-                           picture=self.picture, **fields)
+    def lay_out_saving(self, context: Context, **fields: Any) -> None:
+        """The ways to save a result, which the viewer's button opens; ``fields`` are those that a
+        link sets."""
+        self.place = Place(self.name, f"{self.name}-view", self.panel, fields,
+                           picture=self.picture)
         with save_panel(self.name):
             build_downloads(context, self.panel.state, self.picture, self.name)
             copy_button(self.place, context.examples)
@@ -83,13 +81,13 @@ class PictureTab:
     def act(self, trigger: Any, work: Work, inputs: list[Any], outputs: list[Any], failed: Failed,
             **settings: Any) -> Any:
         """Tie a person's act that asks something of the model about the picture."""
-        return self._asks(self.panel.act(trigger, work, inputs, outputs, failed,
-                                         api_visibility="private", **{**BUSY, **settings}))
+        return self._asks(self.panel.act(trigger, work, inputs, outputs, failed, **MODEL,
+                                         **settings))
 
     def go_on(self, event: Any, work: Work, inputs: list[Any], outputs: list[Any],
               failed: Failed) -> Any:
         """Tie the model's work for an act that began at once."""
-        return self._asks(self.panel.go_on(event, work, inputs, outputs, failed, **BUSY))
+        return self._asks(self.panel.go_on(event, work, inputs, outputs, failed, **MODEL))
 
     def _asks(self, event: Any) -> Any:
         self.refusing.append(event)

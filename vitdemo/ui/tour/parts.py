@@ -1,7 +1,6 @@
 """What the steps of the tour are about, and the HTML of what they found."""
 
 import html
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +13,7 @@ from vitdemo.preprocess import Picture
 from vitdemo.records import Caption, Explanation, PictureShare
 from vitdemo.report import CAN, CANNOT
 from vitdemo.texts import phrase
-from vitdemo.ui.components import percent
+from vitdemo.ui import markup
 
 SIDE = 480  # longest side of the small pictures, in pixels
 
@@ -65,10 +64,6 @@ def end() -> str:
     return "".join(parts)
 
 
-def note(text: str, kind: str = "vt-note") -> str:
-    return f'<p class="{kind}" role="status">{html.escape(text)}</p>'
-
-
 def verdict(good: bool, sentence: str) -> str:
     mark = "vt-good" if good else "vt-doubt"
     return f'<p class="vt-verdict {mark}">{html.escape(sentence)}</p>'
@@ -93,13 +88,13 @@ def map_of(subject: Subject, maps: Explanation, word: int) -> Image.Image:
 def anyway(subject: Subject, share: PictureShare) -> str:
     """Each word's probability on the picture and on a grey one."""
     if not isinstance(subject.said, Caption):
-        return note(phrase("tour.fits", here=percent(share.probability[0]),
-                           grey=percent(share.blank[0])))
+        return markup.status(phrase("tour.fits", here=markup.percent(share.probability[0]),
+                                    grey=markup.percent(share.blank[0])), "vt-note")
     heads = "".join(f'<th scope="col">{html.escape(phrase(f"tour.column.{name}"))}</th>'
                     for name in ("word", "here", "grey"))
     rows = [('<tr class="vt-anyway">' if marked else "<tr>")
-            + f'<th scope="row"><bdi>{html.escape(word)}</bdi></th><td>{_bar(here)}</td>'
-              f"<td>{_bar(grey)}</td></tr>"
+            + f'<th scope="row"><bdi>{html.escape(word)}</bdi></th><td>{markup.bar(here)}</td>'
+              f"<td>{markup.bar(grey)}</td></tr>"
             for word, here, grey, marked in zip(subject.words(), share.probability, share.blank,
                                                 share.anyway, strict=True)]
     marked = sum(share.anyway)
@@ -116,9 +111,3 @@ def numbers(words: Sequence[str], similarity: Sequence[float]) -> str:
     return (f"<details><summary>{html.escape(phrase('tour.experts'))}</summary>"
             f"<p>{html.escape(phrase('tour.likeness'))}</p>"
             f'<table class="vt-likely"><tbody>{rows}</tbody></table></details>')
-
-
-def _bar(value: float) -> str:
-    width = 0.0 if math.isnan(value) else 100 * max(0.0, min(1.0, value))
-    return (f'<span class="vt-value">{percent(value)}</span><span class="vt-track" '
-            f'aria-hidden="true"><span class="vt-fill" style="width:{width:.1f}%"></span></span>')

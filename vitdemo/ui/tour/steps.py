@@ -22,7 +22,7 @@ from vitdemo.errors import TaskError, VitDemoError
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Caption, WhatIf
 from vitdemo.texts import LANGUAGES, Message, language, phrase, speaking
-from vitdemo.ui.components import percent
+from vitdemo.ui import markup
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.tour.parts import (
     Finding,
@@ -31,7 +31,6 @@ from vitdemo.ui.tour.parts import (
     end,
     figures,
     map_of,
-    note,
     numbers,
     verdict,
 )
@@ -122,7 +121,8 @@ class Guide:
     def _map(self, path: Path, _: int) -> Finding:
         subject = self._subject(path)
         model = self.engine.info.behind(subject.maps).name
-        why = "" if isinstance(subject.said, Caption) else note(phrase("tour.given", model=model))
+        why = "" if isinstance(subject.said, Caption) else markup.status(
+            phrase("tour.given", model=model), "vt-note")
         return Finding(viewer.payload([subject.maps], subject.photo, model), why)
 
     def _matter(self, path: Path, word: int) -> Finding:
@@ -138,12 +138,12 @@ class Guide:
         try:
             subject = self._subject(path)
         except TaskError as error:
-            return Finding(None, note(str(error)))
+            return Finding(None, markup.status(str(error), "vt-note"))
         share, = (one for one in self.engine.picture_share(subject.photo, subject.said)
                   if one.source == subject.maps.source)
         if "caption" not in self.engine.info.tasks:
             reason = str(left_out(self.engine, "caption"))
-            return Finding(None, note(reason) + anyway(subject, share))
+            return Finding(None, markup.status(reason, "vt-note") + anyway(subject, share))
         photo = subject.photo.image
         grey = open_picture(blank_picture(photo.size))
         said = self.engine.caption(grey, language=first_language(self.engine))
@@ -194,7 +194,7 @@ def _trial(subject: Subject, found: WhatIf, word: str) -> str:
              (blurred[0], phrase("tour.strongest"), found.after, found.probability_after),
              (blurred[1], phrase("tour.chance"), found.after_random, found.probability_random))
     return figures(*((image, name, phrase("tour.trial", text=text, what=what,
-                                          chance=percent(chance)))
+                                          chance=markup.percent(chance)))
                      for image, name, text, chance in cells))
 
 

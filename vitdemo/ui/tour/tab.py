@@ -10,17 +10,10 @@ from vitdemo import viewer
 from vitdemo.config import LIMITS
 from vitdemo.preprocess import open_picture
 from vitdemo.texts import phrase
-from vitdemo.ui.components import (
-    QUIET,
-    Context,
-    chips,
-    clickable_html,
-    notice,
-    place_of,
-    thumbnails,
-)
+from vitdemo.ui import markup
+from vitdemo.ui.components import QUIET, Context, clickable_html, html_output, place_of, text_output
 from vitdemo.ui.line import CHECKS, LONG
-from vitdemo.ui.tour.parts import Finding, figures, note
+from vitdemo.ui.tour.parts import Finding, figures
 from vitdemo.ui.tour.steps import LAST, STEPS, Guide
 from vitdemo.ui.turns import Panel, Turn, Turns
 
@@ -73,18 +66,16 @@ def build_tour(context: Context, guide: Guide, invitation: gr.HTML, tab: gr.Tab,
                tabs: gr.Tabs) -> None:
     """Lay out the tab and tie its handlers, and the invitation to it."""
     if not context.examples:
-        gr.HTML(f'<p class="vt-empty">{html.escape(phrase("tour.no_examples"))}</p>',
-                apply_default_css=False)
+        text_output(phrase("tour.no_examples"), "vt-empty")
         return
     panel = Panel.of(Visit())
     with gr.Column(elem_classes="vt-tour"):
         top = clickable_html(heading(0), elem_id="tour-top")
-        view = gr.HTML(value={}, html_template='<div class="vd-viewer"></div>',
-                       css_template=viewer.styles(), js_on_load=MOUNT,
-                       apply_default_css=False, elem_id="tour-view")
+        view = html_output({}, "tour-view", html_template='<div class="vd-viewer"></div>',
+                           css_template=viewer.styles(), js_on_load=MOUNT)
         chosen = clickable_html(elem_id="tour-words", visible=False)
-        finding = gr.HTML(apply_default_css=False, elem_id="tour-found")
-        again = clickable_html(thumbnails(context.examples, phrase("tour.other_picture")),
+        finding = html_output(elem_id="tour-found")
+        again = clickable_html(markup.thumbnails(context.examples, phrase("tour.other_picture")),
                                elem_id="tour-examples", visible=False)
         with gr.Row(elem_id="tour-move"):
             back = gr.Button(phrase("tour.back"), elem_id="tour-back", interactive=False)
@@ -132,8 +123,7 @@ def build_tour(context: Context, guide: Guide, invitation: gr.HTML, tab: gr.Tab,
 
     for event, handler in ((tab.select, begin), (back.click, go_back), (forth.click, go_on),
                            (top.click, jump), (again.click, choose), (chosen.click, another)):
-        step = panel.act(event, handler, [], parts, failed, api_visibility="private",
-                         show_progress="hidden", **LONG)
+        step = panel.act(event, handler, [], parts, failed, **LONG)
         step.then(None, js=TO_TOP)
         if context.settings.check_at_once:
             panel.follow(step, prepare, [], [top], lambda *_: gr.skip(), concurrency_id=CHECKS)
@@ -159,12 +149,12 @@ def waiting(step: int, path: Any) -> Finding:
     if step == 0:
         return Finding({"picture": viewer.display(photo), "writing": ""}, "")
     return Finding(None, figures((photo.image, phrase("tour.whole"), ""))
-                   + note(phrase("tour.working"), "vt-working"))
+                   + markup.status(phrase("tour.working"), "vt-working"))
 
 
 def shown(step: int, found: Finding) -> list[Any]:
     """The outputs for what a step has found."""
-    words = chips(found.words, phrase("tour.other_word"), found.word) if found.words else ""
+    words = markup.chips(found.words, phrase("tour.other_word"), found.word) if found.words else ""
     return [heading(step), gr.update(value=found.payload or {}, visible=bool(found.payload)),
             gr.update(value=words, visible=bool(words)),
             f'<div class="vt-prose">{found.html}</div>', gr.update(visible=step == LAST),
@@ -175,4 +165,4 @@ def shown(step: int, found: Finding) -> list[Any]:
 def failed(error: Exception, _: tuple[Any, ...]) -> list[Any]:
     """The outputs when a step cannot be done: the reason as one sentence; the tour goes on."""
     return [gr.skip(), gr.update(value={}, visible=False), gr.update(visible=False),
-            notice(str(error)), *[gr.skip()] * 4]
+            markup.notice(error), *[gr.skip()] * 4]
