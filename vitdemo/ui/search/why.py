@@ -28,6 +28,7 @@ from vitdemo.ui.components import (
     uploaded,
     viewer_output,
 )
+from vitdemo.ui.search.film import Film, build_film, film_html, tie_film
 from vitdemo.ui.search.sheet import note, sheet_head
 from vitdemo.ui.search.state import HitList, Search
 from vitdemo.ui.shown_result import Desk
@@ -42,6 +43,7 @@ class Views:
 
     head: gr.HTML
     view: gr.HTML
+    film: Film
     parts: gr.HTML
     desk: Panel
     path: gr.State
@@ -52,25 +54,26 @@ class Views:
     @property
     def cleared(self) -> list[Any]:
         """What a new search empties."""
-        return [self.view, self.parts, self.versus, self.verdict]
+        return [self.view, self.parts, self.versus, self.verdict, *self.film.cleared]
 
     def empty(self) -> tuple[Any, ...]:
         """What it is then."""
-        return {}, "", {}, ""
+        return {}, "", {}, "", "", ""
 
 
 def build_why(context: Context) -> Views:
     """Lay them out; within the sheet."""
     head = sheet_head()
     view = viewer_output("", "search-view")
+    film = build_film()
     parts = gr.HTML("", apply_default_css=False, elem_id="search-parts")
     verdict = gr.HTML("", apply_default_css=False, elem_id="search-verdict")
     versus = gr.HTML(value={}, html_template='<div class="vd-compare"></div>',
                      css_template=viewer.styles(), js_on_load=viewer.gradio_compare_script(),
                      visible=context.can("match", "explain"), apply_default_css=False,
                      elem_id="search-versus")
-    return Views(head, view, parts, Panel.of(Desk()), gr.State(""), Panel.of(Turns()), versus,
-                 verdict)
+    return Views(head, view, film, parts, Panel.of(Desk()), gr.State(""), Panel.of(Turns()),
+                 versus, verdict)
 
 
 def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, views: Views,
@@ -78,8 +81,9 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
     """Tie clicks on hits, and the picture that was expected. ``page`` is the hits' HTML."""
     engine, panel = context.engine, views.desk
 
-    def explain(desk: Desk, turn: Turn, event: gr.EventData, held: Search
+    def explain(desk: Desk, turn: Turn, event: gr.EventData, held: Search, strips: Turns
                 ) -> Iterator[tuple[Any, ...]]:
+        strips.begin(turn.number)  # one that is being made is of another hit
         found = held.list
         hit = found.hit(carried(event).get("id"))
         found.chosen = hit.id
@@ -87,15 +91,15 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
         sentence = found.query.sentence
         shown: dict[str, Any] = {"picture": viewer.display(photo)}
         if sentence and context.can("match", "explain"):
-            yield {**shown, "writing": sentence}, "", "", gr.skip()
+            yield {**shown, "writing": sentence}, "", "", gr.skip(), "", ""
             shown = desk.finish(engine, photo, shown, sentence, sentence,
                                 checking=context.settings.check_at_once)
         elif not sentence:
             shown["reason"] = phrase("search.why.no_words")
         parts = parts_html(why(engine, found.query, [photo])[0], hit)
         said = said_html(found.query, hit, folders=not context.settings.shared)
-        film = context.sessions.videos.player(hit.path)
-        yield shown, film + said + parts, hit.path, note()
+        yield (shown, said + parts, hit.path, note(),
+               film_html(context, hit.path, sentence), "")
 
     def beside_hit(versus: Turns, turn: Turn, event: gr.EventData, held: Search
                    ) -> Iterator[tuple[Any, ...]]:
@@ -111,9 +115,11 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
             yield *beside(context, held.list, uploaded(other)), note(), ""
 
     settings: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", **MODEL}
-    explained = panel.act(hits.why, explain, [search],
-                          [views.view, views.parts, views.path, views.head],
-                          lambda error, _: ({"message": str(error)}, "", "", note()), **settings)
+    explained = panel.act(hits.why, explain, [search, views.film.panel.state],
+                          [views.view, views.parts, views.path, views.head, *views.film.cleared],
+                          lambda error, _: ({"message": str(error)}, "", "", note(), "", ""),
+                          **settings)
+    tie_film(context, views.film, views.path, search)
     check_after(context, explained, views.view, panel, views.path)
     tie_requests(context, views.view, panel, views.path)
     refused = PageValue("")
