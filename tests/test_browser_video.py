@@ -101,5 +101,18 @@ def test_a_strip_of_the_frames_caption(app: App, sheet: "playwright.Locator") ->
     sheet.get_by_role("button", name="The caption of this frame over time").click()
     strip = app.page.locator("#search-strip")
     expect(strip.locator(".vt-hint")).to_contain_text("“A cat on the left and a dog")
-    expect(strip.locator(".vt-chips button")).to_have_count(11)
+    expect(strip.locator(".vt-chips button")).to_have_count(12)
     expect(strip.locator(".vt-hits img")).to_have_count(3)
+
+
+def test_an_uploaded_video_is_searched_and_plays(app: App, films: Path) -> None:
+    app.tab("Search")
+    app.page.get_by_label("My own pictures").check()
+    app.page.wait_for_selector("#search-files input[type=file]", state="attached")
+    app.give("search-files", films / "clip.webm")
+    expect(app.page.locator("#search-status strong")).to_have_text("3 pictures to search")
+    app.page.fill("#search-words textarea", "blue")
+    app.page.keyboard.press("Enter")
+    expect(app.page.locator("#search-hits .vt-name").first).to_have_text("clip.webm at 0:05")
+    app.page.locator("#search-hits button.vt-hit").first.click()
+    plays_at(app, 5, BLUE)

@@ -45,6 +45,7 @@ from vitdemo.ui.search.indexing import (
     refuse_second,
 )
 from vitdemo.ui.tabs.describe import first_language
+from vitdemo.video import file_of
 
 PREVIEW = 480  # pixels
 BETWEEN = " | "  # several captions in one cell
@@ -267,7 +268,7 @@ def captioning(context: Context, chosen: str, typed: str, files: list[str] | Non
     places = dict.fromkeys(os.path.dirname(path) for path in wanted)
 
     def result() -> Described:
-        held = {os.path.basename(path): path for path in kept.rows if path in wanted}
+        held = {os.path.basename(path): path for path in kept.rows if file_of(path) in wanted}
         return Described({name: kept.rows[path] for name, path in held.items()}, held, key)
 
     return (lambda: describe_folders(context.engine, [(place, kept) for place in places], wishes,

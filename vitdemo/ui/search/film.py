@@ -148,7 +148,8 @@ def _tile(moment: Moment, tile: Image.Image, word: int | None) -> str:
     alt = html.escape(phrase("search.film.frame", time=time, fits=fits, where=where))
     data = base64.b64encode(viewer.jpeg(tile, TILE)).decode("ascii")
     return (f'<li><button type="button" class="vt-hit" data-second="{moment.second:g}">'
-            f'<img style="aspect-ratio:{tile.width}/{tile.height}" src="data:image/jpeg;base64,{data}" alt="{alt}">'
+            f'<img style="aspect-ratio:{tile.width}/{tile.height}" '
+            f'src="data:image/jpeg;base64,{data}" alt="{alt}">'
             f'<span class="vt-score" aria-hidden="true"><span>{time}</span><span>{fits}</span>'
             '</span></button></li>')
 
