@@ -48,7 +48,7 @@ def sheet(app: App, films: Path) -> "playwright.Locator":
 def plays_at(app: App, second: float, colour: tuple[int, int, int]) -> None:
     """Wait until the player stands at a second, and look at what it shows there."""
     app.holds("(second) => { const player = document.querySelector('#search-film video');"
-              "return player.readyState >= 2 && !player.seeking"
+              "return player && player.readyState >= 2 && !player.seeking"
               " && Math.abs(player.currentTime - second) < 0.01; }", second)
     assert near(app.page.locator("#search-film video").evaluate(SHOWN), colour)
 

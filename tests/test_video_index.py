@@ -298,6 +298,21 @@ def test_a_cancelled_upload_ends_within_a_video(folder: Path) -> None:
     assert len(told) == 3  # before it, and after two of its frames
 
 
+def test_a_folder_is_listed_once_for_all_its_videos(folder: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        shutil.copy2(folder / "clip.mp4", folder / f"{number}.mp4")
+    ((_, sidecars),) = outputs([str(folder)], ["json"], "", "skip")
+    listed: list[object] = []
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: (listed.append(path), real(path))[1])
+    assert [sidecars.frames(str(folder / f"{number}.mp4")) for number in range(3)] == [[]] * 3
+    assert len(listed) == 1
+    sidecars.write([(f"{folder}/1.mp4#t=3", {"captions": ["a"], "bytes": 1})])
+    assert sidecars.frames(str(folder / "1.mp4")) == [f"{folder}/1.mp4#t=3"]
+    assert sidecars.frames(str(folder / "2.mp4")) == [] and len(listed) == 2
+
+
 def test_without_pyav_videos_are_passed_over_and_stay(folder: Path,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     gallery, _ = open_gallery()

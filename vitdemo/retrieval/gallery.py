@@ -96,7 +96,7 @@ class Gallery:
             if is_video(path):
                 for frame, one in self._frames(path):
                     if one.error:
-                        skipped.append(Skipped(frame, one.error))
+                        skipped.append(Skipped(frame, str(one.error)))
                     else:
                         yield _row_of_frame(frame, one)
                     tell(done)
