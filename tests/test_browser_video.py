@@ -92,7 +92,9 @@ def test_a_strip_shows_a_word_over_time_and_winds_the_player(
                         alt), alt
     strip.locator(".vt-hit").nth(2).click()
     plays_at(app, 5, BLUE)
+    app.page.locator("#search-film video").evaluate("(player) => player.play()")
     app.page.keyboard.press("Escape")
+    app.holds("document.querySelector('#search-film video').paused")
     app.page.locator("#search-hits button.vt-hit").nth(1).click()  # another hit: another strip
     expect(app.page.locator("#search-strip img")).to_have_count(0)
 

@@ -32,9 +32,12 @@ from vitdemo.retrieval.readers import Readers
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.retrieval.walk import passed_over_lines
 from vitdemo.texts import speaking
-from vitdemo.ui.search.galleries import album_of_files
+from vitdemo.ui.components import Context, Settings
+from vitdemo.ui.search.captions import captioning
+from vitdemo.ui.search.galleries import UPLOADS, album_of_files
 from vitdemo.ui.search.hits import page_html
 from vitdemo.ui.search.state import HitList
+from vitdemo.ui.session import Sessions
 from vitdemo.ui.videos import Videos
 from vitdemo.video import file_of, second_of
 
@@ -283,6 +286,15 @@ def test_uploaded_videos_have_bounds(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(PictureError, match="pip install av"):
         album_of_files(engine, paths[1:], "your upload")
+
+
+def test_frames_of_uploaded_videos_are_described(folder: Path) -> None:
+    context = Context(Engine(Planted()), Settings(), Sessions(), ())
+    paths = [str(folder / name) for name in ("photo.png", "clip.mp4")]
+    work, result = captioning(context, UPLOADS, "", paths, lambda now: None)
+    assert work().described == 4
+    assert [name for name, _ in result().table()] == [*FRAMES, "photo.png"]
+    assert all(captions for _, captions in result().table())
 
 
 def test_a_cancelled_upload_ends_within_a_video(folder: Path) -> None:

@@ -16,7 +16,8 @@ from vitdemo.film_strip import TILE, Moment, Strip, film_strip
 from vitdemo.overlay import summarise
 from vitdemo.preprocess import open_picture
 from vitdemo.texts import phrase
-from vitdemo.ui.components import MODEL, Context, carried, notice, percent
+from vitdemo.ui.components import Context, carried, notice, percent
+from vitdemo.ui.line import LONG
 from vitdemo.ui.search.state import Search
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.turns import Panel, Turn, Turns
@@ -121,7 +122,7 @@ def tie_film(context: Context, film: Film, path: gr.State, search: gr.State) -> 
     for part in (film.player, film.strip):
         film.panel.act(part.strip, show, [path, search], [film.strip],
                        lambda error, _: notice(str(error)), api_visibility="private",
-                       show_progress="hidden", **MODEL)
+                       show_progress="hidden", **LONG)
 
 
 def strip_html(strip: Strip, text: str, word: int, caption: bool = False) -> str:

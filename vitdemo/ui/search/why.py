@@ -4,6 +4,7 @@ import html
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.turns import Panel, Turn, Turns
 from vitdemo.ui.viewer_requests import check_after, tie_requests
 from vitdemo.video import called
+from vitdemo.wanted import NotWanted
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
 
     def explain(desk: Desk, turn: Turn, event: gr.EventData, held: Search, strips: Turns
                 ) -> Iterator[tuple[Any, ...]]:
-        strips.begin(turn.number)  # one that is being made is of another hit
+        with suppress(NotWanted):  # a strip that is being made is of another hit
+            strips.begin(turn.number)
         found = held.list
         hit = found.hit(carried(event).get("id"))
         found.chosen = hit.id
