@@ -4,25 +4,17 @@ All maps are on one scale, so that a frame in which the word has no place stays 
 frame's time stands how well the text fits it, by the match head.
 """
 
-import argparse
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vitdemo.disk import replacing
 from vitdemo.engine import Engine
-from vitdemo.errors import ConfigError, TextError
+from vitdemo.errors import TextError
 from vitdemo.overlay import draw, percent
 from vitdemo.pixel_budget import BUDGET
 from vitdemo.preprocess import open_small, picture_of
 from vitdemo.records import Explanation
-from vitdemo.terminal import say
-from vitdemo.texts import phrase
 from vitdemo.video import called, clock, frame_path, frame_seconds
 
 MOST = 12  # frames in a strip
@@ -77,32 +69,6 @@ class Strip:
             pen.text((left + 6, upper + height + 4),
                      f"{clock(moment.second)}  {percent(moment.match)}", _INK, font)
         return sheet
-
-
-def run(options: argparse.Namespace, opened: Callable[[], Engine],
-        print_json: Callable[[Any], None],
-        print_table: Callable[[tuple[str, ...], list[tuple[str, ...]]], None]) -> int:
-    """What ``python -m vitdemo explain`` does with a video. ``opened`` loads the model."""
-    if not (options.text and options.png) or options.report or options.csv or options.evidence:
-        raise ConfigError("terminal.video_strip")
-    strip = film_strip(opened(), options.picture, options.text, options.method)
-    last = len(strip.words)
-    if options.word is not None and not 1 <= options.word <= last:
-        raise ConfigError("terminal.word_number", number=options.word, last=last)
-    sheet = strip.sheet(options.word)
-    with replacing([Path(options.png)]) as (part,):
-        sheet.save(part, "PNG")
-    say(phrase("terminal.saved", file=options.png), sys.stderr)
-    paths = [frame_path(options.picture, one.second) for one in strip.moments]
-    if options.json:
-        print_json({"video": options.picture, "text": options.text, "frames": [
-            {"path": path, "match": one.match}
-            for path, one in zip(paths, strip.moments, strict=True)]})
-    else:
-        print_table((phrase("column.fits"), phrase("column.frame")),
-                    [(percent(one.match), path)
-                     for path, one in zip(paths, strip.moments, strict=True)])
-    return 0
 
 
 def film_strip(engine: Engine, file: str, text: str, method: str = "") -> Strip:
