@@ -161,7 +161,7 @@ def serve(args: argparse.Namespace, uploads: Path, gpu: Callable[..., Any] | Non
         load_model=load_model if args.alone or args.choose_model else None,
         model="" if args.remote else args.model, choose_model=args.choose_model))
     blocks.launch(server_name=args.host, server_port=args.port, share=args.share, quiet=True,
-                  prevent_thread_lock=True, max_file_size=LIMITS.max_file_megabytes * 2**20,
+                  prevent_thread_lock=True, max_file_size=LIMITS.upload_bytes,
                   **launch_settings(server_rules(args), args.mcp))
     print(f"vitdemo is ready: open {blocks.local_url} in a browser. Ctrl-C ends it.", flush=True)
     if args.mcp:

@@ -171,7 +171,7 @@ def teacher_forced(backend: Any, picture: Image.Image) -> tuple[Callable[[], obj
     def on() -> Tensor:
         with record(modules) as looks:
             trace.run(Rows(), trace.everything)
-        return looks.stacked()
+        return torch.stack(looks.weights)
 
     return off, on
 

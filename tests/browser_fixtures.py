@@ -64,8 +64,7 @@ def served(engine: Engine, pictures: Path, uploads: Path) -> Iterator[AppBlocks]
         blocks = build_ui(engine, Settings(pictures, folders=(pictures,),
                                            load_model=second_model))
         blocks.launch(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True,
-                                    share=False, max_file_size=LIMITS.max_file_megabytes * 2**20,
-                                    **launch_settings())
+                      share=False, max_file_size=LIMITS.upload_bytes, **launch_settings())
         yield blocks
         blocks.close(verbose=False)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
 from vitdemo.attention import capture
-from vitdemo.attention.capture import Look, record
+from vitdemo.attention.capture import Look, Record, record
 from vitdemo.backends.blip import BlipBackend
 from vitdemo.backends.blip_model import Memory, Writer
 from vitdemo.device import pick
@@ -59,6 +59,11 @@ def fused() -> tuple[Fused, Tensor, Tensor]:
     return Fused(), torch.randn(2, 3, 8), torch.randn(2, 5, 8)
 
 
+def stacked(looks: Record) -> Tensor:
+    """All layers in one tensor: (L, R, H, T, N)."""
+    return torch.stack(looks.weights)
+
+
 def hooks_of(modules: list[nn.Module]) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)
 
@@ -75,7 +80,7 @@ def test_logits_are_the_same_bits_with_recording_on_and_off(blip):
     with record(crossings(writer)) as looks:
         recorded = logits()
     assert torch.equal(plain, recorded) and torch.equal(plain, logits())
-    assert looks.stacked().shape == (3, 1, 4, len(IDS) + 1, memory.states.shape[1])
+    assert stacked(looks).shape == (3, 1, 4, len(IDS) + 1, memory.states.shape[1])
 
 
 @torch.no_grad()
@@ -88,7 +93,7 @@ def test_one_teacher_forced_pass_equals_recording_step_by_step(blip):
         for token in (writer.start, *IDS):
             state.next(torch.tensor([[token]]))
     assert [len(calls) for calls in stepwise.calls] == [len(IDS) + 1] * 3
-    torch.testing.assert_close(once.stacked(), stepwise.stacked(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(stacked(once), stacked(stepwise), atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -107,8 +112,8 @@ def test_our_own_model_is_recorded_as_truly(native_backend, picture):
         logits = [decoder.logits(decoder.hidden(ids[:, i:i + 1], cache, keep=True))
                   for i in range(ids.shape[1])]
     torch.testing.assert_close(torch.cat(logits, dim=1), plain, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(once.stacked(), stepwise.stacked(), atol=1e-5, rtol=1e-4)
-    sums = once.stacked().sum(-1)
+    torch.testing.assert_close(stacked(once), stacked(stepwise), atol=1e-5, rtol=1e-4)
+    sums = stacked(once).sum(-1)
     torch.testing.assert_close(sums, torch.ones_like(sums))
     assert hooks_of(modules) == 0
 
@@ -164,7 +169,7 @@ def test_a_layer_that_was_not_called_is_named(fused):
     with record([module]) as looks:
         pass
     with pytest.raises(AssertionError, match="layer 0 was not called"):
-        looks.stacked()
+        stacked(looks)
     with record([module]) as looks:
         module(x, memory)
         module(x, memory)

@@ -26,10 +26,10 @@ LAYERS = (
     ("vitdemo.engine", "vitdemo.borrowed", "vitdemo.checks", "vitdemo.trials",
      "vitdemo.user_texts", "vitdemo.feature_cache", "vitdemo.folder_descriptions",
      "vitdemo.scheduler", "vitdemo.serving"),
-    ("vitdemo.ui", "vitdemo.viewer", "vitdemo.overlay", "vitdemo.record_json",
+    ("vitdemo.ui", "vitdemo.viewer", "vitdemo.overlay", "vitdemo.film_strip", "vitdemo.record_json",
      "vitdemo.report"),
     ("vitdemo.cli", "vitdemo.commands", "vitdemo.search_command", "vitdemo.index_command",
-     "vitdemo.describe_command", "vitdemo.film_strip",
+     "vitdemo.describe_command", "vitdemo.film_command",
      "vitdemo.models_command", "vitdemo.engine_command",
      "vitdemo.__main__", "app"),
 )

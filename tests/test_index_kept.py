@@ -20,6 +20,7 @@ from vitdemo.retrieval.metadata import derived
 from vitdemo.retrieval.readers import Reading
 from vitdemo.retrieval.unreadable import Unreadable
 from vitdemo.retrieval.walk import State, look_through, passed_over_lines
+from vitdemo.texts import Message, from_json, speaking
 from vitdemo.words import clean_text
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,8 @@ def read(path: str, side: int) -> Reading:
     head.pop("pixels", None)
     if "inside" in head:  # what is written into it was asked for, and not the picture
         return Reading(content=head["content"], camera={"inside": head["inside"]})
+    if "error" in head:
+        head["error"] = from_json(head["error"])
     return Reading(**{**head, "size": tuple(head.get("size", (0, 0))), "pixels": pixels})
 
 
@@ -245,7 +248,7 @@ def test_want_of_memory_within_a_decoder_is_not_the_files_fault(
     monkeypatch.setattr(reader, "open_shrunk", fail)
     head, _ = reader.read(str(photos / "a" / "0.png"), 8)
     assert head["broken"] == (str(cause) == "decoding error")
-    assert head["broken"] or "not enough memory" in head["error"]
+    assert head["broken"] or head["error"]["key"] == "reader.no_memory"
 
 
 def test_readers_that_cannot_be_started_are_told(photos: Path, monkeypatch: pytest.MonkeyPatch
@@ -269,9 +272,13 @@ def test_what_an_older_version_called_unreadable_is_read_again(tmp_path: Path) -
         assert not Unreadable(file).reason("/a", state)
     (tmp_path / "a").write_text("x")
     known = Unreadable(file)
-    known.add(str(tmp_path / "a"), state, "It is broken.")
+    inner = Message("picture.empty", name="a")
+    known.add(str(tmp_path / "a"), state, Message("gallery.unusable", count=1, reason=inner))
     known.save()
-    assert Unreadable(file).reason(str(tmp_path / "a"), state) == "It is broken."
+    reason = Unreadable(file).reason(str(tmp_path / "a"), state)
+    assert str(reason) == str(inner) and "0 bytes" in str(reason)
+    with speaking("zh"):
+        assert str(reason) == str(inner) and "0 bytes" not in str(reason)
     for odd in ('"x"', "null", "1e999", "[]"):
         file.write_text(file.read_text().replace("[3, 4.0", f"[{odd}, 4.0"))
         assert not Unreadable(file).reason(str(tmp_path / "a"), state)
@@ -322,7 +329,7 @@ def test_a_file_that_is_longer_than_its_size_says_is_refused_in_time(
     monkeypatch.setattr(os, "stat", lambda *given, **named: os.stat_result(
         [*stat(*given, **named)[:6], 10, *stat(*given, **named)[7:10]]))
     head, _ = reader.read(str(path), 8)
-    assert "the limit is 1 MB" in head["error"] and head["broken"]
+    assert "the limit is 1 MB" in str(from_json(head["error"])) and head["broken"]
 
 
 # What is passed over

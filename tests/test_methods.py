@@ -1,6 +1,7 @@
 """The arithmetic of the methods, and what their maps are whatever the numbers."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,13 +10,13 @@ from torch import Tensor, nn
 
 from vitdemo.attention import rollout
 from vitdemo.attention.capture import Look
+from vitdemo.attention.explain import of_one_layer
 from vitdemo.attention.grad_cam import grad_cam, only_through
 from vitdemo.attention.methods import (
     METHODS,
-    WordMaps,
+    Said,
     bounded,
     choose,
-    explanation,
     label_of,
     matched,
     normalised,
@@ -25,6 +26,7 @@ from vitdemo.attention.methods import (
 )
 from vitdemo.attention.occlusion import occlusion, windows
 from vitdemo.attention.relevancy import Relevancy
+from vitdemo.attention.trace import Regions
 from vitdemo.errors import ConfigError
 from vitdemo.preprocess import grid_boxes
 from vitdemo.records import Explanation
@@ -299,11 +301,13 @@ def test_a_record_says_how_it_was_made():
     words = split_words("red dog")
     maps = np.array([[.2, .2], [0, np.nan]])
     boxes = grid_boxes((1, 2), (8, 8))
-    share = explanation(WordMaps("red dog", "text", words, maps), "rollout", boxes, (1, 2), (8, 8))
+    regions = Regions("picture", (0, 1), boxes, (1, 2), (8, 8))
+    trace = SimpleNamespace(text="red dog", source="text", words=words, regions=regions, path="")
+    share = of_one_layer(trace, "rollout", maps, Said())
     assert share.weights.sum() == pytest.approx(.4, abs=1e-6), "a share of the picture stays one"
     assert share.note == note_of("rollout", "text")
-    made = explanation(WordMaps("red dog", "text", words, maps), "relevancy", boxes, (1, 2), (8, 8),
-                       "And more.")
+    trace.path = "And more."
+    made = of_one_layer(trace, "relevancy", maps, Said())
     np.testing.assert_allclose(made.weights[0, 0], [[.5, .5], [0, 0]])
     assert "how well it fits the picture" in made.note and made.note.endswith("And more.")
 

@@ -12,7 +12,7 @@ from videos import BLUE, GREEN, RED, av, film, near, scene
 
 from vitdemo import commands, video
 from vitdemo.cli import main
-from vitdemo.errors import ConfigError, PictureError
+from vitdemo.errors import PictureError
 from vitdemo.film_strip import film_strip
 from vitdemo.pixel_budget import BUDGET
 from vitdemo.preprocess import open_picture, open_small
@@ -178,18 +178,21 @@ def test_without_pyav_it_says_what_to_install(tmp_path: Path,
 def test_a_strip_shows_where_a_word_looked_over_time(tmp_path: Path,
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     path = film(tmp_path / "a.mp4", SCENES)
-    sheet, moments = film_strip(planted_engine(), str(path), "on the left", 3)
-    assert [one.second for one in moments] == seconds(path)
+    strip = film_strip(planted_engine(), str(path), "on the left")
+    assert [one.second for one in strip.moments] == seconds(path)
+    assert strip.words == ("on", "the", "left")
+    sheet = strip.sheet(3)
     assert sheet.size == (4 * 320, 240 + 28)
-    for place, one in enumerate(moments):
+    for place, one in enumerate(strip.moments):
         tile = np.asarray(sheet.crop((place * 320, 0, place * 320 + 320, 240)), np.int16)
         frame = at(path, one.second).resize((320, 240), Image.Resampling.LANCZOS)
         changed = np.abs(tile - np.asarray(frame, np.int16)).mean(2)
         assert changed[:, :140].mean() > 20 > 8 > changed[:, 180:].mean(), place
         foot = np.asarray(sheet.crop((place * 320, 240, place * 320 + 320, 268)))
         assert foot.min() < 128  # something is written
-    with pytest.raises(ConfigError, match="9"):
-        film_strip(planted_engine(), str(path), "on the left", 9)
+    whole = [np.asarray(one, np.int16) for one in strip.tiles(None)]
+    third = [np.asarray(one, np.int16) for one in strip.tiles(3)]
+    assert all(np.abs(one - other).max() > 20 for one, other in zip(whole, third, strict=True))
 
 
 def test_explain_draws_a_strip_of_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -203,3 +206,5 @@ def test_explain_draws_a_strip_of_a_video(tmp_path: Path, monkeypatch: pytest.Mo
     assert Image.open(out).width == 4 * 320
     assert main(["explain", str(path), "--text", "red"]) != 0
     assert "--png" in capsys.readouterr().err
+    assert main(["explain", str(path), "--text", "red", "--png", str(out), "--word", "9"]) != 0
+    assert "9" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from indexing import entries, open_gallery, paint
 from planted import Planted
 from videos import BLUE, GREEN, RED, film, near
 
+from vitdemo import video
+from vitdemo.config import LIMITS
 from vitdemo.describe_command import outputs
 from vitdemo.engine import Engine
 from vitdemo.errors import PictureError
@@ -29,8 +32,12 @@ from vitdemo.retrieval.readers import Readers
 from vitdemo.retrieval.thumbnails import Thumbnails
 from vitdemo.retrieval.walk import passed_over_lines
 from vitdemo.texts import speaking
+from vitdemo.ui.components import Context, Settings
+from vitdemo.ui.search.captions import captioning
+from vitdemo.ui.search.galleries import UPLOADS, album_of_files
 from vitdemo.ui.search.hits import page_html
 from vitdemo.ui.search.state import HitList
+from vitdemo.ui.session import Sessions
 from vitdemo.ui.videos import Videos
 from vitdemo.video import file_of, second_of
 
@@ -246,6 +253,76 @@ def test_frames_are_described_and_only_what_changed(folder: Path, form: str) -> 
     assert described() == (0, 2)  # files
     film(folder / "clip.mp4", [(GREEN, 4.0), (RED, 2.0)])
     assert described()[0] == 2
+
+
+def test_uploaded_videos_are_read_by_their_frames(folder: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(Planted())
+    (folder / "broken.mp4").write_bytes(b"no video")
+    paths = [str(folder / name) for name in ("broken.mp4", "photo.png", "clip.mp4")]
+    done: list[str] = []
+    album = album_of_files(engine, paths, "your upload", lambda *far: done.append(far[2]))
+    assert album.opened().count() == 4 and done[-1] == "clip.mp4"
+    assert [path for path, _ in album.skipped] == paths[:1]
+    assert "cannot be read as a video" in album.skipped[0][1]
+    hits = album.opened().search(towards(GREEN), 9)
+    frame = next(one for one in hits if one.path.endswith("clip.mp4#t=3"))
+    assert (frame.width, frame.height) == (64, 48) and frame.metadata["frames"] == 3
+    assert frame.metadata["orientation"] == "landscape" and frame.metadata["content"]
+    album.close()
+
+
+def test_uploaded_videos_have_bounds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(Planted())
+    paths = [str(folder / "photo.png"), str(folder / "clip.mp4")]
+    for name in ("max_video_minutes", "max_video_megabytes"):
+        monkeypatch.setattr(video, "LIMITS", replace(LIMITS, **{name: 0}))
+        album = album_of_files(engine, paths, "your upload")
+        assert album.opened().count() == 1 and "clip.mp4 lasts 0:09" in album.skipped[0][1]
+        album.close()
+    monkeypatch.undo()
+    with pytest.raises(PictureError, match=f"limit is {LIMITS.max_videos}"):
+        album_of_files(engine, paths[1:] * (LIMITS.max_videos + 1), "your upload")
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    with pytest.raises(PictureError, match="pip install av"):
+        album_of_files(engine, paths[1:], "your upload")
+
+
+def test_frames_of_uploaded_videos_are_described(folder: Path) -> None:
+    context = Context(Engine(Planted()), Settings(), Sessions(), ())
+    paths = [str(folder / name) for name in ("photo.png", "clip.mp4")]
+    work, result = captioning(context, UPLOADS, "", paths, lambda now: None)
+    assert work().described == 4
+    assert [name for name, _ in result().table()] == [*FRAMES, "photo.png"]
+    assert all(captions for _, captions in result().table())
+
+
+def test_a_cancelled_upload_ends_within_a_video(folder: Path) -> None:
+    told: list[int] = []
+
+    def tell(done: int, total: int, name: str) -> None:
+        told.append(done)
+        if len(told) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        album_of_files(Engine(Planted()), [str(folder / "clip.mp4")], "your upload", tell)
+    assert len(told) == 3  # before it, and after two of its frames
+
+
+def test_a_folder_is_listed_once_for_all_its_videos(folder: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        shutil.copy2(folder / "clip.mp4", folder / f"{number}.mp4")
+    ((_, sidecars),) = outputs([str(folder)], ["json"], "", "skip")
+    listed: list[object] = []
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: (listed.append(path), real(path))[1])
+    assert [sidecars.frames(str(folder / f"{number}.mp4")) for number in range(3)] == [[]] * 3
+    assert len(listed) == 1
+    sidecars.write([(f"{folder}/1.mp4#t=3", {"captions": ["a"], "bytes": 1})])
+    assert sidecars.frames(str(folder / "1.mp4")) == [f"{folder}/1.mp4#t=3"]
+    assert sidecars.frames(str(folder / "2.mp4")) == [] and len(listed) == 2
 
 
 def test_without_pyav_videos_are_passed_over_and_stay(folder: Path,

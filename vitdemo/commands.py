@@ -148,9 +148,9 @@ def explain(options: argparse.Namespace) -> int:
     if options.word is not None and not options.png:
         raise ConfigError("terminal.word_without_png")
     if is_video(options.picture):
-        from vitdemo import film_strip
+        from vitdemo import film_command
 
-        return film_strip.run(options, lambda: _engine(options), _print_json, _print_table)
+        return film_command.run(options, lambda: _engine(options), _print_json, _print_table)
     picture = _opened(options.picture)
     engine = _engine(options)
     if options.method:

@@ -130,7 +130,10 @@ class Limits:
     min_side: int = 8  # of one picture, in pixels
     max_aspect: float = 30.0  # longest side over shortest
     max_text_characters: int = 2000  # of one question, instruction or sentence
-    max_uploads: int = 500  # pictures in one upload to Search
+    max_uploads: int = 500  # pictures and videos in one upload to Search
+    max_videos: int = 10  # of these
+    max_video_minutes: int = 10  # of one video that is uploaded
+    max_video_megabytes: int = 500  # of the same
     max_upload_megabytes: int = 4000  # of one upload, all its files together
     max_uploads_megabytes: int = 20000  # of the uploads of all visitors, as long as they are kept
     max_request_megabytes: int = 4  # of one request that is not an upload
@@ -138,6 +141,11 @@ class Limits:
     max_lines: int = 5000  # lines in one picture-to-text search
     max_hits: int = 2000  # that one search pages through or exports
     max_zip_megabytes: int = 2000  # of copies of hits in one file
+
+    @property
+    def upload_bytes(self) -> int:
+        """Of one file that is uploaded; what it is shows when it is read."""
+        return max(self.max_file_megabytes, self.max_video_megabytes) * 2**20
 
 
 LIMITS = Limits()

@@ -74,12 +74,23 @@ def in_order(frames: Iterable[str]) -> list[str]:
     return sorted(frames, key=lambda path: second_of(path) or 0.0)
 
 
+def by_video(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Those that are frames, by the paths of their videos."""
+    frames: dict[str, list[str]] = {}
+    for path in paths:
+        if second_of(path) is not None:
+            frames.setdefault(file_of(path), []).append(path)
+    return frames
+
+
 class Sidecars(Output):
     """Files beside each picture, with these endings."""
 
     def __init__(self, endings: Sequence[str], existing: str) -> None:
         self.existing = existing
         self._endings = sorted(set(endings))  # json first: it has the record that txt lacks
+        # The frames that are described in the folder that was asked for last, by their videos.
+        self._listed: tuple[str, dict[str, list[str]]] | None = None
 
     def row(self, path: str) -> Row | None:
         rows = [self._read(path, ending) for ending in self._endings]
@@ -88,16 +99,23 @@ class Sidecars(Output):
         return next((row for row in rows if row and "bytes" in row), rows[0])
 
     def frames(self, video: str) -> list[str]:
+        folder = os.path.dirname(video)
+        if self._listed is None or self._listed[0] != folder:
+            self._listed = folder, by_video(self._described_in(folder))
+        return in_order(self._listed[1].get(video, []))
+
+    def _described_in(self, folder: str) -> list[str]:
+        """The paths of pictures in a folder that have a sidecar of the first ending."""
         ending = f".{self._endings[0]}"
         try:
-            names = os.listdir(os.path.dirname(on_disk(video)))
+            names = os.listdir(on_disk(folder))
         except OSError:
             return []
-        paths = [os.path.join(os.path.dirname(video), as_text(name).removesuffix(ending))
-                 for name in names if name.endswith(ending)]
-        return in_order(path for path in paths if file_of(path) == video != path)
+        return [os.path.join(folder, as_text(name).removesuffix(ending))
+                for name in names if name.endswith(ending)]
 
     def write(self, rows: Sequence[tuple[str, Row]]) -> list[tuple[str, str]]:
+        self._listed = None
         faults = []
         for path, new in rows:
             ours = any("bytes" in (self._read(path, ending) or {}) for ending in self._endings)
@@ -171,10 +189,7 @@ class Rows(Output):
 
     def frames(self, video: str) -> list[str]:
         if self._videos is None:
-            self._videos = {}
-            for path in self._rows:
-                if second_of(path) is not None:
-                    self._videos.setdefault(file_of(path), []).append(path)
+            self._videos = by_video(self._rows)
         return in_order(self._videos.get(os.path.abspath(video), []))
 
     def write(self, rows: Sequence[tuple[str, Row]]) -> list[tuple[str, str]]:

@@ -121,7 +121,7 @@ class _Run:
     def _take(self, path: str, reading: Reading) -> None:
         self._noted += [Skipped(path, note) for note in reading.notes]
         if reading.error:
-            self._tree.skipped.append(Skipped(path, reading.error))
+            self._tree.skipped.append(Skipped(path, str(reading.error)))
             self._finished(path, reading)
             return
         outputs = [one for one in self._wanting(path)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from vitdemo.camera import read_date
+from vitdemo.config import LIMITS
 from vitdemo.errors import BusyError, PictureError
 from vitdemo.file_names import on_disk
 from vitdemo.pixel_budget import Share
@@ -104,6 +105,16 @@ class Frame:
 
     image: Image.Image
     camera: dict[str, str | int | float]
+
+
+def check_upload(file: str, name: str) -> None:
+    """Raise `PictureError` where a video is too large or too long to be uploaded, or none."""
+    with _opened(file, name) as video:
+        size, minutes = os.path.getsize(on_disk(file)) / 2**20, video.length / 60
+        if size > LIMITS.max_video_megabytes or minutes > LIMITS.max_video_minutes:
+            raise PictureError("video.large", name=name, size=f"{size:.0f}", time=clock(
+                video.length), megabytes=LIMITS.max_video_megabytes,
+                minutes=LIMITS.max_video_minutes)
 
 
 def frame_seconds(file: str, name: str, take: Take) -> list[float]:

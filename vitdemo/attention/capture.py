@@ -19,8 +19,8 @@ gradient of the kernel's output, so that no matrix is part of the graph.
 Legend: R batch rows, H heads, T positions that look, N positions looked at, d head width.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,10 +234,6 @@ class Record:
             assert calls, f"attention layer {layer} was not called while recording"
         return [torch.cat([call.weights() for call in calls], 2) for calls in self.calls]
 
-    def stacked(self) -> Tensor:
-        """All layers in one tensor: float32 (L, R, H, T, N)."""
-        return torch.stack(self.weights)
-
 
 @contextmanager
 def record(modules: Sequence[nn.Module], *, graph: bool = False) -> Iterator[Record]:
@@ -247,7 +243,6 @@ def record(modules: Sequence[nn.Module], *, graph: bool = False) -> Iterator[Rec
     record. A module's first argument (or ``hidden_states``) is what looks, (R, T, D).
     """
     kept, watch = Record([[] for _ in modules]), _Watch(graph)
-    handles: list[Any] = []
 
     def begin(calls: list[Look]) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -258,15 +253,21 @@ def record(modules: Sequence[nn.Module], *, graph: bool = False) -> Iterator[Rec
     def end(*_: Any) -> None:
         watch.calls = None
 
-    if not modules:
-        yield kept
-        return
-    try:
+    with ExitStack() as stack:
         for module, calls in zip(modules, kept.calls, strict=True):
-            handles.append(module.register_forward_pre_hook(begin(calls), with_kwargs=True))
-            handles.append(module.register_forward_hook(end))
-        with watch:
-            yield kept
-    finally:
-        for handle in handles:
-            handle.remove()
+            stack.enter_context(hooked([module], begin(calls), before=True))
+        stack.enter_context(hooked(modules, end))
+        if modules:
+            stack.enter_context(watch)
+        yield kept
+
+
+@contextmanager
+def hooked(modules: Iterable[nn.Module], hook: Callable[..., Any], before: bool = False
+           ) -> Iterator[None]:
+    """Inside, ``hook`` is called after each module, or before it, keyword arguments included."""
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback((module.register_forward_pre_hook if before else
+                            module.register_forward_hook)(hook, with_kwargs=True).remove)
+        yield

@@ -110,8 +110,8 @@ def weigh(explanation: Explanation, score: Score, words: Sequence[int] | None = 
         whole, blank = deletion.probability[0], deletion.probability[-1]
         found.append(Evidence(
             word=word, source=explanation.source, method=explanation.method,
-            deletion=deletion, insertion=insertion, random_deletion=_plain(random),
-            random_insertion=_plain(random[partner]), centre_deletion=centred[0],
+            deletion=deletion, insertion=insertion, random_deletion=tuple(random.tolist()),
+            random_insertion=tuple(random[partner].tolist()), centre_deletion=centred[0],
             centre_insertion=centred[1], probability=whole, blank=blank,
             verdict=judge(deletion.area, insertion.area, random, random[partner], whole, blank,
                           [centred, *rivals]),
@@ -131,8 +131,4 @@ def _scored(masks: np.ndarray, score: Score) -> np.ndarray:
 
 
 def _curve(probability: np.ndarray) -> Curve:
-    return Curve(STEPS, _plain(probability), float(area(probability)))
-
-
-def _plain(values: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
+    return Curve(STEPS, tuple(probability.tolist()), float(area(probability)))

@@ -13,11 +13,14 @@ from torch import Tensor
 from vitdemo.attention.capture import record
 from vitdemo.attention.grad_cam import grad_cam_maps
 from vitdemo.attention.methods import (
+    SHARES,
     Said,
-    WordMaps,
+    bounded,
     choose,
-    explanation,
+    label_of,
     matched,
+    normalised,
+    note_of,
     over_words,
 )
 from vitdemo.attention.relevancy import relevancy_maps
@@ -48,9 +51,24 @@ def explain(trace: Trace, method: str, methods: Sequence[str]) -> Explanation:
     else:
         looked, said = _cross_attention(trace)
         maps = matched(looked.mean_map(), _likeness(trace), trace.regions.grid)
+    return of_one_layer(trace, method, maps, said)
+
+
+def of_one_layer(trace: Trace, method: str, maps: np.ndarray, said: Said) -> Explanation:
+    """A method's maps, float (Q, K), as a record with one layer and one head."""
+    clean = bounded(maps) if method in SHARES else normalised(maps)
+    return _record(trace, said, method, clean[None, None], (label_of(method),),
+                   joined((note_of(method, trace.source), trace.path)))
+
+
+def _record(trace: Trace, said: Said, method: str, weights: np.ndarray, names: tuple[str, ...],
+            note: str, gates: tuple[float, ...] = ()) -> Explanation:
     regions = trace.regions
-    return explanation(WordMaps(trace.text, trace.source, trace.words, maps, said), method,
-                       regions.boxes, regions.grid, regions.size, trace.path)
+    return Explanation(
+        text=trace.text, source=trace.source, words=trace.words, weights=weights,
+        boxes=regions.boxes, grid=regions.grid, picture_size=regions.size, method=method,
+        layer_names=names, gates=gates, word_probabilities=said.probabilities, note=note,
+        rivals=said.rivals)
 
 
 def _likeness(trace: Trace) -> np.ndarray:
@@ -138,11 +156,7 @@ def _cross_attention(trace: Trace) -> tuple[Explanation, Said]:
         if maps.shape[1] == 1:
             found = found.mean(0, keepdim=True)
         maps[number] = average @ found.cpu().numpy()
-    regions, gates = trace.regions, [layer.gate for layer in shown]
-    return Explanation(
-        text=trace.text, source=trace.source, words=trace.words, weights=maps.clip(0, 1),
-        boxes=regions.boxes, grid=regions.grid, picture_size=regions.size,
-        method="cross-attention", layer_names=tuple(layer.name for layer in shown),
-        gates=tuple(gate for gate in gates if gate is not None),
-        word_probabilities=said.probabilities, rivals=said.rivals,
-        note=joined((trace.path, phrase("method.through") if through else ""))), said
+    gates = tuple(layer.gate for layer in shown if layer.gate is not None)
+    note = joined((trace.path, phrase("method.through") if through else ""))
+    return _record(trace, said, "cross-attention", maps.clip(0, 1),
+                   tuple(layer.name for layer in shown), note, gates), said

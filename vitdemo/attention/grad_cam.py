@@ -12,15 +12,15 @@ through at that word's own positions (`only_through`): the part of it that the w
 Legend: R rows (one target each), N regions, C channels, T positions of the text.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from vitdemo.attention.capture import hooked
 from vitdemo.attention.methods import Said
 from vitdemo.attention.trace import Rows, Trace
 
@@ -30,25 +30,17 @@ def grad_cam(features: Tensor, mean_gradient: Tensor) -> Tensor:
     return (mean_gradient.float() @ features.float().mT).clamp(min=0)
 
 
-@contextmanager
-def only_through(modules: Sequence[nn.Module], positions: Tensor) -> Iterator[None]:
+def only_through(modules: Sequence[nn.Module], positions: Tensor) -> AbstractContextManager[None]:
     """Inside, gradients pass the results of ``modules`` (R, T, D) only where ``positions``, bool
     (R, T), is true. The results themselves stay the same. A module may return a tuple, whose first
     part it then is."""
-    handles: list[RemovableHandle] = []
-
-    def hook(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+    def hook(*given: Any) -> Any:
+        output = given[-1]
         result = output[0] if isinstance(output, tuple) else output
         result = torch.where(positions[..., None], result, result.detach())
         return (result, *output[1:]) if isinstance(output, tuple) else result
 
-    try:
-        for module in modules:
-            handles.append(module.register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return hooked(modules, hook)
 
 
 def grad_cam_maps(trace: Trace) -> tuple[np.ndarray, Said]:

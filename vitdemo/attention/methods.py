@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import uniform_filter
 
 from vitdemo.errors import ConfigError
-from vitdemo.records import Candidate, Explanation, Word
+from vitdemo.records import Candidate
 from vitdemo.texts import joined, phrase
 
 # Names, and in the catalogue ("method") what each is called on the screen.
 METHODS = ("matched-attention", "cross-attention", "rollout", "relevancy", "grad-cam", "occlusion",
            "word-region")
-_SHARES = ("cross-attention", "rollout")  # their rows add up to the picture's share
+SHARES = ("cross-attention", "rollout")  # their rows add up to the picture's share
 _NUMBERS_AT_ONCE = 30_000_000  # attention weights in one pass with gradients, about 0.5 GB in all
 
 
@@ -41,18 +42,6 @@ class Said:
         return tuple(math.exp(min(0.0, log)) for log in self.logs)
 
 
-@dataclass(frozen=True)
-class WordMaps:
-    """What a method found about one text: its words, their maps float (Q, K), and what was said of
-    them."""
-
-    text: str
-    source: str
-    words: tuple[Word, ...]
-    maps: np.ndarray
-    said: Said = Said()
-
-
 def label_of(method: str) -> str:
     """What a method is called on the screen."""
     return phrase(f"method.name.{method}") if method in METHODS else method
@@ -61,7 +50,7 @@ def label_of(method: str) -> str:
 def note_of(method: str, source: str) -> str:
     """How a method made the map of a text with this source, in a sentence or two. A word that was
     only read has no probability of its own: it is told what it is measured by instead."""
-    measured = method not in (*_SHARES, "word-region", "matched-attention")
+    measured = method not in (*SHARES, "word-region", "matched-attention")
     return joined((phrase(f"method.note.{method}"),
                    phrase(f"method.read.{source}")
                    if measured and source in ("question", "text") else ""))
@@ -131,29 +120,10 @@ def smoothed(weights: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
     At the edge of the picture the mean is over those that are there.
     """
-    rows, columns = grid
-    planes = weights.reshape(*weights.shape[:-1], rows, columns)
-    wide = np.pad(planes, [(0, 0)] * (weights.ndim - 1) + [(1, 1), (1, 1)])
-    count = np.pad(np.ones((rows, columns)), 1)
-    total, number = np.zeros_like(planes), np.zeros((rows, columns))
-    for down in range(3):
-        for across in range(3):
-            total = total + wide[..., down:down + rows, across:across + columns]
-            number = number + count[down:down + rows, across:across + columns]
-    return np.asarray((total / number).reshape(weights.shape), dtype=weights.dtype)
-
-
-def explanation(found: WordMaps, method: str, boxes: np.ndarray, grid: tuple[int, int],
-                picture_size: tuple[int, int], more: str = "") -> Explanation:
-    """A method's maps as a record with one layer and one head; ``more`` is a sentence to add to the
-    note. See `Explanation`."""
-    clean = bounded(found.maps) if method in _SHARES else normalised(found.maps)
-    note = joined((note_of(method, found.source), more))
-    return Explanation(
-        text=found.text, source=found.source, words=found.words, weights=clean[None, None],
-        boxes=boxes, grid=grid, picture_size=picture_size, method=method,
-        layer_names=(label_of(method),), word_probabilities=found.said.probabilities, note=note,
-        rivals=found.said.rivals)
+    planes = weights.reshape(-1, *grid).astype(np.float64)
+    sums = uniform_filter(planes, (1, 3, 3), mode="constant")
+    there = uniform_filter(np.ones(grid), 3, mode="constant")
+    return np.asarray((sums / there).reshape(weights.shape), dtype=weights.dtype)
 
 
 def rows_at_once(weights_per_row: int) -> int:

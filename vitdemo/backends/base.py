@@ -143,17 +143,19 @@ class Backend(ABC):
 
     def unread(self, text: str) -> Unread:
         """What of a text the model does not read: what it does not know, and what is cut off.
-        Safe to call from several threads."""
+        Safe to call from several threads. It raises `TextError` for one that is too long."""
         return Unread()
 
     @abstractmethod
     def encode_pictures(self, pictures: Sequence[Image.Image]) -> list[PictureFeatures]:
-        """Run the vision encoder, as one batch."""
+        """Run the vision encoder, as one batch. It raises `CheckpointError` where it cannot be
+        found where the picture's tokens lie."""
 
     def generate(self, features: PictureFeatures, instruction: str, language: str,
                  decoding: Decoding) -> Iterator[Step]:
         """Describe the picture, word by word; nothing is recorded. Beam search gives its best
-        sentence so far at each step. The same seed and settings give the same text."""
+        sentence so far at each step. The same seed and settings give the same text. It raises
+        `TextError` for an instruction that cannot be read."""
         self._lacks("caption")
 
     def answering(self, features: PictureFeatures, question: str, language: str,
@@ -193,7 +195,8 @@ class Backend(ABC):
         self._lacks("embed")
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32 (M, E), on the sphere of the pictures."""
+        """Unit vectors, float32 (M, E), on the sphere of the pictures. It raises `TextError` for a
+        text that is too long."""
         self._lacks("embed")
 
     def surely_seen(self, features: PictureFeatures, text: str, language: str) -> tuple[str, ...]:
@@ -209,6 +212,7 @@ class Backend(ABC):
 
         Raises:
             TaskError: this family cannot explain.
+            TextError: the text is too long.
         """
         raise TaskError(f"{self.info.name} cannot explain its words.")
 

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from vitdemo.attention import rollout
+from vitdemo.attention.capture import record
 from vitdemo.attention.trace import Trace
 from vitdemo.backends.base import Backend, PictureFeatures
 from vitdemo.backends.blip_model import Text, Writer, encode_pixels
@@ -80,11 +81,7 @@ class BlipBackend(WritingBackend):
 
     @classmethod
     def load(cls, source: str, placement: Placement) -> Backend:
-        """As others, but whole.
-
-        Raises:
-            CheckpointError: it cannot be loaded, or has no room.
-        """
+        """As others, but whole: one that has no room is refused."""
         if placement.spread:  # its parts are called without what brings their weights
             raise CheckpointError("chooser.no_room", model=source)
         return super().load(source, placement)
@@ -119,11 +116,12 @@ class BlipBackend(WritingBackend):
     @torch.no_grad()
     def shares(self, picture: BlipPicture) -> Tensor:
         """How much of each state came from each patch, by rollout: float32 (N, N - 1). A second
-        pass of the vision encoder, which records; its result is small and kept."""
+        pass of the vision encoder, which is recorded; its result is small and kept."""
         if picture.shares is None:
-            weights: list[Tensor] = []
-            encode_pixels(self.model.vision_model, self.pixels([picture.square]), weights)
-            picture.shares = rollout.vision(weights, prefix=1)
+            encoder = self.model.vision_model
+            with record([layer.self_attn for layer in encoder.encoder.layers]) as looks:
+                encoder(self.pixels([picture.square]))
+            picture.shares = rollout.vision((look.mean()[0] for look in looks), prefix=1)
         return picture.shares
 
     # Words
@@ -194,9 +192,5 @@ class BlipBackend(WritingBackend):
 
     def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
                task: str) -> tuple[Trace, ...]:
-        """See `blip_trace`.
-
-        Raises:
-            TextError: the text is too long.
-        """
+        """See `blip_trace`."""
         return blip_traces(self, features, instruction, text)

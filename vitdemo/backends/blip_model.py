@@ -15,29 +15,26 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 
 from vitdemo.backends.hub import cache_argument
+from vitdemo.backends.writing_backend import select_written
 
 
-def encode_pixels(model: Any, pixels: Tensor, weights: list[Tensor] | None = None) -> Tensor:
+def encode_pixels(model: Any, pixels: Tensor) -> Tensor:
     """What `BlipVisionModel` gives as last_hidden_state: pixels (B, 3, S, S) to (B, N, D).
 
     transformers computes every attention matrix in full; the fused kernel gives the same states in
-    less time. Each layer's weights, mean over the heads of the first picture (N, N), are added to
-    ``weights``."""
+    less time."""
     states: Tensor = model.embeddings(pixels)
     for layer in model.encoder.layers:
-        states = states + _attend(layer.self_attn, layer.layer_norm1(states), weights)
+        states = states + _attend(layer.self_attn, layer.layer_norm1(states))
         states = states + layer.mlp(layer.layer_norm2(states))
     normed: Tensor = model.post_layernorm(states)
     return normed
 
 
-def _attend(module: Any, states: Tensor, weights: list[Tensor] | None) -> Tensor:
+def _attend(module: Any, states: Tensor) -> Tensor:
     batch, length, width = states.shape
     mixed = module.qkv(states).view(batch, length, 3, module.num_heads, -1)  # (B, N, 3, H, d)
     query, key, value = mixed.permute(2, 0, 3, 1, 4)  # each (B, H, N, d)
-    if weights is not None:
-        scores = query[0].float() @ key[0].float().mT * module.scale
-        weights.append(scores.softmax(-1).mean(0))
     result = F.scaled_dot_product_attention(query, key, value, scale=module.scale)
     projected: Tensor = module.projection(result.transpose(1, 2).reshape(batch, length, width))
     return projected  # (B, N, D)
@@ -51,13 +48,13 @@ class Memory:
     states: Tensor
     pairs: tuple[tuple[Tensor, Tensor], ...]
 
-    def cache(self, rows: int = 1, written: DynamicCache | None = None) -> EncoderDecoderCache:
-        """A cache for ``rows`` texts that all look at this memory and go on after ``written``;
-        ``rows`` is B where B is not 1."""
+    def cache(self, rows: int = 1) -> EncoderDecoderCache:
+        """A cache for ``rows`` texts that all look at this memory; ``rows`` is B where B is not
+        1."""
         cross = DynamicCache()
         for i, (key, value) in enumerate(self.pairs):
             cross.update(key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1), i)
-        return EncoderDecoderCache(written or DynamicCache(), cross)
+        return EncoderDecoderCache(DynamicCache(), cross)
 
 
 class Text:
@@ -146,7 +143,7 @@ class WriterState:
 
     def __init__(self, writer: Writer, memory: Memory) -> None:
         self._writer, self._memory, self._cache = writer, memory, memory.cache()
-        self._argument, self._rows = cache_argument(writer.decoder), 1
+        self._argument = cache_argument(writer.decoder)
 
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
@@ -157,8 +154,5 @@ class WriterState:
         return logits
 
     def select(self, rows: Sequence[int]) -> None:
-        """Only the words' keys and values are copied: all look at one memory."""
-        written = self._cache.self_attention_cache
-        written.batch_select_indices(torch.tensor(rows, device=self._memory.states.device))
-        if len(rows) != self._rows:
-            self._cache, self._rows = self._memory.cache(len(rows), written), len(rows)
+        """The cache of these rows."""
+        select_written(self._cache, rows)

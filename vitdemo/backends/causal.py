@@ -47,7 +47,6 @@ class CausalBackend(WritingBackend):
     picture_text: str  # what stands for the picture in a prompt
     picture_token: str  # from where on the text may look at it
     latents = 0  # that look at the picture, and the text at them
-    looking_layers: Sequence[int] = ()  # in whose cache the picture is
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.chats = bool(getattr(checkpoint.processor, "chat_template", None))
@@ -148,20 +147,16 @@ def gate_of(layer: nn.Module, name: str) -> float:
 class _State(CachedState):
     """See `vitdemo.backends.writing.State`."""
 
-    def __init__(self, backend: CausalBackend, seen: Seen, prompt: Prompt) -> None:
-        super().__init__(backend, seen, prompt, whole=backend.looking_layers)
-        self._causal, self._begins = backend, True
-
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
-        rows = len(ids)
-        sees = self._causal.sees(ids[0].tolist()) if self._begins else torch.ones(
+        rows, begins = len(ids), not self.length
+        sees = self.backend.sees(ids[0].tolist()) if begins else torch.ones(
             ids.shape[1], dtype=torch.bool, device=ids.device)
-        hidden = self._causal.forward(
+        hidden = self.backend.forward(
             ids, self.seen.states.expand(rows, -1, -1),
-            torch.full((rows,), self.seen.tiles, device=ids.device), sees, self._begins, self.cache)
-        self._begins = False
-        logits: Tensor = self._causal.model.lm_head(hidden[:, -1]).float()
+            torch.full((rows,), self.seen.tiles, device=ids.device), sees, begins, self.cache)
+        self.length += ids.shape[1]
+        logits: Tensor = self.backend.model.lm_head(hidden[:, -1]).float()
         return logits
 
 

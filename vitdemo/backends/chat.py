@@ -192,7 +192,7 @@ class ChatBackend(WritingBackend):
             shown[list(pictures[0].regions.places)] = 1
             rows = [row + shown * move for row, move in zip(rows, offset, strict=True)]
         output = output_of([one.output for one in pictures], rows)
-        with handed(self.model.base_model, output):
+        with handed(self.model.base_model, "get_image_features", output):
             return self.model(input_ids=ids, pixel_values=rows[0].new_zeros(1), **inputs, **more)
 
     # Texts

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vitdemo.attention.trace import Regions
 from vitdemo.backends.writing_backend import CachedState
-
-if TYPE_CHECKING:
-    from vitdemo.backends.chat import ChatBackend
 
 
 @dataclass(frozen=True)
@@ -43,27 +40,25 @@ class ChatPicture:
 class ChatState(CachedState):
     """See `vitdemo.backends.writing.State`."""
 
-    def __init__(self, backend: "ChatBackend", picture: ChatPicture, prompt: Any) -> None:
-        super().__init__(backend, picture, prompt)
-        self._chat, self._begins, self._positions = backend, True, None
+    _positions: Any = None
 
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
-        if self._begins:
-            logits = self._chat.forward(ids, [self.seen], logits_to_keep=1, use_cache=True,
+        if not self.length:
+            logits = self.backend.forward(ids, [self.seen], logits_to_keep=1, use_cache=True,
                                         **{self._argument: self.cache}).logits
             # Qwen-VL keeps in the model by how much the last text's positions are moved; another
             # text may be written meanwhile.
-            self._positions = getattr(self._chat.model.base_model, "rope_deltas", None)
-            self._begins = False
+            self._positions = getattr(self.backend.model.base_model, "rope_deltas", None)
         else:
             logits = self.going_on(ids, self.cache, 1)
-        return joined_ends(logits[:, -1], self._chat.ends)
+        self.length += ids.shape[1]
+        return joined_ends(logits[:, -1], self.backend.ends)
 
     def going_on(self, ids: Tensor, cache: Any, keep: Tensor | int) -> Tensor:
         """Logits of ids (R, T), which follow what is in a ``cache``, at the places to ``keep``:
         (R, n, V)."""
-        model = self._chat.model
+        model = self.backend.model
         if self._positions is not None:
             model.base_model.rope_deltas = self._positions
         logits: Tensor = model(input_ids=ids, logits_to_keep=keep, use_cache=True,
@@ -72,13 +67,14 @@ class ChatState(CachedState):
 
 
 @contextmanager
-def handed(base: Any, output: Any) -> Iterator[None]:
-    """Inside, the model is handed ``output`` where it asks for a picture's features."""
-    base.get_image_features = lambda *_, **__: output
+def handed(owner: Any, method: str, output: Any) -> Iterator[None]:
+    """Inside, a model is handed ``output`` where it asks ``owner`` for a picture's features by this
+    method."""
+    setattr(owner, method, lambda *_, **__: output)
     try:
         yield
     finally:
-        del base.get_image_features
+        delattr(owner, method)
 
 
 def output_of(outputs: Sequence[Any], rows: list[Tensor]) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from vitdemo.attention.capture import hooked
 from vitdemo.attention.trace import (
     Layer,
     Place,
@@ -99,12 +100,8 @@ def only_through_picture(layers: Sequence[Layer], first: int, last: int,
         other = module.forward(*((cut, *args[1:]) if args else ()), **given)
         return (torch.where(free[..., None], output[0], other[0]), *output[1:])
 
-    handles = [layer.module.register_forward_hook(hook, with_kwargs=True) for layer in layers]
-    try:
+    with hooked([layer.module for layer in layers], hook):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def chat_traces(backend: "ChatBackend", features: PictureFeatures, prompt: "Prompt", text: str,

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import ChineseCLIPModel, CLIPModel, Siglip2Model, SiglipModel
 
+from vitdemo.attention.capture import hooked
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
@@ -51,6 +52,7 @@ class ClipBackend(HubBackend):
     # Cosines tell which of several texts fits best, and not how well one does: each is held
     # against this one.
     neutral = "a photo"
+    languages: tuple[str, ...] = ("en",)
     class_tokens = 1  # before the patches
     methods = ("relevancy", "grad-cam")
     pictures_at_once = 8
@@ -73,7 +75,7 @@ class ClipBackend(HubBackend):
 
     @classmethod
     def _languages(cls, vocabulary: int) -> tuple[str, ...]:
-        return ("en",)
+        return cls.languages
 
     # Pictures
 
@@ -97,16 +99,12 @@ class ClipBackend(HubBackend):
         them, with ``offset`` (R, D) added to those at ``places``."""
         states: list[Tensor] = []
 
-        def hook(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            tokens = with_offset(args[0], places, offset)
-            states.append(tokens)
-            return (tokens, *args[1:])
+        def hook(_module: nn.Module, args: tuple[Any, ...], more: Any) -> tuple[Any, Any]:
+            states.append(with_offset(args[0], places, offset))
+            return (states[0], *args[1:]), more
 
-        handle = self.pooling.register_forward_pre_hook(hook)
-        try:
+        with hooked([self.pooling], hook, before=True):
             vectors = self.model.get_image_features(**inputs).pooler_output
-        finally:
-            handle.remove()
         return F.normalize(vectors.float(), dim=-1), states[0]
 
     @property
@@ -165,11 +163,7 @@ class ClipBackend(HubBackend):
         return np.stack(rows) if rows else np.zeros((0, self.info.dimension), np.float32)
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """See `Backend.embed_texts`.
-
-        Raises:
-            TextError: a text is too long.
-        """
+        """See `Backend.embed_texts`."""
         self.require("embed")
         if not texts:
             return np.zeros((0, self.info.dimension), np.float32)
@@ -204,11 +198,7 @@ class ClipBackend(HubBackend):
 
     def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
                task: str) -> tuple[Trace, ...]:
-        """See `PairTrace`.
-
-        Raises:
-            TextError: the text is too long.
-        """
+        """See `PairTrace`."""
         ids, offsets = self.encode(text)
         words, tokens = word_places(text, offsets)
         whole, *rest = self.read([ids, *([ids[i] for i in range(len(ids)) if i not in left_out]
@@ -238,11 +228,7 @@ class ChineseClipBackend(ClipBackend):
 
     family = Family("Chinese-CLIP", "chinese_clip", {"retrieval": ChineseCLIPModel},
                     "OFA-Sys/chinese-clip-vit-base-patch16")
-    neutral = "照片"
-
-    @classmethod
-    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
-        return ("zh",)
+    neutral, languages = "照片", ("zh",)
 
 
 class SiglipBackend(ClipBackend):
@@ -261,7 +247,7 @@ class SiglipBackend(ClipBackend):
 
     @classmethod
     def _languages(cls, vocabulary: int) -> tuple[str, ...]:
-        return ("en", "zh") if vocabulary > MANY_LANGUAGES else ("en",)
+        return ("en", "zh") if vocabulary > MANY_LANGUAGES else cls.languages
 
     @property
     def pooling(self) -> nn.Module:
@@ -291,10 +277,7 @@ class Siglip2Backend(SiglipBackend):
 
     family = Family("SigLIP 2", "siglip2", {"retrieval": Siglip2Model},
                     "google/siglip2-base-patch16-naflex")
-
-    @classmethod
-    def _languages(cls, vocabulary: int) -> tuple[str, ...]:
-        return ("en", "zh")
+    languages: tuple[str, ...] = ("en", "zh")
 
     @property
     def picture_side(self) -> int:

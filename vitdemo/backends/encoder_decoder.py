@@ -10,8 +10,7 @@ Legend: R rows, N tokens looked at, T tokens, D width of the picture's states, V
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,8 +19,10 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from vitdemo.attention.capture import hooked
 from vitdemo.attention.trace import Layer, Place, Rows, Trace, in_groups, place_indices
 from vitdemo.backends.base import PictureFeatures
+from vitdemo.backends.chat_model import ends_of
 from vitdemo.backends.hub import Checkpoint
 from vitdemo.backends.writing_backend import (
     CachedState,
@@ -29,6 +30,7 @@ from vitdemo.backends.writing_backend import (
     SeenTrace,
     Start,
     WritingBackend,
+    select_written,
     words_between,
 )
 from vitdemo.instructions import is_preset
@@ -117,9 +119,7 @@ class EncoderDecoderBackend(WritingBackend):
     @property
     def end(self) -> int:
         """The token that ends a text."""
-        found = self.model.generation_config.eos_token_id
-        found = found[0] if isinstance(found, list) and found else found
-        return int(self.tokenizer.eos_token_id if found is None else found)
+        return ends_of(self.model, self.tokenizer)[0]
 
     def begun(self, seen: Seen, prompt: Prompt) -> Prompt:
         """``prompt`` with the mark of a beginning that many models write before the first word,
@@ -153,7 +153,9 @@ class EncoderDecoderBackend(WritingBackend):
                 **more: Any) -> Tensor:
         """Logits, float32 (n, V), after the token at each ``place`` of each ``row`` of ids
         (R, T) of the decoder, which looks at memory (R, N, D)."""
-        with _picked(self.model.get_output_embeddings(), row, place):
+        # The head makes logits at these places only; those of all would be (R, T, V).
+        with hooked([self.model.get_output_embeddings()], lambda _, args, more: (
+                (args[0][row, place],), more), before=True):
             output = self.model(encoder_outputs=BaseModelOutput(last_hidden_state=memory),
                                 decoder_input_ids=ids, **more)
         logits: Tensor = output.logits.float()
@@ -197,23 +199,17 @@ class EncoderDecoderState(CachedState):
         super().__init__(backend, seen, prompt, EncoderDecoderCache(DynamicCache(), DynamicCache()))
         with torch.no_grad():
             self.memory = backend.memory(seen.states, prompt)
-        self._decodes = backend
 
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
         rows = torch.arange(len(ids), device=ids.device)
-        return self._decodes.forward(
+        return self.backend.forward(
             self.memory.expand(len(ids), -1, -1), ids, rows, torch.full_like(rows, -1),
             use_cache=True, **{self._argument: self.cache})
 
     def select(self, rows: Sequence[int]) -> None:
         """The cache of these rows."""
-        self.cache.self_attention_cache.batch_select_indices(
-            torch.tensor(rows, device=self.memory.device))
-        layer: Any  # one with keys and values: no other kind looks at a picture
-        for layer in self.cache.cross_attention_cache.layers:
-            layer.keys, layer.values = (one[:1].expand(len(rows), -1, -1, -1)
-                                        for one in (layer.keys, layer.values))
+        select_written(self.cache, rows)
 
     def looked(self) -> dict[str, EncoderDecoderCache]:
         """The argument by which a text is read that looks at the same: one row."""
@@ -248,13 +244,3 @@ class EncoderDecoderTrace(SeenTrace):
         last = int(place.max()) if len(place) else self.targets
         ids = self.backend.tensor([*given, *self.written_ids[:last]]).expand(len(memory), -1)
         return self.backend.forward(memory, ids, row, place + len(given) - 1, **more)
-
-
-@contextmanager
-def _picked(head: nn.Module, row: Tensor, place: Tensor) -> Iterator[None]:
-    """Inside, the head makes logits at these places only; those of all would be (R, T, V)."""
-    handle = head.register_forward_pre_hook(lambda _, args: (args[0][row, place],))
-    try:
-        yield
-    finally:
-        handle.remove()

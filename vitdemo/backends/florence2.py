@@ -41,11 +41,7 @@ class Florence2Backend(EncoderDecoderBackend):
 
     @classmethod
     def load(cls, source: str, placement: Placement) -> Backend:
-        """Read a folder, or a name on the hub.
-
-        Raises:
-            CheckpointError: it cannot be loaded, or needs Python code of its own.
-        """
+        """One that needs Python code of its own is refused."""
         if "auto_map" in read_config(source):
             raise CheckpointError("checkpoint.own_code", source=source,
                                   example=cls.family.example)

@@ -2,6 +2,7 @@
 memory there is, and what is to be downloaded first."""
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -140,16 +141,10 @@ def _numbers(file: Path) -> int:
             if length > min(os.path.getsize(file), 2**27):
                 raise ValueError("its head is too long")
             head = json.loads(stream.read(length))
-        count = 0
-        for name, tensor in head.items():
-            if name != "__metadata__":
-                size = 1
-                for side in tensor["shape"]:
-                    size *= int(side)
-                count += size
+        return sum(math.prod(map(int, tensor["shape"])) for name, tensor in head.items()
+                   if name != "__metadata__")
     except (OSError, ValueError, struct.error, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError("checkpoint.damaged", file=file, why=shortened(error)) from error
-    return count
 
 
 def size_text(size: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import align_module_device
@@ -134,11 +134,7 @@ class HubBackend(Backend):
         return self.checkpoint.ids(text)
 
     def unread(self, text: str) -> Unread:
-        """By the tokenizer's unknown token, where it has one.
-
-        Raises:
-            TextError: the text is too long.
-        """
+        """By the tokenizer's unknown token, where it has one."""
         ids, spans = self.encode(text)
         return unread_of(text, [span for number, span in zip(ids, spans, strict=True)
                                 if number == self.checkpoint.tokenizer.unk_token_id])
@@ -171,11 +167,7 @@ class HubBackend(Backend):
         return cls(load_checkpoint(source, placement, cls.family))
 
     def randomised(self, seed: int, turn: AbstractContextManager[object]) -> Backend:
-        """The same model with random weights.
-
-        Raises:
-            TaskError: it has no room, or its weights are not all here as plain numbers.
-        """
+        """The same, where it has room and its weights are all here as plain numbers."""
         from vitdemo.backends.forecast import free_memory
 
         size = sum(parameter.nbytes for parameter in self.model.parameters())
@@ -272,33 +264,30 @@ def _precision(placement: Placement) -> dict[str, Any]:
     return how
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Processor:
     """Its two parts, where the class of the whole cannot be used."""
 
     image_processor: Any
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any = None
 
 
 def _processor(where: str, offline: bool) -> Any:
     """The checkpoint's, with a tokenizer that tells where in the text its tokens lie. Those of
     sentencepiece (SigLIP's) do not, and need that package, so tokenizer.json is read instead."""
-    processor = None
+    processor, tokenizers = None, cast(Any, PreTrainedTokenizerFast)
     try:
         processor = AutoProcessor.from_pretrained(where, local_files_only=offline)
         if not hasattr(processor, "tokenizer"):  # ViT-GPT2 is saved in two parts
-            return _Processor(AutoImageProcessor.from_pretrained(where, local_files_only=offline),
-                              AutoTokenizer.from_pretrained(where, local_files_only=offline))
-        if processor.tokenizer.is_fast:
+            processor, tokenizers = None, AutoTokenizer
+        elif processor.tokenizer.is_fast:
             return processor
     except ImportError as error:
         if "sentencepiece" not in str(error).lower():
             raise
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(where, local_files_only=offline)
     if processor is None:
-        return _Processor(AutoImageProcessor.from_pretrained(where, local_files_only=offline),
-                          tokenizer)
-    processor.tokenizer = tokenizer
+        processor = _Processor(AutoImageProcessor.from_pretrained(where, local_files_only=offline))
+    processor.tokenizer = tokenizers.from_pretrained(where, local_files_only=offline)
     return processor
 
 

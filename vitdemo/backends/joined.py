@@ -5,17 +5,16 @@ Legend: P pictures, M texts, E embedding width.
 
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vitdemo.attention.trace import Trace
-from vitdemo.backends.base import Backend, PictureFeatures, Step
-from vitdemo.config import Decoding
-from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo, Unread
+from vitdemo.backends.base import Backend, PictureFeatures
+from vitdemo.records import ALL_TASKS, ModelInfo, Unread
 
 HELD = 2**28  # bytes of pictures that some of the models have not encoded yet
 
@@ -32,6 +31,20 @@ class _Seen:
     def held(self) -> int:
         """Bytes of the picture."""
         return 3 * self.picture.width * self.picture.height if self.picture else 0
+
+
+def _by(task: str, method: str) -> Any:
+    """The ``method`` of the model that does a task, "" being the one that the call names, on what
+    that model made of the picture, or of the pictures."""
+    def hand_on(joined: "JoinedBackend", features: Any, *given: Any, **named: Any) -> Any:
+        asked = task or named["task"]
+        if not task:
+            joined._require_words(asked)
+        one = isinstance(features, PictureFeatures)
+        own = joined._of(asked, [features] if one else features)
+        return getattr(joined.doing(asked), method)(own[0] if one else own, *given, **named)
+
+    return hand_on
 
 
 class JoinedBackend(Backend):
@@ -109,75 +122,21 @@ class JoinedBackend(Backend):
         return self.doing(next(task for task in ("embed", "match", "caption", "ask")
                                if task in self.info.tasks)).unread(text)
 
-    def generate(self, features: PictureFeatures, instruction: str, language: str,
-                 decoding: Decoding) -> Iterator[Step]:
-        """By the model that describes."""
-        [own] = self._of("caption", [features])
-        return self.doing("caption").generate(own, instruction, language, decoding)
-
-    def captions(self, features: Sequence[PictureFeatures], instruction: str, language: str,
-                 decoding: Decoding) -> list[str]:
-        """By the model that describes."""
-        return self.doing("caption").captions(self._of("caption", features), instruction, language,
-                                              decoding)
-
-    def answers(self, features: Sequence[PictureFeatures], question: str,
-                language: str) -> list[str]:
-        """By the model that answers."""
-        return self.doing("ask").answers(self._of("ask", features), question, language)
-
-    def answer(self, features: PictureFeatures, question: str, language: str,
-               count: int = 5) -> tuple[Candidate, ...]:
-        """By the model that answers."""
-        [own] = self._of("ask", [features])
-        return self.doing("ask").answer(own, question, language, count)
-
-    def answering(self, features: PictureFeatures, question: str, language: str,
-                  count: int = 5) -> Iterator[tuple[Candidate, ...]]:
-        """By the model that answers."""
-        [own] = self._of("ask", [features])
-        return self.doing("ask").answering(own, question, language, count)
-
-    def score_pairs(self, features: Sequence[PictureFeatures],
-                    texts: Sequence[str]) -> np.ndarray:
-        """By the model that compares."""
-        return self.doing("match").score_pairs(self._of("match", features), texts)
-
-    def embed_pictures(self, features: Sequence[PictureFeatures]) -> np.ndarray:
-        """By the model that searches."""
-        return self.doing("embed").embed_pictures(self._of("embed", features))
-
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """By the model that searches."""
         return self.doing("embed").embed_texts(texts)
 
-    def surely_seen(self, features: PictureFeatures, text: str, language: str) -> tuple[str, ...]:
-        """By the model that describes."""
-        [own] = self._of("caption", [features])
-        return self.doing("caption").surely_seen(own, text, language)
-
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
-        """By the model that does the task."""
-        [own] = self._of(task, [features])
-        return self.doing(task).traces(own, instruction=instruction, text=text,
-                                       language=language, task=task)
-
-    def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str, method: str = "") -> tuple[Explanation, ...]:
-        """By the model that does the task."""
-        self._require_words(task)
-        [own] = self._of(task, [features])
-        return self.doing(task).explain(own, instruction=instruction, text=text,
-                                        language=language, task=task, method=method)
-
-    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
-                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
-        """By the model that does the task."""
-        self._require_words(task)
-        return self.doing(task).word_probabilities(
-            self._of(task, features), instruction=instruction, text=text, language=language,
-            task=task)
+    generate = _by("caption", "generate")
+    captions = _by("caption", "captions")
+    surely_seen = _by("caption", "surely_seen")
+    answer = _by("ask", "answer")
+    answering = _by("ask", "answering")
+    answers = _by("ask", "answers")
+    score_pairs = _by("match", "score_pairs")
+    embed_pictures = _by("embed", "embed_pictures")
+    traces = _by("", "traces")
+    explain = _by("", "explain")
+    word_probabilities = _by("", "word_probabilities")
 
 
 def _info(parts: Sequence[ModelInfo]) -> ModelInfo:

@@ -10,7 +10,7 @@ that were written, M = N + I tokens of the memory, C channels of the backbone, D
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -133,7 +133,7 @@ def native_traces(backend: "NativeBackend", features: PictureFeatures, *, instru
     read_ids, written_ids = ids.shape[1], tuple(tokenizer.pieces(written)[0])
     fusion = _fusion_layers(model)
     own = features.data.clone()  # one made in inference mode takes no gradients
-    vision = model.vision
+    vision, blocks = model.vision, cast(Any, model.text.blocks)
     shared: dict[str, Any] = dict(
         backend=backend, picture=features.data, own=own, read=read, ids=ids, mask=mask,
         start=tokenizer.language_start[language], text_of=tokenizer.decode,
@@ -151,7 +151,8 @@ def native_traces(backend: "NativeBackend", features: PictureFeatures, *, instru
         traces.append(NativeTrace(
             text=read, source="question" if task == "ask" else "text", written=False,
             words=split_words(read), tokens=tokens, stream="read", shift=1,
-            layers=(*_text_layers(model), *fusion), **shared))
+            layers=(*(Layer(block.attention, "read", ("read",), model.config.text_heads)
+                      for block in blocks), *fusion), **shared))
     if task != "match":
         places = [found for _, found in tokenizer.word_tokens(text)]
         # The decoder looks at the places of the fused words, whatever the text encoder mixed into
@@ -161,12 +162,6 @@ def native_traces(backend: "NativeBackend", features: PictureFeatures, *, instru
             words=split_words(text), tokens=places, stream="written", shift=0,
             layers=(*fusion, *_decoder_layers(model)), **shared))
     return tuple(traces)
-
-
-def _text_layers(model: VLM) -> tuple[Layer, ...]:
-    blocks: Any = model.text.blocks
-    return tuple(Layer(block.attention, "read", ("read",), model.config.text_heads)
-                 for block in blocks)
 
 
 def _fusion_layers(model: VLM) -> tuple[Layer, ...]:

@@ -10,8 +10,7 @@ vision encoder's states, V vocabulary.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, place_indices
 from vitdemo.backends.base import PictureFeatures
-from vitdemo.backends.chat_model import ends_of, joined_ends
+from vitdemo.backends.chat_model import ends_of, handed, joined_ends
 from vitdemo.backends.chat_trace import only_through_picture
 from vitdemo.backends.hub import Checkpoint, cache_argument
 from vitdemo.backends.picture_tokens import patch_boxes
@@ -123,7 +122,8 @@ class PrefixBackend(WritingBackend):
         for name, value in inputs.items():
             if name.endswith("position_mask"):
                 inputs[name] = F.pad(value, (0, ids.shape[1] - value.shape[1]))
-        with _handed(self.vision, states):
+        with handed(self.vision, "forward", BaseModelOutputWithPooling(
+                last_hidden_state=states, pooler_output=states[:, 0])):
             logits: Tensor = self.model(input_ids=ids, pixel_values=states.new_zeros(
                 len(ids), 3, 1, 1), **inputs, **more).logits
         return logits
@@ -197,35 +197,19 @@ class PrefixBackend(WritingBackend):
                      "latents": len(places) + (0 if read is None else read.shape[1])})
 
 
-@contextmanager
-def _handed(vision: Any, states: Tensor) -> Iterator[None]:
-    """Inside, the vision encoder gives ``states``."""
-    vision.forward = lambda *_, **__: BaseModelOutputWithPooling(
-        last_hidden_state=states, pooler_output=states[:, 0])
-    try:
-        yield
-    finally:
-        del vision.forward
-
-
 class _State(CachedState):
     """See `vitdemo.backends.writing.State`."""
 
-    def __init__(self, backend: PrefixBackend, seen: Seen, prompt: Prompt) -> None:
-        super().__init__(backend, seen, prompt)
-        self._prefix, self._length = backend, 0
-        self._more = {cache_argument(backend.writer): self.cache, "use_cache": True,
-                      "logits_to_keep": 1}
-
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
-        backend = self._prefix
-        if self._length:
-            logits = backend.writer(input_ids=ids, **backend.going_on(ids, self._length),
-                                    **self._more).logits
+        backend = self.backend
+        more = {cache_argument(backend.writer): self.cache, "use_cache": True, "logits_to_keep": 1}
+        if self.length:
+            logits = backend.writer(input_ids=ids, **backend.going_on(ids, self.length),
+                                    **more).logits
         else:
-            logits = backend.forward(ids, self.prompt, self.seen.states, **self._more)
-        self._length += ids.shape[1]
+            logits = backend.forward(ids, self.prompt, self.seen.states, **more)
+        self.length += ids.shape[1]
         return joined_ends(logits[:, -1], backend.ends)
 
 

@@ -87,11 +87,7 @@ class ViltBackend(HubBackend):
 
     def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
                task: str) -> tuple[Trace, ...]:
-        """The sentence, in one stream with the patches after it.
-
-        Raises:
-            TextError: the text is too long.
-        """
+        """The sentence, in one stream with the patches after it."""
         seen, spans = features.data, self.encode(text)[1]
         ids, mask = self.checkpoint.batch([text])
         boxes = grid_boxes(seen.grid, features.size)

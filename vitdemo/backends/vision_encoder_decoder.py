@@ -67,11 +67,7 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
         return self.model.decoder
 
     def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
-        """By the checkpoint's own processor.
-
-        Raises:
-            CheckpointError: where its tokens lie cannot be found.
-        """
+        """By the checkpoint's own processor."""
         pixels = self.processor.image_processor(images=pictures, return_tensors="pt")[
             "pixel_values"]
         states = self.model.encoder(pixel_values=self.own(pixels)).last_hidden_state

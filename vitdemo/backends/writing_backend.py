@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
 from vitdemo.attention.trace import Regions, Rows, Trace, WrittenTrace, with_offset
@@ -36,13 +36,14 @@ Span = tuple[int, int]
 
 class CachedState:
     """What a `State` of transformers shares: how the model goes on from a ``prompt`` on a picture
-    that was ``seen``. It is kept until the next text is begun, so that an explanation need not run
-    again what was run to write."""
+    that was ``seen``; ``length`` counts the ids that it was given so far. It is kept until the next
+    text is begun, so that an explanation need not run again what was run to write."""
 
-    def __init__(self, backend: "WritingBackend", seen: Any, prompt: Any, cache: Any = None,
-                 whole: Sequence[int] = ()) -> None:
+    length = 0
+
+    def __init__(self, backend: Any, seen: Any, prompt: Any, cache: Any = None) -> None:
         model = backend.model
-        self.seen, self.prompt, self._backend, self._whole = seen, prompt, backend, whole
+        self.seen, self.prompt, self.backend = seen, prompt, backend
         self.cache: Any = cache
         if cache is None:
             self.cache = DynamicCache(config=model.config.get_text_config())
@@ -50,7 +51,7 @@ class CachedState:
 
     def select(self, rows: Sequence[int]) -> None:
         """The cache of these rows."""
-        self.cache.batch_select_indices(torch.tensor(rows, device=self._backend.model.device))
+        self.cache.batch_select_indices(torch.tensor(rows, device=self.backend.model.device))
 
     @property
     def plain(self) -> bool:
@@ -60,14 +61,23 @@ class CachedState:
                                     for layer in layers)
 
     def prefix(self, length: int) -> Any:
-        """The cache as it was after ``length`` places of one row; what is ``whole`` (by the layer's
-        number) holds the picture. This one stays as it is."""
+        """The cache as it was after ``length`` places of one row; that of the layers that look
+        at the picture holds it. This one stays as it is."""
         found = copy.copy(self.cache)
         found.layers = [copy.copy(layer) for layer in self.cache.layers]
         for number, layer in enumerate(found.layers):
-            end = None if number in self._whole else length
+            end = None if number in self.backend.looking_layers else length
             layer.keys, layer.values = layer.keys[:1, :, :end], layer.values[:1, :, :end]
         return found
+
+
+def select_written(cache: EncoderDecoderCache, rows: Sequence[int]) -> None:
+    """The cache of these rows: only what was written is copied, as all look at one picture."""
+    layer: Any = None  # one with keys and values: no other kind looks at a picture
+    for layer in cache.cross_attention_cache.layers:
+        layer.keys, layer.values = (one[:1].expand(len(rows), -1, -1, -1)
+                                    for one in (layer.keys, layer.values))
+    cache.self_attention_cache.batch_select_indices(torch.tensor(rows, device=layer.keys.device))
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,8 @@ class Start:
 
 class WritingBackend(HubBackend):
     """One checkpoint; see the file."""
+
+    looking_layers: Sequence[int] = ()  # in whose cache the picture is
 
     def __init__(self, checkpoint: Checkpoint, family: str = "", **info: Any) -> None:
         super().__init__(checkpoint)
@@ -151,11 +163,7 @@ class WritingBackend(HubBackend):
 
     def generate(self, features: PictureFeatures, instruction: str, language: str,
                  decoding: Decoding) -> Iterator[Step]:
-        """Words as they are written.
-
-        Raises:
-            TextError: the instruction cannot be read.
-        """
+        """Words as they are written."""
         self.require("caption")
         self.require_language(language)
         start = self._begin(features, instruction, language, "caption")

@@ -146,7 +146,6 @@ class Index(ABC):
     def delete(self, ids: Sequence[str]) -> int:
         """Take entries out; returns how many were there."""
 
-    @abstractmethod
     def search(self, vector: np.ndarray | None, limit: int = 12,
                where: Sequence[Condition] = (), vectors: bool = False,
                words: Sequence[AskedWord] = ()) -> list[Found]:
@@ -162,6 +161,15 @@ class Index(ABC):
         Raises:
             StoreError: a vector of another dimension, or a limit below 1.
         """
+        if limit < 1:
+            raise StoreError(f"The limit is {limit}; ask for at least 1 hit.")
+        wanted = None if vector is None else check_vector(vector, self.stamp.dimension)
+        return self._search(wanted, limit, where, vectors, words)
+
+    @abstractmethod
+    def _search(self, vector: np.ndarray | None, limit: int, where: Sequence[Condition],
+                vectors: bool, words: Sequence[AskedWord]) -> list[Found]:
+        """`search`, with a vector and a limit that are right."""
 
     @abstractmethod
     def count(self) -> int:
@@ -228,12 +236,6 @@ def check_vector(vector: np.ndarray, dimension: int) -> np.ndarray:
     if not 0.99 < length < 1.01:
         raise StoreError(f"The vector has the length {length:.3f}; it must be 1.")
     return vector
-
-
-def check_limit(limit: int) -> None:
-    """Raise `StoreError` where a search asks for fewer than one hit."""
-    if limit < 1:
-        raise StoreError(f"The limit is {limit}; ask for at least 1 hit.")
 
 
 def check_stamp(found: Stamp, wanted: Stamp, uri: str) -> None:

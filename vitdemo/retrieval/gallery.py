@@ -1,9 +1,10 @@
 """Pictures of one store, searchable by text and by picture. E embedding width."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,10 +13,12 @@ from vitdemo.preprocess import Picture, open_picture, squeezed
 from vitdemo.records import Hit
 from vitdemo.retrieval import query
 from vitdemo.retrieval.base import Condition, Entry, Found, Index
-from vitdemo.retrieval.metadata import entry_id, metadata_of
+from vitdemo.retrieval.metadata import derived, entry_id, metadata_of
+from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.text_words import AskedWord
 from vitdemo.retrieval.vanished import Vanished
 from vitdemo.retrieval.walk import Skipped
+from vitdemo.video import is_video
 
 BATCH = 16  # pictures in one pass of the encoder
 STORE_EVERY = 256  # pictures; each change of a store has its price
@@ -67,35 +70,51 @@ class Gallery:
 
     def add_files(self, paths: Sequence[str], tell: Callable[[int], None] = lambda done: None
                   ) -> tuple[list[Skipped], list[str]]:
-        """Add picture files; gives those that cannot be used, and the notes on the others.
+        """Add picture files, and the frames of videos; gives those that cannot be used, and the
+        notes on the others.
 
-        Only one of them is in memory whole at any time. ``tell(done)`` is called before each; what
-        it raises ends the work.
+        Only one of them is in memory whole at any time. ``tell(done)`` is called before each
+        picture, where ``done`` files are read; what it raises ends the work.
 
         Raises:
             StoreError: the store cannot be written, or a name is not valid text.
         """
         skipped: list[Skipped] = []
         notes: list[str] = []
-        for first in range(0, len(paths), BATCH):
-            rows = []
-            for done, path in enumerate(paths[first:first + BATCH], first):
-                tell(done)
-                try:
-                    picture = open_picture(path)
-                except PictureError as error:
-                    skipped.append(Skipped(path, str(error)))
-                    continue
-                notes += picture.notes
-                metadata, size = metadata_of(path, picture), picture.image.size
-                rows.append((path, squeezed(picture, self.embedder.picture_side), size, metadata))
-                del picture  # its memory is free before the next one wants some
-            if rows:
-                vectors = self.embedder.embed_pictures([row[1] for row in rows])  # (P, E)
-                self.index.add([Entry(entry_id(path), path, vector, *size, metadata) for
-                                (path, _, size, metadata), vector in zip(rows, vectors,
-                                                                         strict=True)])
+        rows = self._rows(paths, tell, skipped, notes)
+        while batch := list(itertools.islice(rows, BATCH)):
+            vectors = self.embedder.embed_pictures([one.picture for one in batch])  # (P, E)
+            self.index.add([Entry(entry_id(one.path), one.path, vector, *one.size, one.metadata)
+                            for one, vector in zip(batch, vectors, strict=True)])
         return skipped, notes
+
+    def _rows(self, paths: Sequence[str], tell: Callable[[int], None], skipped: list[Skipped],
+              notes: list[str]) -> Iterator["_Row"]:
+        """What is to be added of each file."""
+        for done, path in enumerate(paths):
+            tell(done)
+            if is_video(path):
+                for frame, one in self._frames(path):
+                    if one.error:
+                        skipped.append(Skipped(frame, str(one.error)))
+                    else:
+                        yield _row_of_frame(frame, one)
+                    tell(done)
+                continue
+            try:
+                picture = open_picture(path)
+            except PictureError as error:
+                skipped.append(Skipped(path, str(error)))
+                continue
+            notes += picture.notes
+            row = _Row(path, squeezed(picture, self.embedder.picture_side), picture.image.size,
+                       metadata_of(path, picture))
+            del picture  # its memory is free before the next one wants some
+            yield row
+
+    def _frames(self, path: str) -> Iterator[tuple[str, Reading]]:
+        with Readers(1) as readers:  # a process of its own: a file may be anybody's
+            yield from readers.pictures([path], self.embedder.picture_side)
 
     def add_folder(self, folder: Path, progress: Progress | None = None) -> FolderReport:
         """`index_folders` of one folder. ``progress(done, total, name)`` is called after every
@@ -167,6 +186,24 @@ class Gallery:
         return [Entry(entry_id(path), path, vector, picture.image.width, picture.image.height,
                       metadata_of(path, picture))
                 for (path, picture), vector in zip(sources, vectors, strict=True)]
+
+
+class _Row(NamedTuple):
+    """A picture as the model sees it, its own size and what is kept of it."""
+
+    path: str
+    picture: Picture
+    size: tuple[int, int]
+    metadata: dict[str, str | int | float]
+
+
+def _row_of_frame(path: str, frame: Reading) -> _Row:
+    picture = replace(frame.picture(path), camera=frame.camera or {})
+    metadata = metadata_of(path, picture)
+    metadata |= derived(frame.width, frame.height, metadata)
+    metadata |= {"content": frame.content, "frames": frame.frames}
+    del metadata["digest"]  # the pixels are not the frame's own
+    return _Row(path, picture, (frame.width, frame.height), metadata)
 
 
 def _hit(row: Found) -> Hit:

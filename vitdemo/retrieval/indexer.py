@@ -32,6 +32,7 @@ from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.unreadable import Unreadable
 from vitdemo.retrieval.vanished import Vanished, hold
 from vitdemo.retrieval.walk import Skipped, Tree, absolute, look_through
+from vitdemo.texts import Message
 from vitdemo.video import file_of
 
 BATCH_MEGAPIXELS = 100  # at most, of the pictures of one batch together: they lie in memory
@@ -142,7 +143,7 @@ class _Run:
         self._waiting: list[Entry] = []
         self._replaced: list[str] = []  # ids that go once what waits is in the store
         self._renewed: set[str] = set()  # files of which the store had an older state
-        self._faults: dict[str, str] = {}  # of videos of which not every frame can be read
+        self._faults: dict[str, str | Message] = {}  # of videos with frames that cannot be read
         self._places: Sequence[Path] = ()
         self._read: Counter[Path] = Counter()
         self._stored = self._done = self._worked = 0
@@ -227,7 +228,7 @@ class _Run:
     def _known_unreadable(self, path: str) -> bool:
         reason = self._unreadable.reason(path, self.tree.files[path])
         if reason:
-            self.tree.skipped.append(Skipped(path, reason))
+            self.tree.skipped.append(Skipped(path, str(reason)))
         return bool(reason)
 
     def _take_twin(self, twin: Twin) -> None:
@@ -249,7 +250,7 @@ class _Run:
         """One picture that was read: into the batch, or among those that are no good."""
         file = file_of(path)
         if reading.error:
-            self.tree.skipped.append(Skipped(path, reading.error))
+            self.tree.skipped.append(Skipped(path, str(reading.error)))
             if reading.broken:
                 self._faults.setdefault(file, reading.error)
             if reading.broken and not reading.frames:

@@ -42,9 +42,7 @@ from vitdemo.retrieval.base import (
     Index,
     Stamp,
     check_entries,
-    check_limit,
     check_stamp,
-    check_vector,
 )
 from vitdemo.retrieval.lance_faults import guarded
 from vitdemo.retrieval.lance_texts import WORDS, quote
@@ -143,18 +141,15 @@ class LanceIndex(Index):
             self._changed()
         return gone
 
-    def search(self, vector: np.ndarray | None, limit: int = 12,
-               where: Sequence[Condition] = (), vectors: bool = False,
-               words: Sequence[AskedWord] = ()) -> list[Found]:
-        check_limit(limit)
+    def _search(self, vector: np.ndarray | None, limit: int, where: Sequence[Condition],
+                vectors: bool, words: Sequence[AskedWord]) -> list[Found]:
         columns = [*FIELDS, "vector"] if vectors else [*FIELDS]
         sql = " AND ".join(to_sql(one) for one in where)
         if vector is None:
             return guarded(self.uri, lambda: self._list(limit, sql, columns))
-        wanted = check_vector(vector, self.stamp.dimension)
         if not words:
-            return guarded(self.uri, lambda: _ranked(self._nearest(wanted, limit, sql, columns)))
-        return guarded(self.uri, lambda: self._with_words(wanted, limit, sql, columns, words))
+            return guarded(self.uri, lambda: _ranked(self._nearest(vector, limit, sql, columns)))
+        return guarded(self.uri, lambda: self._with_words(vector, limit, sql, columns, words))
 
     def _list(self, limit: int, sql: str, columns: list[str]) -> list[Found]:
         query = self._open_table().search().select(columns).limit(limit)

@@ -33,9 +33,7 @@ from vitdemo.retrieval.base import (
     Index,
     Stamp,
     check_entries,
-    check_limit,
     check_stamp,
-    check_vector,
 )
 from vitdemo.retrieval.milvus_filter import NOTHING, WHOLE_NUMBERS, to_expression
 from vitdemo.retrieval.text_words import AskedWord
@@ -193,18 +191,15 @@ class MilvusIndex(Index):
             gone += there
         return gone
 
-    def search(self, vector: np.ndarray | None, limit: int = 12,
-               where: Sequence[Condition] = (), vectors: bool = False,
-               words: Sequence[AskedWord] = ()) -> list[Found]:
-        check_limit(limit)
+    def _search(self, vector: np.ndarray | None, limit: int, where: Sequence[Condition],
+                vectors: bool, words: Sequence[AskedWord]) -> list[Found]:
         columns = [*self._columns, "vector"] if vectors else self._columns
         if vector is None:
             found = [_found(row, 0.0) for some in self._filters(where)
                      for row in self._rows(some, columns, limit)]
             return sorted(found, key=lambda one: one.id)[:limit]
-        wanted = check_vector(vector, self.stamp.dimension)
         found = [one for some in self._filters(where)
-                 for one in self._nearest(wanted, limit, some, columns)]
+                 for one in self._nearest(vector, limit, some, columns)]
         return sorted(found, key=lambda one: (-one.score, one.path))[:limit]
 
     def count(self) -> int:

@@ -47,9 +47,8 @@ class ReadOnlyIndex(Index):
     def delete(self, ids: Sequence[str]) -> NoReturn:
         raise StoreError("store.only_searched")
 
-    def search(self, vector: np.ndarray | None, limit: int = 12,
-               where: Sequence[Condition] = (), vectors: bool = False,
-               words: Sequence[AskedWord] = ()) -> list[Found]:
+    def _search(self, vector: np.ndarray | None, limit: int, where: Sequence[Condition],
+                vectors: bool, words: Sequence[AskedWord]) -> list[Found]:
         if any(one.operator == "starts_with" for one in where):  # a folder could be guessed by it
             raise StoreError("store.no_folders")
         asked = limit

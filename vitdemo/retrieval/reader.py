@@ -8,7 +8,8 @@ Request: {"path", "name", "side", "language"}: where the file lies on the disk, 
 and the language of what is said of it; side 0 wants no one size, -1 its content's hash alone, -2
 which frames of a video there are. Answer: {"content", "width", "height", "size", "camera", "notes",
 "pixels"}, {"content", "seconds"}, or {"error", "broken"}. Before it decodes it asks for memory with
-{"wants": pixels, "name"}; {"busy"} is answered, "" or why not.
+{"wants": pixels, "name"}; {"busy"} is answered, "" or why not. Why not, and errors, are sentences
+as `texts.as_json` gives them.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ from vitdemo.preprocess import (
     within,
 )
 from vitdemo.retrieval.walk import why
-from vitdemo.texts import phrase, speaking
+from vitdemo.texts import Message, as_json, from_json, speaking
 from vitdemo.video import frame_seconds, in_video, is_video
 from vitdemo.written import written_in
 
@@ -56,7 +57,7 @@ class _Asked:
         """See `PixelBudget`."""
         busy = self._ask({"wants": pixels, "name": name})["busy"]
         if busy:
-            raise BusyError(busy)
+            raise BusyError(from_json(busy))
         return PixelBudget(pixels).take(pixels, name)
 
 
@@ -73,16 +74,15 @@ def read(path: str, side: int, name: str = "", budget: Budget = BUDGET
         return _read(path, side, name, budget)
     except PictureError as error:
         if _for_want_of_memory(error):
-            return _no_memory(name)
-        return {"error": str(error), "broken": not isinstance(error, BusyError)}, b""
+            return _no(Message("reader.no_memory", name=name))
+        return _no(error.message, broken=not isinstance(error, BusyError))
     except MemoryError:
-        return _no_memory(name)
+        return _no(Message("reader.no_memory", name=name))
     except (OSError, ValueError) as error:
-        return {"error": phrase("picture.unreadable", name=name, why=why(error)),
-                "broken": False}, b""
+        return _no(Message("picture.unreadable", name=name, why=why(error)))
     except Exception as error:  # a fault of ours, told as one: the files after it are read
         fault = f"{type(error).__name__}: {error}"
-        return {"error": phrase("reader.fault", name=name, why=fault), "broken": False}, b""
+        return _no(Message("reader.fault", name=name, why=fault))
 
 
 def _read(path: str, side: int, name: str, budget: Budget) -> tuple[dict[str, Any], bytes]:
@@ -152,8 +152,8 @@ def _for_want_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _no_memory(name: str) -> tuple[dict[str, Any], bytes]:
-    return {"error": phrase("reader.no_memory", name=name), "broken": False}, b""
+def _no(reason: str | Message, broken: bool = False) -> tuple[dict[str, Any], bytes]:
+    return {"error": as_json(reason), "broken": broken}, b""
 
 
 def main() -> None:

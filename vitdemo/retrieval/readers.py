@@ -27,7 +27,7 @@ from vitdemo.pixel_budget import BUDGET, Share
 from vitdemo.preprocess import Picture
 from vitdemo.retrieval.reader import FRAMES, HASH_ONLY
 from vitdemo.retrieval.walk import why
-from vitdemo.texts import language, phrase
+from vitdemo.texts import Message, as_json, from_json, language
 from vitdemo.video import file_of, frame_path, is_video
 from vitdemo.wanted import for_a_thread
 
@@ -57,7 +57,7 @@ class Reading:
     size: tuple[int, int] = (0, 0)
     camera: dict[str, str | int | float] | None = None
     pixels: bytes = b""
-    error: str = ""
+    error: str | Message = ""
     broken: bool = False
     notes: tuple[str, ...] = ()
     made: Any = None
@@ -151,14 +151,14 @@ class _Process:
                 started = self._running is not None
                 self.stop()
                 if not started:
-                    return Reading(error=phrase("reader.not_started", name=path, why=why(error)))
+                    return Reading(error=Message("reader.not_started", name=path, why=why(error)))
                 if stuck.is_set():
-                    return Reading(error=phrase("reader.stuck", name=path,
-                                                seconds=f"{PATIENCE:.0f}"))
+                    return Reading(error=Message("reader.stuck", name=path,
+                                                 seconds=f"{PATIENCE:.0f}"))
         else:
-            return Reading(error=phrase("reader.ended", name=path))
+            return Reading(error=Message("reader.ended", name=path))
         if "error" in head:
-            return Reading(error=head["error"], broken=head["broken"])
+            return Reading(error=from_json(head["error"]), broken=head["broken"])
         if side == HASH_ONLY:
             return Reading(content=head["content"], camera={"inside": head["inside"]})
         if side == FRAMES:
@@ -189,7 +189,7 @@ class _Process:
                     share, busy = BUDGET.take(head["wants"], head["name"]), ""
                     shares.append(share)
                 except BusyError as error:
-                    busy = str(error)
+                    busy = as_json(error.message)
                 running.stdin.write(json.dumps({"busy": busy}).encode() + b"\n")
                 running.stdin.flush()
                 head = json.loads(running.stdout.readline())

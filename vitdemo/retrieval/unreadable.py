@@ -17,7 +17,7 @@ from vitdemo.errors import DiskError
 from vitdemo.file_names import missing
 from vitdemo.preprocess import register_heic
 from vitdemo.retrieval.walk import State
-from vitdemo.texts import language
+from vitdemo.texts import Message, as_json, from_json
 from vitdemo.video import video_reader
 
 FILE = "unreadable.json"
@@ -28,15 +28,15 @@ class Unreadable:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._known: dict[str, tuple[State, str]] = {}
+        self._known: dict[str, tuple[State, str | Message]] = {}
         self._changed = False
         if file is not None:
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError,
                                      OverflowError, RecursionError):
                 found = json.loads(file.read_text("utf-8"))
                 if found["reader"] == _reader():
-                    self._known = {path: (State(int(size), float(modified)), str(reason)) for path,
-                                   (size, modified, reason) in found["files"].items()}
+                    self._known = {path: (State(int(size), float(modified)), from_json(reason))
+                                   for path, (size, modified, reason) in found["files"].items()}
 
     @classmethod
     def of(cls, uri: str) -> "Unreadable":
@@ -47,12 +47,12 @@ class Unreadable:
             return cls(Path(uri) / FILE)
         return cls(cache_folder() / f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{FILE}")
 
-    def reason(self, path: str, state: State) -> str:
+    def reason(self, path: str, state: State) -> str | Message:
         """Why the file is no good; "" where that is not known of this state of it."""
         known, reason = self._known.get(path, (None, ""))
         return reason if known == state else ""
 
-    def add(self, path: str, state: State, reason: str) -> None:
+    def add(self, path: str, state: State, reason: str | Message) -> None:
         """Remember a file."""
         self._known[path] = (state, reason)
         self._changed = True
@@ -61,7 +61,7 @@ class Unreadable:
         """Write the file; one that cannot be written is done without."""
         if self._file is None or not self._changed:
             return
-        files = {path: (state.size, state.modified, reason)
+        files = {path: (state.size, state.modified, as_json(reason))
                  for path, (state, reason) in self._known.items() if not missing(path)}
         with contextlib.suppress(OSError, DiskError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +71,6 @@ class Unreadable:
 
 
 def _reader() -> str:
-    """What the verdict, and its language, depends on besides the file."""
-    others = ("HEIC" if register_heic() else "", video_reader(), language())
+    """What the verdict depends on besides the file."""
+    others = ("HEIC" if register_heic() else "", video_reader())
     return ", ".join(filter(None, (f"vitdemo {__version__}", f"Pillow {PIL.__version__}", *others)))

@@ -155,8 +155,7 @@ def look_through(folders: Sequence[Path],
 def _is_new(place: str, tree: Tree, seen: set[object]) -> bool:
     """Whether a folder is to be looked into."""
     if not is_text(place):
-        tree.skip(place, "The folder's name is not valid text (UTF-8), so nothing in it is read. "
-                         "Rename it.")
+        tree.skip(place, phrase("folder.bad_name_inside"))
         return False
     try:
         status = os.stat(on_disk(place))
@@ -194,7 +193,7 @@ def _look(place: str, tree: Tree, kinds: frozenset[str], passed_over: Counter[st
             is_folder = entry.is_dir()
         except OSError as error:  # a link, as to a network drive that does not answer
             tree.closed.append(path)
-            tree.skip(path, f"It cannot be looked at: {why(error)}.")
+            tree.skip(path, phrase("folder.not_looked_at", why=why(error)))
             continue
         if is_folder:
             folders.append(path)
@@ -202,7 +201,7 @@ def _look(place: str, tree: Tree, kinds: frozenset[str], passed_over: Counter[st
             if _take(path, entry.is_symlink(), tree):
                 pictures.append(name)
         elif entry.is_symlink() and not os.path.exists(on_disk(path)):
-            tree.skip(path, f"{path} does not exist: the link leads nowhere.")
+            tree.skip(path, phrase("folder.file_dead_link", path=path))
         elif is_text(path):
             others[name] = entry
         else:
@@ -226,40 +225,33 @@ def passed_over_lines(kinds: Mapping[str, int]) -> list[str]:
     videos = {kind: count for kind, count in kinds.items() if f".{kind}" in VIDEOS}
     others = {kind: count for kind, count in kinds.items()
               if kind not in pictures and kind not in videos}
-    lines = []
-    if pictures:
-        lines.append(f"Passed over, as their formats are not read here: {_listed(pictures)}. Save "
-                     "these pictures as JPEG, PNG or TIFF, too.")
-    if videos:
-        lines.append(f"Passed over, as what reads videos is missing: {_listed(videos)}. Install "
-                     "the package av: pip install av.")
-    if others:
-        lines.append(f"Passed over, as they are no pictures by their names: {_listed(others)}.")
-    return lines
+    return [phrase(f"folder.passed_over.{key}", files=_listed(counts)) for key, counts in (
+        ("pictures", pictures), ("videos", videos), ("others", others)) if counts]
 
 
 def _listed(counts: Mapping[str, int]) -> str:
     """"12 DNG, 3 NEF"; the commonest first."""
     told = sorted(counts.items(), key=lambda one: (one[0] == OTHER, -one[1], one[0]))
-    parts = [f"{count:,} {kind.upper() if kind != OTHER else 'without a usual ending'}"
-             for kind, count in told[:KINDS_TOLD]]
-    rest = sum(count for _, count in told[KINDS_TOLD:])
-    return ", ".join([*parts, f"{rest:,} of other kinds"] if rest else parts)
+    parts = [phrase("folder.passed_over.without" if kind == OTHER else "folder.passed_over.kind",
+                    number=f"{count:,}", kind=kind.upper()) for kind, count in told[:KINDS_TOLD]]
+    if rest := sum(count for _, count in told[KINDS_TOLD:]):
+        parts.append(phrase("folder.passed_over.more", number=f"{rest:,}"))
+    return phrase("list.join").join(parts)
 
 
 def _take(path: str, link: bool, tree: Tree) -> bool:
     """Note one file's state, or why it cannot be used; says whether it can."""
     if not is_text(path):
-        tree.skip(path, "Its name is not valid text (UTF-8). Rename the file.")
+        tree.skip(path, phrase("folder.bad_file_name"))
         return False
     if link and tree.leads_out(path):
         return False
     try:
         status = os.stat(on_disk(path))
     except FileNotFoundError:
-        tree.skip(path, f"{path} does not exist: the link leads nowhere.")
+        tree.skip(path, phrase("folder.file_dead_link", path=path))
     except (OSError, ValueError) as error:
-        tree.skip(path, f"{path} cannot be read: {why(error)}.")
+        tree.skip(path, phrase("folder.file_shut", path=path, why=why(error)))
     else:
         tree.files[path] = State(status.st_size, status.st_mtime)
         return True

@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["DEFAULT", "LANGUAGES", "Message", "best_language", "catalogue", "joined",
-           "language", "listed", "phrase", "section", "speaking"]
+__all__ = ["DEFAULT", "LANGUAGES", "Message", "as_json", "best_language", "catalogue",
+           "from_json", "joined", "language", "listed", "phrase", "section", "speaking"]
 
 DEFAULT = "en"
 _FOLDER = Path(__file__).parent
@@ -50,6 +51,31 @@ class Message:
 
     def __hash__(self) -> int:
         return hash(self.key)
+
+
+def as_json(text: str | Message) -> Any:
+    """A sentence as JSON holds it, so that it can be worded later, in any language."""
+    if isinstance(text, str):
+        return text
+    return {"key": text.key, "values": {
+        name: value if isinstance(value, int | float) else as_json(
+            value if isinstance(value, Message) else str(value))
+        for name, value in text.values.items()}}
+
+
+def from_json(value: Any) -> str | Message:
+    """The way back.
+
+    Raises:
+        ValueError: it is none, or of a version with other sentences.
+    """
+    if isinstance(value, str):
+        return value
+    if not (isinstance(value, dict) and value.get("key") in catalogue(DEFAULT)):
+        raise ValueError(value)
+    return Message(value["key"], **{
+        name: inner if isinstance(inner, int | float) else from_json(inner)
+        for name, inner in value["values"].items()})
 
 
 def language() -> str:

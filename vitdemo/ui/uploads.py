@@ -42,7 +42,7 @@ async def upload(request: Request) -> Response:
     try:
         files, _, _ = await upload_fn(
             Request(request.scope, _counted(request.receive, sessions, folder)), folder,
-            LIMITS.max_file_megabytes * 2**20, upload_id, force_move=True,
+            LIMITS.upload_bytes, upload_id, force_move=True,
             upload_progress=file_upload_statuses if upload_id else None)
         whole = bool(files)
         return JSONResponse(files)

@@ -33,6 +33,7 @@ from vitdemo.ui.jobs import Cancelled, Job, followed
 from vitdemo.ui.search.galleries import EXAMPLES, FOLDER, OWNERS, allowed_folder, may_read
 from vitdemo.ui.search.indexing import INDEXING, Sources, left_out, reading_html, refuse_second
 from vitdemo.ui.tabs.describe import first_language
+from vitdemo.video import file_of
 
 PREVIEW = 480  # pixels
 BETWEEN = " | "  # several captions in one cell
@@ -242,11 +243,12 @@ def captioning(context: Context, chosen: str, typed: str, files: list[str] | Non
     paths = [str(path) for path in context.examples] if chosen == EXAMPLES else files
     if not paths:
         raise PictureError("reading.no_pictures")
-    kept, wanted = Kept(), [as_text(os.path.abspath(path)) for path in paths]
+    kept, wanted = Kept(), {as_text(os.path.abspath(path)) for path in paths}
     places = dict.fromkeys(map(os.path.dirname, wanted))
     return (lambda: describe_folders(context.engine, [(place, kept) for place in places], wishes,
                                      progress=tell),
-            lambda: described(kept, ((os.path.basename(path), path) for path in wanted), key))
+            lambda: described(kept, ((os.path.basename(path), path) for path in kept.rows
+                                     if file_of(path) in wanted), key))
 
 
 def _told(report: DescribeReport | None, shown: Described) -> str:

@@ -18,6 +18,7 @@ from vitdemo.retrieval.indexer import IndexReport, Progress, index_folders
 from vitdemo.texts import Message, phrase
 from vitdemo.ui import markup
 from vitdemo.ui.components import Context
+from vitdemo.video import check_upload, is_video
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,16 @@ class Album:
         if self.gallery is None:
             raise StoreError("gallery.closed")
         return self.gallery
+
+    def allows(self, path: str) -> bool:
+        """Whether a file may be read: a video that is too long is left out, with the reason."""
+        if is_video(path):
+            try:
+                check_upload(path, os.path.basename(path))
+            except PictureError as error:
+                self.skipped.append((path, str(error)))
+                return False
+        return True
 
     def report(self) -> str:
         """What is in it and what is not, as HTML."""
@@ -189,21 +200,26 @@ def folders_in(context: Context, typed: str) -> list[str]:
 
 def album_of_files(engine: Engine, paths: Sequence[str], title: str | Message,
                    tell: Tell | None = None) -> Album:
-    """Index picture files in memory; unreadable ones are listed with the reason.
+    """Index picture files, and videos by their frames, in memory; unreadable ones are listed with
+    the reason.
 
     Raises:
         PictureError: none of them is a picture, or there are too many.
     """
+    videos = sum(map(is_video, paths))
     if len(paths) > LIMITS.max_uploads:
         raise PictureError("gallery.too_many", count=len(paths), most=LIMITS.max_uploads)
+    if videos > LIMITS.max_videos:
+        raise PictureError("gallery.too_many_videos", count=videos, most=LIMITS.max_videos)
     album = Album(engine.gallery(), title)
     try:
         def told(done: int) -> None:
             if tell is not None:
-                tell(done, len(paths))
+                tell(done, len(usable))
 
-        skipped, album.notes = album.opened().add_files(paths, told)
-        album.skipped = [(one.path, one.reason) for one in skipped]
+        usable = list(filter(album.allows, paths))
+        skipped, album.notes = album.opened().add_files(usable, told)
+        album.skipped += [(one.path, one.reason) for one in skipped]
         if not album.opened().count():
             reason = album.skipped[0][1] if album.skipped else Message("gallery.none")
             raise PictureError("gallery.unusable", count=max(1, len(album.skipped)), reason=reason)

@@ -102,7 +102,7 @@ def source_fields(context: Context, galleries: Galleries) -> Sources:
                       value=choices[0], label=phrase("reading.where.label"), info=how,
                       elem_id="search-source")
     files = FilesInput(label=phrase("reading.files"), file_count="multiple",
-                       file_types=["image"], visible=choices[0] == UPLOADS, height=160,
+                       file_types=["image", "video"], visible=choices[0] == UPLOADS, height=160,
                        elem_id="search-files")
     with gr.Column(visible=False) as folder_part:
         with gr.Row(equal_height=True):
@@ -329,5 +329,6 @@ def start_text(context: Context, galleries: Galleries, chosen: str) -> str:
     if chosen == FOLDER:
         held = [phrase("reading.held", number=f"{count:,}")] if count else []
         return markup.report([*held, phrase("reading.about.folder")])
-    return markup.report([phrase(f"reading.about.{chosen}", count=(
-        len(context.examples) if chosen == EXAMPLES else LIMITS.max_uploads))])
+    count = len(context.examples) if chosen == EXAMPLES else LIMITS.max_uploads
+    return markup.report([phrase(f"reading.about.{chosen}", count=count, videos=LIMITS.max_videos,
+                                 minutes=LIMITS.max_video_minutes)])

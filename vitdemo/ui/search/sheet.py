@@ -18,8 +18,10 @@ const sheet = () => element.closest(".vt-sheet");
 const hits = () => [...document.querySelectorAll("#search-hits button.vt-hit")];
 let before = null;
 let now = null;
+const quiet = () => sheet().querySelectorAll("video").forEach((player) => player.pause());
 const show = (shows, title) => {
   const over = sheet();
+  quiet();
   if (!over.classList.contains("vt-open")) before = document.activeElement;
   over.classList.add("vt-open");
   over.dataset.shows = shows;
@@ -35,6 +37,7 @@ const show = (shows, title) => {
   find("close").focus({ preventScroll: true });
 };
 const close = () => {
+  quiet();
   sheet().classList.remove("vt-open");
   const back = hits().find((hit) => hit.dataset.id === now?.dataset.id) ?? before;
   back?.focus({ preventScroll: true });

@@ -4,6 +4,7 @@ import html
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +30,14 @@ from vitdemo.ui.components import (
     uploaded,
     viewer_output,
 )
+from vitdemo.ui.search.film import Film, build_film, film_html, tie_film
 from vitdemo.ui.search.sheet import note, sheet_head
 from vitdemo.ui.search.state import HitList, Search
 from vitdemo.ui.shown_result import Desk
 from vitdemo.ui.turns import Panel, Turn, Turns
 from vitdemo.ui.viewer_requests import check_after, tie_requests
 from vitdemo.video import called
+from vitdemo.wanted import NotWanted
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Views:
 
     head: gr.HTML
     view: gr.HTML
+    film: Film
     parts: gr.HTML
     desk: Panel
     path: gr.State
@@ -53,21 +57,22 @@ class Views:
     @property
     def cleared(self) -> list[Any]:
         """What a new search empties."""
-        return [self.view, self.parts, self.versus, self.verdict]
+        return [self.view, self.parts, self.versus, self.verdict, *self.film.cleared]
 
     def empty(self) -> tuple[Any, ...]:
         """What it is then."""
-        return {}, "", {}, ""
+        return {}, "", {}, "", "", ""
 
 
 def build_why(context: Context, desk: Panel) -> Views:
     """Lay them out; within the sheet. ``desk`` keeps the result on it."""
     head = sheet_head()
     view = viewer_output("", "search-view")
+    film = build_film()
     parts = html_output(elem_id="search-parts")
     verdict = html_output(elem_id="search-verdict")
     versus = compare_output("search-versus", visible=context.can("match", "explain"))
-    return Views(head, view, parts, desk, gr.State(""), Panel.of(Turns()), versus,
+    return Views(head, view, film, parts, desk, gr.State(""), Panel.of(Turns()), versus,
                  verdict)
 
 
@@ -76,8 +81,10 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
     """Tie clicks on hits, and the picture that was expected. ``page`` is the hits' HTML."""
     engine, panel = context.engine, views.desk
 
-    def explain(desk: Desk, turn: Turn, event: gr.EventData, held: Search
+    def explain(desk: Desk, turn: Turn, event: gr.EventData, held: Search, strips: Turns
                 ) -> Iterator[tuple[Any, ...]]:
+        with suppress(NotWanted):  # a strip that is being made is of another hit
+            strips.begin(turn.number)
         found = held.list
         hit = found.hit(carried(event).get("id"))
         found.chosen = hit.id
@@ -85,15 +92,15 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
         sentence = found.query.sentence
         shown: dict[str, Any] = {"picture": viewer.display(photo)}
         if sentence and context.can("match", "explain"):
-            yield {**shown, "writing": sentence}, "", "", gr.skip()
+            yield {**shown, "writing": sentence}, "", "", gr.skip(), "", ""
             shown = desk.finish(engine, photo, shown, sentence, sentence,
                                 checking=context.settings.check_at_once)
         elif not sentence:
             shown["reason"] = phrase("search.why.no_words")
         parts = parts_html(why(engine, found.query, [photo])[0], hit)
         said = said_html(found.query, hit, folders=not context.settings.shared)
-        film = context.sessions.videos.player(hit.path)
-        yield shown, film + said + parts, hit.path, note()
+        yield (shown, said + parts, hit.path, note(),
+               film_html(context, hit.path, sentence), "")
 
     def beside_hit(versus: Turns, turn: Turn, event: gr.EventData, held: Search
                    ) -> Iterator[tuple[Any, ...]]:
@@ -108,9 +115,11 @@ def tie_why(context: Context, search: gr.State, hits: gr.HTML, expected: Any, vi
                                title=os.path.basename(other)), ""
             yield *beside(context, held.list, uploaded(other)), note(), ""
 
-    explained = panel.act(hits.why, explain, [search],
-                          [views.view, views.parts, views.path, views.head],
-                          lambda error, _: ({"message": str(error)}, "", "", note()), **MODEL)
+    explained = panel.act(hits.why, explain, [search, views.film.panel.state],
+                          [views.view, views.parts, views.path, views.head, *views.film.cleared],
+                          lambda error, _: ({"message": str(error)}, "", "", note(), "", ""),
+                          **MODEL)
+    tie_film(context, views.film, views.path, search)
     check_after(context, explained, views.view, panel, views.path)
     tie_requests(context, views.view, panel, views.path)
     refused = PageValue("")
