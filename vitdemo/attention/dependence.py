@@ -16,17 +16,17 @@ from vitdemo.statements import is_no, is_yes
 from vitdemo.texts import phrase
 from vitdemo.words import is_content_word
 
-# Of the shipped model's 111 captions of photographs that it had not seen (Flickr8k, COCO, English
-# and Chinese), people had used 24% of the content words with p below 0.15, 42% of those up to 0.35,
-# 59% of those up to 0.7 and 81% of the rest.
+# Of the shipped model's 90 captions of photographs that it had not seen (Flickr8k, COCO, English
+# and Chinese), people had used 32% of the content words with p below 0.15, 48% of those up to 0.35,
+# 64% of those up to 0.7 and 77% of the rest.
 UNSURE, SURE = 0.15, 0.5
-# Of 35 answers to people's questions one of seven below 0.3 was right, six of nine up to 0.5, 14 of
+# Of 35 answers of the weights before to people's questions one of seven below 0.3 was right, six of nine up to 0.5, 14 of
 # 19 above.
 UNSURE_ANSWER, SURE_ANSWER = 0.3, 0.5
 # How many times as high the picture makes the odds p / (1 - p) of the word that it helps most: at
-# least 19 in all but two of 100 such captions (3 and 5); at most 4 on plain white, grey, black,
-# blue and pale pictures, on a gradient and on noise in squares. Words with p below GUESS prove
-# nothing. Fine noise has 92 in English and 63 in Chinese: "a bird on the grass".
+# least 19 in all but one of 90 such captions (9); at most 5 on plain white, grey, black, blue and
+# pale pictures, on a gradient, on noise in squares and on fine noise. Words with p below GUESS
+# prove nothing.
 ODDS, GUESS = 16.0, 0.05
 # Of those answers five have 0.5 to 1.8 (yes, no, white: what it would say of any picture), the
 # others 3.4 and more.
