@@ -20,8 +20,8 @@ from vitdemo.words import is_content_word
 # and Chinese), people had used 32% of the content words with p below 0.15, 48% of those up to 0.35,
 # 64% of those up to 0.7 and 77% of the rest.
 UNSURE, SURE = 0.15, 0.5
-# Of 35 answers of the weights before to people's questions one of seven below 0.3 was right, six of nine up to 0.5, 14 of
-# 19 above.
+# Of 35 answers to people's questions, by earlier weights, one of seven below 0.3 was right, six of
+# nine up to 0.5, 14 of 19 above.
 UNSURE_ANSWER, SURE_ANSWER = 0.3, 0.5
 # How many times as high the picture makes the odds p / (1 - p) of the word that it helps most: at
 # least 19 in all but one of 90 such captions (9); at most 5 on plain white, grey, black, blue and
