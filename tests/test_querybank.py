@@ -121,4 +121,4 @@ def test_what_is_no_number_of_vectors_is_refused(data: Path, start: Path, tmp_pa
     with pytest.raises(ConfigError, match="querybank is -1; it must be a whole number from 0"):
         ModelConfig(querybank=-1)
     assert main(arguments(data, start, tmp_path / "out", *FAST, "--querybank", "-2")) == 2
-    assert "querybank is -2; it must be 0 or above" in capsys.readouterr().err
+    assert "querybank is -2; it must be greater than or equal to 0" in capsys.readouterr().err

@@ -260,9 +260,9 @@ def test_uploaded_videos_are_read_by_their_frames(folder: Path,
     engine = Engine(Planted())
     (folder / "broken.mp4").write_bytes(b"no video")
     paths = [str(folder / name) for name in ("broken.mp4", "photo.png", "clip.mp4")]
-    done: list[str] = []
-    album = album_of_files(engine, paths, "your upload", lambda *far: done.append(far[2]))
-    assert album.opened().count() == 4 and done[-1] == "clip.mp4"
+    done: list[tuple[int, int]] = []
+    album = album_of_files(engine, paths, "your upload", lambda *far: done.append(far))
+    assert album.opened().count() == 4 and done[-1] == (1, 2)
     assert [path for path, _ in album.skipped] == paths[:1]
     assert "cannot be read as a video" in album.skipped[0][1]
     hits = album.opened().search(towards(GREEN), 9)
@@ -300,7 +300,7 @@ def test_frames_of_uploaded_videos_are_described(folder: Path) -> None:
 def test_a_cancelled_upload_ends_within_a_video(folder: Path) -> None:
     told: list[int] = []
 
-    def tell(done: int, total: int, name: str) -> None:
+    def tell(done: int, total: int) -> None:
         told.append(done)
         if len(told) == 3:
             raise InterruptedError
