@@ -1,5 +1,6 @@
 """The page opens with a result: which example, made once, each visitor with an own copy."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from fake_engine import planted_engine
 from PIL import Image
 
 from vitdemo.attention.dependence import first_word, telling_words
+from vitdemo.records import VERDICTS
 from vitdemo.texts import speaking
 from vitdemo.ui import Settings
 from vitdemo.ui.components import Context
@@ -32,6 +34,11 @@ def context(tmp_path: Path) -> Context:
     return Context(planted_engine(), Settings(open_with_result=True), Sessions(), tuple(examples))
 
 
+def verdicts(**known: int) -> Callable[[Opened], int]:
+    """Places in `VERDICTS`, by the names of the examples; of others that of "chance"."""
+    return lambda made: known.get(made.path.stem, VERDICTS.index("chance"))
+
+
 @pytest.fixture
 def opening(context: Context) -> Opening:
     return Opening(context)
@@ -53,14 +60,22 @@ def test_where_none_does_it_is_the_first(opening: Opening,
 def test_once_checked_it_is_the_first_whose_map_is_the_words_own(
         opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Opened, "convinces", lambda self: True)
-    monkeypatch.setattr(Opened, "proved", lambda self: self.path.stem == "red")
+    monkeypatch.setattr(Opened, "rank", verdicts(red=0))
     assert opening.get().path.stem == "blue"
     opening._start()
     made = opening.get()
     assert made.path.stem == "red" and made.result is not None and made.result.evidence
-    monkeypatch.setattr(Opened, "proved", lambda self: False)
+    monkeypatch.setattr(Opened, "rank", verdicts())
     opening._start()
     assert opening.get().path.stem == "red"
+
+
+def test_where_no_map_is_the_words_own_it_is_the_one_with_the_best_verdict(
+        opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Opened, "convinces", lambda self: True)
+    monkeypatch.setattr(Opened, "rank", verdicts(green=VERDICTS.index("shared")))
+    opening._start()
+    assert opening.get().path.stem == "green" and not opening.get().proved()
 
 
 def test_it_is_made_once_a_language_and_each_visitor_has_an_own_copy(opening: Opening) -> None:
@@ -90,7 +105,7 @@ def test_the_one_least_like_its_other_words_is_checked_first(
     monkeypatch.setattr(Opened, "convinces", lambda self: True)
     likeness = {"red": 0.1, "blue": 0.5, "green": 0.9}
     monkeypatch.setattr(Opened, "likeness", lambda self: likeness[self.path.stem])
-    monkeypatch.setattr(Opening, "_is_proved",
+    monkeypatch.setattr(Opening, "_check",
                         lambda self, made: checked.append(made.path.stem))
     opening.get()
     opening._prove()
@@ -114,7 +129,7 @@ def test_likeness_is_that_of_the_most_similar_map(opening: Opening) -> None:
 def test_what_was_proved_is_shown_at_once_after_the_next_start(
         context: Context, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Opened, "convinces", lambda self: True)
-    monkeypatch.setattr(Opened, "proved", lambda self: self.path.stem == "red")
+    monkeypatch.setattr(Opened, "rank", verdicts(red=0))
     assert started(context).path.stem == "red"
     monkeypatch.setattr(Opening, "_prove", lambda self: None)
     assert started(context).path.stem == "red"
@@ -136,7 +151,7 @@ def test_what_is_proved_no_more_is_forgotten(context: Context, monkeypatch: pyte
                                              ) -> None:
     monkeypatch.setattr(Opened, "convinces", lambda self: True)
     for proved in ("red", "green", ""):
-        monkeypatch.setattr(Opened, "proved", lambda self, name=proved: self.path.stem == name)
+        monkeypatch.setattr(Opened, "rank", verdicts(**{proved: 0} if proved else {}))
         started(context)
     monkeypatch.setattr(Opening, "_prove", lambda self: None)
     assert started(context).path.stem == "blue"
@@ -146,7 +161,7 @@ def test_without_a_cache_folder_it_works_all_the_same(
         context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").write_text("a file where the folder would be")
     monkeypatch.setattr(Opened, "convinces", lambda self: True)
-    monkeypatch.setattr(Opened, "proved", lambda self: self.path.stem == "red")
+    monkeypatch.setattr(Opened, "rank", verdicts(red=0))
     assert started(context).path.stem == "red"
 
 

@@ -58,7 +58,7 @@ def test_the_weights_know_how_well_they_say_yes_and_no(engine: Engine) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("code", "name", "proved"), [("en", "surfer", True),
-                                                      ("zh", "cat", False)])
+                                                      ("zh", "taxis", False)])
 def test_the_page_opens_with_what_convinces(engine: Engine, code: str, name: str, proved: bool
                                             ) -> None:
     context = Context(engine, Settings(open_with_result=True), Sessions(),

@@ -21,6 +21,7 @@ from vitdemo.attention.dependence import (
 from vitdemo.config import Decoding
 from vitdemo.errors import VitDemoError
 from vitdemo.preprocess import open_picture
+from vitdemo.records import VERDICTS
 from vitdemo.texts import LANGUAGES, language, speaking
 from vitdemo.ui.blocks import AppBlocks
 from vitdemo.ui.components import MODEL, Context, PageValue, PictureInput
@@ -93,8 +94,13 @@ class Opened:
 
     def proved(self) -> bool:
         """Whether the map that is shown is the word's own, so far as it was checked."""
-        return self.result is not None and any(
-            one.verdict in ("strong", "some") for one in self.result.evidence.values())
+        return self.rank() < VERDICTS.index("shared")
+
+    def rank(self) -> int:
+        """The place in `VERDICTS` of what the evidence says of the map that is shown, one behind
+        the last where it was not checked."""
+        known = self.result.evidence.values() if self.result is not None else ()
+        return min((VERDICTS.index(one.verdict) for one in known), default=len(VERDICTS))
 
     def likeness(self) -> float:
         """How like the map that is shown is to the most similar one of another word that tells
@@ -121,7 +127,8 @@ class Opening:
 
     It is the example whose map was found to be the word's own at an earlier start, else the first
     that convinces, or where none does, the first one; once the evidence is known, one that
-    convinces and whose map is the word's own, if there is one.
+    convinces and whose map is the word's own, or where there is none, the one with the best
+    verdict.
     """
 
     def __init__(self, context: Context) -> None:
@@ -156,13 +163,16 @@ class Opening:
 
     def _prove(self) -> None:
         """Check the map, and those of the other examples until one is the word's own."""
-        code = language()
-        proved = next(filter(self._is_proved, self._candidates(self._made[code])), None)
-        if proved is not None:
-            self._made[code] = proved
+        code, checked = language(), []
+        first = self._made[code]
+        for one in self._candidates(first):
+            self._check(one)
+            checked.append(one)
+            if one.proved():
+                break
+        best = self._made[code] = min(checked, key=lambda one: (one.rank(), one is not first))
         if self._kept is not None:
-            self._kept.put(code, None if proved is None
-                           else self.context.examples.index(proved.path))
+            self._kept.put(code, self.context.examples.index(best.path) if best.proved() else None)
 
     def _candidates(self, first: Opened) -> Iterator[Opened]:
         """What was proved before; then, with the others that convince, first the one whose map is
@@ -175,12 +185,11 @@ class Opening:
         found = [*filter(Opened.convinces, others), *([] if kept else [first])]
         yield from sorted(found, key=Opened.likeness)
 
-    def _is_proved(self, made: "Opened") -> bool:
+    def _check(self, made: "Opened") -> None:
         desk = Desk()
         desk.result = made.result
         for _ in follow_up(self.context.engine, desk, open_picture(made.path)):
             pass
-        return made.proved()
 
     def picture_meanwhile(self) -> dict[str, Any] | None:
         """What the viewer shows until it is made; None where it is."""
