@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ from vitdemo.preprocess import Picture, open_picture, squeezed
 from vitdemo.records import Hit
 from vitdemo.retrieval import query
 from vitdemo.retrieval.base import Condition, Entry, Found, Index
-from vitdemo.retrieval.metadata import derived, entry_id, metadata_of
+from vitdemo.retrieval.metadata import derived, entry_id, file_metadata, metadata_of
 from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.retrieval.text_words import AskedWord
 from vitdemo.retrieval.vanished import Vanished
@@ -81,20 +81,22 @@ class Gallery:
         """
         skipped: list[Skipped] = []
         notes: list[str] = []
-        rows = self._rows(paths, tell, skipped, notes)
-        while batch := list(itertools.islice(rows, BATCH)):
-            vectors = self.embedder.embed_pictures([one.picture for one in batch])  # (P, E)
-            self.index.add([Entry(entry_id(one.path), one.path, vector, *one.size, one.metadata)
-                            for one, vector in zip(batch, vectors, strict=True)])
+        with Readers(1) as readers:  # a process of its own for videos: they may be anybody's
+            rows = self._rows(paths, readers, tell, skipped, notes)
+            while batch := list(itertools.islice(rows, BATCH)):
+                vectors = self.embedder.embed_pictures([one.picture for one in batch])  # (P, E)
+                self.index.add([Entry(entry_id(one.path), one.path, vector, *one.size,
+                                      one.metadata)
+                                for one, vector in zip(batch, vectors, strict=True)])
         return skipped, notes
 
-    def _rows(self, paths: Sequence[str], tell: Callable[[int], None], skipped: list[Skipped],
-              notes: list[str]) -> Iterator["_Row"]:
+    def _rows(self, paths: Sequence[str], readers: Readers, tell: Callable[[int], None],
+              skipped: list[Skipped], notes: list[str]) -> Iterator["_Row"]:
         """What is to be added of each file."""
         for done, path in enumerate(paths):
             tell(done)
             if is_video(path):
-                for frame, one in self._frames(path):
+                for frame, one in readers.pictures([path], self.embedder.picture_side):
                     if one.error:
                         skipped.append(Skipped(frame, str(one.error)))
                     else:
@@ -111,10 +113,6 @@ class Gallery:
                        metadata_of(path, picture))
             del picture  # its memory is free before the next one wants some
             yield row
-
-    def _frames(self, path: str) -> Iterator[tuple[str, Reading]]:
-        with Readers(1) as readers:  # a process of its own: a file may be anybody's
-            yield from readers.pictures([path], self.embedder.picture_side)
 
     def add_folder(self, folder: Path, progress: Progress | None = None) -> FolderReport:
         """`index_folders` of one folder. ``progress(done, total, name)`` is called after every
@@ -198,12 +196,10 @@ class _Row(NamedTuple):
 
 
 def _row_of_frame(path: str, frame: Reading) -> _Row:
-    picture = replace(frame.picture(path), camera=frame.camera or {})
-    metadata = metadata_of(path, picture)
-    metadata |= derived(frame.width, frame.height, metadata)
-    metadata |= {"content": frame.content, "frames": frame.frames}
-    del metadata["digest"]  # the pixels are not the frame's own
-    return _Row(path, picture, (frame.width, frame.height), metadata)
+    size = frame.width, frame.height
+    known = {**(frame.camera or {}), **file_metadata(path), "content": frame.content,
+             "frames": frame.frames}
+    return _Row(path, frame.picture(path), size, {**known, **derived(*size, known)})
 
 
 def _hit(row: Found) -> Hit:

@@ -22,8 +22,13 @@ def entry_id(path: str) -> str:
 def metadata_of(path: str, picture: Picture) -> dict[str, str | int | float]:
     """What a store keeps of a picture that was read in full: see `METADATA`. What is not known, or
     damaged in the file, is left out."""
-    known: dict[str, str | int | float] = {"digest": picture.digest, **picture.camera,
-                                           "beside_mark": NOTHING}
+    known = {"digest": picture.digest, **picture.camera, **file_metadata(path)}
+    return {**known, **derived(*picture.image.size, known)}
+
+
+def file_metadata(path: str) -> dict[str, str | int | float]:
+    """The part of it that the file system tells; of a frame, of its video."""
+    known: dict[str, str | int | float] = {"beside_mark": NOTHING}
     place = Path(file_of(path))
     if place.is_absolute():
         known["folder"] = str(place.parent)
@@ -32,7 +37,7 @@ def metadata_of(path: str, picture: Picture) -> dict[str, str | int | float]:
             known["bytes"], known["modified"] = status.st_size, status.st_mtime
         except (OSError, ValueError):
             pass  # a name that only looks like a path: nothing to add
-    return {**known, **derived(*picture.image.size, known)}
+    return known
 
 
 def derived(width: int, height: int,
