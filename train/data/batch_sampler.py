@@ -71,15 +71,20 @@ class TextBatch:
 
 
 class Balanced(Generic[T]):
-    """Items of several groups: the share of a group goes with the square root of its size, and
-    within a group all are as likely (temperature sampling: Devlin 2018, multilingual BERT;
-    Arivazhagan et al. 2019, arXiv:1907.05019, section 4.2)."""
+    """Items of several groups: the share of a group goes with the square root of how many texts it
+    has, and within a group all texts are as likely (temperature sampling: Devlin 2018, multilingual
+    BERT; Arivazhagan et al. 2019, arXiv:1907.05019, section 4.2)."""
 
-    def __init__(self, items: Sequence[T], groups: Sequence[Hashable]) -> None:
-        """``groups``: of each item."""
-        sizes = Counter(groups)
+    def __init__(self, items: Sequence[T], groups: Sequence[Hashable],
+                 texts: Sequence[int] = ()) -> None:
+        """``groups``: of each item, and how many ``texts`` it has; default: one."""
+        texts = texts or [1] * len(items)
+        sizes: Counter[Hashable] = Counter()
+        for group, count in zip(groups, texts, strict=True):
+            sizes[group] += count
         self.items = list(items)
-        self.weights = [sizes[group] ** (ALPHA - 1) for group in groups]
+        self.weights = [count * sizes[group] ** (ALPHA - 1)
+                        for group, count in zip(groups, texts, strict=True)]
         self._sums = list(itertools.accumulate(self.weights))
 
     def __len__(self) -> int:
@@ -124,11 +129,10 @@ class BatchSampler:
                          if not row.captions and (texts := stand_ins(row))}
         self.captioned = {language: [i for i in range(len(self.rows))
                                      if self.captions_of(i, language)] for language in LANGUAGES}
-        self.by_people = {language: self._balanced(places)
+        self.by_people = {language: self._balanced(places, language)
                           for language, places in self.captioned.items()}
-        self.described = {language: self._balanced(
-            [i for i in range(len(self.rows)) if self.texts_of(i, language)])
-            for language in self.by_people}
+        self.described = {language: self._balanced(range(len(self.rows)), language)
+                          for language in LANGUAGES}
         self.languages = [language for language in LANGUAGES if self.captioned[language]]
         self.lengths = self._count_tokens()
         self.bags, self.seen_words = word_bags(self.rows, tokenizer)
@@ -189,8 +193,10 @@ class BatchSampler:
                          ids[:, :limit], real[:, :limit], parts[:, :limit], torch.tensor(rows),
                          self.draw_kept(draw, len(items)), draw.uniform(len(items), 2))
 
-    def _balanced(self, places: Sequence[int]) -> Balanced[int]:
-        return Balanced(places, [self.rows[place].source for place in places])
+    def _balanced(self, rows: Sequence[int], language: str) -> Balanced[int]:
+        """Of these rows those with captions in a language, or with what stands in for them."""
+        counts = {row: count for row in rows if (count := len(self.texts_of(row, language)))}
+        return Balanced([*counts], [self.rows[row].source for row in counts], [*counts.values()])
 
     def _count_tokens(self) -> dict[str, int]:
         """Length in tokens of every caption."""
