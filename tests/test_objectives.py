@@ -36,8 +36,7 @@ def test_each_learns_something_with_those_that_it_needs(name: str, tokenizer: Te
                                                         tiny_model: VLM) -> None:
     rows = [Row(Path(f"{i}.png"), ("a dog runs on grass .", "a dog plays"), (), (), "a/train")
             for i in range(12)]
-    needed = {"match": "contrastive", "attention": "caption", "region": "caption",
-              "distil": "fade"}.get(name, name)
+    needed = {"match": "contrastive", "attention": "caption", "region": "caption"}.get(name, name)
     found = learning(tiny_model, rows, NoiseStore(tiny_model), tokenizer,
                      **{**OFF, f"loss_{name}": 1.0, f"loss_{needed}": 1.0, "fade_pictures": 2,
                         "reward_pictures": 2})
@@ -67,8 +66,6 @@ def test_what_can_learn_nothing_is_refused(tokenizer: TextTokenizer, tiny_model:
     rows, store = [Row(Path("a.png"), ("a dog .",), (), ())] * 3, NoiseStore(tiny_model)
     with pytest.raises(ConfigError, match="every loss has weight 0"):
         learning(tiny_model, rows, store, tokenizer, **OFF)
-    with pytest.raises(ConfigError, match="loss_distil has a weight and loss_fade has none"):
-        learning(tiny_model, rows, store, tokenizer, loss_distil=1.0)
     silent = [Row(Path("a.png"), (), (), ())] * 3
     found = learning(tiny_model, silent, store, tokenizer)
     with pytest.raises(TrainingError, match="no row has anything to learn from"):

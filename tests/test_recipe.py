@@ -125,7 +125,7 @@ def test_the_shipped_recipe_runs_to_its_end(data: Path, start: Path, tmp_path: P
     assert logged["heads"] >= {"caption", "question", "contrastive", "match", "region", "attention"}
     assert logged["search"] & set(OBJECTIVES) == {"contrastive", "match"}
     assert logged["rewarded"] >= {"caption", "question", "reward"}
-    assert logged["faded"] >= {"caption", "question", "fade", "distil"}
+    assert logged["faded"] >= {"caption", "question", "fade"}
     assert main([*given, "--resume"]) == 0
     assert f"{out / 'faded'} is finished" in capsys.readouterr().err
 

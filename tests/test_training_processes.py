@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 STEPS = 4
 FEW = ("--steps", str(STEPS), "--validate-every", str(STEPS), "--pairs", "7",
        "--caption-pictures", "5", "--questions", "3", "--learning-rate", "0.005",
-       "--loss-fade", "1", "--fade-pictures", "5", "--loss-distil", "1")
+       "--loss-fade", "1", "--fade-pictures", "5")
 
 
 def launch(count: int, given: list[str]) -> "list[subprocess.Popen[str]]":

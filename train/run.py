@@ -77,7 +77,7 @@ class Run:
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config), betas=(0.9, 0.98))
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.optimizer: Any = self.accelerator.prepare(optimizer)
-        self.step, self.best, self.since, self.saved = 0, -math.inf, 0, 0
+        self.step, self.best, self.saved = 0, -math.inf, 0
         self.log = RunLog(out)
 
     def about(self) -> str:
@@ -123,20 +123,17 @@ class Run:
         """Go on from a saved state."""
         self.average = Average(self.model)
         progress = load_state(state, self.model, self.optimizer, self.average)
-        self.step, self.since = progress["step"], progress["since"]
+        self.step = progress["step"]
         self.best = -math.inf if progress["best"] is None else progress["best"]
         self.saved = self.step
         if self.chief:
             self.log.open(self.step)
 
     def train(self, quiet: bool = False) -> None:
-        """Run to the last step, or until validation has not got better for long enough."""
+        """Run to the last step."""
         with tqdm(total=self.config.steps, initial=self.step, desc="training", unit="step",
                   disable=quiet or not self.chief, smoothing=0.05) as bar:
             self._loop(bar)
-        if self._tired():
-            self._say(f"stopped at step {self.step}: {self.since} looks at the validation split "
-                      "without a better one")
         if not self.validation:
             self._ship({})
         self._finish()
@@ -144,7 +141,7 @@ class Run:
 
     def _loop(self, bar: Any) -> None:
         saved_at = time.monotonic()
-        while self.step < self.config.steps and not self._tired():
+        while self.step < self.config.steps:
             values = self._one_step()
             self.step += 1
             bar.update()
@@ -158,9 +155,6 @@ class Run:
             if self._all_agree(time.monotonic() - saved_at > 60 * SAVE_MINUTES):
                 self.save()
                 saved_at = time.monotonic()
-
-    def _tired(self) -> bool:
-        return self.config.patience > 0 and self._all_agree(self.since >= self.config.patience)
 
     def _all_agree(self, value: bool) -> bool:
         """The first process's answer: clocks differ, and so may figures in their last digit."""
@@ -242,9 +236,8 @@ class Run:
         if self.chief:
             tqdm.write(f"step {self.step}: " + ", ".join(
                 f"{name} {value:.2f}" for name, value in scores.items()))
-        self.since += 1
         if scores["total"] > self.best:
-            self.best, self.since = scores["total"], 0
+            self.best = scores["total"]
             self._ship(scores)
 
     def _ship(self, scores: dict[str, float]) -> None:
@@ -278,7 +271,7 @@ class Run:
         if self.chief:
             best = None if math.isinf(self.best) else self.best
             save_state(self.out, self.model, self.optimizer, self.average,
-                       {"step": self.step, "best": best, "since": self.since,
+                       {"step": self.step, "best": best,
                         "finished": finished, **self.kept})
         self.accelerator.wait_for_everyone()
         self.saved = self.step

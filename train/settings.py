@@ -47,8 +47,6 @@ class RunSettings(Options):
         "dropout"))
     validate_every: int = Field(500, ge=0, description=(
         "steps between two looks at the validation split; 0: no look"))
-    patience: int = Field(0, ge=0, description=(
-        "stop after so many looks without a better one; 0: never before the end"))
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field("auto", description=(
         "auto (bf16 where the machine has it), no, bf16 or fp16"))
     weights: Literal["int8", "float16", "float32"] = Field("float16", description=(

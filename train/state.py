@@ -20,7 +20,7 @@ from vitdemo.models.vlm import VLM
 STATE, LOG, EVENTS = "state.pt", "log.jsonl", "tensorboard"
 Entry = dict[str, Any]  # of the log
 # They change no weight of a step.
-HARMLESS = ("validate_every", "patience")
+HARMLESS = ("validate_every",)
 AVERAGE_DECAY = 0.998  # of the weights' moving average, at most
 Digest = dict[str, list[str]]  # "name, size, texts" of each picture, in order, by split
 _NEW = object()  # a setting that an older version did not have

@@ -13,7 +13,7 @@ from train.objectives.attention import Attention
 from train.objectives.base import Objective, Options, Parts, Step, changed
 from train.objectives.captioning import Captioning
 from train.objectives.contrastive import Contrastive
-from train.objectives.fade import Distil, Fade
+from train.objectives.fade import Fade
 from train.objectives.matching import Matching
 from train.objectives.region_words import RegionWords
 from train.objectives.self_critical import SelfCritical
@@ -23,7 +23,7 @@ from vitdemo.models.vlm import VLM
 # In the order in which they draw and learn: each may use what those before it drew or found.
 OBJECTIVES: dict[str, type[Objective]] = {
     "caption": Captioning, "question": Answering, "contrastive": Contrastive, "match": Matching,
-    "region": RegionWords, "attention": Attention, "fade": Fade, "distil": Distil,
+    "region": RegionWords, "attention": Attention, "fade": Fade,
     "reward": SelfCritical}
 
 
@@ -36,17 +36,12 @@ def chosen(settings: Mapping[str, Options]) -> list[str]:
     """The names of the objectives that have a weight. ``settings``: of each one its own.
 
     Raises:
-        ConfigError: there are none, or one is of no use without another.
+        ConfigError: there are none.
     """
     active = [name for name in OBJECTIVES if weight_of(name, settings[name])]
     if not active:
         raise ConfigError("every loss has weight 0, so there is nothing to learn; give one of "
                           f"{', '.join(f'--loss-{name}' for name in OBJECTIVES)} a weight.")
-    for name in active:
-        needed = OBJECTIVES[name].needs
-        if needed and needed not in active:
-            raise ConfigError(f"loss_{name} has a weight and loss_{needed} has none, without which "
-                              "it does nothing.")
     return active
 
 
@@ -76,8 +71,7 @@ def step_losses(model: VLM, parts: Parts,
     """
     parts = changed(parts, lambda name, value: features_of(model, value)
                     if name == "features" else value)
-    teacher = next((each.teacher for each in objectives.values() if each.teacher), None)
-    step = Step(model, parts, objectives.keys(), teacher)
+    step = Step(model, parts, objectives.keys())
     losses: dict[str, Tensor] = {}
     for name, objective in objectives.items():
         drawn = parts.get(name)

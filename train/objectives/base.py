@@ -38,29 +38,25 @@ class Options(BaseModel):
 @dataclass
 class Step:
     """A step while its losses are worked out. ``parts``: what each objective drew, by name;
-    ``active``: the objectives that have a weight; ``teacher``: the model that the run began with,
-    where it is held to that; ``shared``: passes that one objective leaves for those after it."""
+    ``active``: the objectives that have a weight; ``shared``: passes that one objective leaves for
+    those after it."""
 
     model: VLM
     parts: Mapping[str, Any]
     active: Collection[str]
-    teacher: VLM | None = None
     shared: dict[str, Any] = field(default_factory=dict)
 
 
 class Objective(ABC):
     """One thing that is learnt. ``Settings`` has the weight of the loss as ``loss_NAME``, and what
     else may be chosen; ``scale`` times the weight is what the loss counts; ``draws`` is False where
-    it learns from what others drew alone; ``needs`` names the objective without which this one does
-    nothing; ``teaches`` are the keys of the instructions (`vitdemo/instructions.tsv`) of which it
-    has enough examples to be offered afterwards."""
+    it learns from what others drew alone; ``teaches`` are the keys of the instructions
+    (`vitdemo/instructions.tsv`) of which it has enough examples to be offered afterwards."""
 
     Settings: ClassVar[type[Options]]
     scale: ClassVar[float] = 1.0
     draws: ClassVar[bool] = True
-    needs: ClassVar[str] = ""
     teaches: tuple[str, ...] = ()
-    teacher: VLM | None = None
 
     def __init__(self, settings: Any, sampler: BatchSampler, start: VLM) -> None:
         """``start``: the model that the run begins with."""

@@ -5,8 +5,8 @@ its regions blurred: along the map of one of the words, over what that calls mos
 important. Those are the pictures that deletion and insertion show. A word should then keep as much
 of its probability as its map has outside of what is covered, and where all of it is covered, what
 it has with no picture at all. So the model learns to say what it sees where it looks, and not to
-guess it from the surroundings. What is said of whole pictures can be held meanwhile: `Distil` keeps
-it near what the model that the run starts with, the teacher, says (Hinton, Vinyals, Dean 2015).
+guess it from the surroundings. What is said of whole pictures is held meanwhile near what the model
+that the run starts with, the teacher, says (Hinton, Vinyals, Dean 2015).
 
 Shapes as in `batch_sampler`; V tokens of the vocabulary, "tokens" the real ones of all texts.
 """
@@ -46,6 +46,7 @@ TOP_SHARE = 0.7  # of the covers: those over a word's most important regions
 LEAST_HIDDEN = 0.1  # share of the regions that are covered
 TOP_HIDDEN = 0.55  # the most over the most important ones; nothing of the map is left then
 UNSURE = 2.0  # temperature of what is said of a thing that cannot be seen
+HELD = 0.5  # weight of what is said of whole pictures, beside words that fade
 
 
 class FadeSettings(Options):
@@ -54,13 +55,6 @@ class FadeSettings(Options):
     loss_fade: float = Field(0.0, ge=0, description=(
         "weight of words that fade as their map is covered"))
     fade_pictures: int = Field(24, ge=0, description="pictures to describe, whole and covered")
-
-
-class DistilSettings(Options):
-    """Holding on to the start."""
-
-    loss_distil: float = Field(0.0, ge=0, description=(
-        "weight of saying of the pictures of --loss-fade, whole, what the start says"))
 
 
 @dataclass
@@ -82,9 +76,8 @@ class FadeBatch:
 class Passes:
     """What the passes found, for every real token: its place ``text`` and ``place`` (tokens,) in
     the texts; log-probabilities (tokens, V) with the whole picture, covered and with none, the last
-    as the teacher has them, as those ``taught`` with the whole picture (without a teacher, the
-    model's own); and the decoder's mean attention on the picture's places, adding up to 1
-    (tokens, N)."""
+    as the teacher has them, as those ``taught`` with the whole picture; and the decoder's mean
+    attention on the picture's places, adding up to 1 (tokens, N)."""
 
     text: Tensor
     place: Tensor
@@ -100,6 +93,10 @@ class Fade(Objective):
 
     Settings = FadeSettings
 
+    def __init__(self, settings: FadeSettings, sampler: BatchSampler, start: VLM) -> None:
+        super().__init__(settings, sampler, start)
+        self.teacher = copy.deepcopy(start).eval().requires_grad_(False)
+
     def draw(self, draw: Draw, parts: Mapping[str, Any]) -> FadeBatch | None:
         """Pictures to describe, as they are."""
         sampler = self.sampler
@@ -113,32 +110,16 @@ class Fade(Objective):
                          draw.uniform(count, TEXTS, TARGET_TOKENS + 1), sampler.vocabulary(items))
 
     def loss(self, step: Step, batch: FadeBatch) -> Tensor:
-        """`fade_loss`; the passes are left in ``step.shared``."""
+        """`fade_loss` and `HELD` times `held_loss`."""
         batch, content = with_own_words(step.model, batch), self.content(step)
-        passes, maps, hidden = look(step.model, batch, content, step.teacher)
-        step.shared["fade"] = passes
+        passes, maps, hidden = look(step.model, batch, content, self.teacher)
         targets = batch.texts.targets[:, 1:]
         hidden = hidden[passes.text // (len(targets) // len(hidden))]  # (tokens, N)
-        return fade_loss(passes, maps, hidden, content[targets[passes.text, passes.place]])
+        visible = content[targets[passes.text, passes.place]]
+        return fade_loss(passes, maps, hidden, visible) + HELD * held_loss(passes)
 
 
-class Distil(Objective):
-    """Holds what is said of the whole pictures whose words fade."""
-
-    Settings = DistilSettings
-    draws, needs = False, "fade"
-
-    def __init__(self, settings: DistilSettings, sampler: BatchSampler, start: VLM) -> None:
-        super().__init__(settings, sampler, start)
-        self.teacher = copy.deepcopy(start).eval().requires_grad_(False)
-
-    def loss(self, step: Step, batch: None) -> Tensor | None:
-        """KL(start || model) a token of whole pictures."""
-        passes: Passes | None = step.shared.get("fade")
-        return None if passes is None else distil_loss(passes)
-
-
-def distil_loss(passes: Passes) -> Tensor:
+def held_loss(passes: Passes) -> Tensor:
     """KL(taught || p(. | whole)), the mean over the tokens."""
     return F.kl_div(passes.whole, passes.taught.exp(), reduction="batchmean")
 
@@ -186,23 +167,21 @@ def with_own_words(model: VLM, batch: FadeBatch) -> FadeBatch:
         texts, targets=targets, target_mask=mask))
 
 
-def look(model: VLM, batch: FadeBatch, content: Tensor, teacher: VLM | None = None,
-         ) -> tuple[Passes, Tensor, Tensor]:
+def look(model: VLM, batch: FadeBatch, content: Tensor,
+         teacher: VLM) -> tuple[Passes, Tensor, Tensor]:
     """The passes over the whole, the covered and no picture; each token's map (tokens, N); and
     what is covered, bool (P, N)."""
     texts = batch.texts
     real = texts.target_mask[:, 1:]
     text, place = real.nonzero(as_tuple=True)
     crossings = [block.cross for block in model.decoder.blocks]
-    with record(crossings) as seen, torch.set_grad_enabled(teacher is not None):
+    with record(crossings) as seen:
         whole = _log_probabilities(model, texts.features, texts, real)
-    knows = teacher or model
     with torch.no_grad():
-        taught = whole.detach() if teacher is None else \
-            _log_probabilities(teacher, texts.features, texts, real)
+        taught = _log_probabilities(teacher, texts.features, texts, real)
         side = model.config.picture_size
-        grey = knows.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
-        blank = _log_probabilities(knows, grey.expand_as(texts.features), texts, real)
+        grey = teacher.vision.features(texts.features.new_zeros(1, 3, side, side)).float()
+        blank = _log_probabilities(teacher, grey.expand_as(texts.features), texts, real)
     attention = on_picture(seen, texts.features.shape[1])[text, place].float()  # (tokens, N)
     attention = attention / attention.sum(1, keepdim=True).clamp(min=1e-9)
     passes = Passes(text, place, whole, whole, blank, taught, attention)
