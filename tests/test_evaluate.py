@@ -124,8 +124,8 @@ class Planted:
                   for text in texts]
         return np.eye(len(self.rows), dtype=np.float32)[places]
 
-    def captions(self, features: list[Row | None], places: Sequence[int],
-                 language: str) -> list[str]:
+    def captions(self, features: list[Row | None], places: Sequence[int], language: str,
+                 instruction: str = "") -> list[str]:
         return [(row.captions if language == "en" else row.captions_zh)[0]
                 for row in (features[i] for i in places) if row]
 

@@ -29,6 +29,7 @@ from train.evaluation.retrieval import (
     reranked_scores,
     retrieval_scores,
 )
+from train.evaluation.steering import steering_figures
 from train.evaluation.vqa_metrics import (
     YesNo,
     choice_figures,
@@ -42,6 +43,7 @@ from train.evaluation.vqa_metrics import (
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.config import Decoding
 from vitdemo.device import pick
+from vitdemo.instructions import known, taught
 from vitdemo.models.checkpoint import FILES, Checkpoint, load_checkpoint
 from vitdemo.models.names import read_names
 
@@ -61,6 +63,7 @@ class Parts:
     made: bool = False  # yes/no questions made from captions
     retrieval: bool = True  # vectors of all sentences and names, and what they find
     ablate: bool = False  # every question with parts of the model switched off too
+    instructions: tuple[str, ...] = ()  # keys of those that are followed too, beside "describe"
 
 
 @dataclass
@@ -68,6 +71,7 @@ class _Said:
     """Everything the model said about one split."""
 
     captions: dict[str, list[str]]  # for the rows that have captions in the language
+    steered: dict[str, dict[str, list[str]]]  # language -> instruction -> texts of those rows
     vectors: np.ndarray  # (rows, E)
     kept: list[Any]  # of each picture what `match_logits` takes; empty where nothing is matched
     answers: dict[str, list[str]]  # what was asked -> answers in the order of the rows
@@ -82,8 +86,9 @@ def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts
     those of `fault_figures`, "pictures". "retrieval" -> language -> "text_to_image" and
     "image_to_text" -> "r1", "r5", "r10", "median_rank" (a rank); "pictures", "texts", "names" ->
     see `name_search`, and "reranked" -> see `reranked_scores`. "vqa" -> see `vqa_figures`.
-    "choices" -> see `choice_figures`. "yes_no" -> language -> see `yes_no_figures`. "ci" beside
-    figures has their 95% intervals, by bootstrap.
+    "choices" -> see `choice_figures`. "yes_no" -> language -> see `yes_no_figures`.
+    "instructions" -> language -> see `steering_figures`. "ci" beside figures has their 95%
+    intervals, by bootstrap.
     """
     made = {language: make_yes_no(split.rows, language) for language in LANGUAGES} \
         if parts.made else {}
@@ -98,6 +103,10 @@ def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts
         everyone = [split.rows[i].captions + split.rows[i].captions_zh for i in places]
         figures.setdefault("caption", {})[language] = {
             **scores, **fault_figures(said.captions[language], everyone), "pictures": len(places)}
+        if parts.instructions:
+            figures.setdefault("instructions", {})[language] = steering_figures(
+                [split.rows[i] for i in places], language,
+                {"describe": said.captions[language], **said.steered[language]})
         if parts.retrieval:
             figures.setdefault("retrieval", {})[language] = _retrieval(
                 predictor, said, places, references, language, parts.rerank,
@@ -118,7 +127,9 @@ def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts
 def _predict(predictor: ModelPredictor, split: Split, parts: Parts,
              made: dict[str, list[YesNo]], quiet: bool) -> _Said:
     rows, others = split.rows, wrong_pictures(split.rows) if parts.wrong_picture else {}
-    said = _Said({language: [] for language in LANGUAGES}, np.zeros((0, 0)), [], {}, {})
+    said = _Said({language: [] for language in LANGUAGES},
+                 {language: {key: [] for key in parts.instructions} for language in LANGUAGES},
+                 np.zeros((0, 0)), [], {}, {})
     asks, switched_off = _asks(rows, parts, made, others), {}
     if parts.ablate:
         switched_off = dict(predictor.ablations())
@@ -133,6 +144,9 @@ def _predict(predictor: ModelPredictor, split: Split, parts: Parts,
                 wanted = [i for i, place in enumerate(places) if rows[place].texts(language)]
                 if wanted:
                     said.captions[language] += predictor.captions(features, wanted, language)
+                    for key, written in said.steered[language].items():
+                        written += predictor.captions(features, wanted, language,
+                                                      taught()[language][key][0])
             vectors.append(predictor.embed_pictures(features))
             if parts.rerank:
                 said.kept += predictor.keep(features)
@@ -228,7 +242,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
                                batch=arguments.batch)
     parts = Parts(arguments.blank, arguments.wrong_picture, arguments.shuffled, arguments.rerank,
-                  arguments.made, ablate=arguments.ablate)
+                  arguments.made, ablate=arguments.ablate, instructions=() if not
+                  arguments.instructions else tuple(
+                      key for key in known(checkpoint.meta.get("instructions"))
+                      if key != "describe"))
     started = time.time()
     figures: dict[str, Any] = {}
     timed: tuple[Row, ...] = ()
@@ -311,6 +328,8 @@ def parser() -> argparse.ArgumentParser:
         help="yes/no questions made from the captions")
     add("--corruptions", action="store_true", help=(
         "captions and answers about damaged pictures too, in five ways of three strengths"))
+    add("--instructions", action="store_true", help=(
+        "follow every other instruction that the checkpoint knows, too"))
     add("--ablate", action="store_true", help=(
         "ask every question with the fusion, and with the modulation, switched off too"))
     return result

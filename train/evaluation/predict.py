@@ -99,9 +99,11 @@ class ModelPredictor:
         """Unit vectors, float32 (M, E); ``progress`` hears how many more are done."""
         return self.inference.embed_texts(texts, progress).float().cpu().numpy()
 
-    def captions(self, features: Tensor, places: Sequence[int], language: str) -> list[str]:
-        """A raw description of each of these pictures, by the default instruction."""
-        return self.inference.captions(features[list(places)], default_instruction(language),
+    def captions(self, features: Tensor, places: Sequence[int], language: str,
+                 instruction: str = "") -> list[str]:
+        """A raw description of each of these pictures, by the default instruction or another."""
+        return self.inference.captions(features[list(places)],
+                                       instruction or default_instruction(language),
                                        language, self.caption_decoding)
 
     def answers(self, features: Tensor, places: Sequence[int],
