@@ -38,14 +38,12 @@ class Blip2Backend(PrefixBackend):
     @property
     def vision(self) -> nn.Module:
         """That of 224 or 364 pixels, squeezed."""
-        vision: nn.Module = self.model.vision_model
-        return vision
+        return self.model.vision_model
 
     @property
     def writer(self) -> PreTrainedModel:
         """OPT or Vicuna."""
-        writer: PreTrainedModel = self.model.language_model
-        return writer
+        return self.model.language_model
 
     @property
     def layers(self) -> tuple[Layer, ...]:

@@ -74,8 +74,7 @@ class BlipTrace(WrittenTrace):
         inputs = self.backend.tensor([writer.start, *self.written_ids][:int(place.max()) + 1])
         hidden = writer.read(inputs.expand(len(rows.pictures) or rows.count, -1), looked_at)
         # Logits only where a word stands: those of all places would be (R, T, V).
-        logits: Tensor = writer.decoder.cls(hidden[row, place]).float()
-        return logits
+        return writer.decoder.cls(hidden[row, place]).float()
 
     def _read(self, rows: Rows) -> Memory | Tensor:
         """What the writer looks at: the question's states, or else the picture's."""

@@ -70,10 +70,9 @@ class CausalBackend(WritingBackend):
                 cache: Any) -> Tensor:
         """The last states of a pass over ids (R, T), which follow what is in the ``cache``:
         (R, T, width)."""
-        hidden: Tensor = self.model.model(
+        return self.model.model(
             input_ids=ids, use_cache=cache is not None, **self.looking(states, tiles, sees, begins),
             **{cache_argument(self.model): cache}).last_hidden_state
-        return hidden
 
     # Texts
 
@@ -156,8 +155,7 @@ class _State(CachedState):
             ids, self.seen.states.expand(rows, -1, -1),
             torch.full((rows,), self.seen.tiles, device=ids.device), sees, begins, self.cache)
         self.length += ids.shape[1]
-        logits: Tensor = self.backend.model.lm_head(hidden[:, -1]).float()
-        return logits
+        return self.backend.model.lm_head(hidden[:, -1]).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +180,4 @@ class CausalTrace(SeenTrace):
         hidden = backend.forward(ids, states, tiles, backend.sees(self.ids)[since:last],
                                  cache is None, cache)
         row, place = place_indices(places, states.device)
-        logits: Tensor = backend.model.lm_head(
-            hidden[row, self.first - 1 + place - since]).float()
-        return logits
+        return backend.model.lm_head(hidden[row, self.first - 1 + place - since]).float()

@@ -61,9 +61,8 @@ class ChatState(CachedState):
         model = self.backend.model
         if self._positions is not None:
             model.base_model.rope_deltas = self._positions
-        logits: Tensor = model(input_ids=ids, logits_to_keep=keep, use_cache=True,
-                               **{self._argument: cache}).logits
-        return logits
+        return model(input_ids=ids, logits_to_keep=keep, use_cache=True,
+                     **{self._argument: cache}).logits
 
 
 @contextmanager

@@ -108,10 +108,9 @@ class ClipBackend(HubBackend):
         return F.normalize(vectors.float(), dim=-1), states[0]
 
     @property
-    def pooling(self) -> nn.Module:
+    def pooling(self) -> Any:
         """What brings the tokens together. After the last layer only the class token counts."""
-        layer: nn.Module = self.model.vision_model.encoder.layers[-1]
-        return layer
+        return self.model.vision_model.encoder.layers[-1]
 
     def layers(self) -> tuple[Layer, ...]:
         """Those of the vision encoder, in which the class token looks at the patches."""
@@ -187,8 +186,7 @@ class ClipBackend(HubBackend):
     @property
     def scale(self) -> Tensor:
         """What a cosine is multiplied by."""
-        scale: Tensor = self.model.logit_scale.float().exp()
-        return scale
+        return self.model.logit_scale.float().exp()
 
     @functools.cached_property
     def _neutral(self) -> Tensor:
@@ -250,16 +248,14 @@ class SiglipBackend(ClipBackend):
         return ("en", "zh") if vocabulary > MANY_LANGUAGES else cls.languages
 
     @property
-    def pooling(self) -> nn.Module:
+    def pooling(self) -> Any:
         """The head that holds the probe."""
-        head: nn.Module = self.model.vision_model.head
-        return head
+        return self.model.vision_model.head
 
     def layers(self) -> tuple[Layer, ...]:
         """Those of the vision encoder, and the probe."""
         heads = self.model.config.vision_config.num_attention_heads
-        head: Any = self.pooling
-        return (*super().layers(), Layer(head.attention, "probe", ("picture",), heads))
+        return (*super().layers(), Layer(self.pooling.attention, "probe", ("picture",), heads))
 
     def padded(self, rows: Sequence[Sequence[int]], length: int = 0) -> dict[str, Tensor]:
         """The last place of all makes the vector, and padding is read like words: it was trained so

@@ -156,10 +156,8 @@ class EncoderDecoderBackend(WritingBackend):
         # The head makes logits at these places only; those of all would be (R, T, V).
         with hooked([self.model.get_output_embeddings()], lambda _, args, more: (
                 (args[0][row, place],), more), before=True):
-            output = self.model(encoder_outputs=BaseModelOutput(last_hidden_state=memory),
-                                decoder_input_ids=ids, **more)
-        logits: Tensor = output.logits.float()
-        return logits
+            return self.model(encoder_outputs=BaseModelOutput(last_hidden_state=memory),
+                              decoder_input_ids=ids, **more).logits.float()
 
     # Explaining
 

@@ -32,8 +32,7 @@ class GitBackend(PrefixBackend):
     @property
     def vision(self) -> nn.Module:
         """CLIP's."""
-        vision: nn.Module = self.model.git.image_encoder
-        return vision
+        return self.model.git.image_encoder
 
     @property
     def writer(self) -> Any:

@@ -69,8 +69,7 @@ class Checkpoint:
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The processor's."""
-        tokenizer: PreTrainedTokenizerBase = self.processor.tokenizer
-        return tokenizer
+        return self.processor.tokenizer
 
     @functools.cached_property
     def characters(self) -> Characters:

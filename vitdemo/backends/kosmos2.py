@@ -25,8 +25,7 @@ class Kosmos2Backend(PrefixBackend):
     @property
     def vision(self) -> nn.Module:
         """CLIP's."""
-        vision: nn.Module = self.model.vision_model
-        return vision
+        return self.model.vision_model
 
     @property
     def writer(self) -> Any:
@@ -44,9 +43,7 @@ class Kosmos2Backend(PrefixBackend):
 
     def beginning(self, prompt: Prompt) -> Sequence[int]:
         """Where the processor put them."""
-        places: list[int] = torch.nonzero(
-            prompt.inputs["image_embeds_position_mask"][0])[:, 0].tolist()
-        return places
+        return torch.nonzero(prompt.inputs["image_embeds_position_mask"][0])[:, 0].tolist()
 
     def text(self, ids: Sequence[int]) -> str:
         """Without marks of phrases and places."""

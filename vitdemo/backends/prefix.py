@@ -124,9 +124,8 @@ class PrefixBackend(WritingBackend):
                 inputs[name] = F.pad(value, (0, ids.shape[1] - value.shape[1]))
         with handed(self.vision, "forward", BaseModelOutputWithPooling(
                 last_hidden_state=states, pooler_output=states[:, 0])):
-            logits: Tensor = self.model(input_ids=ids, pixel_values=states.new_zeros(
-                len(ids), 3, 1, 1), **inputs, **more).logits
-        return logits
+            return self.model(input_ids=ids, pixel_values=states.new_zeros(len(ids), 3, 1, 1),
+                              **inputs, **more).logits
 
     # Texts
 
