@@ -29,6 +29,7 @@ from vitdemo.device import pick
 from vitdemo.errors import CheckpointError, TaskError, TextError
 from vitdemo.instructions import default_instruction
 from vitdemo.preprocess import to_square
+from vitdemo.records import Request
 from vitdemo.words import normalise_answer
 
 CPU = pick("cpu")
@@ -174,8 +175,7 @@ def test_maps_equal_output_attentions_of_transformers(folders, backends, picture
     backend = backends["captioning"]
     model, tokenizer, pixels = theirs(folders["captioning"], "captioning", picture)
     text = "two skateboards on the beach"
-    (got,) = backend.explain(features_of(backend, picture), instruction="", text=text,
-                             language="en", task="caption")
+    (got,) = backend.explain(features_of(backend, picture), Request("", text, "en", "caption"))
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
     ids[:, 0] = model.config.text_config.bos_token_id
     with torch.no_grad():
@@ -195,8 +195,8 @@ def test_maps_equal_output_attentions_of_transformers(folders, backends, picture
 def test_answer_maps_go_through_the_question(folders, backends, picture):
     backend = backends["VQA"]
     question, answer = "where is the cat?", "red ball"
-    asked, told = backend.explain(features_of(backend, picture), instruction=question, text=answer,
-                                  language="en", task="ask")
+    asked, told = backend.explain(features_of(backend, picture),
+                                  Request(question, answer, "en", "ask"))
     model, tokenizer, pixels = theirs(folders["VQA"], "VQA", picture)
     ids = tokenizer(question, return_tensors="pt")["input_ids"]
     reply = torch.tensor([[model.decoder_start_token_id, *tokenizer(answer)["input_ids"][1:-1]]])
@@ -258,7 +258,7 @@ def test_another_language_and_too_long_a_text_are_refused(backends, picture):
     with pytest.raises(TextError, match="Shorten it"):
         backend.generate(features, "dog " * 500, "en", Decoding())
     with pytest.raises(TextError, match="reads at most 510"):
-        backend.explain(features, instruction="", text="dog " * 600, language="en", task="caption")
+        backend.explain(features, Request("", "dog " * 600, "en", "caption"))
     vqa = backends["VQA"]
     with pytest.raises(TextError, match="question is empty"):
         vqa.answer(features_of(vqa, picture), "  ", "en")

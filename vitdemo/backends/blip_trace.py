@@ -27,6 +27,7 @@ from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.blip_model import Memory, Text
 from vitdemo.backends.hub import word_places
 from vitdemo.preprocess import grid_boxes
+from vitdemo.records import Request
 from vitdemo.texts import phrase
 
 if TYPE_CHECKING:
@@ -94,13 +95,14 @@ class BlipTrace(WrittenTrace):
         return memory if rows.offset is None else text.shifted(memory, rows.offset)
 
 
-def blip_traces(backend: "BlipBackend", features: PictureFeatures, instruction: str,
-                text: str) -> tuple[Trace, ...]:
+def blip_traces(backend: "BlipBackend", features: PictureFeatures,
+                request: Request) -> tuple[Trace, ...]:
     """See `Backend.traces`."""
     checkpoint, reader, writer = backend.checkpoint, backend.reader, backend.writer
     states: Tensor = features.data.states
     own = states.clone() if states.is_inference() else states
-    read = text if writer is None else instruction
+    text = request.text
+    read = text if writer is None else request.instruction
     ids, mask = checkpoint.batch([read if reader is not None else ""])
     written_ids, written_offsets = checkpoint.ids("" if writer is None else text)
     grid = (checkpoint.model.config.vision_config.image_size

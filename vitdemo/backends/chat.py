@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from vitdemo.attention.trace import Layer, Trace
+from vitdemo.attention.trace import Layer
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_model import (
     ChatPicture,
@@ -42,6 +42,7 @@ from vitdemo.cache import LRU
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError, shortened
 from vitdemo.instructions import default_instruction, taught
+from vitdemo.records import Request
 
 ANY = Family("chat", "chat", {}, "HuggingFaceTB/SmolVLM-256M-Instruct")
 # PaliGemma knows tasks by these words, and no instructions.
@@ -255,10 +256,9 @@ class ChatBackend(WritingBackend):
             self._prompts.put(key, ids)
         return ids
 
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """After the chat's text."""
-        prompt = self.prompt(instruction, language, task)
+        prompt = self.prompt(request.instruction, request.language, request.task)
         return Start(ChatState(self, features.data, prompt),
                      self.prompt_ids(prompt, features.size), self.ends[0], self.text)
 
@@ -266,7 +266,4 @@ class ChatBackend(WritingBackend):
         """See `joined_ends`."""
         return joined_ends(logits, self.ends)
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
-        """See `chat_trace`."""
-        return chat_traces(self, features, self.prompt(instruction, language, task), text, task)
+    traces = chat_traces

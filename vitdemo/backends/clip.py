@@ -29,7 +29,7 @@ from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
 from vitdemo.backends.picture_tokens import length_of, patch_boxes
 from vitdemo.backends.source import read_config
-from vitdemo.records import ModelInfo
+from vitdemo.records import ModelInfo, Request
 from vitdemo.texts import Message, joined, phrase
 
 TEXTS_AT_ONCE = 32  # in one pass of the text encoder
@@ -194,11 +194,10 @@ class ClipBackend(HubBackend):
 
     # Explaining
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """See `PairTrace`."""
-        ids, offsets = self.encode(text)
-        words, tokens = word_places(text, offsets)
+        ids, offsets = self.encode(request.text)
+        words, tokens = word_places(request.text, offsets)
         whole, *rest = self.read([ids, *([ids[i] for i in range(len(ids)) if i not in left_out]
                                          for left_out in map(set, tokens))])
         grid = self.grid(features.data)
@@ -207,7 +206,7 @@ class ClipBackend(HubBackend):
                           grid if shown.all() else (0, 0), features.size)
         layers = self.layers()
         return (PairTrace(
-            text=text, source="text", written=False, words=words, layers=layers,
+            text=request.text, source="text", written=False, words=words, layers=layers,
             tokens=[(0,) if left_out else () for left_out in tokens], shift=0,
             stream=layers[-1].stream, lengths={"picture": self.length(features.data), "probe": 1},
             regions=regions, path=joined((phrase("method.left_out"), "" if regions.whole else

@@ -34,6 +34,7 @@ from vitdemo.backends.writing_backend import (
     words_between,
 )
 from vitdemo.instructions import is_preset
+from vitdemo.records import Request
 from vitdemo.texts import Message, phrase
 
 # What a decoder's block calls its self-attention and its cross-attention, by family.
@@ -138,13 +139,12 @@ class EncoderDecoderBackend(WritingBackend):
 
     # Writing
 
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """A family that reads no instructions goes on from a person's own, as from the beginning
         of a caption."""
-        prompt = self.begun(features.data, self.prompt(instruction, task))
-        own: list[int] = []
-        if task == "caption" and not prompt.read and not is_preset(instruction):
+        instruction, own = request.instruction, list[int]()
+        prompt = self.begun(features.data, self.prompt(instruction, request.task))
+        if request.task == "caption" and not prompt.read and not is_preset(instruction):
             own = self.encode(instruction.strip())[0]
         return Start(EncoderDecoderState(self, features.data, prompt), [*prompt.given, *own],
                      prompt.end, lambda written: self.text([*own, *written]))
@@ -161,11 +161,11 @@ class EncoderDecoderBackend(WritingBackend):
 
     # Explaining
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """A caption or an answer; and a question where the decoder is given it."""
         seen: Seen = features.data
-        prompt = self.begun(seen, self.prompt(instruction, task))
+        text, task = request.text, request.task
+        prompt = self.begun(seen, self.prompt(request.instruction, task))
         state = self.written_state(seen, prompt)
         ids, spans = self.encode(text)
         self.require_room(len(prompt.given) + len(ids) + 1)

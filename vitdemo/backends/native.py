@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from vitdemo.attention.sanity import randomise
-from vitdemo.attention.trace import Trace
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.native_trace import METHODS, WITHOUT_REGIONS, native_traces
 from vitdemo.cache import LRU
@@ -265,11 +264,7 @@ class NativeBackend(Backend):
                 for place in name.classes}
         return tuple(name.words[language] for name in named if said.isdisjoint(name.classes))
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
-        """See `native_trace`."""
-        return native_traces(self, features, instruction=instruction, text=text,
-                             language=language, task=task)
+    traces = native_traces
 
     def memory(self, features: Tensor, text: str) -> Memory:
         """The memory of one picture with a text. It is kept: a caption is explained right after it

@@ -31,6 +31,7 @@ from vitdemo.models.fusion import Memory
 from vitdemo.models.names import named_words
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes
+from vitdemo.records import Request
 from vitdemo.tokens import TextTokenizer
 from vitdemo.words import split_words
 
@@ -124,11 +125,11 @@ class NativeTrace(WrittenTrace):
         return memory, z
 
 
-def native_traces(backend: "NativeBackend", features: PictureFeatures, *, instruction: str,
-                  text: str, language: str, task: str) -> tuple[Trace, ...]:
+def native_traces(backend: "NativeBackend", features: PictureFeatures,
+                  request: Request) -> tuple[Trace, ...]:
     """See `Backend.traces`."""
-    model, tokenizer = backend.model, backend.tokenizer
-    read, written = (text, "") if task == "match" else (instruction, text)
+    model, tokenizer, task, text = backend.model, backend.tokenizer, request.task, request.text
+    read, written = (text, "") if task == "match" else (request.instruction, text)
     ids, mask = (one.to(backend.device) for one in tokenizer.encode([read]))
     read_ids, written_ids = ids.shape[1], tuple(tokenizer.pieces(written)[0])
     fusion = _fusion_layers(model)
@@ -136,7 +137,7 @@ def native_traces(backend: "NativeBackend", features: PictureFeatures, *, instru
     vision, blocks = model.vision, cast(Any, model.text.blocks)
     shared: dict[str, Any] = dict(
         backend=backend, picture=features.data, own=own, read=read, ids=ids, mask=mask,
-        start=tokenizer.language_start[language], text_of=tokenizer.decode,
+        start=tokenizer.language_start[request.language], text_of=tokenizer.decode,
         written_ids=(*written_ids, tokenizer.end),
         regions=Regions("picture", range(own.shape[1]),
                         grid_boxes(vision.grid, features.size, vision.edges), vision.grid,

@@ -38,6 +38,7 @@ from vitdemo.backends.writing_backend import (
 )
 from vitdemo.cache import LRU
 from vitdemo.instructions import default_instruction, is_preset, taught
+from vitdemo.records import Request
 from vitdemo.texts import phrase
 
 _KEPT_PROMPTS = 64
@@ -147,10 +148,11 @@ class PrefixBackend(WritingBackend):
             self._prompts.put(text, known)
         return known
 
-    def _said(self, instruction: str) -> tuple[str, str]:
-        """The prompt of a caption, and the beginning of what is written where that goes on from
-        the prompt."""
-        words = instruction.strip()
+    def _said(self, request: Request) -> tuple[str, str]:
+        """The prompt, and the beginning of what is written where that goes on from the prompt."""
+        words = request.instruction.strip()
+        if request.task == "ask":
+            return self.question.format(words), ""
         if words in ("", default_instruction("en")) or is_preset(words) and not self.instructed:
             return self.describe, ""
         return words, "" if self.instructed else words
@@ -159,23 +161,19 @@ class PrefixBackend(WritingBackend):
         """What was written."""
         return self.checkpoint.text(ids)
 
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """After the prompt."""
-        said, begin = self._said(instruction) if task == "caption" else (
-            self.question.format(instruction.strip()), "")
+        said, begin = self._said(request)
         prompt = self.prompt(said)
         return Start(_State(self, features.data, prompt), prompt.ids, self.ends[0],
                      lambda ids: f"{begin} {self.text(ids)}".strip())
 
     # Explaining
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """The question and what was written stand in one stream."""
-        words = instruction.strip()
-        said, own = self._said(instruction) if task == "caption" else (
-            self.question.format(words), "")
+        words, text = request.instruction.strip(), request.text
+        said, own = self._said(request)
         said = "" if own else said  # the text begins with it
         prompt, seen = self.prompt(said), features.data
         joint = " " if said and text else ""
@@ -186,7 +184,7 @@ class PrefixBackend(WritingBackend):
         length, read = start + len(ids) - first, prompt.inputs.get("qformer_input_ids")
         asked = said.rfind(words)
         return one_stream(
-            PrefixTrace, task, whole, spans, first, len(said) + len(joint),
+            PrefixTrace, request.task, whole, spans, first, len(said) + len(joint),
             (asked, asked + len(words)), (start - first, start - first),
             backend=self, seen=seen, prompt=prompt, written_ids=[*ids[first:], self.ends[0]],
             text_of=self.text, stream="text", layers=self.layers, regions=seen.regions,

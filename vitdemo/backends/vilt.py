@@ -21,7 +21,7 @@ from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_trace import only_through_picture
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
 from vitdemo.preprocess import grid_boxes
-from vitdemo.records import ModelInfo
+from vitdemo.records import ModelInfo, Request
 from vitdemo.texts import Message
 
 PAIRS_AT_ONCE = 8  # texts compared with one picture in one pass
@@ -85,15 +85,14 @@ class ViltBackend(HubBackend):
                 row[first:first + len(ids)] = logits.sigmoid().cpu().numpy()
         return scores
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """The sentence, in one stream with the patches after it."""
-        seen, spans = features.data, self.encode(text)[1]
+        seen, text = features.data, request.text
         ids, mask = self.checkpoint.batch([text])
         boxes = grid_boxes(seen.grid, features.size)
         chosen = seen.places[:, 0] * seen.grid[1] + seen.places[:, 1]
         length, patches = ids.shape[1], seen.patches
-        words, tokens = word_places(text, spans)
+        words, tokens = word_places(text, self.encode(text)[1])
         heads = self.model.config.num_attention_heads
         return (ViltTrace(
             text=text, source="text", written=False, words=words, tokens=tokens, stream="text",

@@ -24,7 +24,7 @@ from vitdemo.backends.hub import (
 from vitdemo.backends.writing import State, best_answers, search, steps, write
 from vitdemo.config import Decoding
 from vitdemo.errors import TextError
-from vitdemo.records import Candidate, ModelInfo, Word
+from vitdemo.records import Candidate, ModelInfo, Request, Word
 from vitdemo.texts import Message
 
 ANSWER_TOKENS = 12
@@ -115,15 +115,14 @@ class WritingBackend(HubBackend):
         return state if state is not None and state.seen is seen and state.prompt == prompt \
             else None
 
-    def _begin(self, *given: Any) -> Start:
+    def _begin(self, features: PictureFeatures, request: Request) -> Start:
         self._state = None  # the old one's room is free before the new one is made
-        start = self.start(*given)
+        start = self.start(features, request)
         self._state = start.state
         return start
 
     @abstractmethod
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """Where a caption or an answer begins, for this instruction or question."""
 
     # Texts
@@ -166,7 +165,7 @@ class WritingBackend(HubBackend):
         """Words as they are written."""
         self.require("caption")
         self.require_language(language)
-        start = self._begin(features, instruction, language, "caption")
+        start = self._begin(features, Request(instruction, "", language, "caption"))
         self.require_room(len(start.ids) + decoding.max_tokens)
         return steps(write(start.state, self.tensor(start.ids), start.end, decoding), start.text)
 
@@ -177,7 +176,7 @@ class WritingBackend(HubBackend):
         self.require_language(language)
         if not question.strip():
             raise TextError("typed.empty", what=Message("typed.question"))
-        start = self._begin(features, question, language, "ask")
+        start = self._begin(features, Request(question, "", language, "ask"))
         self.require_room(len(start.ids) + ANSWER_TOKENS)
         *_, drafts = search(start.state, self.tensor(start.ids), start.end,
                             Decoding(max_tokens=ANSWER_TOKENS, length_penalty=0), max(5, count))
