@@ -153,10 +153,10 @@ class Trace(ABC):
         the vision encoder: (N, K). Here each region's token is its own."""
         return self.tokens_of_regions()
 
-    def likeness(self) -> np.ndarray | None:
+    def likeness(self) -> np.ndarray:
         """How much each region looks like each word, float (Q, K) adding up to 1, whether or not
-        it was used; None where the model cannot tell."""
-        return None
+        it was used. Only a model that can tell names a method which asks for it."""
+        raise NotImplementedError
 
     def kept(self) -> int:
         """At how many places of its own stream the model still has what it made when it wrote, so

@@ -32,7 +32,6 @@ from vitdemo.models.names import named_words
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes
 from vitdemo.records import Request
-from vitdemo.tokens import TextTokenizer
 from vitdemo.words import split_words
 
 if TYPE_CHECKING:
@@ -63,9 +62,21 @@ class NativeTrace(WrittenTrace):
         """Those of the backbone, (N, C)."""
         return self.own[0]
 
-    def likeness(self) -> np.ndarray | None:
-        """By the region head."""
-        return matching_regions(self.backend.model, self.backend.tokenizer, self.own, self.text)
+    def likeness(self) -> np.ndarray:
+        """By the region head, from each token's own. These maps know no context: a word has the
+        same map wherever it stands. That of a word which the names head knows is multiplied by
+        where that sees it."""
+        model, tokenizer = self.backend.model, self.backend.tokenizer
+        ids = torch.tensor(tokenizer.pieces(self.text)[0], dtype=torch.long, device=self.own.device)
+        assert model.region_head is not None
+        maps = model.region_head.maps(self.own, ids)[0].cpu().numpy()  # (T, K)
+        words = tokenizer.word_tokens(self.text)
+        maps = over_words(maps, [tokens for _, tokens in words])  # (Q, K)
+        if model.names is not None and (named := named_words([word.text for word, _ in words])):
+            places = list(named)
+            maps[places] *= model.names.maps(self.own, list(named.values()))[0].cpu().numpy()
+            maps[places] /= maps[places].sum(1, keepdims=True).clip(min=1e-12)
+        return maps
 
     def run(self, rows: Rows, places: Sequence[Place] | None) -> Tensor:
         """Where nothing was written, the match head judges."""
@@ -176,22 +187,3 @@ def _decoder_layers(model: VLM) -> tuple[Layer, ...]:
     return tuple(layer for i, block in enumerate(model.decoder.blocks) for layer in (
         Layer(block.self_attention, "written", ("written",), heads),
         Layer(block.cross, "written", ("picture", "read"), heads, f"decoder {i + 1}")))
-
-
-def matching_regions(model: VLM, tokenizer: TextTokenizer, features: Tensor,
-                     text: str) -> np.ndarray:
-    """Maps (Q, K) of a text's words by the region head, from each token's own, on one picture's
-    features (1, N, C). They know no context: a word has the same map wherever it stands. That of a
-    word which the names head knows is multiplied by where that sees it."""
-    ids = torch.tensor(tokenizer.pieces(text)[0], dtype=torch.long, device=features.device)
-    assert model.region_head is not None
-    maps = model.region_head.maps(features, ids)[0].cpu().numpy()  # (T, K)
-    words = tokenizer.word_tokens(text)
-    maps = over_words(maps, [tokens for _, tokens in words])  # (Q, K)
-    named = named_words([word.text for word, _ in words]) if model.names is not None else {}
-    if named:
-        assert model.names is not None
-        places = list(named)
-        maps[places] *= model.names.maps(features, list(named.values()))[0].cpu().numpy()
-        maps[places] /= maps[places].sum(1, keepdims=True).clip(min=1e-12)
-    return maps
