@@ -1,13 +1,12 @@
 """BLIP-2 (Li et al. 2023, arXiv:2301.12597) and InstructBLIP (Dai et al. 2023, arXiv:2305.06500)
 from transformers, with a language model that is a decoder alone (OPT, Vicuna).
 
-32 queries look at the picture in some layers of the Q-Former, and are then the beginning of the
-text. InstructBLIP's queries read the instruction meanwhile.
+A picture is squeezed to 224 or 364 pixels. 32 queries look at it in some layers of the Q-Former,
+and are then the beginning of the text. InstructBLIP's queries read the instruction meanwhile.
 """
 
 from collections.abc import Sequence
 
-from torch import nn
 from transformers import (
     Blip2ForConditionalGeneration,
     InstructBlipForConditionalGeneration,
@@ -34,11 +33,6 @@ class Blip2Backend(PrefixBackend):
         if config.image_token_id is None or checkpoint.processor.num_query_tokens is None:
             raise CheckpointError("checkpoint.old_copy", name=checkpoint.name)
         super().__init__(checkpoint)
-
-    @property
-    def vision(self) -> nn.Module:
-        """That of 224 or 364 pixels, squeezed."""
-        return self.model.vision_model
 
     @property
     def writer(self) -> PreTrainedModel:

@@ -18,20 +18,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, place_indices
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_model import ends_of, handed, joined_ends
 from vitdemo.backends.chat_trace import only_through_picture
-from vitdemo.backends.hub import Checkpoint, cache_argument
+from vitdemo.backends.hub import Checkpoint, HubBackend, cache_argument
 from vitdemo.backends.picture_tokens import patch_boxes
 from vitdemo.backends.writing_backend import (
     CachedState,
     Seen,
     SeenTrace,
-    Span,
     Start,
     WritingBackend,
     one_stream,
@@ -73,9 +72,9 @@ class PrefixBackend(WritingBackend):
     # What a family adds
 
     @property
-    @abstractmethod
-    def vision(self) -> nn.Module:
+    def vision(self) -> Any:
         """What makes the picture's states, as its last_hidden_state."""
+        return self.model.vision_model
 
     @property
     @abstractmethod
@@ -130,9 +129,7 @@ class PrefixBackend(WritingBackend):
 
     # Texts
 
-    def encode(self, text: str) -> tuple[list[int], list[Span]]:
-        """Characters that the vocabulary lacks are folded."""
-        return self.checkpoint.ids(text)
+    encode = HubBackend.encode  # characters that the vocabulary lacks are folded
 
     def prompt(self, text: str) -> Prompt:
         """What stands for the picture, and then ``text``.
