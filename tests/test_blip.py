@@ -21,6 +21,7 @@ from vitdemo.attention.methods import over_words
 from vitdemo.backends import hub
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.blip import BlipBackend
+from vitdemo.backends.blip_model import WriterState
 from vitdemo.backends.hub import Checkpoint, word_places
 from vitdemo.backends.registry import load_backend, resolve
 from vitdemo.backends.writing import write
@@ -103,7 +104,7 @@ def test_words_equal_those_of_transformers(folders, backends, picture, prefix, s
     want = [number for number in want[1:] if number not in (0, 3)]  # padding and the end
     writer, features = backend.writer, features_of(backend, picture)
     prompt_ids = backend.encode(prefix)[0]
-    state = writer.state(writer.memory(features.data.states))
+    state = WriterState(writer, writer.memory(features.data.states))
     *_, drafts = write(state, backend.tensor([writer.start, *prompt_ids]), writer.end, decoding)
     assert [*prompt_ids, *drafts[0].ids] == want
     *_, last = backend.generate(features_of(backend, picture), prefix, "en", decoding)
@@ -118,7 +119,7 @@ def test_log_probability_is_that_of_one_teacher_forced_pass(backends, picture):
     memory = writer.memory(features_of(backend, picture).data.states)
     for strategy in ("greedy", "sample", "beam"):
         decoding = Decoding(strategy=strategy, max_tokens=10, temperature=2.0)
-        *_, (draft, *_) = write(writer.state(memory), begin, writer.end, decoding)
+        *_, (draft, *_) = write(WriterState(writer, memory), begin, writer.end, decoding)
         ids = torch.tensor([*draft.ids, writer.end] if draft.ended else draft.ids)
         logits = writer.decoder.cls(writer.read(torch.cat([begin[0], ids[:-1]])[None], memory))
         logs = logits[0].log_softmax(-1).gather(1, ids[:, None])

@@ -24,11 +24,11 @@ from transformers import (
 from vitdemo.attention import rollout
 from vitdemo.attention.capture import record
 from vitdemo.backends.base import Backend, PictureFeatures
-from vitdemo.backends.blip_model import Text, Writer, encode_pixels
+from vitdemo.backends.blip_model import Text, Writer, WriterState, encode_pixels
 from vitdemo.backends.blip_trace import blip_traces
-from vitdemo.backends.hub import Checkpoint, Family, kind_of
+from vitdemo.backends.hub import Checkpoint, Family, HubBackend, kind_of
 from vitdemo.backends.source import read_config
-from vitdemo.backends.writing_backend import Span, Start, WritingBackend
+from vitdemo.backends.writing_backend import Start, WritingBackend
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError
 from vitdemo.instructions import is_preset
@@ -126,9 +126,7 @@ class BlipBackend(WritingBackend):
 
     # Words
 
-    def encode(self, text: str) -> tuple[list[int], list[Span]]:
-        """Characters that the vocabulary lacks are folded."""
-        return self.checkpoint.ids(text)
+    encode = HubBackend.encode  # characters that the vocabulary lacks are folded
 
     @torch.no_grad()
     def start(self, features: PictureFeatures, request: Request) -> Start:
@@ -143,8 +141,8 @@ class BlipBackend(WritingBackend):
             looked_at = self.reader.read(ids, self.reader.memory(looked_at), mask)
         writer = self.writer
         assert writer is not None
-        return Start(writer.state(writer.memory(looked_at)), [writer.start, *begun], writer.end,
-                     lambda ids: self.checkpoint.text([*begun, *ids]))
+        return Start(WriterState(writer, writer.memory(looked_at)), [writer.start, *begun],
+                     writer.end, lambda ids: self.checkpoint.text([*begun, *ids]))
 
     # Comparing
 

@@ -129,10 +129,6 @@ class Writer(Text):
         self.decoder = model
         self.start, self.end = model.config.bos_token_id, model.config.sep_token_id
 
-    def state(self, memory: Memory) -> "WriterState":
-        """To begin to write."""
-        return WriterState(self, memory)
-
 
 class WriterState:
     """See `vitdemo.backends.writing.State`."""

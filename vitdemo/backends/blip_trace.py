@@ -90,8 +90,7 @@ class BlipTrace(WrittenTrace):
         assert text is not None
         if rows.pictures:
             return text.project(torch.cat([one.data.states for one in rows.pictures]))
-        kept = self.picture.states
-        memory = text.memory(self.states if kept.is_inference() else kept)
+        memory = text.memory(self.states)
         return memory if rows.offset is None else text.shifted(memory, rows.offset)
 
 

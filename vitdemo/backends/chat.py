@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from vitdemo.attention.trace import Layer
+from vitdemo.attention.trace import Layer, with_offset
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_model import (
     ChatPicture,
@@ -134,9 +134,8 @@ class ChatBackend(WritingBackend):
             ("return_row_col_info", True), ("do_pan_and_scan", False), ("crop_to_patches", True))
             if hasattr(images, name)}
         inputs = images(images=pictures, return_tensors="pt", **more)
-        given = {name: self.own(value) if value.is_floating_point() else
-                 value.to(self.model.device)
-                 for name, value in inputs.items() if isinstance(value, Tensor)}
+        given = {name: self.own(value) for name, value in inputs.items()
+                 if isinstance(value, Tensor)}
         wanted = inspect.signature(base.get_image_features).parameters
         output = base.get_image_features(**{name: given[name] for name in given
                                             if name in wanted})
@@ -189,9 +188,7 @@ class ChatBackend(WritingBackend):
         inputs |= token_types(self.model, ids, self.picture_id, written)
         rows = [one.features for one in pictures]
         if offset is not None:
-            shown = torch.zeros_like(rows[0][:, :1])
-            shown[list(pictures[0].regions.places)] = 1
-            rows = [row + shown * move for row, move in zip(rows, offset, strict=True)]
+            rows = [*with_offset(torch.stack(rows), pictures[0].regions.places, offset)]
         output = output_of([one.output for one in pictures], rows)
         with handed(self.model.base_model, "get_image_features", output):
             return self.model(input_ids=ids, pixel_values=rows[0].new_zeros(1), **inputs, **more)

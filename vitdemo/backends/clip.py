@@ -86,9 +86,8 @@ class ClipBackend(HubBackend):
 
     def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
         """By the checkpoint's own processor."""
-        inputs = {name: self.own(value) if value.is_floating_point() else
-                  value.to(self.model.device)
-                  for name, value in self.images(images=pictures, return_tensors="pt").items()}
+        inputs = {name: self.own(value) for name, value in
+                  self.images(images=pictures, return_tensors="pt").items()}
         vectors, _ = self.see(inputs)
         return (Seen({name: value[row:row + 1].clone() for name, value in inputs.items()},
                      vector.clone()) for row, vector in enumerate(vectors))
@@ -139,8 +138,9 @@ class ClipBackend(HubBackend):
         """Unit vectors float32 (M, E) of texts, whose ids come without special ones."""
         before, after = self.special
         vectors = []
-        for some in _batches(texts, TEXTS_AT_ONCE):
-            given = self.padded([[*before, *ids, *after] for ids in some])
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            given = self.padded([[*before, *ids, *after]
+                                 for ids in texts[first:first + TEXTS_AT_ONCE]])
             given = {name: value.to(self.model.device) for name, value in given.items()}
             vectors.append(self.model.get_text_features(**given).pooler_output.float())
         return F.normalize(torch.cat(vectors), dim=-1)
@@ -348,7 +348,3 @@ class PairTrace(Trace):
         inputs = {name: value.expand(rows.count, *value.shape[1:])
                   for name, value in self.seen.inputs.items()}
         return self.backend.see(inputs, rows.offset, self.regions.places)[0]
-
-
-def _batches(items: Sequence[Any], size: int) -> Iterable[list[Any]]:
-    return (list(items[first:first + size]) for first in range(0, len(items), size))

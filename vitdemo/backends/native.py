@@ -34,7 +34,7 @@ from vitdemo.models.names import named_words
 from vitdemo.models.openvino_encoder import OpenVINOEncoder
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, to_pixels
-from vitdemo.records import LANGUAGES, Candidate, ModelInfo, Unread
+from vitdemo.records import ALL_TASKS, LANGUAGES, Candidate, ModelInfo, Unread
 from vitdemo.streams import side_by_side
 from vitdemo.texts import Message
 from vitdemo.tokens import TextTokenizer
@@ -96,16 +96,14 @@ class NativeBackend(Backend):
         self.inference = Inference(self.model, tokenizer)
         self.device, self.dtype = placement.device, placement.dtype
         self._memories: LRU[tuple[Tensor, Memory]] = LRU(_MEMORIES)
-        tasks = {"caption", "ask", "match", "embed", "explain"}
-        missing = {}
+        missing = {"explain": Message("task.linear_fusion")} if model.config.fusion == "linear" \
+            else {}
         methods = METHODS if model.region_head is not None else WITHOUT_REGIONS
-        if model.config.fusion == "linear":
-            tasks.discard("explain")
-            missing["explain"] = Message("task.linear_fusion")
         self.info = ModelInfo(name=name, family="native", revision=revision,
-                              tasks=frozenset(tasks), languages=tuple(LANGUAGES),
+                              tasks=frozenset(ALL_TASKS) - missing.keys(),
+                              languages=tuple(LANGUAGES),
                               dimension=model.config.embedding_width, missing=missing,
-                              methods=methods if "explain" in tasks else (),
+                              methods=() if missing else methods,
                               match_weight=ModelInfo.match_weight if model.querybank is None
                               else _MATCH_WEIGHT,
                               fit=() if model.querybank is None else _FIT,

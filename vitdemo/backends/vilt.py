@@ -59,7 +59,7 @@ class ViltBackend(HubBackend):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             patches, _, (places, grid) = self.model.vilt.embeddings.visual_embed(
-                pixels, inputs["pixel_mask"].to(self.model.device),
+                pixels, self.own(inputs["pixel_mask"]),
                 max_image_length=self.model.config.max_image_length)
         order = (places[0, :, 0] * grid[1] + places[0, :, 1]).argsort()
         drawn = torch.cat([order.new_zeros(1), order + 1])
