@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vitdemo.attention.methods import for_gradients
 from vitdemo.attention.trace import (
     Layer,
     Place,
@@ -73,16 +74,15 @@ class BlipTrace(WrittenTrace):
         assert writer is not None
         row, place = place_indices(places, self.states.device)
         inputs = self.backend.tensor([writer.start, *self.written_ids][:int(place.max()) + 1])
-        hidden = writer.read(inputs.expand(len(rows.pictures) or rows.count, -1), looked_at)
+        hidden = writer.read(inputs.expand(rows.count, -1), looked_at)
         # Logits only where a word stands: those of all places would be (R, T, V).
         return writer.decoder.cls(hidden[row, place]).float()
 
     def _read(self, rows: Rows) -> Memory | Tensor:
         """What the writer looks at: the question's states, or else the picture's."""
-        memory, count = self._memory(rows), len(rows.pictures) or rows.count
-        reader = self.backend.reader
+        memory, reader = self._memory(rows), self.backend.reader
         return memory if reader is None else reader.read(
-            self.ids.expand(count, -1), memory, self.mask.expand(count, -1))
+            self.ids.expand(rows.count, -1), memory, self.mask.expand(rows.count, -1))
 
     def _memory(self, rows: Rows) -> Memory:
         """The picture's, or one for each row."""
@@ -98,8 +98,7 @@ def blip_traces(backend: "BlipBackend", features: PictureFeatures,
                 request: Request) -> tuple[Trace, ...]:
     """See `Backend.traces`."""
     checkpoint, reader, writer = backend.checkpoint, backend.reader, backend.writer
-    states: Tensor = features.data.states
-    own = states.clone() if states.is_inference() else states
+    own = for_gradients(features.data.states)
     text = request.text
     read = text if writer is None else request.instruction
     ids, mask = checkpoint.batch([read if reader is not None else ""])

@@ -143,7 +143,9 @@ def native_traces(backend: "NativeBackend", features: PictureFeatures,
     read, written = (text, "") if task == "match" else (request.instruction, text)
     ids, mask = (one.to(backend.device) for one in tokenizer.encode([read]))
     read_ids, written_ids = ids.shape[1], tuple(tokenizer.pieces(written)[0])
-    fusion = _fusion_layers(model)
+    fusion = tuple(Layer(block.cross, "read", ("picture",), model.config.heads, f"fusion {i + 1}",
+                         gate) for i, (block, gate) in enumerate(zip(
+                             model.fusion.blocks, model.gates().tolist(), strict=True)))
     own = features.data.clone()  # one made in inference mode takes no gradients
     vision, blocks = model.vision, cast(Any, model.text.blocks)
     shared: dict[str, Any] = dict(
@@ -174,12 +176,6 @@ def native_traces(backend: "NativeBackend", features: PictureFeatures,
             words=split_words(text), tokens=places, stream="written", shift=0,
             layers=(*fusion, *_decoder_layers(model)), **shared))
     return tuple(traces)
-
-
-def _fusion_layers(model: VLM) -> tuple[Layer, ...]:
-    return tuple(Layer(block.cross, "read", ("picture",), model.config.heads, f"fusion {i + 1}",
-                       gate) for i, (block, gate) in enumerate(zip(
-                           model.fusion.blocks, model.gates().tolist(), strict=True)))
 
 
 def _decoder_layers(model: VLM) -> tuple[Layer, ...]:

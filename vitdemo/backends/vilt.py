@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import ViltForImageAndTextRetrieval
 
+from vitdemo.attention.methods import for_gradients
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_trace import only_through_picture
@@ -102,8 +103,7 @@ class ViltBackend(HubBackend):
                          enumerate(self.model.vilt.encoder.layer, start=1)),
             regions=Regions("text", range(length + 1, length + 1 + len(chosen)), boxes[chosen],
                             seen.grid if len(chosen) == len(boxes) else (0, 0), features.size),
-            backend=self, patches=patches.clone() if patches.is_inference() else patches,
-            ids=ids, mask=mask),)
+            backend=self, patches=for_gradients(patches), ids=ids, mask=mask),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
+from vitdemo.attention.methods import for_gradients
 from vitdemo.attention.trace import Regions, Rows, Trace, WrittenTrace, with_offset
 from vitdemo.backends.base import PictureFeatures, Step
 from vitdemo.backends.hub import (
@@ -44,9 +45,8 @@ class CachedState:
     def __init__(self, backend: Any, seen: Any, prompt: Any, cache: Any = None) -> None:
         model = backend.model
         self.seen, self.prompt, self.backend = seen, prompt, backend
-        self.cache: Any = cache
-        if cache is None:
-            self.cache = DynamicCache(config=model.config.get_text_config())
+        self.cache: Any = DynamicCache(config=model.config.get_text_config()) if cache is None \
+            else cache
         self._argument = cache_argument(model)
 
     def select(self, rows: Sequence[int]) -> None:
@@ -210,9 +210,8 @@ class SeenTrace(WrittenTrace):
     def states(self, rows: Rows) -> Tensor:
         """Each row's, fit for gradients: (R, N, D)."""
         seen = [one.data.states for one in rows.pictures] or [self.seen.states]
-        states = torch.cat(seen).expand(len(rows.pictures) or rows.count, -1, -1)
-        return with_offset(states.clone() if states.is_inference() else states,
-                           self.regions.places, rows.offset)
+        states = torch.cat(seen).expand(rows.count, -1, -1)
+        return with_offset(for_gradients(states), self.regions.places, rows.offset)
 
 
 def one_stream(kind: Callable[..., Trace], task: str, whole: str, spans: Sequence[Span],
