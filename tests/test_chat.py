@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from vitdemo.attention.trace import Rows
 from vitdemo.backends import picture_tokens
 from vitdemo.backends.chat import ANSWER, DESCRIBE, TASKS, ChatBackend
+from vitdemo.backends.chat_model import joined_ends
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.errors import CheckpointError, TaskError, TextError
@@ -88,7 +89,7 @@ def test_probabilities_and_maps_are_those_of_transformers(backend: ChatBackend,
             read = processor.decode([ids[token + trace.shift + shift] for token in tokens])
             assert word.text in read
     output = model(**inputs, output_attentions=True)
-    logs = backend.logits(output.logits[0]).log_softmax(-1)
+    logs = joined_ends(output.logits[0], backend.ends).log_softmax(-1)
     want = [float(logs[place - 1, ids[place]]) for place in range(len(ids) - answer.targets,
                                                                   len(ids))]
     np.testing.assert_allclose(answer.run(Rows(), answer.everything), want, atol=2e-4)
@@ -135,7 +136,7 @@ def test_several_ends_are_one(folders: dict[str, Path]) -> None:
     backend = load(folders["qwen2_vl"])
     assert len(backend.ends) == 2
     logits = torch.randn(3, 500)
-    merged = backend.logits(logits).softmax(-1)
+    merged = joined_ends(logits, backend.ends).softmax(-1)
     torch.testing.assert_close(merged[:, backend.ends[0]],
                                logits.softmax(-1)[:, backend.ends].sum(-1))
     assert (merged[:, backend.ends[1]] == 0).all()

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from vitdemo.backends.hub import cache_argument
@@ -65,7 +65,7 @@ class Text:
         self._cache = cache_argument(model)
 
     @property
-    def layers(self) -> list[tuple[nn.Module, nn.Module]]:
+    def layers(self) -> list[tuple[Any, Any]]:
         """Each layer's self-attention and cross-attention."""
         return [(layer.attention.self, layer.crossattention.self)
                 for layer in self.model.encoder.layer]
@@ -95,8 +95,7 @@ class Text:
         region = torch.ones(1, 1, memory.states.shape[1], 1, device=offset.device)
         region[:, :, 0] = 0
         pairs = []
-        for (_, module), pair in zip(self.layers, memory.pairs, strict=True):
-            layer: Any = module
+        for (_, layer), pair in zip(self.layers, memory.pairs, strict=True):
             moves = (F.linear(offset, linear.weight).view(len(offset), self.heads, 1, -1)
                      for linear in (layer.key, layer.value))
             pairs.append(tuple(kept + region.to(kept) * move

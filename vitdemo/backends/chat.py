@@ -28,7 +28,6 @@ from vitdemo.backends.chat_model import (
     ends_of,
     flat,
     handed,
-    joined_ends,
     output_of,
     token_types,
 )
@@ -258,9 +257,5 @@ class ChatBackend(WritingBackend):
         prompt = self.prompt(request.instruction, request.language, request.task)
         return Start(ChatState(self, features.data, prompt),
                      self.prompt_ids(prompt, features.size), self.ends[0], self.text)
-
-    def logits(self, logits: Tensor) -> Tensor:
-        """See `joined_ends`."""
-        return joined_ends(logits, self.ends)
 
     traces = chat_traces

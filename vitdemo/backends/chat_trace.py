@@ -23,6 +23,7 @@ from vitdemo.attention.trace import (
     place_indices,
 )
 from vitdemo.backends.base import PictureFeatures
+from vitdemo.backends.chat_model import joined_ends
 from vitdemo.backends.writing_backend import one_stream
 from vitdemo.records import Request
 from vitdemo.texts import joined, phrase
@@ -78,7 +79,7 @@ class ChatTrace(WrittenTrace):
                                      self.targets, logits_to_keep=keep, use_cache=False).logits
         row, token = place_indices(places, logits.device)
         kept = torch.searchsorted(keep, keep[0] + token - tokens[0])
-        return backend.logits(logits[row, kept])  # (n, V)
+        return joined_ends(logits[row, kept], backend.ends)  # (n, V)
 
 
 @contextmanager

@@ -68,10 +68,9 @@ class ViltBackend(HubBackend):
 
     def forward(self, ids: Tensor, mask: Tensor, patches: Tensor) -> Tensor:
         """The logit that texts, ids and mask (R, T), fit patches (R, N, D): float32 (R,)."""
-        logits: Tensor = self.model(
+        return self.model(
             input_ids=ids, attention_mask=mask, image_embeds=patches,
-            pixel_mask=mask.new_ones(patches.shape[:2])).logits
-        return logits[:, 0].float()
+            pixel_mask=mask.new_ones(patches.shape[:2])).logits[:, 0].float()
 
     @torch.no_grad()
     def score_pairs(self, features: Sequence[PictureFeatures],
