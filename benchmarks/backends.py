@@ -46,7 +46,8 @@ from vitdemo.backends.registry import load_backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.lock import DeviceLock
 from vitdemo.preprocess import open_picture
-from vitdemo.trials import Request, Trials
+from vitdemo.records import Request
+from vitdemo.trials import Trials
 
 DECODING = Decoding("greedy", max_tokens=TOKENS, min_tokens=TOKENS)
 MASKED = 4  # pictures of the evidence
@@ -66,8 +67,8 @@ class Plain:
         self.picture, self.prompt = picture, prompt
         self.sure = {"max_new_tokens": TOKENS + more, "min_new_tokens": TOKENS + more,
                      "do_sample": False}
-        (trace,) = backend.traces(backend.encode_pictures([picture])[0], instruction="", text="w1",
-                                  language="en", task="caption")
+        (trace,) = backend.traces(backend.encode_pictures([picture])[0],
+                                  Request("", "w1", "en", "caption"))
         self.columns = list(trace.regions.places)
         self.looking = [layer.name for layer in trace.layers if layer.name]
         config = self.model.config.get_text_config()
@@ -205,10 +206,10 @@ def measure(name: str, repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
     ids = check_equal(name, backend, picture, theirs)
     text = " ".join(f"w{number}" for number in ids)
     features = backend.encode_pictures([picture])[0]
-    (found,) = backend.explain(features, instruction="", text=text, language="en", task="caption")
+    request = Request("", text, "en", "caption")
+    (found,) = backend.explain(features, request)
     hidden = np.random.default_rng(0).random((MASKED, len(found.boxes))) < 0.5
     masked = list(Masker(picture, found.boxes).pictures(hidden))
-    request = Request("", text, "en", "caption")
 
     def second() -> object:
         return list(backend.generate(features, "", "en", DECODING))

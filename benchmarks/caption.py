@@ -31,6 +31,7 @@ from vitdemo.attention.trace import Rows
 from vitdemo.backends.base import Backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.device import pick
+from vitdemo.records import Request
 
 TOKENS = 20
 SHIPPED = "checkpoints/vitdemo-small"
@@ -151,15 +152,14 @@ def caption(backend: Backend, picture: Image.Image, decoding: Decoding,
     *_, step = backend.generate(features, "", "en", decoding)
     if not explain:
         return step.text, None
-    (found,) = backend.explain(features, instruction="", text=step.text, language="en",
-                               task="caption")
+    (found,) = backend.explain(features, Request("", step.text, "en", "caption"))
     return step.text, found.weights
 
 
 def teacher_forced(backend: Any, picture: Image.Image) -> tuple[Callable[[], object], ...]:
     """The teacher-forced pass over 20 tokens: recording off, and on."""
     features = backend.encode_pictures([picture])[0]
-    (trace,) = backend.traces(features, instruction="", text="", language="en", task="caption")
+    (trace,) = backend.traces(features, Request("", "", "en", "caption"))
     trace = dataclasses.replace(trace, written_ids=tuple(range(1000, 1001 + TOKENS)))
     modules = [trace.layers[number].module for number in trace.looking]
 

@@ -32,7 +32,7 @@ from benchmarks.timing import interleaved, keep, machine, print_tables, ratio, t
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.preprocess import Picture, grid_boxes, normalisation, open_picture, to_pixels
-from vitdemo.records import Caption, Explanation
+from vitdemo.records import Caption, Explanation, Request
 from vitdemo.words import split_words
 
 TARGETS = {"evidence": 1.3, "maps": 1.15, "milliseconds": 16.0}
@@ -99,11 +99,10 @@ def ways_of(backend: Any, picture: Picture,
     words = split_words(caption.raw_text)
     word = max(range(len(words)), key=lambda place: len(words[place].text))
     masked = masked_pictures(backend, picture, caption, word)
-    arguments = {"instruction": caption.instruction, "text": caption.raw_text,
-                 "language": caption.language, "task": "caption"}
+    request = Request(caption.instruction, caption.raw_text, caption.language, "caption")
 
     def in_batches() -> object:
-        return backend.word_probabilities(backend.encode_pictures(masked), **arguments)
+        return backend.word_probabilities(backend.encode_pictures(masked), request)
 
     def described(decoding: Decoding, method: str | None) -> Callable[[], object]:
         def run() -> object:

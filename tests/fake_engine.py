@@ -23,7 +23,7 @@ from vitdemo.config import Decoding
 from vitdemo.engine import Engine
 from vitdemo.instructions import OLDEST
 from vitdemo.preprocess import grid_boxes
-from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo
+from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo, Request
 from vitdemo.words import split_words
 
 CAPTION = {"en": "a cat on the left and a dog on the right", "zh": "左边有一只猫右边有一条狗"}
@@ -127,25 +127,24 @@ class PlantedBackend(Backend):
         return _unit([[*np.sum([np.array(value) for name, value in COLOURS.items() if name in text]
                                or [[0, 0, 0]], axis=0), 0.05] for text in texts])
 
-    def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str, method: str = "") -> tuple[Explanation, ...]:
+    def explain(self, features: PictureFeatures, request: Request,
+                method: str = "") -> tuple[Explanation, ...]:
         self.explained += 1
-        parts = self._parts(instruction, text, task)
         return tuple(self._explanation(features, words, source, method or FAKE_METHODS[0])
-                     for words, source in parts)
+                     for words, source in self._parts(request))
 
-    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
-                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
+    def word_probabilities(self, features: Sequence[PictureFeatures],
+                           request: Request) -> tuple[np.ndarray, ...]:
         self.pictures += len(features)
         return tuple(np.array([[likely(word.text, one.data.sharp) for word in split_words(part)]
                                for one in features], np.float32)
-                     for part, _ in self._parts(instruction, text, task))
+                     for part, _ in self._parts(request))
 
     @staticmethod
-    def _parts(instruction: str, text: str, task: str) -> list[tuple[str, str]]:
-        if task == "ask":
-            return [(instruction, "question"), (text, "answer")]
-        return [(text, "caption" if task == "caption" else "text")]
+    def _parts(request: Request) -> list[tuple[str, str]]:
+        if request.task == "ask":
+            return [(request.instruction, "question"), (request.text, "answer")]
+        return [(request.text, "caption" if request.task == "caption" else "text")]
 
     def _explanation(self, features: PictureFeatures, text: str, source: str,
                      method: str) -> Explanation:
@@ -234,14 +233,15 @@ class HeldBackend(PlantedBackend):
         self._pass("embed")
         return super().embed_texts(texts)
 
-    def explain(self, features: PictureFeatures, **given: Any) -> tuple[Explanation, ...]:
+    def explain(self, features: PictureFeatures, request: Request,
+                method: str = "") -> tuple[Explanation, ...]:
         self._pass("explain")
-        return super().explain(features, **given)
+        return super().explain(features, request, method)
 
     def word_probabilities(self, features: Sequence[PictureFeatures],
-                           **given: Any) -> tuple[np.ndarray, ...]:
+                           request: Request) -> tuple[np.ndarray, ...]:
         self._pass("weigh")
-        return super().word_probabilities(features, **given)
+        return super().word_probabilities(features, request)
 
 
 def _colour(features: PictureFeatures) -> str:

@@ -13,7 +13,7 @@ from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.config import Decoding
 from vitdemo.instructions import is_preset
 from vitdemo.preprocess import Picture, grid_boxes, open_picture
-from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo
+from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo, Request
 from vitdemo.words import split_words
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -116,11 +116,12 @@ class Planted(Backend):
         busy.release()
         return unit(rows)
 
-    def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str, method: str = "") -> tuple[Explanation, ...]:
+    def explain(self, features: PictureFeatures, request: Request,
+                method: str = "") -> tuple[Explanation, ...]:
         self.explained.append(method)
+        text = request.text
         texts = {"caption": [("caption", text)], "match": [("text", text)],
-                 "ask": [("question", instruction), ("answer", text)]}[task]
+                 "ask": [("question", request.instruction), ("answer", text)]}[request.task]
         boxes = grid_boxes(GRID, features.size)
         found = []
         for source, one in texts:
@@ -135,14 +136,14 @@ class Planted(Backend):
                                      (0.25, 0.5), tuple(0.5 for _ in words)))
         return tuple(found)
 
-    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
-                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
+    def word_probabilities(self, features: Sequence[PictureFeatures],
+                           request: Request) -> tuple[np.ndarray, ...]:
         """A colour's word is as probable as there are cells of hardly anything else; every other
         word has one half, whatever the picture."""
         busy = self._enter()
         self.scored.append(len(features))
         busy.release()
-        texts = [instruction, text] if task == "ask" else [text]
+        texts = [request.instruction, request.text] if request.task == "ask" else [request.text]
         means = np.stack([(one.data > 0.9).mean((0, 1)) for one in features])  # (P, 3)
         found = []
         for one in texts:

@@ -20,7 +20,7 @@ from vitdemo.device import pick
 from vitdemo.engine import Engine
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import open_picture
-from vitdemo.records import Caption
+from vitdemo.records import Caption, Request
 from vitdemo.tokens import TextTokenizer
 
 SAID = Caption("A dog.", "a dog", "en", "Describe the picture.", 0.0, 0.0)
@@ -41,9 +41,9 @@ def test_the_plain_pass_gives_the_same_probabilities(native_backend: NativeBacke
     picture = example_picture()
     logs = explain.plain_pass(native_backend, [picture, picture], SAID)()
     ids = native_backend.tokenizer.pieces("a dog")[0]
-    want = native_backend.word_probabilities(
-        native_backend.encode_pictures([picture]), instruction=SAID.instruction, text="a dog",
-        language="en", task="caption")[0][0]
+    request = Request(SAID.instruction, "a dog", "en", "caption")
+    want = native_backend.word_probabilities(native_backend.encode_pictures([picture]),
+                                             request)[0][0]
     places = native_backend.tokenizer.word_tokens("a dog")
     found = [float(np.exp(sum(logs[1, token, ids[token]] for token in tokens)))
              for _, tokens in places]
@@ -56,9 +56,9 @@ def test_maps_of_a_caption_use_the_memory_it_was_written_from(
         return NativeBackend(tiny_model, tokenizer, name="tiny", revision="1",
                              placement=pick("cpu"))
 
-    asked = {"instruction": "describe", "text": "a dog runs", "language": "en", "task": "caption"}
+    request = Request("describe", "a dog runs", "en", "caption")
     one, other = (open_picture(make_picture(seed)).image for seed in (1, 2))
-    want = [found.explain(found.encode_pictures([image])[0], **asked)[0]
+    want = [found.explain(found.encode_pictures([image])[0], request)[0]
             for image in (one, other) for found in [backend()]]
     read: list[int] = []
     encode = tiny_model.encode_text
@@ -68,11 +68,11 @@ def test_maps_of_a_caption_use_the_memory_it_was_written_from(
     for image, maps in zip((one, other), want, strict=True):
         features = same.encode_pictures([image])[0]
         list(same.generate(features, "describe", "en", Decoding(max_tokens=4, fit=0)))
-        (found,) = same.explain(features, **asked)
+        (found,) = same.explain(features, request)
         assert (found.weights == maps.weights).all()
         assert found.word_probabilities == maps.word_probabilities
     assert len(read) == 2  # the instruction once for each picture
-    same.explain(features, **{**asked, "instruction": "what is this?"})
+    same.explain(features, replace(request, instruction="what is this?"))
     assert len(read) == 3
 
 

@@ -21,6 +21,7 @@ from vitdemo.attention.methods import over_words
 from vitdemo.backends import hub
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.blip import BlipBackend
+from vitdemo.backends.blip_model import WriterState
 from vitdemo.backends.hub import Checkpoint, word_places
 from vitdemo.backends.registry import load_backend, resolve
 from vitdemo.backends.writing import write
@@ -29,6 +30,7 @@ from vitdemo.device import pick
 from vitdemo.errors import CheckpointError, TaskError, TextError
 from vitdemo.instructions import default_instruction
 from vitdemo.preprocess import to_square
+from vitdemo.records import Request
 from vitdemo.words import normalise_answer
 
 CPU = pick("cpu")
@@ -102,7 +104,7 @@ def test_words_equal_those_of_transformers(folders, backends, picture, prefix, s
     want = [number for number in want[1:] if number not in (0, 3)]  # padding and the end
     writer, features = backend.writer, features_of(backend, picture)
     prompt_ids = backend.encode(prefix)[0]
-    state = writer.state(writer.memory(features.data.states))
+    state = WriterState(writer, writer.memory(features.data.states))
     *_, drafts = write(state, backend.tensor([writer.start, *prompt_ids]), writer.end, decoding)
     assert [*prompt_ids, *drafts[0].ids] == want
     *_, last = backend.generate(features_of(backend, picture), prefix, "en", decoding)
@@ -117,7 +119,7 @@ def test_log_probability_is_that_of_one_teacher_forced_pass(backends, picture):
     memory = writer.memory(features_of(backend, picture).data.states)
     for strategy in ("greedy", "sample", "beam"):
         decoding = Decoding(strategy=strategy, max_tokens=10, temperature=2.0)
-        *_, (draft, *_) = write(writer.state(memory), begin, writer.end, decoding)
+        *_, (draft, *_) = write(WriterState(writer, memory), begin, writer.end, decoding)
         ids = torch.tensor([*draft.ids, writer.end] if draft.ended else draft.ids)
         logits = writer.decoder.cls(writer.read(torch.cat([begin[0], ids[:-1]])[None], memory))
         logs = logits[0].log_softmax(-1).gather(1, ids[:, None])
@@ -174,8 +176,7 @@ def test_maps_equal_output_attentions_of_transformers(folders, backends, picture
     backend = backends["captioning"]
     model, tokenizer, pixels = theirs(folders["captioning"], "captioning", picture)
     text = "two skateboards on the beach"
-    (got,) = backend.explain(features_of(backend, picture), instruction="", text=text,
-                             language="en", task="caption")
+    (got,) = backend.explain(features_of(backend, picture), Request("", text, "en", "caption"))
     ids = tokenizer(text, return_tensors="pt")["input_ids"]
     ids[:, 0] = model.config.text_config.bos_token_id
     with torch.no_grad():
@@ -195,8 +196,8 @@ def test_maps_equal_output_attentions_of_transformers(folders, backends, picture
 def test_answer_maps_go_through_the_question(folders, backends, picture):
     backend = backends["VQA"]
     question, answer = "where is the cat?", "red ball"
-    asked, told = backend.explain(features_of(backend, picture), instruction=question, text=answer,
-                                  language="en", task="ask")
+    asked, told = backend.explain(features_of(backend, picture),
+                                  Request(question, answer, "en", "ask"))
     model, tokenizer, pixels = theirs(folders["VQA"], "VQA", picture)
     ids = tokenizer(question, return_tensors="pt")["input_ids"]
     reply = torch.tensor([[model.decoder_start_token_id, *tokenizer(answer)["input_ids"][1:-1]]])
@@ -258,7 +259,7 @@ def test_another_language_and_too_long_a_text_are_refused(backends, picture):
     with pytest.raises(TextError, match="Shorten it"):
         backend.generate(features, "dog " * 500, "en", Decoding())
     with pytest.raises(TextError, match="reads at most 510"):
-        backend.explain(features, instruction="", text="dog " * 600, language="en", task="caption")
+        backend.explain(features, Request("", "dog " * 600, "en", "caption"))
     vqa = backends["VQA"]
     with pytest.raises(TextError, match="question is empty"):
         vqa.answer(features_of(vqa, picture), "  ", "en")

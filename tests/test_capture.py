@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaModel
 from vitdemo.attention import capture
 from vitdemo.attention.capture import Look, Record, record
 from vitdemo.backends.blip import BlipBackend
-from vitdemo.backends.blip_model import Memory, Writer
+from vitdemo.backends.blip_model import Memory, Writer, WriterState
 from vitdemo.device import pick
 from vitdemo.errors import TaskError
 
@@ -88,7 +88,7 @@ def test_one_teacher_forced_pass_equals_recording_step_by_step(blip):
     writer, memory = blip
     with record(crossings(writer)) as once:
         writer.read(torch.tensor([[writer.start, *IDS]]), memory)
-    state = writer.state(memory)
+    state = WriterState(writer, memory)
     with record(crossings(writer)) as stepwise:
         for token in (writer.start, *IDS):
             state.next(torch.tensor([[token]]))

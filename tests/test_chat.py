@@ -17,9 +17,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from vitdemo.attention.trace import Rows
 from vitdemo.backends import picture_tokens
 from vitdemo.backends.chat import ANSWER, DESCRIBE, TASKS, ChatBackend
+from vitdemo.backends.chat_model import joined_ends
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.errors import CheckpointError, TaskError, TextError
+from vitdemo.records import Request
 
 QUESTION, TEXT = "what colour is the dog?", "a red dog"
 GREEDY = Decoding("greedy", max_tokens=8)
@@ -74,8 +76,7 @@ def test_probabilities_and_maps_are_those_of_transformers(backend: ChatBackend,
                                                           folder: Path) -> None:
     picture = noise(40, 64)
     features = backend.encode_pictures([picture])[0]
-    question, answer = backend.traces(features, instruction=QUESTION, text=TEXT, language="en",
-                                      task="ask")
+    question, answer = backend.traces(features, Request(QUESTION, TEXT, "en", "ask"))
     lead = backend.prompt(QUESTION, "en", "ask").lead
     assert lead == {"llava": " ", "llava_next": " ", "smolvlm": " ", "idefics3": " "}.get(
         backend.info.family, "")
@@ -88,12 +89,12 @@ def test_probabilities_and_maps_are_those_of_transformers(backend: ChatBackend,
             read = processor.decode([ids[token + trace.shift + shift] for token in tokens])
             assert word.text in read
     output = model(**inputs, output_attentions=True)
-    logs = backend.logits(output.logits[0]).log_softmax(-1)
+    logs = joined_ends(output.logits[0], backend.ends).log_softmax(-1)
     want = [float(logs[place - 1, ids[place]]) for place in range(len(ids) - answer.targets,
                                                                   len(ids))]
     np.testing.assert_allclose(answer.run(Rows(), answer.everything), want, atol=2e-4)
-    explained = backend.explain(features, instruction=QUESTION, text=TEXT, language="en",
-                                task="ask", method="cross-attention")
+    explained = backend.explain(features, Request(QUESTION, TEXT, "en", "ask"),
+                                method="cross-attention")
     stood = torch.tensor(answer.regions.places)
     assert (inputs["input_ids"][0, stood] == backend.picture_id).all()
     for trace, found in zip((question, answer), explained, strict=True):
@@ -135,7 +136,7 @@ def test_several_ends_are_one(folders: dict[str, Path]) -> None:
     backend = load(folders["qwen2_vl"])
     assert len(backend.ends) == 2
     logits = torch.randn(3, 500)
-    merged = backend.logits(logits).softmax(-1)
+    merged = joined_ends(logits, backend.ends).softmax(-1)
     torch.testing.assert_close(merged[:, backend.ends[0]],
                                logits.softmax(-1)[:, backend.ends].sum(-1))
     assert (merged[:, backend.ends[1]] == 0).all()
@@ -146,8 +147,7 @@ def test_chinese_is_for_those_that_learned_it(folders: dict[str, Path]) -> None:
     assert "用一句话描述" in backend.prompt("", "zh", "caption").text
     features = backend.encode_pictures([noise(40, 40)])[0]
     assert backend.answer(features, "狗是什么颜色的？", "zh")
-    question, _ = backend.explain(features, instruction="狗是什么颜色的？", text="红色",
-                                  language="zh", task="ask")
+    question, _ = backend.explain(features, Request("狗是什么颜色的？", "红色", "zh", "ask"))
     assert "".join(word.text for word in question.words) == "狗是什么颜色的"
     with pytest.raises(TaskError, match="only English"):
         load(folders["llava"]).answer(features, "狗？", "zh")
@@ -159,8 +159,7 @@ def test_texts_that_cannot_be_read_are_refused(folders: dict[str, Path]) -> None
     with pytest.raises(TextError, match="holds <image>, which is a mark"):
         backend.answer(features, "what is <image>?", "en")
     with pytest.raises(TextError, match="reads at most 4096"):
-        backend.explain(features, instruction="", text="dog " * 4100, language="en",
-                        task="caption")
+        backend.explain(features, Request("", "dog " * 4100, "en", "caption"))
     with pytest.raises(TextError, match="empty"):
         backend.answer(features, " ", "en")
 
@@ -170,8 +169,8 @@ def test_a_type_that_is_not_known_is_tried_as_a_plain_grid(
     for kind in ("llava", "qwen2_vl", "smolvlm", "llava_onevision"):
         monkeypatch.delitem(picture_tokens.GEOMETRIES, kind)
     backend = load(folders["llava"])
-    (found,) = backend.explain(backend.encode_pictures([noise(90, 60)])[0], instruction="",
-                               text=TEXT, language="en", task="caption")
+    (found,) = backend.explain(backend.encode_pictures([noise(90, 60)])[0],
+                               Request("", TEXT, "en", "caption"))
     assert "was found by trial" in found.note and "was cut away" in found.note
     for kind in ("qwen2_vl", "smolvlm", "llava_onevision"):
         with pytest.raises(CheckpointError, match=f"tokens of a {kind} model lie .* is not known"):

@@ -24,6 +24,7 @@ from vitdemo.backends.clip import ClipBackend, Probe
 from vitdemo.backends.picture_tokens import patch_boxes
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import EngineConfig
+from vitdemo.records import Request
 
 TEXTS = {"chinese_clip": ["一只狗", "红色的球在草地上跑"]}
 SIZES = [(90, 60), (40, 64), (33, 150), (8, 8)]
@@ -83,8 +84,7 @@ def test_relevancy_equals_that_of_transformers_one_word_at_a_time(backends, fold
     text, without = {"clip": ("a red dog", ["red dog", "a dog", "a red"]),
                      "chinese_clip": ("红色的球", None)}[kind]
     features = backend.encode_pictures(pictures())[0]
-    (found,) = backend.explain(features, instruction="", text=text, language="en", task="match",
-                               method="relevancy")
+    (found,) = backend.explain(features, Request("", text, "en", "match"), method="relevancy")
     if without is None:
         without = [text[:word.start] + text[word.end:] for word in found.words]
     output = plain(folders[kind], kind, [text, *without])
@@ -104,8 +104,7 @@ def test_a_words_target_is_what_the_score_loses_without_it(backends):
     for kind, text, without in (("clip", "a red dog", "a dog"), ("siglip", "a red dog", "a dog")):
         backend = backends[kind]
         features = backend.encode_pictures(pictures()[:1])
-        (trace,) = backend.traces(features[0], instruction="", text=text, language="en",
-                                  task="match")
+        (trace,) = backend.traces(features[0], Request("", text, "en", "match"))
         scores = backend.score_pairs(features, [text, without])[0].astype(np.float64)
         logits = np.log(scores / (1 - scores))
         with torch.no_grad():
@@ -134,7 +133,7 @@ def test_a_probe_is_multi_head_attention_whose_weights_can_be_recorded(masked):
 def test_padding_of_a_picture_that_keeps_its_shape_is_not_looked_at(backends):
     backend = backends["siglip2"]
     features = backend.encode_pictures(pictures()[:1])[0]
-    (trace,) = backend.traces(features, instruction="", text="a dog", language="en", task="match")
+    (trace,) = backend.traces(features, Request("", "a dog", "en", "match"))
     assert trace.regions.grid == (3, 5) and trace.lengths["picture"] == 16
     with torch.no_grad(), record([layer.module for layer in trace.layers]) as looks:
         trace.run(Rows(recorded=trace.streams), None)
@@ -179,7 +178,6 @@ def test_what_is_cropped_away_is_said(backends):
     for kind, size, said in (("clip", (90, 60), True), ("clip", (50, 50), False),
                              ("siglip", (90, 60), False), ("siglip2", (90, 60), False)):
         features = backends[kind].encode_pictures([Image.new("RGB", size)])[0]
-        (found,) = backends[kind].explain(features, instruction="", text="a dog", language="en",
-                                          task="match")
+        (found,) = backends[kind].explain(features, Request("", "a dog", "en", "match"))
         assert ("was cut away" in found.note) == said
         assert backends[kind].picture_side == (SIDE if kind == "siglip" else 0)

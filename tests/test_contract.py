@@ -32,7 +32,7 @@ from vitdemo.backends.offers import forecast
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.errors import ConfigError, TaskError, TextError
 from vitdemo.instructions import presets
-from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation, Unread
+from vitdemo.records import ALL_TASKS, LANGUAGES, Explanation, Request, Unread
 from vitdemo.viewer.build import PARTS
 from vitdemo.words import split_words
 
@@ -110,8 +110,7 @@ def last(steps: Iterator[Step]) -> Step:
 
 def explain(backend: Backend, features: PictureFeatures, task: str, text: str,
             instruction: str = "", method: str = "") -> tuple[Explanation, ...]:
-    return backend.explain(features, instruction=instruction, text=text, language="en", task=task,
-                           method=method)
+    return backend.explain(features, Request(instruction, text, "en", task), method)
 
 
 def test_info_is_consistent(backend):
@@ -369,8 +368,7 @@ def test_a_word_has_rivals_and_the_one_that_was_written_is_the_first(backend, fe
             assert 1 <= len(values) <= 5 and values == sorted(values, reverse=True)
             assert values[-1] >= 0 and sum(values) <= 1 + 1e-5
             assert len({one.text for one in rivals}) == len(rivals)
-        trace = backend.traces(features[0], instruction="", text=text, language="en",
-                               task="caption")[-1]
+        trace = backend.traces(features[0], Request("", text, "en", "caption"))[-1]
         if found.words and list(trace.tokens[0])[:1] == [0]:  # it hangs on no other word
             best, written = found.rivals[0][0], np.exp(first.log_probability)
             assert best.text in (piece, found.words[0].text)
@@ -471,8 +469,7 @@ def test_a_bright_square_is_found_in_the_box_where_it_was_planted(backend, size)
     whose box the square fills."""
     def features_of(picture: Image.Image) -> tuple[torch.Tensor, Regions]:
         one = backend.encode_pictures([picture])[0]
-        *_, trace = backend.traces(one, instruction="what is there", text="a dog", language="en",
-                                   task=main_task(backend))
+        *_, trace = backend.traces(one, Request("what is there", "a dog", "en", main_task(backend)))
         return trace.features().float(), trace.regions
 
     grey = np.full((size[1], size[0], 3), 100, np.uint8)
@@ -494,8 +491,8 @@ def test_what_was_run_to_write_is_not_run_again_and_gives_the_same(backend, feat
     need(backend, "caption", "explain")
     written = last(backend.generate(features[0], "", "en", GREEDY)).text
     (again,) = backend.encode_pictures([noise(90, 60)])
-    (kept,), (whole,) = (backend.traces(one, instruction="", text=written, language="en",
-                                        task="caption") for one in (features[0], again))
+    (kept,), (whole,) = (backend.traces(one, Request("", written, "en", "caption"))
+                         for one in (features[0], again))
     assert whole.kept() == 0
     runs = []
     handles = [layer.module.register_forward_pre_hook(
@@ -520,9 +517,8 @@ def test_recording_changes_no_bit_and_leaves_nothing_behind(backend, features):
         return sum(len(module._forward_hooks) + len(module._forward_pre_hooks)
                    for module in modules)
 
-    for trace in backend.traces(features[0], instruction=QUESTION, text=ANSWER, language="en",
-                                task="ask" if "ask" in backend.info.tasks else
-                                main_task(backend)):
+    task = "ask" if "ask" in backend.info.tasks else main_task(backend)
+    for trace in backend.traces(features[0], Request(QUESTION, ANSWER, "en", task)):
         modules = [layer.module for layer in trace.layers]
         rows = Rows(recorded=trace.streams)
         with torch.no_grad():
@@ -574,8 +570,7 @@ def test_an_unknown_task_is_refused(backend, features):
 
 def probabilities(backend: Backend, features: list[PictureFeatures], task: str, text: str,
                   instruction: str = "") -> tuple[np.ndarray, ...]:
-    return backend.word_probabilities(features, instruction=instruction, text=text, language="en",
-                                      task=task)
+    return backend.word_probabilities(features, Request(instruction, text, "en", task))
 
 
 def test_word_probabilities_are_those_of_explain_on_each_picture(backend, features):

@@ -17,6 +17,7 @@ from vitdemo.attention.trace import Rows
 from vitdemo.backends.encoder_decoder import EncoderDecoderBackend
 from vitdemo.config import Decoding
 from vitdemo.errors import CheckpointError, TaskError, TextError
+from vitdemo.records import Request
 
 TEXT = "a dog runs on the beach"
 
@@ -51,7 +52,7 @@ def theirs(backend: EncoderDecoderBackend, folder: Path, picture: Image.Image) -
 def test_probabilities_maps_and_words_are_those_of_plain_transformers(backends, folders, kind):
     backend, picture = backends[kind], noise(61, 40)
     (one,) = backend.encode_pictures([picture])
-    (trace,) = backend.traces(one, instruction="", text=TEXT, language="en", task="caption")
+    (trace,) = backend.traces(one, Request("", TEXT, "en", "caption"))
     model, given = theirs(backend, folders[kind], picture)
     written = [*trace.prompt.given, *trace.written_ids[:-1]]
     output = model(**given, decoder_input_ids=torch.tensor([written]), output_attentions=True)
@@ -59,8 +60,7 @@ def test_probabilities_maps_and_words_are_those_of_plain_transformers(backends, 
     logits = output.logits[0, first:-1].log_softmax(-1)
     want = logits.gather(1, torch.tensor(trace.written_ids[:-1])[:, None])[:, 0]
     torch.testing.assert_close(trace.run(Rows(), trace.everything), want, atol=1e-4, rtol=1e-4)
-    (found,) = backend.explain(one, instruction="", text=TEXT, language="en", task="caption",
-                               method="cross-attention")
+    (found,) = backend.explain(one, Request("", TEXT, "en", "caption"), method="cross-attention")
     assert len(found.weights) == len(output.cross_attentions) == 2
     for maps, weights in zip(found.weights, output.cross_attentions, strict=True):
         for q, tokens in enumerate(trace.tokens):
@@ -85,13 +85,13 @@ def test_a_beginning_of_ones_own_is_gone_on_from(backends):
 def test_the_mark_that_a_model_writes_first_is_no_word_and_costs_none(folders):
     backend = load(folders["trocr"])
     (one,) = backend.encode_pictures([noise(40, 40)])
-    (plain,) = backend.traces(one, instruction="", text=TEXT, language="en", task="caption")
+    (plain,) = backend.traces(one, Request("", TEXT, "en", "caption"))
     assert len(plain.prompt.given) == 1
     backend = load(folders["trocr"])
     head = backend.model.get_output_embeddings()
     head.bias = torch.nn.Parameter(torch.zeros(len(head.weight)), requires_grad=False)
     head.bias[backend.tokenizer.bos_token_id] = 50
-    (trace,) = backend.traces(one, instruction="", text=TEXT, language="en", task="caption")
+    (trace,) = backend.traces(one, Request("", TEXT, "en", "caption"))
     assert trace.prompt.given == [backend.tokenizer.eos_token_id, backend.tokenizer.bos_token_id]
     assert trace.shift == 1
 
@@ -134,7 +134,7 @@ def test_donut_answers_where_it_was_trained_to_and_says_that_it_reads(backends):
     (one,) = asked.encode_pictures([noise(40, 60)])
     question = "what colour is the dog?"
     assert 1 <= len(asked.answer(one, question, "en")) <= 5
-    trace, written = asked.traces(one, instruction=question, text="red", language="en", task="ask")
+    trace, written = asked.traces(one, Request(question, "red", "en", "ask"))
     assert [word.text for word in trace.words] == ["what", "colour", "is", "the", "dog"]
     given = asked.tokenizer.convert_ids_to_tokens(trace.prompt.given)
     assert given[:2] == ["<s_docvqa>", "<s_question>"] and given[-1] == "<s_answer>"

@@ -26,7 +26,7 @@ from vitdemo.backends.registry import FAMILIES, load_backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.device import Placement, pick
 from vitdemo.errors import CheckpointError, ConfigError
-from vitdemo.records import ALL_TASKS
+from vitdemo.records import ALL_TASKS, Request
 
 ROOT = Path(__file__).parent.parent
 CPU, GPU = (Placement(torch.device(name), torch.float32, "") for name in ("cpu", "cuda"))
@@ -154,8 +154,7 @@ def test_maps_of_weights_in_fewer_bits(tmp_path: Path) -> None:
     (one,) = backend.encode_pictures([noise(90, 60)])
     *_, step = backend.generate(one, "", "en", Decoding("greedy", max_tokens=5, min_tokens=5))
     for method in backend.info.methods:
-        (found,) = backend.explain(one, instruction="", text=step.text, language="en",
-                                   task="caption", method=method)
+        (found,) = backend.explain(one, Request("", step.text, "en", "caption"), method)
         assert found.weights.sum() > 0
 
 
@@ -175,8 +174,7 @@ def test_parts_that_have_no_room_on_the_gpu(tmp_path: Path,
         backend: Any = load_backend(EngineConfig(model=name, device="cpu"))
         assert (backend.model.lm_head.weight.device.type == "meta") == spread
         (one,) = backend.encode_pictures([noise(90, 60)])
-        (found,) = backend.explain(one, instruction="", text="a dog", language="en",
-                                   task="caption")
+        (found,) = backend.explain(one, Request("", "a dog", "en", "caption"))
         maps.append((backend.info.revision, found.gates, found.weights.tolist()))
     assert maps[0] == maps[1]
 

@@ -19,6 +19,7 @@ from vitdemo.backends.causal import CausalBackend
 from vitdemo.backends.mllama import tile_regions
 from vitdemo.config import Decoding
 from vitdemo.errors import TaskError, TextError
+from vitdemo.records import Request
 
 QUESTION, TEXT = "what is on the dog?", "a red dog on the dog"
 
@@ -60,8 +61,8 @@ def theirs(backend: CausalBackend, folder: Path, picture: Image.Image, text: str
 
 @torch.no_grad()
 def test_probabilities_and_maps_are_those_of_plain_transformers(backend, folder, picture):
-    *_, trace = backend.traces(backend.encode_pictures([picture])[0], instruction=QUESTION,
-                               text=TEXT, language="en", task="ask")
+    *_, trace = backend.traces(backend.encode_pictures([picture])[0],
+                               Request(QUESTION, TEXT, "en", "ask"))
     full = f"{backend.prompt(QUESTION, True).text} {TEXT}"
     model, given = theirs(backend, folder, picture, full, "eager")
     assert given["input_ids"][0].tolist() == list(trace.ids)
@@ -73,8 +74,9 @@ def test_probabilities_and_maps_are_those_of_plain_transformers(backend, folder,
     logits = model(**given).logits[0, trace.first - 1:-1]
     want = logits.log_softmax(-1).gather(1, given["input_ids"][0, trace.first:, None])[:, 0]
     torch.testing.assert_close(trace.run(Rows(), trace.everything), want, atol=1e-4, rtol=1e-4)
-    (_, found) = backend.explain(backend.encode_pictures([picture])[0], instruction=QUESTION,
-                                 text=TEXT, language="en", task="ask", method="cross-attention")
+    (_, found) = backend.explain(backend.encode_pictures([picture])[0],
+                                 Request(QUESTION, TEXT, "en", "ask"),
+                                 method="cross-attention")
     shown = torch.eye(trace.lengths["picture"])[:, list(trace.regions.places)]  # (N, K)
     if backend.latents:
         with record([layer.module for layer in trace.layers if layer.stream == "latents"]) as inner:
@@ -115,8 +117,7 @@ def test_an_instruction_in_a_chat_is_in_the_prompt_of_what_is_explained(tmp_path
     for instruction in ("", "List the things in the picture.", "a red dog"):
         *_, step = backend.generate(features, instruction, "en", sure)
         assert not step.text.startswith("a red dog")
-        (trace,) = backend.traces(features, instruction=instruction, text=step.text,
-                                  language="en", task="caption")
+        (trace,) = backend.traces(features, Request(instruction, step.text, "en", "caption"))
         assert trace.state is not None, "it goes on from what wrote it"
         written = trace.written_ids[:-1]
         logs = trace.logits(Rows(), [(0, place) for place in range(len(written))]).log_softmax(-1)

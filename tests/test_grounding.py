@@ -24,7 +24,7 @@ from vitdemo.attention.methods import smoothed
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.errors import ConfigError, DataError, TaskError
 from vitdemo.preprocess import grid_boxes
-from vitdemo.records import Explanation
+from vitdemo.records import Explanation, Request
 from vitdemo.words import split_words
 
 GRID = (2, 4)
@@ -52,9 +52,10 @@ class Pointing(Planted):
         object.__setattr__(self.info, "methods", tuple(MAPS))
         self.texts: list[str] = []
 
-    def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str, method: str = "") -> tuple[Explanation, ...]:
-        assert (instruction, language, task) == ("Describe the picture.", "en", "caption")
+    def explain(self, features: PictureFeatures, request: Request,
+                method: str = "") -> tuple[Explanation, ...]:
+        text = request.text
+        assert request == Request("Describe the picture.", text, "en", "caption")
         self.texts.append(text)
         words = split_words(text)
         weights = np.zeros((2, 2, len(words), 8), np.float32)

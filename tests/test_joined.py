@@ -16,6 +16,7 @@ from vitdemo.config import Decoding, EngineConfig
 from vitdemo.engine import Engine
 from vitdemo.errors import CheckpointError, TaskError
 from vitdemo.preprocess import open_picture
+from vitdemo.records import Request
 
 GREEDY = Decoding(strategy="greedy", max_tokens=4)
 
@@ -58,8 +59,8 @@ def test_each_task_goes_to_the_first_that_can_do_it(both: Backend, folders: dict
     assert said == want
     for task, text, alone, features in (("caption", said.text, writes, own),
                                         ("match", "a dog", compares, other)):
-        given = {"instruction": "", "text": text, "language": "en", "task": task}
-        (maps,), (wanted,) = both.explain(seen, **given), alone.explain(features, **given)
+        request = Request("", text, "en", task)
+        (maps,), (wanted,) = both.explain(seen, request), alone.explain(features, request)
         np.testing.assert_allclose(maps.weights, wanted.weights, atol=1e-6)
         assert both.info.behind(maps).name == alone.info.name
     with pytest.raises(TaskError, match="captioning only"):

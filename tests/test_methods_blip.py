@@ -19,6 +19,7 @@ from vitdemo.backends.blip_trace import ANSWER_PATH
 from vitdemo.backends.hub import word_places
 from vitdemo.backends.joined import JoinedBackend
 from vitdemo.device import pick
+from vitdemo.records import Request
 from vitdemo.texts import phrase
 
 QUESTION, ANSWER = "what colour is the skateboard?", "red dogs"
@@ -42,8 +43,7 @@ def features(backend: JoinedBackend) -> PictureFeatures:
 
 
 def explain(backend, features, task, text, method, instruction=QUESTION):
-    return backend.explain(features, instruction=instruction, text=text, language="en", task=task,
-                           method=method)
+    return backend.explain(features, Request(instruction, text, "en", task), method)
 
 
 class Slow:

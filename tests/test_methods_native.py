@@ -19,6 +19,7 @@ from vitdemo.models.fusion import Memory
 from vitdemo.models.layers import sinusoid
 from vitdemo.models.regions import blend
 from vitdemo.models.vlm import VLM
+from vitdemo.records import Request
 
 INSTRUCTION, TEXT, ANSWER = "what is in the picture?", "a red dog runs and a dog sits", "red dogs"
 GRADIENTS = ("relevancy", "grad-cam")
@@ -39,8 +40,7 @@ def features(backend) -> PictureFeatures:
 
 
 def explain(backend, features, task, text, method, instruction=INSTRUCTION):
-    return backend.explain(features, instruction=instruction, text=text, language="en", task=task,
-                           method=method)
+    return backend.explain(features, Request(instruction, text, "en", task), method)
 
 
 class Slow:

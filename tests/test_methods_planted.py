@@ -22,6 +22,7 @@ from vitdemo.backends.blip import BlipBackend, BlipPicture
 from vitdemo.backends.joined import JoinedBackend
 from vitdemo.backends.native import NativeBackend
 from vitdemo.device import pick
+from vitdemo.records import Request
 
 SIZE = (100, 80)
 CANDIDATES = "red blue green ball dog cat man woman grass water runs plays".split()
@@ -113,8 +114,8 @@ def planted(request, tokenizer, tmp_path_factory):
 
 
 def probabilities(planted, features, task: str, text: str) -> np.ndarray:
-    return planted.backend.word_probabilities(features, instruction="what is there?", text=text,
-                                              language="en", task=task)[-1]
+    return planted.backend.word_probabilities(features,
+                                              Request("what is there?", text, "en", task))[-1]
 
 
 def helped(planted, task: str) -> str:
@@ -139,8 +140,8 @@ def test_every_method_points_at_the_only_place_that_can_count(planted, task):
         for method in planted.backend.info.methods:
             if method in ("word-region", "matched-attention") and place != 12:
                 continue  # its regions are blended with their neighbours, differently at an edge
-            found = planted.backend.explain(features, instruction="what is there?", text=word,
-                                            language="en", task=task, method=method)
+            found = planted.backend.explain(features, Request("what is there?", word, "en", task),
+                                            method)
             for one in found:
                 maps = one.mean_map()
                 for row in maps[maps.sum(-1) > 0]:
@@ -154,13 +155,13 @@ def test_every_method_points_at_the_only_place_that_can_count(planted, task):
 @pytest.mark.parametrize("task", ["caption", "ask", "match"])
 def test_occlusion_points_there_too(planted, task):
     word, place = helped(planted, task), planted.regions - 2
-    (*_, base) = planted.backend.explain(planted.features(place), instruction="what is there?",
-                                         text=word, language="en", task=task)
+    (*_, base) = planted.backend.explain(planted.features(place),
+                                         Request("what is there?", word, "en", task))
 
     def score(hidden: np.ndarray) -> np.ndarray:
         pictures = [planted.features(place, row) for row in hidden]
-        return planted.backend.word_probabilities(
-            pictures, instruction="what is there?", text=word, language="en", task=task)[-1]
+        return planted.backend.word_probabilities(pictures,
+                                                  Request("what is there?", word, "en", task))[-1]
 
     found = occlusion(base, score)
     assert found.weights[0, 0, 0].argmax() == place

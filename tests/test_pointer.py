@@ -19,6 +19,7 @@ from vitdemo.errors import ConfigError
 from vitdemo.models import names
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.models.pointer import Copy, mixed, next_tokens
+from vitdemo.records import Request
 
 DOG, CAT, BALL = name("dog", (3,), "狗"), name("cat", (5,), "猫"), name("ball", (7, 8), "球")
 
@@ -191,8 +192,7 @@ def test_the_app_writes_and_explains_with_copied_names(model, tokenizer) -> None
         logs = model.decoder(ids[:, :-1], memory).gather(2, ids[:, 1:, None])
     whole = float(logs[0, :-1].sum().exp())  # without the end
     for method in backend.info.methods:
-        [found] = backend.explain(picture, instruction=asked, text=last.text, language="en",
-                                  task="caption", method=method)
+        [found] = backend.explain(picture, Request(asked, last.text, "en", "caption"), method)
         assert math.prod(found.word_probabilities) == pytest.approx(whole, rel=1e-3), method
 
 

@@ -18,6 +18,7 @@ from vitdemo.backends.prefix import PrefixBackend
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.errors import CheckpointError
+from vitdemo.records import Request
 
 QUESTION, TEXT = "what is it?", "a red dog"
 
@@ -63,8 +64,7 @@ def test_words_are_those_of_transformers(backend: PrefixBackend, folder: Path) -
 def test_probabilities_and_maps_are_those_of_transformers(backend: PrefixBackend,
                                                           folder: Path) -> None:
     features = backend.encode_pictures([noise(90, 60)])[0]
-    question, answer = backend.traces(features, instruction=QUESTION, text=TEXT, language="en",
-                                      task="ask")
+    question, answer = backend.traces(features, Request(QUESTION, TEXT, "en", "ask"))
     prompt = backend.prompt(backend.question.format(QUESTION))
     model, processor, inputs = theirs(folder, prompt.text)
     assert inputs["input_ids"][0].tolist() == prompt.ids
@@ -96,8 +96,8 @@ def test_probabilities_and_maps_are_those_of_transformers(backend: PrefixBackend
         looks = [one[0] for one in model.qformer(
             query_embeds=queries, encoder_hidden_states=states, output_attentions=True,
             **more).cross_attentions]
-    explained = backend.explain(features, instruction=QUESTION, text=TEXT, language="en",
-                                task="ask", method="cross-attention")
+    explained = backend.explain(features, Request(QUESTION, TEXT, "en", "ask"),
+                                method="cross-attention")
     shown = list(answer.regions.places)
     for trace, found in zip((question, answer), explained, strict=True):
         for q, tokens in enumerate(trace.tokens):
@@ -114,8 +114,8 @@ def test_latents_bring_the_picture_into_the_text(backend: PrefixBackend) -> None
     """In rollout and relevancy a text knows of the picture only what its latents brought in."""
     if backend.stream == "text":
         pytest.skip("no latents")
-    (trace,) = backend.traces(backend.encode_pictures([noise(90, 60)])[0], instruction="",
-                              text=TEXT, language="en", task="caption")
+    (trace,) = backend.traces(backend.encode_pictures([noise(90, 60)])[0],
+                              Request("", TEXT, "en", "caption"))
     assert {layer.stream for layer in trace.layers} == {"latents", "text"}
     cut = type(trace)(**{**trace.__dict__, "latents": trace.latents[:1]})
     for method in ("rollout", "relevancy"):

@@ -18,6 +18,7 @@ from vitdemo.attention.capture import record
 from vitdemo.attention.trace import Rows
 from vitdemo.backends.hub import cache_argument
 from vitdemo.config import Decoding
+from vitdemo.records import Request
 
 TEXT = "a red dog"
 
@@ -30,7 +31,7 @@ def mllama(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def recorded(backend: Any) -> tuple[Any, list[torch.Tensor]]:
     """A trace, and each layer's weights in a pass over all of it."""
     (one,) = backend.encode_pictures([noise(90, 60)])
-    (trace,) = backend.traces(one, instruction="", text=TEXT, language="en", task="caption")
+    (trace,) = backend.traces(one, Request("", TEXT, "en", "caption"))
     with torch.no_grad(), record([layer.module for layer in trace.layers]) as looks:
         trace.run(Rows(recorded=trace.streams), None)
     return trace, looks.weights
@@ -101,7 +102,7 @@ def test_mllama_never_looks_without_its_mask(mllama: Any, monkeypatch: pytest.Mo
         real(*given)["cross_attention_mask"]) or real(*given))
     (one,) = mllama.encode_pictures([noise(90, 60)])
     list(mllama.generate(one, "", "en", Decoding("greedy", max_tokens=3, min_tokens=3)))
-    mllama.explain(one, instruction="", text=TEXT, language="en", task="caption")
+    mllama.explain(one, Request("", TEXT, "en", "caption"))
     assert len(masks) == 4 and all(mask.dim() == 4 for mask in masks)
 
 
@@ -116,4 +117,4 @@ def test_the_cache_has_either_name_and_the_old_one_is_not_used_where_it_goes(mll
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
         list(mllama.generate(one, "", "en", Decoding("greedy", max_tokens=3, min_tokens=3)))
-        mllama.explain(one, instruction="", text=TEXT, language="en", task="caption")
+        mllama.explain(one, Request("", TEXT, "en", "caption"))

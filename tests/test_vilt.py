@@ -12,6 +12,7 @@ from transformers import AutoProcessor, ViltForImageAndTextRetrieval
 
 from vitdemo.backends.vilt import ViltBackend
 from vitdemo.errors import TaskError
+from vitdemo.records import Request
 
 TEXT = "a red dog runs"
 
@@ -39,8 +40,7 @@ def test_scores_and_maps_are_those_of_transformers(folder: Path) -> None:
     output = model(**inputs, output_attentions=True)
     assert backend.score_pairs([features], [TEXT])[0, 0] == pytest.approx(
         float(output.logits.sigmoid()), abs=1e-5)
-    (found,) = backend.explain(features, instruction="", text=TEXT, language="en", task="match",
-                               method="cross-attention")
+    (found,) = backend.explain(features, Request("", TEXT, "en", "match"), method="cross-attention")
     rows, columns = found.grid
     assert rows * columns == len(found.boxes) > 16, "it keeps its shape"
     places = orders[0][2][0][0]
@@ -64,7 +64,7 @@ def test_drawn_patches_are_the_same_each_time_and_lie_where_they_were(folder: Pa
     first, second = (backend.encode_pictures([picture])[0] for _ in range(2))
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.equal(first.data.patches, second.data.patches)
-    (trace,) = backend.traces(first, instruction="", text=TEXT, language="en", task="match")
+    (trace,) = backend.traces(first, Request("", TEXT, "en", "match"))
     boxes = trace.regions.boxes
     assert len(boxes) == 6 and trace.regions.grid == (0, 0)
     for region in (0, 5):

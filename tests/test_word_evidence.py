@@ -28,6 +28,7 @@ from vitdemo.errors import ConfigError
 from vitdemo.models.checkpoint import load_checkpoint, save_checkpoint
 from vitdemo.models.regions import WordEvidence, first_of_its_kind
 from vitdemo.models.vlm import VLM
+from vitdemo.records import Request
 from vitdemo.tokens import TextTokenizer
 
 TEXTS = ["Two dogs run on the grass .", "red red ball", "一只狗", "a dog and a dog"]
@@ -104,11 +105,10 @@ def test_every_way_to_match_is_the_same(weighing: VLM, tokenizer: TextTokenizer)
     torch.testing.assert_close(output.match_logits, want, rtol=1e-4, atol=1e-4)
     chances = want.sigmoid().view(3, -1).numpy()
     np.testing.assert_allclose(backend.score_pairs(features, TEXTS), chances, atol=1e-5)
-    (of_words,) = backend.word_probabilities(features, instruction="", text=TEXTS[1],
-                                             language="en", task="match")
+    (of_words,) = backend.word_probabilities(features, Request("", TEXTS[1], "en", "match"))
     np.testing.assert_allclose(of_words[:, 0], chances[:, 1], atol=1e-5)
     for i, one in enumerate(features):  # what the maps of a sentence's words are gradients of
-        (trace,) = backend.traces(one, instruction="", text=TEXTS[1], language="en", task="match")
+        (trace,) = backend.traces(one, Request("", TEXTS[1], "en", "match"))
         with torch.no_grad():
             score = trace.run(Rows(), None).sigmoid()
         assert float(score) == pytest.approx(chances[i, 1], abs=1e-5)

@@ -11,6 +11,7 @@ from PIL import Image
 from vitdemo.attention.trace import Rows
 from vitdemo.backends.registry import load_backend
 from vitdemo.config import EngineConfig
+from vitdemo.records import Request
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -33,8 +34,8 @@ def load(folder: Path | str) -> Any:
 
 def check_that_only_what_a_word_looked_at_counts(backend: Any) -> None:
     """Where gradients come through one position only, the numbers stay as they are."""
-    question, _ = backend.traces(backend.encode_pictures([noise(90, 60)])[0], task="ask",
-                                 instruction="what is it?", text="a red dog", language="en")
+    question, _ = backend.traces(backend.encode_pictures([noise(90, 60)])[0],
+                                 Request("what is it?", "a red dog", "en", "ask"))
     through = torch.zeros(2, question.lengths["text"], dtype=torch.bool)
     through[0, question.places_of(1)] = True
     offset = torch.zeros(2, question.features().shape[1], requires_grad=True)

@@ -37,6 +37,7 @@ from vitdemo.config import EngineConfig
 from vitdemo.errors import ConfigError, DataError
 from vitdemo.instructions import default_instruction
 from vitdemo.preprocess import open_picture
+from vitdemo.records import Request
 from vitdemo.words import split_words
 
 _LANGUAGE = "en"  # of COCO's captions
@@ -88,9 +89,8 @@ def _scores(backend: Backend, picture: GroundedPicture,
     words = {caption.text: split_words(caption.text) for caption in picture.captions}
     for method in methods:
         for caption in picture.captions:
-            (explained,) = backend.explain(
-                features, instruction=default_instruction(_LANGUAGE), text=caption.text,
-                language=_LANGUAGE, task="caption", method=method)
+            (explained,) = backend.explain(features, Request(
+                default_instruction(_LANGUAGE), caption.text, _LANGUAGE, "caption"), method)
             maps, regions = explained.mean_map(), explained.boxes.astype(np.float64)  # (Q, K)
             middles = (regions[:, :2] + regions[:, 2:]) / 2
             places = {word.start: place for place, word in enumerate(explained.words)}

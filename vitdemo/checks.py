@@ -25,10 +25,11 @@ from vitdemo.records import (
     Evidence,
     Explanation,
     PictureShare,
+    Request,
     SmallestPart,
     WhatIf,
 )
-from vitdemo.trials import Progress, Request, Trials
+from vitdemo.trials import Progress, Trials
 from vitdemo.words import split_words, tidy, unread_words
 
 RAW, SLOW = "cross-attention", "occlusion"
@@ -70,7 +71,7 @@ class Checks:
         if not any(one.word_probabilities for one in found):
             return found
         with self._lock:
-            blank = self._backend.word_probabilities(self._blank(), **request.arguments())
+            blank = self._backend.word_probabilities(self._blank(), request)
         return tuple(replace(one, blank_probabilities=tuple(float(value) for value in row[0]))
                      if one.word_probabilities else one
                      for one, row in zip(found, blank, strict=True))
@@ -91,8 +92,7 @@ class Checks:
         with turn:
             features = self._encode(picture)
         with turn:
-            found = self._backend.explain(features, **request.arguments(),
-                                          method="" if method == SLOW else method)
+            found = self._backend.explain(features, request, "" if method == SLOW else method)
         if method == SLOW:
             found = tuple(occlusion(one, self._score(picture, request, one, place, progress))
                           for place, one in enumerate(found))
@@ -172,7 +172,7 @@ class Checks:
             with self._lock:
                 features += self._backend.encode_pictures([one])
         with self._lock:
-            values = self._backend.word_probabilities(features, **request.arguments())[place]
+            values = self._backend.word_probabilities(features, request)[place]
         if request.task == "match":
             texts = [f"fits {100 * value:.0f}%" for value in values[:, word]]
         else:
@@ -208,7 +208,7 @@ class Checks:
         with self._lock.later:
             features = [self._encode(picture), *self._blank()]
         with self._lock.later:
-            values = self._backend.word_probabilities(features, **request.arguments())
+            values = self._backend.word_probabilities(features, request)
         unseen = ""
         if request.task == "ask" and self._backend.info.weighs_answers:
             with self._lock.later:

@@ -29,6 +29,7 @@ from vitdemo.records import (
     Match,
     ModelInfo,
     PictureShare,
+    Request,
     SmallestPart,
     Unread,
     WhatIf,
@@ -38,7 +39,7 @@ from vitdemo.scheduler import Scheduler
 from vitdemo.slices import Slices
 from vitdemo.streams import width
 from vitdemo.texts import phrase
-from vitdemo.trials import Progress, Request
+from vitdemo.trials import Progress
 from vitdemo.user_texts import UserTexts, caption_of
 from vitdemo.words import clean_text, language_of
 
@@ -309,9 +310,8 @@ class Engine:
             TaskError, ConfigError, TextError: see `evidence`; a share or region out of range; a
                 word whose map is empty.
         """
-        request = self._request(result)
         said = result if isinstance(result, str) else result.text
-        return self._checks.what_if(picture, request, said, word, method, source,
+        return self._checks.what_if(picture, self._request(result), said, word, method, source,
                                     Choice(share, seed, regions), decoding)
 
     def smallest_part(self, picture: Picture, result: Caption | Answer | str, word: int,

@@ -82,6 +82,21 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a model is asked of a picture, and the ``text`` that came of it, "" as long as there is
+    none.
+
+    ``task`` "caption": ``text`` is the raw caption. "ask": ``instruction`` is the question and
+    ``text`` the answer. "match": ``text`` is a sentence to compare with the picture.
+    """
+
+    instruction: str
+    text: str
+    language: str
+    task: str
+
+
+@dataclass(frozen=True)
 class Wishes:
     """What is to be said of each of many pictures: a caption in each of the languages, answers to
     questions, each in its own language, and the names of what is surely seen."""

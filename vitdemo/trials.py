@@ -15,6 +15,7 @@ from vitdemo.backends.base import Backend
 from vitdemo.cache import LRU
 from vitdemo.lock import DeviceLock
 from vitdemo.preprocess import Picture
+from vitdemo.records import Request
 from vitdemo.slices import Slices
 from vitdemo.streams import width
 
@@ -23,21 +24,6 @@ Progress = Callable[[int, int], object]
 
 MOST = 128  # masked pictures at once
 RESULTS = 16  # results whose numbers are kept
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a backend's `explain` and `word_probabilities` are asked about."""
-
-    instruction: str
-    text: str
-    language: str
-    task: str
-
-    def arguments(self) -> dict[str, str]:
-        """As keyword arguments."""
-        return {"instruction": self.instruction, "text": self.text, "language": self.language,
-                "task": self.task}
 
 
 @dataclass
@@ -84,7 +70,7 @@ class Trials:
                 features = [one for some in self._encoding.each(
                     pictures, self._backend.encode_pictures, self._lock.later) for one in some]
                 with self._lock.later, self._reading.timed(len(batch)):
-                    found = self._backend.word_probabilities(features, **request.arguments())
+                    found = self._backend.word_probabilities(features, request)
                 for number, key in enumerate(batch):
                     known.rows[key] = tuple(one[number] for one in found)
                 done += len(batch)

@@ -15,11 +15,11 @@ from vitdemo.records import (
     Caption,
     Description,
     ModelInfo,
+    Request,
     Unread,
     Wishes,
 )
 from vitdemo.texts import phrase
-from vitdemo.trials import Request
 from vitdemo.words import clean_text, is_chinese, language_of, tidy, unread_note
 
 

@@ -162,15 +162,14 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, _types: Any, args: Any = (),
                            kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if self.calls is None:
+        fused = func is F.scaled_dot_product_attention
+        if self.calls is None or not (fused or func in _SOFTMAX and result.dim() in (3, 4)):
             return result
-        if func is F.scaled_dot_product_attention:
-            if self.graph and not result.requires_grad:  # as in a frozen model
-                result.requires_grad_()
+        if self.graph and not result.requires_grad:  # as in a frozen model
+            result.requires_grad_()
+        if fused:
             self.calls.append(self._look(result, *args, **(kwargs or {})))
-        elif func in _SOFTMAX and result.dim() in (3, 4):
-            if self.graph and not result.requires_grad:
-                result.requires_grad_()
+        else:
             given = result
             if result.dim() == 3:  # (R * H, T, N), as TrOCR's
                 given = result.view(self.shape[0], -1, *result.shape[1:])
@@ -198,7 +197,7 @@ class _Watch(TorchFunctionMode):
                 attn_mask = attn_mask.repeat_interleave(groups, 0)
         return Look(None, self._kept(query), self._kept(key), self._kept(value), attn_mask,
                     query.shape[-1] ** -0.5 if scale is None else scale, is_causal,
-                    output if self.graph else output.detach())
+                    self._kept(output))
 
     def _by_text(self, joined: Tensor) -> Tensor:
         """Several texts that looked at one memory together, apart again: (B, H, C * T, x) to

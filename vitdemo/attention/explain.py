@@ -47,10 +47,10 @@ def explain(trace: Trace, method: str, methods: Sequence[str]) -> Explanation:
     if method in _METHODS:
         maps, said = _METHODS[method](trace)
     elif method == "word-region":
-        maps, said = _likeness(trace), trace.said(Rows())
+        maps, said = trace.likeness(), trace.said(Rows())
     else:
         looked, said = _cross_attention(trace)
-        maps = matched(looked.mean_map(), _likeness(trace), trace.regions.grid)
+        maps = matched(looked.mean_map(), trace.likeness(), trace.regions.grid)
     return of_one_layer(trace, method, maps, said)
 
 
@@ -69,12 +69,6 @@ def _record(trace: Trace, said: Said, method: str, weights: np.ndarray, names: t
         boxes=regions.boxes, grid=regions.grid, picture_size=regions.size, method=method,
         layer_names=names, gates=gates, word_probabilities=said.probabilities, note=note,
         rivals=said.rivals)
-
-
-def _likeness(trace: Trace) -> np.ndarray:
-    found = trace.likeness()
-    assert found is not None
-    return found
 
 
 def word_probabilities(traces: Sequence[Trace], pictures: Sequence[object]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
+from torch import Tensor
 
 from vitdemo.errors import ConfigError
 from vitdemo.records import Candidate
@@ -135,7 +136,11 @@ def rows_at_once(weights_per_row: int) -> int:
 @contextmanager
 def outside_inference_mode() -> Iterator[None]:
     """Inside, no gradients are recorded, but `torch.enable_grad` can switch them on, whatever the
-    caller switched off. A tensor that was made in `torch.inference_mode` can take none, and must
-    be cloned here before it is used."""
+    caller switched off."""
     with torch.inference_mode(False), torch.no_grad():
         yield
+
+
+def for_gradients(tensor: Tensor) -> Tensor:
+    """The same; a copy where it was made in `torch.inference_mode`, as such a one takes none."""
+    return tensor.clone() if tensor.is_inference() else tensor

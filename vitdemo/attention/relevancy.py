@@ -36,13 +36,6 @@ class Relevancy:
     own: Tensor
     picture: Tensor
 
-    @classmethod
-    def start(cls, rows: int, tokens: int, regions: int,
-              device: torch.device | str = "cpu") -> "Relevancy":
-        """Before the first layer."""
-        own = torch.eye(tokens, device=device).expand(rows, -1, -1)
-        return cls(own, torch.zeros(rows, tokens, regions, device=device))
-
     def after_self(self, mean: Tensor) -> "Relevancy":
         """Eqs. 6 and 7; ``mean`` is A' (R, T, T). ``own`` stays empty where it is: a stream that
         looks at no other needs none."""
@@ -101,15 +94,14 @@ def _follow(trace: Trace, rows: Rows, words: Sequence[int] | None) -> tuple[Tens
         if stream in flows:
             return flows[stream]
         length = tokens.get(stream, trace.lengths[stream])
-        start = Relevancy.start(rows.count, length if stream in crossed else 0, picture.shape[1],
-                                picture.device)
+        own = torch.eye(length if stream in crossed else 0, device=picture.device)
         seen = picture[:length] if stream == trace.regions.stream else \
             picture.new_zeros(length, picture.shape[1])
         seen = seen.expand(rows.count, -1, -1)
         if stream == trace.stream and trace.latents:
             inner = flow_of("latents").picture[:, :len(trace.latents)]
             seen = seen.index_copy(1, torch.tensor(trace.latents, device=seen.device), inner)
-        return Relevancy(start.own, seen)
+        return Relevancy(own.expand(rows.count, -1, -1), seen)
 
     for layer, look, gradient in zip(trace.layers, looks, gradients, strict=True):
         flow, mean = flow_of(layer.stream), look.relevant(gradient)

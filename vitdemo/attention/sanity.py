@@ -118,11 +118,6 @@ def compare_randomised(trained: Explanation, randomised: Explanation) -> Randomi
     return Randomised(tuple(similarity.tolist()), verdict)
 
 
-def _normalises(module: nn.Module) -> bool:
-    """By its class: LayerNorm, BatchNorm2d, LlamaRMSNorm and so on."""
-    return "Norm" in type(module).__name__
-
-
 @torch.no_grad()
 def randomise(model: nn.Module, seed: int) -> None:
     """Replace what a model has learned by noise of the same size, in place.
@@ -132,7 +127,8 @@ def randomise(model: nn.Module, seed: int) -> None:
     (gates) stay, so that signals keep their size.
     """
     generator = torch.Generator().manual_seed(seed)
-    kept = {id(parameter) for module in model.modules() if _normalises(module)
+    kept = {id(parameter) for module in model.modules()
+            if "Norm" in type(module).__name__  # LayerNorm, BatchNorm2d, LlamaRMSNorm and so on
             for parameter in module.parameters(recurse=False)}
     for parameter in model.parameters():
         if id(parameter) in kept or parameter.numel() < 2:

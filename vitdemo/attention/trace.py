@@ -90,8 +90,8 @@ class Regions:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one pass: ``count`` times the trace's own picture with its text, or each of
-    ``pictures`` (features of the backend's own kind) with that text.
+    """The ``count`` rows of one pass: each is the trace's own picture with its text, or one of as
+    many ``pictures`` (features of the backend's own kind) with that text.
 
     ``recorded`` names the streams whose layers are recorded: what the others made may come from a
     cache, and so may what the trace's own stream holds before ``since`` (`Trace.kept`), the place
@@ -153,10 +153,10 @@ class Trace(ABC):
         the vision encoder: (N, K). Here each region's token is its own."""
         return self.tokens_of_regions()
 
-    def likeness(self) -> np.ndarray | None:
+    def likeness(self) -> np.ndarray:
         """How much each region looks like each word, float (Q, K) adding up to 1, whether or not
-        it was used; None where the model cannot tell."""
-        return None
+        it was used. Only a model that can tell names a method which asks for it."""
+        raise NotImplementedError
 
     def kept(self) -> int:
         """At how many places of its own stream the model still has what it made when it wrote, so
@@ -265,7 +265,7 @@ class WrittenTrace(Trace):
 
     def run(self, rows: Rows, places: Sequence[Place] | None) -> Tensor:
         """See `Trace.run`."""
-        count, end = len(rows.pictures) or rows.count, self.targets + 1
+        count, end = rows.count, self.targets + 1
         asked = [(r, t) for r in range(count) for t in range(end)] if places is None else places
         logs = self._logs(self.logits(rows, asked), asked)
         return logs.view(count, end).sum(1) if places is None else logs

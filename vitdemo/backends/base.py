@@ -19,7 +19,7 @@ from vitdemo.attention.methods import outside_inference_mode
 from vitdemo.attention.trace import Trace
 from vitdemo.config import Decoding
 from vitdemo.errors import TaskError
-from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo, Unread
+from vitdemo.records import ALL_TASKS, Candidate, Explanation, ModelInfo, Request, Unread
 from vitdemo.texts import Message
 
 T = TypeVar("T")
@@ -204,8 +204,7 @@ class Backend(ABC):
         first; none where the model has no eye for names."""
         return ()
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """A finished text as the explanations need it: one trace for each `Explanation` that
         `explain` gives, in its order; a text with no look at the picture has none. It is called
         outside of torch's inference mode; what was made in one must be cloned to take gradients.
@@ -216,39 +215,34 @@ class Backend(ABC):
         """
         raise TaskError(f"{self.info.name} cannot explain its words.")
 
-    def explain(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-                task: str, method: str = "") -> tuple[Explanation, ...]:
-        """A finished text by one of ``info.methods`` ("" is the first of them).
-
-        ``task`` "caption": ``text`` is the raw caption; one Explanation with source "caption".
-        "ask": ``instruction`` is the question and ``text`` the answer; two, with sources
-        "question" and "answer". "match": ``text`` is a sentence to compare with the picture;
-        one, with source "text".
+    def explain(self, features: PictureFeatures, request: Request,
+                method: str = "") -> tuple[Explanation, ...]:
+        """A finished text by one of ``info.methods`` ("" is the first of them): of a caption one
+        Explanation with source "caption"; of an answer two, with sources "question" and "answer";
+        of a sentence to compare one, with source "text".
 
         Raises:
             ConfigError: the model does not know the method.
             TextError: the text is too long.
         """
-        self._require_words(task)
+        self._require_words(request.task)
         with outside_inference_mode():
-            return tuple(explain(trace, method, self.info.methods) for trace in self.traces(
-                features, instruction=instruction, text=text, language=language, task=task))
+            return tuple(explain(trace, method, self.info.methods)
+                         for trace in self.traces(features, request))
 
-    def word_probabilities(self, features: Sequence[PictureFeatures], *, instruction: str,
-                           text: str, language: str, task: str) -> tuple[np.ndarray, ...]:
+    def word_probabilities(self, features: Sequence[PictureFeatures],
+                           request: Request) -> tuple[np.ndarray, ...]:
         """The probability of each word of a finished text on each of P pictures, in batches.
 
-        One float32 array (P, Q) for each Explanation that `explain` gives for the same arguments,
-        in the same order. A word that was written has the probability given the words before it
+        One float32 array (P, Q) for each Explanation that `explain` gives for the same request, in
+        the same order. A word that was written has the probability given the words before it
         (the product over its tokens). A word that was only read has none of its own: every word
         of a question has that of the whole answer, every word of a sentence to compare the match
         head's score.
         """
-        self._require_words(task)
+        self._require_words(request.task)
         with outside_inference_mode():
-            return word_probabilities(self.traces(
-                features[0], instruction=instruction, text=text, language=language, task=task),
-                features)
+            return word_probabilities(self.traces(features[0], request), features)
 
     def _require_words(self, task: str) -> None:
         self.require("explain")

@@ -23,17 +23,17 @@ from transformers import (
 
 from vitdemo.attention import rollout
 from vitdemo.attention.capture import record
-from vitdemo.attention.trace import Trace
 from vitdemo.backends.base import Backend, PictureFeatures
-from vitdemo.backends.blip_model import Text, Writer, encode_pixels
+from vitdemo.backends.blip_model import Text, Writer, WriterState, encode_pixels
 from vitdemo.backends.blip_trace import blip_traces
-from vitdemo.backends.hub import Checkpoint, Family, kind_of
+from vitdemo.backends.hub import Checkpoint, Family, HubBackend, kind_of
 from vitdemo.backends.source import read_config
-from vitdemo.backends.writing_backend import Span, Start, WritingBackend
+from vitdemo.backends.writing_backend import Start, WritingBackend
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError
 from vitdemo.instructions import is_preset
 from vitdemo.preprocess import to_pixels, to_square
+from vitdemo.records import Request
 from vitdemo.texts import Message
 
 TASKS = {"captioning": ("caption",), "VQA": ("ask",), "retrieval": ("match", "embed")}
@@ -126,26 +126,23 @@ class BlipBackend(WritingBackend):
 
     # Words
 
-    def encode(self, text: str) -> tuple[list[int], list[Span]]:
-        """Characters that the vocabulary lacks are folded."""
-        return self.checkpoint.ids(text)
+    encode = HubBackend.encode  # characters that the vocabulary lacks are folded
 
     @torch.no_grad()
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """BLIP takes no instructions: a free one is the beginning that the caption goes on from
         ("a photograph of"); the app's own presets and "" leave the beginning to the model. An
         answer looks at the question alone, which looked at the picture."""
-        looked_at, begun = features.data.states, list[int]()
-        if task == "caption":
+        looked_at, begun, instruction = features.data.states, list[int](), request.instruction
+        if request.task == "caption":
             begun = self.encode("" if is_preset(instruction) else instruction.strip())[0]
         elif self.reader is not None:
             ids, mask = self.checkpoint.batch([instruction])
             looked_at = self.reader.read(ids, self.reader.memory(looked_at), mask)
         writer = self.writer
         assert writer is not None
-        return Start(writer.state(writer.memory(looked_at)), [writer.start, *begun], writer.end,
-                     lambda ids: self.checkpoint.text([*begun, *ids]))
+        return Start(WriterState(writer, writer.memory(looked_at)), [writer.start, *begun],
+                     writer.end, lambda ids: self.checkpoint.text([*begun, *ids]))
 
     # Comparing
 
@@ -188,9 +185,4 @@ class BlipBackend(WritingBackend):
             row.float().cpu() for row in rows)])
         return F.normalize(vectors, dim=-1).numpy()
 
-    # Explaining
-
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
-        """See `blip_trace`."""
-        return blip_traces(self, features, instruction, text)
+    traces = blip_traces

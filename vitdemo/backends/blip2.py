@@ -1,13 +1,12 @@
 """BLIP-2 (Li et al. 2023, arXiv:2301.12597) and InstructBLIP (Dai et al. 2023, arXiv:2305.06500)
 from transformers, with a language model that is a decoder alone (OPT, Vicuna).
 
-32 queries look at the picture in some layers of the Q-Former, and are then the beginning of the
-text. InstructBLIP's queries read the instruction meanwhile.
+A picture is squeezed to 224 or 364 pixels. 32 queries look at it in some layers of the Q-Former,
+and are then the beginning of the text. InstructBLIP's queries read the instruction meanwhile.
 """
 
 from collections.abc import Sequence
 
-from torch import nn
 from transformers import (
     Blip2ForConditionalGeneration,
     InstructBlipForConditionalGeneration,
@@ -36,16 +35,9 @@ class Blip2Backend(PrefixBackend):
         super().__init__(checkpoint)
 
     @property
-    def vision(self) -> nn.Module:
-        """That of 224 or 364 pixels, squeezed."""
-        vision: nn.Module = self.model.vision_model
-        return vision
-
-    @property
     def writer(self) -> PreTrainedModel:
         """OPT or Vicuna."""
-        writer: PreTrainedModel = self.model.language_model
-        return writer
+        return self.model.language_model
 
     @property
     def layers(self) -> tuple[Layer, ...]:

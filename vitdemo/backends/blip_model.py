@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from vitdemo.backends.hub import cache_argument
@@ -27,8 +27,7 @@ def encode_pixels(model: Any, pixels: Tensor) -> Tensor:
     for layer in model.encoder.layers:
         states = states + _attend(layer.self_attn, layer.layer_norm1(states))
         states = states + layer.mlp(layer.layer_norm2(states))
-    normed: Tensor = model.post_layernorm(states)
-    return normed
+    return model.post_layernorm(states)
 
 
 def _attend(module: Any, states: Tensor) -> Tensor:
@@ -36,8 +35,7 @@ def _attend(module: Any, states: Tensor) -> Tensor:
     mixed = module.qkv(states).view(batch, length, 3, module.num_heads, -1)  # (B, N, 3, H, d)
     query, key, value = mixed.permute(2, 0, 3, 1, 4)  # each (B, H, N, d)
     result = F.scaled_dot_product_attention(query, key, value, scale=module.scale)
-    projected: Tensor = module.projection(result.transpose(1, 2).reshape(batch, length, width))
-    return projected  # (B, N, D)
+    return module.projection(result.transpose(1, 2).reshape(batch, length, width))  # (B, N, D)
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Text:
         self._cache = cache_argument(model)
 
     @property
-    def layers(self) -> list[tuple[nn.Module, nn.Module]]:
+    def layers(self) -> list[tuple[Any, Any]]:
         """Each layer's self-attention and cross-attention."""
         return [(layer.attention.self, layer.crossattention.self)
                 for layer in self.model.encoder.layer]
@@ -97,8 +95,7 @@ class Text:
         region = torch.ones(1, 1, memory.states.shape[1], 1, device=offset.device)
         region[:, :, 0] = 0
         pairs = []
-        for (_, module), pair in zip(self.layers, memory.pairs, strict=True):
-            layer: Any = module
+        for (_, layer), pair in zip(self.layers, memory.pairs, strict=True):
             moves = (F.linear(offset, linear.weight).view(len(offset), self.heads, 1, -1)
                      for linear in (layer.key, layer.value))
             pairs.append(tuple(kept + region.to(kept) * move
@@ -114,15 +111,13 @@ class Text:
             if mask is None:
                 more["use_cache"] = True
             looked_at = looked_at.states.expand(len(ids), -1, -1)
-        states: Tensor = self.model(input_ids=ids, encoder_hidden_states=looked_at,
-                                    **more).last_hidden_state
-        return states
+        return self.model(input_ids=ids, encoder_hidden_states=looked_at,
+                          **more).last_hidden_state
 
     @staticmethod
     def _project(module: Any, linear: Any, states: Tensor) -> Tensor:
         shape = (*states.shape[:-1], -1, module.attention_head_size)
-        keys: Tensor = linear(states).view(shape).transpose(1, 2)  # (B, H, N, d)
-        return keys
+        return linear(states).view(shape).transpose(1, 2)  # (B, H, N, d)
 
 
 class Writer(Text):
@@ -132,10 +127,6 @@ class Writer(Text):
         super().__init__(model.bert)
         self.decoder = model
         self.start, self.end = model.config.bos_token_id, model.config.sep_token_id
-
-    def state(self, memory: Memory) -> "WriterState":
-        """To begin to write."""
-        return WriterState(self, memory)
 
 
 class WriterState:
@@ -147,11 +138,9 @@ class WriterState:
 
     def next(self, ids: Tensor) -> Tensor:
         """Logits of the token after ids."""
-        output = self._writer.decoder(
+        return self._writer.decoder(
             input_ids=ids, encoder_hidden_states=self._memory.states, use_cache=True,
-            logits_to_keep=1, **{self._argument: self._cache})
-        logits: Tensor = output.logits[:, -1].float()
-        return logits
+            logits_to_keep=1, **{self._argument: self._cache}).logits[:, -1].float()
 
     def select(self, rows: Sequence[int]) -> None:
         """The cache of these rows."""

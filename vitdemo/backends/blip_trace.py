@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vitdemo.attention.methods import for_gradients
 from vitdemo.attention.trace import (
     Layer,
     Place,
@@ -27,6 +28,7 @@ from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.blip_model import Memory, Text
 from vitdemo.backends.hub import word_places
 from vitdemo.preprocess import grid_boxes
+from vitdemo.records import Request
 from vitdemo.texts import phrase
 
 if TYPE_CHECKING:
@@ -72,17 +74,15 @@ class BlipTrace(WrittenTrace):
         assert writer is not None
         row, place = place_indices(places, self.states.device)
         inputs = self.backend.tensor([writer.start, *self.written_ids][:int(place.max()) + 1])
-        hidden = writer.read(inputs.expand(len(rows.pictures) or rows.count, -1), looked_at)
+        hidden = writer.read(inputs.expand(rows.count, -1), looked_at)
         # Logits only where a word stands: those of all places would be (R, T, V).
-        logits: Tensor = writer.decoder.cls(hidden[row, place]).float()
-        return logits
+        return writer.decoder.cls(hidden[row, place]).float()
 
     def _read(self, rows: Rows) -> Memory | Tensor:
         """What the writer looks at: the question's states, or else the picture's."""
-        memory, count = self._memory(rows), len(rows.pictures) or rows.count
-        reader = self.backend.reader
+        memory, reader = self._memory(rows), self.backend.reader
         return memory if reader is None else reader.read(
-            self.ids.expand(count, -1), memory, self.mask.expand(count, -1))
+            self.ids.expand(rows.count, -1), memory, self.mask.expand(rows.count, -1))
 
     def _memory(self, rows: Rows) -> Memory:
         """The picture's, or one for each row."""
@@ -90,18 +90,17 @@ class BlipTrace(WrittenTrace):
         assert text is not None
         if rows.pictures:
             return text.project(torch.cat([one.data.states for one in rows.pictures]))
-        kept = self.picture.states
-        memory = text.memory(self.states if kept.is_inference() else kept)
+        memory = text.memory(self.states)
         return memory if rows.offset is None else text.shifted(memory, rows.offset)
 
 
-def blip_traces(backend: "BlipBackend", features: PictureFeatures, instruction: str,
-                text: str) -> tuple[Trace, ...]:
+def blip_traces(backend: "BlipBackend", features: PictureFeatures,
+                request: Request) -> tuple[Trace, ...]:
     """See `Backend.traces`."""
     checkpoint, reader, writer = backend.checkpoint, backend.reader, backend.writer
-    states: Tensor = features.data.states
-    own = states.clone() if states.is_inference() else states
-    read = text if writer is None else instruction
+    own = for_gradients(features.data.states)
+    text = request.text
+    read = text if writer is None else request.instruction
     ids, mask = checkpoint.batch([read if reader is not None else ""])
     written_ids, written_offsets = checkpoint.ids("" if writer is None else text)
     grid = (checkpoint.model.config.vision_config.image_size

@@ -31,6 +31,7 @@ from vitdemo.backends.writing_backend import (
     one_stream,
 )
 from vitdemo.instructions import default_instruction, is_preset, taught
+from vitdemo.records import Request
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,9 @@ class CausalBackend(WritingBackend):
                 cache: Any) -> Tensor:
         """The last states of a pass over ids (R, T), which follow what is in the ``cache``:
         (R, T, width)."""
-        hidden: Tensor = self.model.model(
+        return self.model.model(
             input_ids=ids, use_cache=cache is not None, **self.looking(states, tiles, sees, begins),
             **{cache_argument(self.model): cache}).last_hidden_state
-        return hidden
 
     # Texts
 
@@ -106,32 +106,30 @@ class CausalBackend(WritingBackend):
         first = next((i for i, number in enumerate(ids) if number == token), 0)
         return torch.arange(len(ids), device=self.model.device) >= first
 
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """After the prompt; without a template a caption's own beginning is part of it."""
-        prompt = self.prompt(instruction, task == "ask")
-        before = "" if task == "ask" or self.chats or is_preset(instruction) else \
-            instruction.strip()
+        instruction, asked = request.instruction, request.task == "ask"
+        prompt = self.prompt(instruction, asked)
+        before = "" if asked or self.chats or is_preset(instruction) else instruction.strip()
         return Start(_State(self, features.data, prompt), self.encode(prompt.text)[0],
                      self.tokenizer.eos_token_id,
                      lambda written: f"{before} {self.text(written)}".strip())
 
     # Explaining
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """The prompt's question and what was written stand in one stream. Where a caption went on
         from its instruction, it begins with it."""
-        asked = task == "ask"
-        prompt = self.prompt(instruction if asked or self.chats else "", asked)
+        asked, text = request.task == "ask", request.text
+        prompt = self.prompt(request.instruction if asked or self.chats else "", asked)
         joint = "" if not text or prompt.text[-1:].isspace() else " "
         whole = prompt.text + joint + text
         ids, spans = self.encode(whole)
         first = sum(end <= len(prompt.text) for _, end in spans)
         seen: Seen = features.data
         return one_stream(
-            CausalTrace, task, whole, spans, first, len(prompt.text) + len(joint), prompt.question,
-            (0, 0), backend=self, seen=seen, prompt=prompt, ids=ids, first=first,
+            CausalTrace, request.task, whole, spans, first, len(prompt.text) + len(joint),
+            prompt.question, (0, 0), backend=self, seen=seen, prompt=prompt, ids=ids, first=first,
             text_of=self.text, state=self.written_state(seen, prompt),
             written_ids=[*ids[first:], self.tokenizer.eos_token_id],
             stream="text", layers=self.layers, regions=seen.regions,
@@ -156,8 +154,7 @@ class _State(CachedState):
             ids, self.seen.states.expand(rows, -1, -1),
             torch.full((rows,), self.seen.tiles, device=ids.device), sees, begins, self.cache)
         self.length += ids.shape[1]
-        logits: Tensor = self.backend.model.lm_head(hidden[:, -1]).float()
-        return logits
+        return self.backend.model.lm_head(hidden[:, -1]).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +179,4 @@ class CausalTrace(SeenTrace):
         hidden = backend.forward(ids, states, tiles, backend.sees(self.ids)[since:last],
                                  cache is None, cache)
         row, place = place_indices(places, states.device)
-        logits: Tensor = backend.model.lm_head(
-            hidden[row, self.first - 1 + place - since]).float()
-        return logits
+        return backend.model.lm_head(hidden[row, self.first - 1 + place - since]).float()

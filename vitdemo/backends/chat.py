@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from vitdemo.attention.trace import Layer, Trace
+from vitdemo.attention.trace import Layer, with_offset
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_model import (
     ChatPicture,
@@ -28,7 +28,6 @@ from vitdemo.backends.chat_model import (
     ends_of,
     flat,
     handed,
-    joined_ends,
     output_of,
     token_types,
 )
@@ -42,6 +41,7 @@ from vitdemo.cache import LRU
 from vitdemo.device import Placement
 from vitdemo.errors import CheckpointError, shortened
 from vitdemo.instructions import default_instruction, taught
+from vitdemo.records import Request
 
 ANY = Family("chat", "chat", {}, "HuggingFaceTB/SmolVLM-256M-Instruct")
 # PaliGemma knows tasks by these words, and no instructions.
@@ -133,9 +133,8 @@ class ChatBackend(WritingBackend):
             ("return_row_col_info", True), ("do_pan_and_scan", False), ("crop_to_patches", True))
             if hasattr(images, name)}
         inputs = images(images=pictures, return_tensors="pt", **more)
-        given = {name: self.own(value) if value.is_floating_point() else
-                 value.to(self.model.device)
-                 for name, value in inputs.items() if isinstance(value, Tensor)}
+        given = {name: self.own(value) for name, value in inputs.items()
+                 if isinstance(value, Tensor)}
         wanted = inspect.signature(base.get_image_features).parameters
         output = base.get_image_features(**{name: given[name] for name in given
                                             if name in wanted})
@@ -188,9 +187,7 @@ class ChatBackend(WritingBackend):
         inputs |= token_types(self.model, ids, self.picture_id, written)
         rows = [one.features for one in pictures]
         if offset is not None:
-            shown = torch.zeros_like(rows[0][:, :1])
-            shown[list(pictures[0].regions.places)] = 1
-            rows = [row + shown * move for row, move in zip(rows, offset, strict=True)]
+            rows = [*with_offset(torch.stack(rows), pictures[0].regions.places, offset)]
         output = output_of([one.output for one in pictures], rows)
         with handed(self.model.base_model, "get_image_features", output):
             return self.model(input_ids=ids, pixel_values=rows[0].new_zeros(1), **inputs, **more)
@@ -255,18 +252,10 @@ class ChatBackend(WritingBackend):
             self._prompts.put(key, ids)
         return ids
 
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """After the chat's text."""
-        prompt = self.prompt(instruction, language, task)
+        prompt = self.prompt(request.instruction, request.language, request.task)
         return Start(ChatState(self, features.data, prompt),
                      self.prompt_ids(prompt, features.size), self.ends[0], self.text)
 
-    def logits(self, logits: Tensor) -> Tensor:
-        """See `joined_ends`."""
-        return joined_ends(logits, self.ends)
-
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
-        """See `chat_trace`."""
-        return chat_traces(self, features, self.prompt(instruction, language, task), text, task)
+    traces = chat_traces

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from vitdemo.attention.methods import for_gradients
 from vitdemo.attention.trace import Regions
 from vitdemo.backends.writing_backend import CachedState
 
@@ -34,7 +35,7 @@ class ChatPicture:
 
     def own(self) -> "ChatPicture":
         """One whose tensors can take gradients."""
-        return replace(self, output=output_of([self.output], [_cloned(self.features)]))
+        return replace(self, output=output_of([self.output], [for_gradients(self.features)]))
 
 
 class ChatState(CachedState):
@@ -61,9 +62,8 @@ class ChatState(CachedState):
         model = self.backend.model
         if self._positions is not None:
             model.base_model.rope_deltas = self._positions
-        logits: Tensor = model(input_ids=ids, logits_to_keep=keep, use_cache=True,
-                               **{self._argument: cache}).logits
-        return logits
+        return model(input_ids=ids, logits_to_keep=keep, use_cache=True,
+                     **{self._argument: cache}).logits
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def output_of(outputs: Sequence[Any], rows: list[Tensor]) -> Any:
         like.pooler_output, Tensor) else rows}
     if getattr(like, "deepstack_features", None) is not None:
         joint["deepstack_features"] = [
-            [_cloned(part) for one in outputs for part in one.deepstack_features[number]]
+            [for_gradients(part) for one in outputs for part in one.deepstack_features[number]]
             for number in range(len(like.deepstack_features))]
         return type(like)(**joint)
     return BaseModelOutputWithPooling(**joint)
@@ -118,10 +118,6 @@ def token_types(model: Any, ids: Tensor, picture_id: int, written: int) -> dict[
     accepted = inspect.signature(model.forward).parameters
     return {name: (ids == picture_id).int() for name in ("mm_token_type_ids", "token_type_ids")
             if name in accepted}
-
-
-def _cloned(tensor: Tensor) -> Tensor:
-    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def ends_of(model: Any, tokenizer: Any) -> list[int]:

@@ -23,7 +23,9 @@ from vitdemo.attention.trace import (
     place_indices,
 )
 from vitdemo.backends.base import PictureFeatures
+from vitdemo.backends.chat_model import joined_ends
 from vitdemo.backends.writing_backend import one_stream
+from vitdemo.records import Request
 from vitdemo.texts import joined, phrase
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class ChatTrace(WrittenTrace):
                                      self.targets, logits_to_keep=keep, use_cache=False).logits
         row, token = place_indices(places, logits.device)
         kept = torch.searchsorted(keep, keep[0] + token - tokens[0])
-        return backend.logits(logits[row, kept])  # (n, V)
+        return joined_ends(logits[row, kept], backend.ends)  # (n, V)
 
 
 @contextmanager
@@ -104,13 +106,15 @@ def only_through_picture(layers: Sequence[Layer], first: int, last: int,
         yield
 
 
-def chat_traces(backend: "ChatBackend", features: PictureFeatures, prompt: "Prompt", text: str,
-                task: str) -> tuple[Trace, ...]:
+def chat_traces(backend: "ChatBackend", features: PictureFeatures,
+                request: Request) -> tuple[Trace, ...]:
     """See `Backend.traces`.
 
     Raises:
         TextError: prompt and text are too long.
     """
+    text, task = request.text, request.task
+    prompt = backend.prompt(request.instruction, request.language, task)
     start = len(prompt.text) + len(prompt.lead)
     ids, spans = backend.encode(prompt.text + prompt.lead + text)
     first = next((n for n, (_, end) in enumerate(spans) if end > len(prompt.text)), len(ids))

@@ -29,7 +29,7 @@ from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
 from vitdemo.backends.picture_tokens import length_of, patch_boxes
 from vitdemo.backends.source import read_config
-from vitdemo.records import ModelInfo
+from vitdemo.records import ModelInfo, Request
 from vitdemo.texts import Message, joined, phrase
 
 TEXTS_AT_ONCE = 32  # in one pass of the text encoder
@@ -86,9 +86,8 @@ class ClipBackend(HubBackend):
 
     def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
         """By the checkpoint's own processor."""
-        inputs = {name: self.own(value) if value.is_floating_point() else
-                  value.to(self.model.device)
-                  for name, value in self.images(images=pictures, return_tensors="pt").items()}
+        inputs = {name: self.own(value) for name, value in
+                  self.images(images=pictures, return_tensors="pt").items()}
         vectors, _ = self.see(inputs)
         return (Seen({name: value[row:row + 1].clone() for name, value in inputs.items()},
                      vector.clone()) for row, vector in enumerate(vectors))
@@ -108,10 +107,9 @@ class ClipBackend(HubBackend):
         return F.normalize(vectors.float(), dim=-1), states[0]
 
     @property
-    def pooling(self) -> nn.Module:
+    def pooling(self) -> Any:
         """What brings the tokens together. After the last layer only the class token counts."""
-        layer: nn.Module = self.model.vision_model.encoder.layers[-1]
-        return layer
+        return self.model.vision_model.encoder.layers[-1]
 
     def layers(self) -> tuple[Layer, ...]:
         """Those of the vision encoder, in which the class token looks at the patches."""
@@ -140,8 +138,9 @@ class ClipBackend(HubBackend):
         """Unit vectors float32 (M, E) of texts, whose ids come without special ones."""
         before, after = self.special
         vectors = []
-        for some in _batches(texts, TEXTS_AT_ONCE):
-            given = self.padded([[*before, *ids, *after] for ids in some])
+        for first in range(0, len(texts), TEXTS_AT_ONCE):
+            given = self.padded([[*before, *ids, *after]
+                                 for ids in texts[first:first + TEXTS_AT_ONCE]])
             given = {name: value.to(self.model.device) for name, value in given.items()}
             vectors.append(self.model.get_text_features(**given).pooler_output.float())
         return F.normalize(torch.cat(vectors), dim=-1)
@@ -187,8 +186,7 @@ class ClipBackend(HubBackend):
     @property
     def scale(self) -> Tensor:
         """What a cosine is multiplied by."""
-        scale: Tensor = self.model.logit_scale.float().exp()
-        return scale
+        return self.model.logit_scale.float().exp()
 
     @functools.cached_property
     def _neutral(self) -> Tensor:
@@ -196,11 +194,10 @@ class ClipBackend(HubBackend):
 
     # Explaining
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """See `PairTrace`."""
-        ids, offsets = self.encode(text)
-        words, tokens = word_places(text, offsets)
+        ids, offsets = self.encode(request.text)
+        words, tokens = word_places(request.text, offsets)
         whole, *rest = self.read([ids, *([ids[i] for i in range(len(ids)) if i not in left_out]
                                          for left_out in map(set, tokens))])
         grid = self.grid(features.data)
@@ -209,7 +206,7 @@ class ClipBackend(HubBackend):
                           grid if shown.all() else (0, 0), features.size)
         layers = self.layers()
         return (PairTrace(
-            text=text, source="text", written=False, words=words, layers=layers,
+            text=request.text, source="text", written=False, words=words, layers=layers,
             tokens=[(0,) if left_out else () for left_out in tokens], shift=0,
             stream=layers[-1].stream, lengths={"picture": self.length(features.data), "probe": 1},
             regions=regions, path=joined((phrase("method.left_out"), "" if regions.whole else
@@ -250,16 +247,14 @@ class SiglipBackend(ClipBackend):
         return ("en", "zh") if vocabulary > MANY_LANGUAGES else cls.languages
 
     @property
-    def pooling(self) -> nn.Module:
+    def pooling(self) -> Any:
         """The head that holds the probe."""
-        head: nn.Module = self.model.vision_model.head
-        return head
+        return self.model.vision_model.head
 
     def layers(self) -> tuple[Layer, ...]:
         """Those of the vision encoder, and the probe."""
         heads = self.model.config.vision_config.num_attention_heads
-        head: Any = self.pooling
-        return (*super().layers(), Layer(head.attention, "probe", ("picture",), heads))
+        return (*super().layers(), Layer(self.pooling.attention, "probe", ("picture",), heads))
 
     def padded(self, rows: Sequence[Sequence[int]], length: int = 0) -> dict[str, Tensor]:
         """The last place of all makes the vector, and padding is read like words: it was trained so
@@ -353,7 +348,3 @@ class PairTrace(Trace):
         inputs = {name: value.expand(rows.count, *value.shape[1:])
                   for name, value in self.seen.inputs.items()}
         return self.backend.see(inputs, rows.offset, self.regions.places)[0]
-
-
-def _batches(items: Sequence[Any], size: int) -> Iterable[list[Any]]:
-    return (list(items[first:first + size]) for first in range(0, len(items), size))

@@ -9,13 +9,12 @@ an instruction beside the picture, both stand in "picture", and its layers are i
 Legend: R rows, N tokens looked at, T tokens, D width of the picture's states, V vocabulary.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -34,6 +33,7 @@ from vitdemo.backends.writing_backend import (
     words_between,
 )
 from vitdemo.instructions import is_preset
+from vitdemo.records import Request
 from vitdemo.texts import Message, phrase
 
 # What a decoder's block calls its self-attention and its cross-attention, by family.
@@ -73,9 +73,9 @@ class EncoderDecoderBackend(WritingBackend):
     # What a family adds
 
     @property
-    @abstractmethod
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> Any:
         """What writes."""
+        return self.model.decoder
 
     def prompt(self, instruction: str, task: str) -> Prompt:
         """What a caption or an answer begins with."""
@@ -138,13 +138,12 @@ class EncoderDecoderBackend(WritingBackend):
 
     # Writing
 
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """A family that reads no instructions goes on from a person's own, as from the beginning
         of a caption."""
-        prompt = self.begun(features.data, self.prompt(instruction, task))
-        own: list[int] = []
-        if task == "caption" and not prompt.read and not is_preset(instruction):
+        instruction, own = request.instruction, list[int]()
+        prompt = self.begun(features.data, self.prompt(instruction, request.task))
+        if request.task == "caption" and not prompt.read and not is_preset(instruction):
             own = self.encode(instruction.strip())[0]
         return Start(EncoderDecoderState(self, features.data, prompt), [*prompt.given, *own],
                      prompt.end, lambda written: self.text([*own, *written]))
@@ -156,18 +155,16 @@ class EncoderDecoderBackend(WritingBackend):
         # The head makes logits at these places only; those of all would be (R, T, V).
         with hooked([self.model.get_output_embeddings()], lambda _, args, more: (
                 (args[0][row, place],), more), before=True):
-            output = self.model(encoder_outputs=BaseModelOutput(last_hidden_state=memory),
-                                decoder_input_ids=ids, **more)
-        logits: Tensor = output.logits.float()
-        return logits
+            return self.model(encoder_outputs=BaseModelOutput(last_hidden_state=memory),
+                              decoder_input_ids=ids, **more).logits.float()
 
     # Explaining
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """A caption or an answer; and a question where the decoder is given it."""
         seen: Seen = features.data
-        prompt = self.begun(seen, self.prompt(instruction, task))
+        text, task = request.text, request.task
+        prompt = self.begun(seen, self.prompt(request.instruction, task))
         state = self.written_state(seen, prompt)
         ids, spans = self.encode(text)
         self.require_room(len(prompt.given) + len(ids) + 1)

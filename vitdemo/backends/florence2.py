@@ -101,6 +101,5 @@ class Florence2Backend(EncoderDecoderBackend):
         """The encoder's."""
         read = self.model.get_input_embeddings()(self.tensor(prompt.read))
         joint = torch.cat([states, read.expand(len(states), -1, -1)], 1)
-        encoded: Tensor = self.model.model.language_model.encoder(
+        return self.model.model.language_model.encoder(
             inputs_embeds=joint).last_hidden_state
-        return encoded

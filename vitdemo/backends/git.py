@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import GitForCausalLM
 
 from vitdemo.attention.trace import Layer
@@ -30,10 +30,9 @@ class GitBackend(PrefixBackend):
         super().__init__(checkpoint)
 
     @property
-    def vision(self) -> nn.Module:
+    def vision(self) -> Any:
         """CLIP's."""
-        vision: nn.Module = self.model.git.image_encoder
-        return vision
+        return self.model.git.image_encoder
 
     @property
     def writer(self) -> Any:

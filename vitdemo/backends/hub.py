@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -19,6 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoImageProcessor,
     AutoProcessor,
@@ -69,8 +71,7 @@ class Checkpoint:
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The processor's."""
-        tokenizer: PreTrainedTokenizerBase = self.processor.tokenizer
-        return tokenizer
+        return self.processor.tokenizer
 
     @functools.cached_property
     def characters(self) -> Characters:
@@ -99,15 +100,10 @@ class Checkpoint:
             TextError: a text has more tokens than the model has positions.
         """
         tokenizer, device = self.tokenizer, self.model.device
-        rows = [[tokenizer.cls_token_id, *self.ids(text)[0], tokenizer.sep_token_id]
-                for text in texts]
-        length = max(map(len, rows))
-        ids = torch.full((len(rows), length), tokenizer.pad_token_id)
-        mask = torch.zeros((len(rows), length), dtype=torch.long)
-        for i, row in enumerate(rows):
-            ids[i, :len(row)] = torch.tensor(row)
-            mask[i, :len(row)] = 1
-        return ids.to(device), mask.to(device)
+        rows = [torch.tensor([tokenizer.cls_token_id, *self.ids(text)[0], tokenizer.sep_token_id],
+                             device=device) for text in texts]
+        return (pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id),
+                pad_sequence([torch.ones_like(row) for row in rows], batch_first=True))
 
     def text(self, ids: Sequence[int]) -> str:
         """Ids to text, special tokens left out."""
@@ -153,9 +149,10 @@ class HubBackend(Backend):
     def encode_some(self, pictures: list[Image.Image]) -> Iterable[Any]:
         """What is kept of each of so many pictures, by one pass of the vision encoder."""
 
-    def own(self, pixels: Tensor) -> Tensor:
-        """The same on the model's device, in its numbers."""
-        return pixels.to(self.model.device, self.model.dtype)
+    def own(self, values: Tensor) -> Tensor:
+        """The same on the model's device, in its numbers where they are no whole ones."""
+        dtype = self.model.dtype if values.is_floating_point() else values.dtype
+        return values.to(self.model.device, dtype)
 
     @classmethod
     def load(cls, source: str, placement: Placement) -> Backend:
@@ -264,14 +261,6 @@ def _precision(placement: Placement) -> dict[str, Any]:
     return how
 
 
-@dataclass
-class _Processor:
-    """Its two parts, where the class of the whole cannot be used."""
-
-    image_processor: Any
-    tokenizer: Any = None
-
-
 def _processor(where: str, offline: bool) -> Any:
     """The checkpoint's, with a tokenizer that tells where in the text its tokens lie. Those of
     sentencepiece (SigLIP's) do not, and need that package, so tokenizer.json is read instead."""
@@ -285,8 +274,9 @@ def _processor(where: str, offline: bool) -> Any:
     except ImportError as error:
         if "sentencepiece" not in str(error).lower():
             raise
-    if processor is None:
-        processor = _Processor(AutoImageProcessor.from_pretrained(where, local_files_only=offline))
+    if processor is None:  # its two parts, where the class of the whole cannot be used
+        processor = SimpleNamespace(image_processor=AutoImageProcessor.from_pretrained(
+            where, local_files_only=offline))
     processor.tokenizer = tokenizers.from_pretrained(where, local_files_only=offline)
     return processor
 

@@ -32,14 +32,13 @@ def licence_of(source: str) -> str:
     path: Any = expanded(source) / "README.md"
     if not os.path.isfile(path):
         path = try_to_load_from_cache(source, "README.md") if source.count("/") == 1 else None
+    data: dict[str, Any] = {}
     try:
         if isinstance(path, str | Path):
-            data: dict[str, Any] = metadata_load(path) or {}
+            data = metadata_load(path) or {}
         elif locate(source)[0] == source:
             card = HfApi().model_info(source, timeout=HUB_SECONDS).card_data
             data = card.to_dict() if card is not None else {}
-        else:
-            data = {}
     except (CheckpointError, HTTPError, OSError, ValueError):
         return ""
     licence = data.get("license_name") if data.get("license") == "other" else data.get("license")

@@ -34,10 +34,10 @@ class _Seen:
 
 
 def _by(task: str, method: str) -> Any:
-    """The ``method`` of the model that does a task, "" being the one that the call names, on what
-    that model made of the picture, or of the pictures."""
+    """The ``method`` of the model that does a task, "" being that of the request which is given, on
+    what that model made of the picture, or of the pictures."""
     def hand_on(joined: "JoinedBackend", features: Any, *given: Any, **named: Any) -> Any:
-        asked = task or named["task"]
+        asked = task or given[0].task
         if not task:
             joined._require_words(asked)
         one = isinstance(features, PictureFeatures)

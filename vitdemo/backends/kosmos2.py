@@ -1,5 +1,5 @@
-"""Kosmos-2 (Peng et al. 2023, arXiv:2306.14824) from transformers: 64 latents look at the picture
-once, and stand in the text in its place.
+"""Kosmos-2 (Peng et al. 2023, arXiv:2306.14824) from transformers: 64 latents look once at the
+picture, as CLIP sees it, and stand in the text in its place.
 """
 
 import re
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import Kosmos2ForConditionalGeneration
 
 from vitdemo.attention.trace import Layer
@@ -21,12 +20,6 @@ class Kosmos2Backend(PrefixBackend):
     family = Family("Kosmos-2", "kosmos-2", {"captioning": Kosmos2ForConditionalGeneration},
                     "microsoft/kosmos-2-patch14-224")
     describe = "An image of"
-
-    @property
-    def vision(self) -> nn.Module:
-        """CLIP's."""
-        vision: nn.Module = self.model.vision_model
-        return vision
 
     @property
     def writer(self) -> Any:
@@ -44,9 +37,7 @@ class Kosmos2Backend(PrefixBackend):
 
     def beginning(self, prompt: Prompt) -> Sequence[int]:
         """Where the processor put them."""
-        places: list[int] = torch.nonzero(
-            prompt.inputs["image_embeds_position_mask"][0])[:, 0].tolist()
-        return places
+        return torch.nonzero(prompt.inputs["image_embeds_position_mask"][0])[:, 0].tolist()
 
     def text(self, ids: Sequence[int]) -> str:
         """Without marks of phrases and places."""

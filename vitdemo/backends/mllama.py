@@ -37,10 +37,9 @@ class MllamaBackend(CausalBackend):
     def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
         """One, which is several tiles."""
         inputs, model = self.processor.image_processor(pictures, return_tensors="pt"), self.model
-        states = model.model.multi_modal_projector(model.model.vision_model(
-            pixel_values=self.own(inputs["pixel_values"]), **{
-                name: inputs[name].to(model.device)
-                for name in ("aspect_ratio_ids", "aspect_ratio_mask")}).last_hidden_state)
+        states = model.model.multi_modal_projector(model.model.vision_model(**{
+            name: self.own(inputs[name]) for name in (
+                "pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")}).last_hidden_state)
         vision = model.config.vision_config
         canvas = vision.supported_aspect_ratios[int(inputs["aspect_ratio_ids"][0, 0]) - 1]
         regions = tile_regions(pictures[0].size, (canvas[0], canvas[1]), vision.image_size,

@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from vitdemo.attention.sanity import randomise
-from vitdemo.attention.trace import Trace
 from vitdemo.backends.base import Backend, PictureFeatures, Step
 from vitdemo.backends.native_trace import METHODS, WITHOUT_REGIONS, native_traces
 from vitdemo.cache import LRU
@@ -35,7 +34,7 @@ from vitdemo.models.names import named_words
 from vitdemo.models.openvino_encoder import OpenVINOEncoder
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import normalisation, to_pixels
-from vitdemo.records import LANGUAGES, Candidate, ModelInfo, Unread
+from vitdemo.records import ALL_TASKS, LANGUAGES, Candidate, ModelInfo, Unread
 from vitdemo.streams import side_by_side
 from vitdemo.texts import Message
 from vitdemo.tokens import TextTokenizer
@@ -97,16 +96,14 @@ class NativeBackend(Backend):
         self.inference = Inference(self.model, tokenizer)
         self.device, self.dtype = placement.device, placement.dtype
         self._memories: LRU[tuple[Tensor, Memory]] = LRU(_MEMORIES)
-        tasks = {"caption", "ask", "match", "embed", "explain"}
-        missing = {}
+        missing = {"explain": Message("task.linear_fusion")} if model.config.fusion == "linear" \
+            else {}
         methods = METHODS if model.region_head is not None else WITHOUT_REGIONS
-        if model.config.fusion == "linear":
-            tasks.discard("explain")
-            missing["explain"] = Message("task.linear_fusion")
         self.info = ModelInfo(name=name, family="native", revision=revision,
-                              tasks=frozenset(tasks), languages=tuple(LANGUAGES),
+                              tasks=frozenset(ALL_TASKS) - missing.keys(),
+                              languages=tuple(LANGUAGES),
                               dimension=model.config.embedding_width, missing=missing,
-                              methods=methods if "explain" in tasks else (),
+                              methods=() if missing else methods,
                               match_weight=ModelInfo.match_weight if model.querybank is None
                               else _MATCH_WEIGHT,
                               fit=() if model.querybank is None else _FIT,
@@ -265,11 +262,7 @@ class NativeBackend(Backend):
                 for place in name.classes}
         return tuple(name.words[language] for name in named if said.isdisjoint(name.classes))
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
-        """See `native_trace`."""
-        return native_traces(self, features, instruction=instruction, text=text,
-                             language=language, task=task)
+    traces = native_traces
 
     def memory(self, features: Tensor, text: str) -> Memory:
         """The memory of one picture with a text. It is kept: a caption is explained right after it

@@ -31,7 +31,7 @@ from vitdemo.models.fusion import Memory
 from vitdemo.models.names import named_words
 from vitdemo.models.vlm import VLM
 from vitdemo.preprocess import grid_boxes
-from vitdemo.tokens import TextTokenizer
+from vitdemo.records import Request
 from vitdemo.words import split_words
 
 if TYPE_CHECKING:
@@ -62,9 +62,21 @@ class NativeTrace(WrittenTrace):
         """Those of the backbone, (N, C)."""
         return self.own[0]
 
-    def likeness(self) -> np.ndarray | None:
-        """By the region head."""
-        return matching_regions(self.backend.model, self.backend.tokenizer, self.own, self.text)
+    def likeness(self) -> np.ndarray:
+        """By the region head, from each token's own. These maps know no context: a word has the
+        same map wherever it stands. That of a word which the names head knows is multiplied by
+        where that sees it."""
+        model, tokenizer = self.backend.model, self.backend.tokenizer
+        ids = torch.tensor(tokenizer.pieces(self.text)[0], dtype=torch.long, device=self.own.device)
+        assert model.region_head is not None
+        maps = model.region_head.maps(self.own, ids)[0].cpu().numpy()  # (T, K)
+        words = tokenizer.word_tokens(self.text)
+        maps = over_words(maps, [tokens for _, tokens in words])  # (Q, K)
+        if model.names is not None and (named := named_words([word.text for word, _ in words])):
+            places = list(named)
+            maps[places] *= model.names.maps(self.own, list(named.values()))[0].cpu().numpy()
+            maps[places] /= maps[places].sum(1, keepdims=True).clip(min=1e-12)
+        return maps
 
     def run(self, rows: Rows, places: Sequence[Place] | None) -> Tensor:
         """Where nothing was written, the match head judges."""
@@ -124,19 +136,21 @@ class NativeTrace(WrittenTrace):
         return memory, z
 
 
-def native_traces(backend: "NativeBackend", features: PictureFeatures, *, instruction: str,
-                  text: str, language: str, task: str) -> tuple[Trace, ...]:
+def native_traces(backend: "NativeBackend", features: PictureFeatures,
+                  request: Request) -> tuple[Trace, ...]:
     """See `Backend.traces`."""
-    model, tokenizer = backend.model, backend.tokenizer
-    read, written = (text, "") if task == "match" else (instruction, text)
+    model, tokenizer, task, text = backend.model, backend.tokenizer, request.task, request.text
+    read, written = (text, "") if task == "match" else (request.instruction, text)
     ids, mask = (one.to(backend.device) for one in tokenizer.encode([read]))
     read_ids, written_ids = ids.shape[1], tuple(tokenizer.pieces(written)[0])
-    fusion = _fusion_layers(model)
+    fusion = tuple(Layer(block.cross, "read", ("picture",), model.config.heads, f"fusion {i + 1}",
+                         gate) for i, (block, gate) in enumerate(zip(
+                             model.fusion.blocks, model.gates().tolist(), strict=True)))
     own = features.data.clone()  # one made in inference mode takes no gradients
     vision, blocks = model.vision, cast(Any, model.text.blocks)
     shared: dict[str, Any] = dict(
         backend=backend, picture=features.data, own=own, read=read, ids=ids, mask=mask,
-        start=tokenizer.language_start[language], text_of=tokenizer.decode,
+        start=tokenizer.language_start[request.language], text_of=tokenizer.decode,
         written_ids=(*written_ids, tokenizer.end),
         regions=Regions("picture", range(own.shape[1]),
                         grid_boxes(vision.grid, features.size, vision.edges), vision.grid,
@@ -164,33 +178,8 @@ def native_traces(backend: "NativeBackend", features: PictureFeatures, *, instru
     return tuple(traces)
 
 
-def _fusion_layers(model: VLM) -> tuple[Layer, ...]:
-    return tuple(Layer(block.cross, "read", ("picture",), model.config.heads, f"fusion {i + 1}",
-                       gate) for i, (block, gate) in enumerate(zip(
-                           model.fusion.blocks, model.gates().tolist(), strict=True)))
-
-
 def _decoder_layers(model: VLM) -> tuple[Layer, ...]:
     heads = model.config.heads
     return tuple(layer for i, block in enumerate(model.decoder.blocks) for layer in (
         Layer(block.self_attention, "written", ("written",), heads),
         Layer(block.cross, "written", ("picture", "read"), heads, f"decoder {i + 1}")))
-
-
-def matching_regions(model: VLM, tokenizer: TextTokenizer, features: Tensor,
-                     text: str) -> np.ndarray:
-    """Maps (Q, K) of a text's words by the region head, from each token's own, on one picture's
-    features (1, N, C). They know no context: a word has the same map wherever it stands. That of a
-    word which the names head knows is multiplied by where that sees it."""
-    ids = torch.tensor(tokenizer.pieces(text)[0], dtype=torch.long, device=features.device)
-    assert model.region_head is not None
-    maps = model.region_head.maps(features, ids)[0].cpu().numpy()  # (T, K)
-    words = tokenizer.word_tokens(text)
-    maps = over_words(maps, [tokens for _, tokens in words])  # (Q, K)
-    named = named_words([word.text for word, _ in words]) if model.names is not None else {}
-    if named:
-        assert model.names is not None
-        places = list(named)
-        maps[places] *= model.names.maps(features, list(named.values()))[0].cpu().numpy()
-        maps[places] /= maps[places].sum(1, keepdims=True).clip(min=1e-12)
-    return maps

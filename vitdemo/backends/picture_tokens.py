@@ -212,7 +212,7 @@ def shown_boxes(size: tuple[int, int], scaled: tuple[int, ...], shown: tuple[int
     """As `patch_boxes`, where the picture is ``scaled`` to this size, and its middle is ``shown``,
     with padding around it where that is larger."""
     # As many pixels of the scaled picture are cut off at the left and on top, or added where < 0.
-    starts = [_start(side, most) for side, most in zip(scaled, shown, strict=True)]
+    starts = [int((side - most) / 2) for side, most in zip(scaled, shown, strict=True)]
     ratio = np.array(size) / scaled
     boxes = grid_boxes(grid, tuple(ratio * shown)) + np.tile(ratio * starts, 2)
     boxes = boxes.clip(0, np.tile(size, 2)).astype(np.float32)
@@ -224,7 +224,3 @@ def length_of(size: Any, name: str) -> int:
     """A length of an image processor's size, a dict in older versions of transformers; 0 where it
     has none."""
     return int((size.get(name) if isinstance(size, dict) else getattr(size, name, None)) or 0)
-
-
-def _start(side: int, most: int) -> int:
-    return (side - most) // 2 if side >= most else -((most - side) // 2)

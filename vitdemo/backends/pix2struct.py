@@ -1,11 +1,10 @@
 """Pix2Struct (Lee et al. 2022, arXiv:2210.03347) from transformers.
 
 A picture is scaled to as many patches as it may have, in a grid of its own shape. Each token knows
-its row and column.
+its row and column. The decoder is T5's.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from PIL import Image
 from transformers import Pix2StructForConditionalGeneration
@@ -30,11 +29,6 @@ class Pix2StructBackend(EncoderDecoderBackend):
             raise CheckpointError("checkpoint.drawn_question", name=checkpoint.name,
                                   example=self.family.example)
         super().__init__(checkpoint)
-
-    @property
-    def decoder(self) -> Any:
-        """T5's."""
-        return self.model.decoder
 
     def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
         """One, which has a grid of its own. Padding is left out."""

@@ -18,26 +18,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, place_indices
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_model import ends_of, handed, joined_ends
 from vitdemo.backends.chat_trace import only_through_picture
-from vitdemo.backends.hub import Checkpoint, cache_argument
+from vitdemo.backends.hub import Checkpoint, HubBackend, cache_argument
 from vitdemo.backends.picture_tokens import patch_boxes
 from vitdemo.backends.writing_backend import (
     CachedState,
     Seen,
     SeenTrace,
-    Span,
     Start,
     WritingBackend,
     one_stream,
 )
 from vitdemo.cache import LRU
 from vitdemo.instructions import default_instruction, is_preset, taught
+from vitdemo.records import Request
 from vitdemo.texts import phrase
 
 _KEPT_PROMPTS = 64
@@ -72,9 +72,9 @@ class PrefixBackend(WritingBackend):
     # What a family adds
 
     @property
-    @abstractmethod
-    def vision(self) -> nn.Module:
+    def vision(self) -> Any:
         """What makes the picture's states, as its last_hidden_state."""
+        return self.model.vision_model
 
     @property
     @abstractmethod
@@ -124,15 +124,12 @@ class PrefixBackend(WritingBackend):
                 inputs[name] = F.pad(value, (0, ids.shape[1] - value.shape[1]))
         with handed(self.vision, "forward", BaseModelOutputWithPooling(
                 last_hidden_state=states, pooler_output=states[:, 0])):
-            logits: Tensor = self.model(input_ids=ids, pixel_values=states.new_zeros(
-                len(ids), 3, 1, 1), **inputs, **more).logits
-        return logits
+            return self.model(input_ids=ids, pixel_values=states.new_zeros(len(ids), 3, 1, 1),
+                              **inputs, **more).logits
 
     # Texts
 
-    def encode(self, text: str) -> tuple[list[int], list[Span]]:
-        """Characters that the vocabulary lacks are folded."""
-        return self.checkpoint.ids(text)
+    encode = HubBackend.encode  # characters that the vocabulary lacks are folded
 
     def prompt(self, text: str) -> Prompt:
         """What stands for the picture, and then ``text``.
@@ -148,10 +145,11 @@ class PrefixBackend(WritingBackend):
             self._prompts.put(text, known)
         return known
 
-    def _said(self, instruction: str) -> tuple[str, str]:
-        """The prompt of a caption, and the beginning of what is written where that goes on from
-        the prompt."""
-        words = instruction.strip()
+    def _said(self, request: Request) -> tuple[str, str]:
+        """The prompt, and the beginning of what is written where that goes on from the prompt."""
+        words = request.instruction.strip()
+        if request.task == "ask":
+            return self.question.format(words), ""
         if words in ("", default_instruction("en")) or is_preset(words) and not self.instructed:
             return self.describe, ""
         return words, "" if self.instructed else words
@@ -160,23 +158,19 @@ class PrefixBackend(WritingBackend):
         """What was written."""
         return self.checkpoint.text(ids)
 
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """After the prompt."""
-        said, begin = self._said(instruction) if task == "caption" else (
-            self.question.format(instruction.strip()), "")
+        said, begin = self._said(request)
         prompt = self.prompt(said)
         return Start(_State(self, features.data, prompt), prompt.ids, self.ends[0],
                      lambda ids: f"{begin} {self.text(ids)}".strip())
 
     # Explaining
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """The question and what was written stand in one stream."""
-        words = instruction.strip()
-        said, own = self._said(instruction) if task == "caption" else (
-            self.question.format(words), "")
+        words, text = request.instruction.strip(), request.text
+        said, own = self._said(request)
         said = "" if own else said  # the text begins with it
         prompt, seen = self.prompt(said), features.data
         joint = " " if said and text else ""
@@ -187,7 +181,7 @@ class PrefixBackend(WritingBackend):
         length, read = start + len(ids) - first, prompt.inputs.get("qformer_input_ids")
         asked = said.rfind(words)
         return one_stream(
-            PrefixTrace, task, whole, spans, first, len(said) + len(joint),
+            PrefixTrace, request.task, whole, spans, first, len(said) + len(joint),
             (asked, asked + len(words)), (start - first, start - first),
             backend=self, seen=seen, prompt=prompt, written_ids=[*ids[first:], self.ends[0]],
             text_of=self.text, stream="text", layers=self.layers, regions=seen.regions,

@@ -16,12 +16,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import ViltForImageAndTextRetrieval
 
+from vitdemo.attention.methods import for_gradients
 from vitdemo.attention.trace import Layer, Place, Regions, Rows, Trace, with_offset
 from vitdemo.backends.base import PictureFeatures
 from vitdemo.backends.chat_trace import only_through_picture
 from vitdemo.backends.hub import Checkpoint, Family, HubBackend, word_places
 from vitdemo.preprocess import grid_boxes
-from vitdemo.records import ModelInfo
+from vitdemo.records import ModelInfo, Request
 from vitdemo.texts import Message
 
 PAIRS_AT_ONCE = 8  # texts compared with one picture in one pass
@@ -59,7 +60,7 @@ class ViltBackend(HubBackend):
         with torch.random.fork_rng():
             torch.manual_seed(0)
             patches, _, (places, grid) = self.model.vilt.embeddings.visual_embed(
-                pixels, inputs["pixel_mask"].to(self.model.device),
+                pixels, self.own(inputs["pixel_mask"]),
                 max_image_length=self.model.config.max_image_length)
         order = (places[0, :, 0] * grid[1] + places[0, :, 1]).argsort()
         drawn = torch.cat([order.new_zeros(1), order + 1])
@@ -67,10 +68,9 @@ class ViltBackend(HubBackend):
 
     def forward(self, ids: Tensor, mask: Tensor, patches: Tensor) -> Tensor:
         """The logit that texts, ids and mask (R, T), fit patches (R, N, D): float32 (R,)."""
-        logits: Tensor = self.model(
+        return self.model(
             input_ids=ids, attention_mask=mask, image_embeds=patches,
-            pixel_mask=mask.new_ones(patches.shape[:2])).logits
-        return logits[:, 0].float()
+            pixel_mask=mask.new_ones(patches.shape[:2])).logits[:, 0].float()
 
     @torch.no_grad()
     def score_pairs(self, features: Sequence[PictureFeatures],
@@ -85,15 +85,14 @@ class ViltBackend(HubBackend):
                 row[first:first + len(ids)] = logits.sigmoid().cpu().numpy()
         return scores
 
-    def traces(self, features: PictureFeatures, *, instruction: str, text: str, language: str,
-               task: str) -> tuple[Trace, ...]:
+    def traces(self, features: PictureFeatures, request: Request) -> tuple[Trace, ...]:
         """The sentence, in one stream with the patches after it."""
-        seen, spans = features.data, self.encode(text)[1]
+        seen, text = features.data, request.text
         ids, mask = self.checkpoint.batch([text])
         boxes = grid_boxes(seen.grid, features.size)
         chosen = seen.places[:, 0] * seen.grid[1] + seen.places[:, 1]
         length, patches = ids.shape[1], seen.patches
-        words, tokens = word_places(text, spans)
+        words, tokens = word_places(text, self.encode(text)[1])
         heads = self.model.config.num_attention_heads
         return (ViltTrace(
             text=text, source="text", written=False, words=words, tokens=tokens, stream="text",
@@ -103,8 +102,7 @@ class ViltBackend(HubBackend):
                          enumerate(self.model.vilt.encoder.layer, start=1)),
             regions=Regions("text", range(length + 1, length + 1 + len(chosen)), boxes[chosen],
                             seen.grid if len(chosen) == len(boxes) else (0, 0), features.size),
-            backend=self, patches=patches.clone() if patches.is_inference() else patches,
-            ids=ids, mask=mask),)
+            backend=self, patches=for_gradients(patches), ids=ids, mask=mask),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""`VisionEncoderDecoderModel` of transformers: a vision encoder and a language model that looks at
-what it gave. ViT-GPT2 describes pictures; TrOCR (Li et al. 2021, arXiv:2109.10282) and Donut (Kim
-et al. 2021, arXiv:2111.15664) read the text that stands in them, and a Donut model may answer
-questions about it.
+"""`VisionEncoderDecoderModel` of transformers: a vision encoder and a language model of any kind
+that looks at what it gave by cross-attention. ViT-GPT2 describes pictures; TrOCR (Li et al. 2021,
+arXiv:2109.10282) and Donut (Kim et al. 2021, arXiv:2111.15664) read the text that stands in them,
+and a Donut model may answer questions about it.
 
 A ViT's picture is squeezed; its tokens are one or two class tokens and a grid. Donut fits a picture
 into a canvas and pads it all around; a token of its Swin stands for 32 x 32 pixels.
@@ -60,11 +60,6 @@ class VisionEncoderDecoderBackend(EncoderDecoderBackend):
             tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=offline)
             return asks if QUESTION.startswith(_mark_of(tokenizer) or "none") else tasks
         return tasks
-
-    @property
-    def decoder(self) -> Any:
-        """Of any kind with cross-attention."""
-        return self.model.decoder
 
     def encode_some(self, pictures: list[Image.Image]) -> Iterable[Seen]:
         """By the checkpoint's own processor."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
+from vitdemo.attention.methods import for_gradients
 from vitdemo.attention.trace import Regions, Rows, Trace, WrittenTrace, with_offset
 from vitdemo.backends.base import PictureFeatures, Step
 from vitdemo.backends.hub import (
@@ -24,7 +25,7 @@ from vitdemo.backends.hub import (
 from vitdemo.backends.writing import State, best_answers, search, steps, write
 from vitdemo.config import Decoding
 from vitdemo.errors import TextError
-from vitdemo.records import Candidate, ModelInfo, Word
+from vitdemo.records import Candidate, ModelInfo, Request, Word
 from vitdemo.texts import Message
 
 ANSWER_TOKENS = 12
@@ -44,9 +45,8 @@ class CachedState:
     def __init__(self, backend: Any, seen: Any, prompt: Any, cache: Any = None) -> None:
         model = backend.model
         self.seen, self.prompt, self.backend = seen, prompt, backend
-        self.cache: Any = cache
-        if cache is None:
-            self.cache = DynamicCache(config=model.config.get_text_config())
+        self.cache: Any = DynamicCache(config=model.config.get_text_config()) if cache is None \
+            else cache
         self._argument = cache_argument(model)
 
     def select(self, rows: Sequence[int]) -> None:
@@ -115,15 +115,14 @@ class WritingBackend(HubBackend):
         return state if state is not None and state.seen is seen and state.prompt == prompt \
             else None
 
-    def _begin(self, *given: Any) -> Start:
+    def _begin(self, features: PictureFeatures, request: Request) -> Start:
         self._state = None  # the old one's room is free before the new one is made
-        start = self.start(*given)
+        start = self.start(features, request)
         self._state = start.state
         return start
 
     @abstractmethod
-    def start(self, features: PictureFeatures, instruction: str, language: str,
-              task: str) -> Start:
+    def start(self, features: PictureFeatures, request: Request) -> Start:
         """Where a caption or an answer begins, for this instruction or question."""
 
     # Texts
@@ -166,7 +165,7 @@ class WritingBackend(HubBackend):
         """Words as they are written."""
         self.require("caption")
         self.require_language(language)
-        start = self._begin(features, instruction, language, "caption")
+        start = self._begin(features, Request(instruction, "", language, "caption"))
         self.require_room(len(start.ids) + decoding.max_tokens)
         return steps(write(start.state, self.tensor(start.ids), start.end, decoding), start.text)
 
@@ -177,7 +176,7 @@ class WritingBackend(HubBackend):
         self.require_language(language)
         if not question.strip():
             raise TextError("typed.empty", what=Message("typed.question"))
-        start = self._begin(features, question, language, "ask")
+        start = self._begin(features, Request(question, "", language, "ask"))
         self.require_room(len(start.ids) + ANSWER_TOKENS)
         *_, drafts = search(start.state, self.tensor(start.ids), start.end,
                             Decoding(max_tokens=ANSWER_TOKENS, length_penalty=0), max(5, count))
@@ -211,9 +210,8 @@ class SeenTrace(WrittenTrace):
     def states(self, rows: Rows) -> Tensor:
         """Each row's, fit for gradients: (R, N, D)."""
         seen = [one.data.states for one in rows.pictures] or [self.seen.states]
-        states = torch.cat(seen).expand(len(rows.pictures) or rows.count, -1, -1)
-        return with_offset(states.clone() if states.is_inference() else states,
-                           self.regions.places, rows.offset)
+        states = torch.cat(seen).expand(rows.count, -1, -1)
+        return with_offset(for_gradients(states), self.regions.places, rows.offset)
 
 
 def one_stream(kind: Callable[..., Trace], task: str, whole: str, spans: Sequence[Span],
