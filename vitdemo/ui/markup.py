@@ -9,6 +9,7 @@ from urllib.parse import quote
 from gradio.processing_utils import save_bytes_to_cache
 
 from vitdemo import viewer
+from vitdemo.overlay import percent
 from vitdemo.preprocess import open_small
 from vitdemo.texts import phrase
 from vitdemo.ui.session import uploads_root
@@ -65,15 +66,6 @@ def bar(value: float) -> str:
     width = 0.0 if math.isnan(value) else 100 * min(1.0, max(0.0, value))
     return (f'<span class="vt-value">{percent(value)}</span><span class="vt-track" '
             f'aria-hidden="true"><span class="vt-fill" style="width:{width:.1f}%"></span></span>')
-
-
-def percent(value: float) -> str:
-    """0.1234 -> "12%"; small ones keep a digit; nan is a dash."""
-    if math.isnan(value):
-        return "–"
-    if 0 < value < 0.0005:
-        return phrase("percent.under_01")
-    return f"{100 * value:.1f}%" if value < 0.0995 else f"{100 * value:.0f}%"
 
 
 def progress(text: str, done: int, total: int) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 from vitdemo import viewer
 from vitdemo.errors import TextError
 from vitdemo.film_strip import TILE, Moment, Strip, film_strip
-from vitdemo.overlay import summarise
+from vitdemo.overlay import percent, summarise
 from vitdemo.preprocess import open_picture
 from vitdemo.texts import phrase
 from vitdemo.ui import markup
@@ -143,7 +143,7 @@ def strip_html(strip: Strip, text: str, word: int, caption: bool = False) -> str
 
 def _tile(moment: Moment, tile: Image.Image, word: int | None) -> str:
     """A frame as a button, on which the player is wound."""
-    time, fits = clock(moment.second), markup.percent(moment.match)
+    time, fits = clock(moment.second), percent(moment.match)
     maps = moment.explanation
     where = summarise(moment.map_of(word), maps.boxes, maps.picture_size).sentence()
     alt = html.escape(phrase("search.film.frame", time=time, fits=fits, where=where))

@@ -8,6 +8,7 @@ import gradio as gr
 
 from vitdemo.config import LIMITS
 from vitdemo.errors import BusyError, PictureError
+from vitdemo.overlay import percent
 from vitdemo.records import Hit
 from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.metadata import told_day
@@ -108,8 +109,8 @@ def _scores(hit: Hit) -> str:
     parts = f'<span title="{about}">{near}</span>'
     if not math.isnan(hit.match):
         key = {True: "fits", False: "fits_less", None: "match"}[hit.fits]
-        about = html.escape(phrase("search.hits.match_about", percent=markup.percent(hit.match)))
-        fits = html.escape(phrase(f"search.hits.{key}", percent=markup.percent(hit.match)))
+        about = html.escape(phrase("search.hits.match_about", percent=percent(hit.match)))
+        fits = html.escape(phrase(f"search.hits.{key}", percent=percent(hit.match)))
         parts += f'<span class="vt-{key}" title="{about}">{fits}</span>'
     if hit.told > 0:
         parts += f'<span class="vt-fits">{html.escape(phrase("search.hits.told"))}</span>'

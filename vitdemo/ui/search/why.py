@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo import viewer
+from vitdemo.overlay import percent
 from vitdemo.preprocess import open_picture, open_pictures
 from vitdemo.records import Hit
 from vitdemo.retrieval.query import Query
@@ -169,7 +170,7 @@ def parts_html(found: Why, hit: Hit) -> str:
         rows.append(_row(_name(part.text, part.weight), _signed(part.loss), part.loss, most))
     head = html.escape(phrase("search.why.parts", score=f"{found.score:.3f}"))
     match = "" if math.isnan(hit.match) else phrase("search.why.match",
-                                                    percent=markup.percent(hit.match))
+                                                    percent=percent(hit.match))
     about = html.escape(joined((phrase("search.why.about"), match)))
     return (f'<details class="vt-parts"><summary>{head}</summary>'
             f'<ul class="vt-bars">{"".join(rows)}</ul><p class="vt-hint">{about}</p></details>')

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from vitdemo import viewer
-from vitdemo.overlay import draw
+from vitdemo.overlay import draw, percent
 from vitdemo.preprocess import Picture
 from vitdemo.records import Caption, Explanation, PictureShare
 from vitdemo.report import CAN, CANNOT
@@ -88,8 +88,8 @@ def map_of(subject: Subject, maps: Explanation, word: int) -> Image.Image:
 def anyway(subject: Subject, share: PictureShare) -> str:
     """Each word's probability on the picture and on a grey one."""
     if not isinstance(subject.said, Caption):
-        return markup.status(phrase("tour.fits", here=markup.percent(share.probability[0]),
-                                    grey=markup.percent(share.blank[0])), "vt-note")
+        return markup.status(phrase("tour.fits", here=percent(share.probability[0]),
+                                    grey=percent(share.blank[0])), "vt-note")
     heads = "".join(f'<th scope="col">{html.escape(phrase(f"tour.column.{name}"))}</th>'
                     for name in ("word", "here", "grey"))
     rows = [('<tr class="vt-anyway">' if marked else "<tr>")

@@ -19,6 +19,7 @@ from vitdemo.attention.masking import blank_picture, blurred_pictures
 from vitdemo.cache import LRU
 from vitdemo.engine import Engine
 from vitdemo.errors import TaskError, VitDemoError
+from vitdemo.overlay import percent
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Caption, WhatIf
 from vitdemo.texts import LANGUAGES, Message, language, phrase, speaking
@@ -194,7 +195,7 @@ def _trial(subject: Subject, found: WhatIf, word: str) -> str:
              (blurred[0], phrase("tour.strongest"), found.after, found.probability_after),
              (blurred[1], phrase("tour.chance"), found.after_random, found.probability_random))
     return figures(*((image, name, phrase("tour.trial", text=text, what=what,
-                                          chance=markup.percent(chance)))
+                                          chance=percent(chance)))
                      for image, name, text, chance in cells))
 
 
