@@ -59,8 +59,7 @@ def end() -> str:
     """What a map can and cannot say."""
     parts = []
     for key, caveats in (("report.can", CAN), ("report.cannot", CANNOT)):
-        items = "".join(f"<li>{html.escape(phrase(caveat))}</li>" for caveat in caveats)
-        parts.append(f"<h3>{html.escape(phrase(key))}</h3><ul>{items}</ul>")
+        parts.append(f"<h3>{markup.said(key)}</h3><ul>{markup.items(map(phrase, caveats))}</ul>")
     return "".join(parts)
 
 
@@ -90,7 +89,7 @@ def anyway(subject: Subject, share: PictureShare) -> str:
     if not isinstance(subject.said, Caption):
         return markup.status(phrase("tour.fits", here=percent(share.probability[0]),
                                     grey=percent(share.blank[0])), "vt-note")
-    heads = "".join(f'<th scope="col">{html.escape(phrase(f"tour.column.{name}"))}</th>'
+    heads = "".join(f'<th scope="col">{markup.said(f"tour.column.{name}")}</th>'
                     for name in ("word", "here", "grey"))
     rows = [('<tr class="vt-anyway">' if marked else "<tr>")
             + f'<th scope="row"><bdi>{html.escape(word)}</bdi></th><td>{markup.bar(here)}</td>'
@@ -108,6 +107,6 @@ def numbers(words: Sequence[str], similarity: Sequence[float]) -> str:
     """How like each word's two maps are, from -1 to 1, for experts."""
     rows = "".join(f'<tr><th scope="row"><bdi>{html.escape(word)}</bdi></th><td>{value:.2f}</td>'
                    "</tr>" for word, value in zip(words, similarity, strict=True))
-    return (f"<details><summary>{html.escape(phrase('tour.experts'))}</summary>"
-            f"<p>{html.escape(phrase('tour.likeness'))}</p>"
+    return (f"<details><summary>{markup.said('tour.experts')}</summary>"
+            f"<p>{markup.said('tour.likeness')}</p>"
             f'<table class="vt-likely"><tbody>{rows}</tbody></table></details>')

@@ -22,7 +22,7 @@ from vitdemo.errors import TaskError, VitDemoError
 from vitdemo.overlay import percent
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Caption, WhatIf
-from vitdemo.texts import LANGUAGES, Message, language, phrase, speaking
+from vitdemo.texts import LANGUAGES, language, phrase, speaking
 from vitdemo.ui import markup
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.tour.parts import (
@@ -202,4 +202,4 @@ def _trial(subject: Subject, found: WhatIf, word: str) -> str:
 def left_out(engine: Engine, task: str) -> TaskError:
     """Why a step is left out."""
     return TaskError(f"tour.left_out.{task}", model=engine.info.name,
-                     why=engine.info.missing.get(task) or Message("task.not_made_for_it"))
+                     why=engine.info.why_not(task))
