@@ -179,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("vitdemo").setLevel(logging.INFO)
     if threading.current_thread() is threading.main_thread():
         # So that uploads are deleted then, too.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -81,7 +81,7 @@ def test_a_strip_shows_a_word_over_time_and_winds_the_player(
     words.nth(2).focus()
     app.page.keyboard.press("Enter")
     expect(words.nth(2)).to_have_attribute("aria-pressed", "true")
-    app.holds("document.activeElement.dataset.word === '2'")
+    app.holds("document.activeElement.dataset.index === '2'")
     expect(strip.locator("ol")).to_have_attribute(
         "aria-label", "Frames of the video with the map of: left")
     assert all(one.get_attribute("src") != other

@@ -1,6 +1,7 @@
 """The command line: over a planted engine in this process, and as a program of its own."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -289,8 +290,8 @@ def test_explain_json_holds_everything(run: Run, photos: Path) -> None:
     assert question["result"]["text"] == "blue"
 
 
-def test_explain_png_is_bright_where_the_word_looked(run: Run, photos: Path,
-                                                     tmp_path: Path) -> None:
+def test_explain_png_is_bright_where_the_word_looked(
+        run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "map.png"
     code, _, err = run("explain", photos / "half.png", "--text", "a red thing", "--png", file,
                        "--word", 2)
@@ -303,6 +304,10 @@ def test_explain_png_is_bright_where_the_word_looked(run: Run, photos: Path,
     for arguments, message in ((["--word", 9], "words 1 to 3"), (["--word", 0], "words 1 to 3")):
         code, _, err = run("explain", photos / "half.png", "--png", file, *arguments)
         assert code == 2 and message in err
+    with monkeypatch.context() as patched:  # before the slow part
+        patched.setattr(Engine, "evidence", lambda *_, **__: pytest.fail("it went on"))
+        assert "words 1 to 3" in run("explain", photos / "half.png", "--png", file, "--word", 9,
+                                     "--evidence")[2]
     assert "give --png" in run("explain", photos / "half.png", "--word", 1)[2]
     code, _, err = run("explain", photos / "half.png", "--png", tmp_path / "no" / "map.png")
     assert code == 2 and "could not be written" in err
@@ -442,8 +447,8 @@ def test_summary_of_even_and_of_empty_maps() -> None:
 
 
 def test_percent() -> None:
-    assert [percent(value) for value in (0, 0.0001, 0.004, 0.011, 0.5, 1)] == [
-        "0%", "under 0.1%", "0.4%", "1%", "50%", "100%"]
+    assert [percent(value) for value in (0, 0.0001, 0.004, 0.011, 0.5, 1, math.nan)] == [
+        "0%", "under 0.1%", "0.4%", "1%", "50%", "100%", "–"]
 
 
 def test_draw_puts_regions_that_are_no_grid_where_they_lie() -> None:

@@ -71,12 +71,12 @@ def test_a_full_output_is_one_sentence(run: Run, photos: Path,
     monkeypatch.setattr(sys, "stdout", Full())
     code, _, err = run("caption", photos / "red.png")
     assert code == 2 and err.count("\n") == 1
-    assert err.startswith("error: The results could not be written to the output: No space left")
+    assert err.startswith("error: The results could not be written to the output: the disk is full")
 
 
 @posix
 @pytest.mark.parametrize(("redirected", "code", "said"), [
-    (">&-", 2, "standard output is closed"), (">/dev/full", 2, "No space left"),
+    (">&-", 2, "standard output is closed"), (">/dev/full", 2, "the disk is full"),
     ("2>&-", 0, ""), ("2>/dev/full", 0, ""), ("<&-", 0, ""), (">&- 2>&-", 2, ""),
     (">/dev/full 2>/dev/full", 2, "")])
 def test_redirected_streams_of_a_process(redirected: str, code: int, said: str) -> None:
@@ -150,7 +150,7 @@ def test_plain_text_says_what_was_there() -> None:
 @pytest.mark.parametrize(("arguments", "said"), [
     (("caption", "{red}", "--seed", MAX_SEED + 1), "seed is 9223372036854775808"),
     (("caption", "{red}", "--seed", -1), "seed is -1"),
-    (("caption", "x" * 5000), "cannot be read: File name too long"),
+    (("caption", "x" * 5000), "cannot be read: its name is too long"),
     (("caption", "~nobody-of-this-name/x.jpg"), "does not exist"),
     (("search", "red", "--store", "~nobody-of-this-name/x"), "user that this computer"),
     (("search", "red", "--store", "x" * 5000), "no store xxx"),
@@ -163,8 +163,8 @@ def test_plain_text_says_what_was_there() -> None:
     (("search", "red", "--store", "{store}", "--picture", "{red}", "--picture-weight", "nan"),
      "weight is nan"),
     (("duplicates", "--store", "{store}", "--cosine", "nan"), "cosine is nan"),
-    (("explain", "{red}", "--png", "x" * 5000 + ".png"), "File name too long"),
-    (("explain", "{red}", "--csv", "{red}/x.csv"), "Not a directory")])
+    (("explain", "{red}", "--png", "x" * 5000 + ".png"), "its name is too long"),
+    (("explain", "{red}", "--csv", "{red}/x.csv"), "a part of its path is no folder")])
 def test_what_is_far_out_of_range_is_one_sentence(arguments: tuple[Any, ...], said: str, run: Run,
                                                   photos: Path, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()

@@ -16,8 +16,8 @@ LAYERS = (
      "vitdemo.instructions", "vitdemo.words", "vitdemo.characters", "vitdemo.statements",
      "vitdemo.lock", "vitdemo.cache", "vitdemo.scratch", "vitdemo.disk", "vitdemo.file_names",
      "vitdemo.allocator", "vitdemo.streams", "vitdemo.pixel_budget",
-     "vitdemo.wanted", "vitdemo.slices", "vitdemo.tables", "vitdemo.terminal", "vitdemo.texts",
-     "vitdemo.measures"),
+     "vitdemo.wanted", "vitdemo.reasons", "vitdemo.slices", "vitdemo.tables",
+     "vitdemo.terminal", "vitdemo.texts", "vitdemo.measures"),
     ("vitdemo.preprocess", "vitdemo.camera", "vitdemo.colours", "vitdemo.mending",
      "vitdemo.tokens", "vitdemo.video", "vitdemo.written", "vitdemo.sidecars",
      "vitdemo.description_files"),
@@ -34,10 +34,10 @@ LAYERS = (
      "vitdemo.__main__", "app"),
 )
 # The viewer is fed with records only, whoever feeds it.
-BELOW_TRAINING = ("vitdemo.records", "vitdemo.texts", "vitdemo.errors", "vitdemo.config",
-                  "vitdemo.device", "vitdemo.disk", "vitdemo.allocator", "vitdemo.instructions",
-                  "vitdemo.words", "vitdemo.statements", "vitdemo.preprocess",
-                  "vitdemo.pixel_budget",
+BELOW_TRAINING = ("vitdemo.records", "vitdemo.texts", "vitdemo.reasons", "vitdemo.errors",
+                  "vitdemo.config", "vitdemo.device", "vitdemo.disk", "vitdemo.allocator",
+                  "vitdemo.instructions", "vitdemo.words", "vitdemo.statements",
+                  "vitdemo.preprocess", "vitdemo.pixel_budget",
                   "vitdemo.camera", "vitdemo.colours", "vitdemo.mending", "vitdemo.tokens",
                   "vitdemo.written", "vitdemo.models",
                   "vitdemo.attention", "train")

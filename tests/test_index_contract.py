@@ -405,7 +405,7 @@ def test_lance_refuses_what_is_no_store(tmp_path: Path) -> None:
     for part in (tmp_path / "store").rglob("*.lance"):
         if part.is_file():
             part.write_bytes(b"damaged")
-    with pytest.raises(StoreError, match=r"store cannot be read: .*damaged") as raised:
+    with pytest.raises(StoreError, match=r"store cannot be read\. .*damaged") as raised:
         open_index(str(tmp_path / "store"), STAMP).search(axis(0), 1)
     assert ".rs" not in str(raised.value) and "Lance" not in str(raised.value)
 
@@ -416,13 +416,15 @@ def test_lance_refuses_what_is_no_store(tmp_path: Path) -> None:
      "The store /a is full: there is no room on its disk."),
     (RuntimeError("lance error: LanceError(IO): Read-only file system (os error 30) at path "
                   '"/a/pictures.lance/data/.tmpN7", /build/lance-io-13.0.0/src/store.rs:1:3'),
-     "The store /a cannot be written: Read-only file system."),
-    (OSError(13, "Permission denied", "/a"), "The store /a cannot be written: Permission denied."),
+     "The store /a cannot be written: the disk can only be read."),
+    (OSError(13, "Permission denied", "/a"),
+     "The store /a cannot be written: permission is denied."),
     (RuntimeError("lance error: LanceError(IO): Generic LocalFileSystem error: failed to fill whole"
                   " buffer, /rustc/2d8144b/library/core/src/ops/function.rs:250:5"),
-     "The store /a cannot be read: failed to fill whole buffer. It may be damaged"),
-    (RuntimeError(""), "The store /a cannot be read: RuntimeError."),
-    (OSError(20, "Not a directory", "/a"), "The store /a cannot be used: Not a directory.")])
+     "The store /a cannot be read. It may be damaged"),
+    (RuntimeError(""), "The store /a cannot be read."),
+    (OSError(20, "Not a directory", "/a"),
+     "The store /a cannot be used: a part of its path is no folder.")])
 def test_a_fault_speaks_of_the_store_and_not_of_a_library(fault: Exception, said: str) -> None:
     def fails() -> None:
         raise fault

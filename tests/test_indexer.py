@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_listed_is_kept(photos: Path,
     monkeypatch.setattr(os.path, "lexists", lambda path: "/b/" not in str(path))
     report = update(gallery, photos)
     assert counts(report) == (0, 0, 0, 0, 3) and gallery.count() == 6
-    assert "cannot be opened: Permission denied" in report.skipped[0].reason
+    assert "cannot be opened: permission is denied" in report.skipped[0].reason
 
 
 def test_it_may_be_cancelled_and_carries_on(tmp_path: Path) -> None:

@@ -206,5 +206,18 @@ def test_explain_draws_a_strip_of_a_video(tmp_path: Path, monkeypatch: pytest.Mo
     assert Image.open(out).width == 4 * 320
     assert main(["explain", str(path), "--text", "red"]) != 0
     assert "--png" in capsys.readouterr().err
-    assert main(["explain", str(path), "--text", "red", "--png", str(out), "--word", "9"]) != 0
-    assert "9" in capsys.readouterr().err
+
+
+def test_a_word_that_a_strip_does_not_have_is_refused_after_the_first_frame(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        ) -> None:
+    path, engine = film(tmp_path / "a.mp4", SCENES), planted_engine()
+    explained: list[str] = []
+    monkeypatch.setattr(commands, "_engine", lambda options: engine)
+    monkeypatch.setattr(engine, "explain", lambda *given, explain=engine.explain: (
+        explained.append(given[1]), explain(*given))[1])
+    monkeypatch.setattr(engine, "match_pictures", lambda *given: pytest.fail("it went on"))
+    assert main(["explain", str(path), "--text", "red", "--png", str(tmp_path / "strip.png"),
+                 "--word", "9"]) != 0
+    assert "--word is 9" in capsys.readouterr().err
+    assert explained == ["red"]

@@ -23,8 +23,8 @@ from vitdemo.attention.methods import choose
 from vitdemo.config import Decoding, EngineConfig
 from vitdemo.disk import replacing
 from vitdemo.engine import Engine
-from vitdemo.errors import ConfigError, PictureError, TextError
-from vitdemo.overlay import draw, percent, where
+from vitdemo.errors import ConfigError, PictureError
+from vitdemo.overlay import check_word, draw, percent, where
 from vitdemo.preprocess import Picture, open_picture
 from vitdemo.record_json import evidence_json, explanation_json, layers_json, without_nan
 from vitdemo.records import (
@@ -163,6 +163,8 @@ def explain(options: argparse.Namespace) -> int:
     else:
         result = engine.caption(picture, options.instruction, options.language or "en", decoding)
     found = engine.explain(picture, result, options.method)
+    if options.png:
+        check_word(options.word, sum(len(one.words) for one in found))
     unread = engine.unread(result) if isinstance(result, str) else result.unread
     _tell([unread_note(_read_by(result), unread)])
     evidence: list[Evidence] = []
@@ -280,15 +282,11 @@ def _print_explanations(found: Sequence[Explanation]) -> None:
 
 
 def _save_png(image: Any, found: Sequence[Explanation], number: int | None, file: str) -> None:
-    maps = [(one, weights) for one in found for weights in one.mean_map()]
-    if not maps:
-        raise TextError("terminal.no_word")
-    if number is not None and not 1 <= number <= len(maps):
-        raise ConfigError("terminal.word_number", number=number, last=len(maps))
     if number is None:  # of the last text: the description, or the answer
         explanation = next(one for one in reversed(found) if one.words)
         weights = explanation.mean_map().mean(axis=0)
     else:
+        maps = [(one, weights) for one in found for weights in one.mean_map()]
         explanation, weights = maps[number - 1]
     drawn = draw(image, explanation, weights)
     with replacing([Path(file)]) as (part,):

@@ -9,21 +9,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vitdemo.errors import ConfigError, DiskError, shortened
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+from vitdemo.reasons import FULL
+from vitdemo.texts import Message
 
 
 def cannot_write(file: Path, error: Exception, needed: int = 0) -> DiskError:
     """The sentences for a file that could not be written; ``needed`` bytes, 0 where unknown."""
-    size = f"It needs about {megabytes(needed)}" if needed else "How much it needs is not known"
     free = free_bytes(file.parent)
-    full = getattr(error, "errno", None) in FULL or (free is not None and needed > free)
-    reason = "the disk is full" if full else getattr(error, "strerror", None) or str(error)
-    advice = ("Make room and start the same command again"
-              if full else "See that the folder is there and that you may write in it")
-    room = "" if free is None else f"; {megabytes(free)} are free"
-    return DiskError(f"{shortened(file, 300)} could not be written: {reason}. {size}{room}. "
-                     f"What was there before is kept. {advice}.")
+    known = ("needed" if needed else "") + ("free" if free is not None else "")
+    room = Message(f"disk.room.{known or 'unknown'}", needed=megabytes(needed),
+                   free=megabytes(free or 0))
+    name = shortened(file, 300)
+    if getattr(error, "errno", None) in FULL or (free is not None and needed > free):
+        return DiskError("disk.full", file=name, room=room)
+    return DiskError("disk.closed", file=name, why=error, room=room)
 
 
 def megabytes(count: int) -> str:
@@ -117,8 +116,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ConfigError(f"{shortened(path)} begins with the name of a user that this computer "
-                          "does not know. Write the whole path.") from error
+        raise ConfigError("disk.no_user", path=shortened(path)) from error
 
 
 def cache_folder() -> Path:

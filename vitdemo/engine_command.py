@@ -38,7 +38,7 @@ def _alone(options: argparse.Namespace, config: EngineConfig) -> int:
             listening.bind((options.host, options.port))
         except OSError as error:
             raise ConfigError("serving.no_port", host=options.host, port=options.port,
-                              why=error.strerror or error) from error
+                              why=error) from error
         address = f"http://{options.host}:{options.port}/"
         say(phrase("serving.ready", address=address, name=engine.info.name))
         settings = uvicorn.Config(application(engine), log_level="warning", access_log=False)

@@ -1,13 +1,15 @@
 """What vitdemo raises for a user's input; each message says what is wrong and what to do."""
 
+from vitdemo.reasons import reason
 from vitdemo.texts import DEFAULT, Message, catalogue
 
 
 class VitDemoError(Exception):
     """Base of every error that a user can cause.
 
-    It is made of a key of the catalogue and its values, which may be errors themselves; ``str``
-    words it in the language of whoever is shown it. Errors that only a developer or somebody who
+    It is made of a key of the catalogue and its values, which may be errors themselves: of one that
+    is not ours the catalogue's reason is told. ``str`` words it in the language of whoever is shown
+    it. Errors that only a developer or somebody who
     trains can meet are English sentences instead.
     """
 
@@ -16,7 +18,8 @@ class VitDemoError(Exception):
         self.message: str | Message = key
         if not isinstance(key, Message) and key in catalogue(DEFAULT):
             self.message = Message(key, **{
-                name: value.message if isinstance(value, VitDemoError) else value
+                name: value.message if isinstance(value, VitDemoError) else
+                reason(value) if isinstance(value, Exception) else value
                 for name, value in values.items()})
 
     def __str__(self) -> str:

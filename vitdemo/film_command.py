@@ -22,10 +22,7 @@ def run(options: argparse.Namespace, opened: Callable[[], Engine],
     """What ``python -m vitdemo explain`` does with a video. ``opened`` loads the model."""
     if not (options.text and options.png) or options.report or options.csv or options.evidence:
         raise ConfigError("terminal.video_strip")
-    strip = film_strip(opened(), options.picture, options.text, options.method)
-    last = len(strip.words)
-    if options.word is not None and not 1 <= options.word <= last:
-        raise ConfigError("terminal.word_number", number=options.word, last=last)
+    strip = film_strip(opened(), options.picture, options.text, options.method, options.word)
     sheet = strip.sheet(options.word)
     with replacing([Path(options.png)]) as (part,):
         sheet.save(part, "PNG")

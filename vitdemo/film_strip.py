@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vitdemo.engine import Engine
-from vitdemo.errors import TextError
-from vitdemo.overlay import draw, percent
+from vitdemo.overlay import check_word, draw, percent
 from vitdemo.pixel_budget import BUDGET
 from vitdemo.preprocess import open_small, picture_of
 from vitdemo.records import Explanation
@@ -71,13 +70,15 @@ class Strip:
         return sheet
 
 
-def film_strip(engine: Engine, file: str, text: str, method: str = "") -> Strip:
-    """The strip of a video for a text.
+def film_strip(engine: Engine, file: str, text: str, method: str = "",
+               word: int | None = None) -> Strip:
+    """The strip of a video for a text. ``word`` is the one that it is asked for, by its number from
+    1: one that is not there is refused after the first frame.
 
     Raises:
         PictureError: the video cannot be read.
         TextError: the text has no word.
-        ConfigError: the method is not known.
+        ConfigError: the method is not known, or there is no such word.
         TaskError: the model cannot match or explain.
     """
     seconds = frame_seconds(file, called(file), BUDGET.take)
@@ -88,8 +89,7 @@ def film_strip(engine: Engine, file: str, text: str, method: str = "") -> Strip:
         picture = picture_of(open_small(frame_path(file, second), _SIDE), called(file))
         explanation = engine.explain(picture, text, method)[0]
         words = tuple(word.text for word in explanation.words)
-        if not words:
-            raise TextError("terminal.no_word")
+        check_word(word, len(words))
         match = float(engine.match_pictures([picture], [text])[0, 0])
         moments.append(Moment(second, match, _tile(picture.image), explanation,
                               explanation.mean_map()))

@@ -3,11 +3,13 @@
 K regions. Boxes are xyxy in pixels of the original.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
+from vitdemo.errors import ConfigError, TextError
 from vitdemo.records import Explanation
 from vitdemo.texts import phrase
 
@@ -48,8 +50,23 @@ def where(explanation: Explanation, word: int, weights: np.ndarray) -> tuple[Sum
     return summary, phrase(f"unread.{why}.word") if why else summary.sentence()
 
 
+def check_word(number: int | None, count: int) -> None:
+    """See that a map can be drawn of a word by its number from 1, or of all ``count`` words.
+
+    Raises:
+        TextError: there are no words.
+        ConfigError: there is no such word.
+    """
+    if not count:
+        raise TextError("terminal.no_word")
+    if number is not None and not 1 <= number <= count:
+        raise ConfigError("terminal.word_number", number=number, last=count)
+
+
 def percent(value: float) -> str:
-    """0.34 -> "34%"; never "0%" for something."""
+    """0.34 -> "34%"; never "0%" for something; nan is a dash."""
+    if math.isnan(value):
+        return "–"
     if 0 < value < 0.00995:
         return phrase("percent.under_01") if value < 0.001 else f"{100 * value:.1f}%"
     return f"{100 * value:.0f}%"

@@ -154,8 +154,7 @@ def _read_file(path: Path, limits: Limits, name: str = "") -> tuple[str, bytes]:
     except FileNotFoundError as error:
         raise PictureError("picture.none", name=name or path) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it
-        why = getattr(error, "strerror", None) or error
-        raise PictureError("picture.unreadable", name=name or path, why=why) from error
+        raise PictureError("picture.unreadable", name=name or path, why=error) from error
 
 
 def open_shrunk(data: bytes, side: int, name: str, limits: Limits = LIMITS,
@@ -240,7 +239,7 @@ def _read_mended(one: Mended, name: str, limits: Limits, budget: Budget, shrink:
         if one.others:
             digests.add(pixel_digest(found.image))
         if len(digests) > 1:
-            raise _Damaged("picture.broken", name=name, why="")
+            raise _Damaged("picture.broken", name=name, why=Message("reason.contents"))
     assert found is not None
     return found
 
@@ -273,10 +272,10 @@ def register_heic() -> bool:
     return True
 
 
-def _broken(name: str, error: BaseException) -> PictureError:
+def _broken(name: str, error: Exception) -> PictureError:
     if isinstance(error, MemoryError):
         return BusyError("picture.no_memory", name=name)
-    return _Damaged("picture.broken", name=name, why=str(error) or type(error).__name__)
+    return _Damaged("picture.broken", name=name, why=error)
 
 
 def _check_size(size: tuple[int, int], name: str, limits: Limits) -> None:

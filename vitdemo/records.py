@@ -363,6 +363,10 @@ class ModelInfo:
         """The model that does a task: itself, or one of its parts."""
         return next((part for part in self.parts if task in part.tasks), self)
 
+    def why_not(self, task: str) -> str | Message:
+        """Why it cannot do a task."""
+        return self.missing.get(task) or Message("task.not_made_for_it")
+
     def behind(self, explanation: Explanation) -> "ModelInfo":
         """The model that an explanation is of."""
         return self.doing(_TASKS_OF[explanation.source])

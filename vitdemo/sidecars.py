@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from vitdemo.disk import replacing
 from vitdemo.errors import DataError
-from vitdemo.texts import phrase
+from vitdemo.texts import Message, phrase
 from vitdemo.written import parsed_xmp
 
 Row: TypeAlias = dict[str, Any]
@@ -67,12 +67,13 @@ def read_sidecar(file: Path, ending: str) -> Row | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError("describing.unreadable", file=file, why=error.strerror or error) from error
+        raise DataError("describing.unreadable", file=file, why=error) from error
+    if len(data) > MOST_BYTES:
+        raise DataError("describing.unreadable", file=file,
+                        why=Message("reason.large", most=MOST_BYTES // 2**20))
     try:
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"{MOST_BYTES:,} bytes")
         return {"json": _from_json, "txt": _from_text, "xmp": _from_xmp}[ending](data)
-    except (ValueError, ET.ParseError, RecursionError, LookupError) as error:
+    except (DataError, ValueError, ET.ParseError, RecursionError, LookupError) as error:
         raise DataError("describing.unreadable", file=file, why=error) from error
 
 
@@ -96,7 +97,7 @@ def write_sidecar(file: Path, ending: str, row: Row) -> None:
 def _from_json(data: bytes) -> Row:
     row = json.loads(data.decode("utf-8-sig"))
     if not isinstance(row, dict):
-        raise ValueError("no JSON object")
+        raise DataError("reason.no_object")
     return usable(row)
 
 
@@ -205,7 +206,7 @@ def _existing(file: Path) -> ET.Element:
     except FileNotFoundError:
         return ET.Element(_name("x:xmpmeta"))
     except OSError as error:
-        raise DataError("describing.unreadable", file=file, why=error.strerror or error) from error
+        raise DataError("describing.unreadable", file=file, why=error) from error
     try:
         root = parsed_xmp(data)
         for _, (prefix, space) in ET.iterparse(BytesIO(data), ["start-ns"]):

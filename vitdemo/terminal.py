@@ -93,7 +93,7 @@ class _Results:
             raise
         except OSError as error:
             drain(self._stream)
-            raise DiskError("terminal.not_written", why=error.strerror or error) from error
+            raise DiskError("terminal.not_written", why=error) from error
 
 
 class _Remarks(_Results):

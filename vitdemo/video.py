@@ -238,8 +238,7 @@ def _opened(file: str, name: str) -> Iterator[_Video]:
     except FileNotFoundError as error:
         raise PictureError("picture.none", name=name) from error
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise PictureError("picture.unreadable", name=name, why=why) from error
+        raise PictureError("picture.unreadable", name=name, why=error) from error
     if not stat.S_ISREG(status.st_mode):  # a pipe or a device would block for ever
         raise PictureError("picture.not_plain", name=name)
     if not status.st_size:
@@ -257,7 +256,7 @@ def _opened(file: str, name: str) -> Iterator[_Video]:
     except av.error.FFmpegError as error:
         if isinstance(error, MemoryError):
             raise BusyError("picture.no_memory", name=name) from error
-        raise PictureError("video.broken", name=name, why=error.strerror) from error
+        raise PictureError("video.broken", name=name, why=error) from error
 
 
 def _cover(stream: Any) -> bool:

@@ -21,6 +21,7 @@ from vitdemo.config import ModelConfig
 from vitdemo.disk import replacing
 from vitdemo.errors import CheckpointError, ConfigError, DiskError, shortened
 from vitdemo.models.vlm import VLM
+from vitdemo.texts import Message
 from vitdemo.tokens import TextTokenizer
 
 FORMAT_VERSION = 1
@@ -136,8 +137,7 @@ def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> C
         config = ModelConfig(**_read_json(folder / "config.json"))
         model = _loaded(config, safetensors.torch.load(weights))
     except (TypeError, ConfigError, RuntimeError, SafetensorError, OSError) as error:
-        raise CheckpointError("checkpoint.apart", folder=shown,
-                              why=shortened(error, 300)) from error
+        raise CheckpointError("checkpoint.apart", folder=shown, why=error) from error
     tokenizer = TextTokenizer.load(folder / "tokenizer.json", config.max_text_tokens)
     if tokenizer.size != config.vocabulary:
         raise CheckpointError("checkpoint.tokens", folder=shown, tokens=tokenizer.size,
@@ -160,7 +160,7 @@ def _loaded(config: ModelConfig, packed: dict[str, Tensor]) -> VLM:
         with torch.device("meta"):
             model = VLM(config)
     except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as error:
-        raise ConfigError(f"config.json describes a model that cannot be: {error}") from error
+        raise ConfigError("checkpoint.no_model") from error
     _check_shapes(model.state_dict(), packed)
     state = unpack(packed)
     model.load_state_dict(state, assign=True)
@@ -177,20 +177,20 @@ def _check_shapes(wanted: dict[str, Tensor], packed: dict[str, Tensor]) -> None:
         if (want is None or have is None or want.shape != have.shape
                 or have.is_complex() or want.is_floating_point() != (
                     have.is_floating_point() or name + _SCALE in scales)):
-            raise ConfigError(f"config.json asks for {_kind(want)} as {name}, where "
-                              f"model.safetensors has {_kind(have)}")
+            raise ConfigError("checkpoint.tensor", wanted=_kind(want), name=name,
+                              found=_kind(have))
     for name in sorted(scales):
         matrix = packed.get(name.removesuffix(_SCALE))
         if matrix is None or matrix.dim() != 2 or packed[name].shape != matrix.shape[:1]:
-            raise ConfigError(f"model.safetensors has {_kind(packed[name])} as {name} beside "
-                              f"{_kind(matrix)}")
+            raise ConfigError("checkpoint.scale", found=_kind(packed[name]), name=name,
+                              matrix=_kind(matrix))
 
 
-def _kind(value: Tensor | None) -> str:
+def _kind(value: Tensor | None) -> str | Message:
     """The shape and type of a tensor, for a person."""
     if value is None:
-        return "nothing"
-    shape = " x ".join(map(str, value.shape)) or "one number"
+        return Message("checkpoint.nothing")
+    shape = " x ".join(map(str, value.shape)) or "1"
     return f"{shape} ({str(value.dtype).removeprefix('torch.')})"
 
 
@@ -204,7 +204,7 @@ def _read_json(file: Path) -> dict[str, Any]:
             raise CheckpointError("checkpoint.too_large", file=file, most=_LARGEST_JSON // 2**20)
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError("checkpoint.no_json", file=file, why=shortened(error)) from error
+        raise CheckpointError("checkpoint.no_json", file=file, why=error) from error
     if not isinstance(value, dict):
         raise CheckpointError("checkpoint.no_object", file=file)
     return value
@@ -214,5 +214,4 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise CheckpointError("checkpoint.closed_file", file=file,
-                              why=error.strerror or error) from error
+        raise CheckpointError("checkpoint.closed_file", file=file, why=error) from error

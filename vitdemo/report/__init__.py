@@ -70,4 +70,4 @@ def write_text(path: Path | str, text: str, encoding: str = "utf-8") -> None:
             with open(part, "w", encoding=encoding, newline="", errors="backslashreplace") as out:
                 out.write(text)
     except ValueError as error:  # a name with a null character
-        raise DiskError(f"{file} cannot be the name of a file: {error}. Choose another.") from error
+        raise DiskError("disk.bad_name", file=file) from error

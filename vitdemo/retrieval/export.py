@@ -1,6 +1,5 @@
 """Hits to keep: a table as CSV or JSON, or copies of the pictures as a zip."""
 
-import errno
 import io
 import json
 import math
@@ -17,10 +16,11 @@ from vitdemo.config import LIMITS
 from vitdemo.disk import replacing
 from vitdemo.errors import ConfigError, PictureError
 from vitdemo.preprocess import open_picture
+from vitdemo.reasons import reason
 from vitdemo.records import Hit
 from vitdemo.tables import write_table
 from vitdemo.texts import phrase
-from vitdemo.video import file_of, second_of
+from vitdemo.video import called, file_of, second_of
 
 KINDS = ("csv", "json", "zip")
 KEPT = ("day", "taken", "camera", "orientation", "bytes", "dated")  # of what the store knows
@@ -99,10 +99,13 @@ def _write_zip(file: Path, hits: Sequence[Hit], paths: bool, progress: Tell | No
                 progress(place - 1, len(hits))
             try:
                 data, changed = _read(hit.path, limit - size)
+            except PictureError as error:
+                missing.append(phrase("export.unusable", place=place, why=error))
+                continue
             except (OSError, ValueError) as error:
                 key = "export.gone" if isinstance(error, FileNotFoundError) else "export.unreadable"
                 missing.append(phrase(key, place=place, name=os.path.basename(hit.path),
-                                      why=getattr(error, "strerror", None) or error))
+                                      why=reason(error)))
                 continue
             size += len(data)
             if size > limit:
@@ -124,7 +127,8 @@ def _read(path: str, room: int) -> tuple[bytes, tuple[int, int, int, int, int, i
     as a zip can say so: from 1980 to 2107.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is a pipe by now, which would block for ever.
+        OSError, ValueError: it cannot be read.
+        PictureError: it is a pipe by now, which would block for ever; or no frame can be read.
     """
     if second_of(path) is not None:
         return _frame(path)
@@ -132,7 +136,7 @@ def _read(path: str, room: int) -> tuple[bytes, tuple[int, int, int, int, int, i
             name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no longer a plain file")
+            raise PictureError("picture.not_plain", name=os.path.basename(path))
         data = stream.read(max(0, room) + 1)
     return data, _changed(status)
 
@@ -140,10 +144,7 @@ def _read(path: str, room: int) -> tuple[bytes, tuple[int, int, int, int, int, i
 def _frame(path: str) -> tuple[bytes, tuple[int, int, int, int, int, int]]:
     """The same of a video's frame, as a JPEG."""
     stream = io.BytesIO()
-    try:
-        open_picture(path).image.save(stream, "JPEG", quality=92)
-    except PictureError as error:
-        raise OSError(errno.EIO, str(error)) from error
+    open_picture(path, name=called(path)).image.save(stream, "JPEG", quality=92)
     return stream.getvalue(), _changed(os.stat(file_of(path)))
 
 

@@ -1,18 +1,17 @@
 """LanceDB's faults as sentences about the store: not of its library's parts and source files."""
 
 import errno
+import logging
 import os
 import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from vitdemo.disk import FULL
 from vitdemo.errors import StoreError, shortened
+from vitdemo.reasons import FULL, reason
 from vitdemo.texts import Message
 
-# Of the library's messages: which of its parts speaks, and the place in its source.
-_INSIDES = re.compile(r"lance error: |LanceError\(\w+\): |Generic \w+ error: |,? ?\S+\.rs:\d+:\d+")
-
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
@@ -35,11 +34,11 @@ def told(uri: str, error: Exception) -> Message:
     store = shortened(uri, 200)
     if code in FULL:
         return Message("store.full", store=store)
-    if code in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return Message("store.not_written", store=store, why=os.strerror(code))
-    if isinstance(error, OSError) and code:
-        return Message("store.unusable", store=store, why=os.strerror(code))
-    reason = _INSIDES.sub("", (said.splitlines() or [type(error).__name__])[0])
-    reason = shortened(reason.strip(" .,") or type(error).__name__, 200)
-    return Message("store.unreachable" if "://" in uri else "store.unreadable", store=store,
-                   why=reason)
+    if isinstance(code, int):
+        why = reason(OSError(code, os.strerror(code)))
+        if code in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return Message("store.not_written", store=store, why=why)
+        if isinstance(error, OSError):
+            return Message("store.unusable", store=store, why=why)
+    log.warning("LanceDB: %s", shortened(said or type(error).__name__, 500))
+    return Message("store.unreachable" if "://" in uri else "store.unreadable", store=store)

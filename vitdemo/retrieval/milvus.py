@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
 
-from vitdemo.errors import StoreError
+from vitdemo.errors import StoreError, shortened
 from vitdemo.retrieval.base import (
     FIELDS,
     FORMAT_VERSION,
@@ -47,6 +47,7 @@ LEVELS = {"strong": "Strong", "bounded": "Bounded", "session": "Session",
           "eventually": "Eventually"}
 _ABOUT = "vitdemo"
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
@@ -74,7 +75,7 @@ class Address:
             port = parts.port or PORT
             options = dict(parse_qsl(parts.query, strict_parsing=True)) if parts.query else {}
         except ValueError as error:
-            raise StoreError(_wrong(uri, str(error))) from error
+            raise StoreError(_wrong(uri, "its port or its options cannot be read")) from error
         name = parts.path.strip("/")
         if not parts.hostname:
             raise StoreError(_wrong(uri, "it names no server"))
@@ -302,6 +303,5 @@ def _guard(uri: str, work: Callable[[], Result]) -> Result:
     try:
         return work()
     except (MilvusException, RpcError, OSError, ValueError) as error:
-        said = str(getattr(error, "message", "") or error).strip().splitlines()
-        first = said[0][:300] if said else type(error).__name__
-        raise StoreError("store.no_server", store=uri, why=first) from error
+        log.warning("Milvus: %s", shortened(getattr(error, "message", "") or error, 300))
+        raise StoreError("store.no_server", store=uri) from error

@@ -19,6 +19,7 @@ import os
 import signal
 import stat
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ from vitdemo.preprocess import (
     to_square,
     within,
 )
-from vitdemo.retrieval.walk import why
+from vitdemo.reasons import reason
 from vitdemo.texts import Message, as_json, from_json, speaking
 from vitdemo.video import frame_seconds, in_video, is_video
 from vitdemo.written import written_in
@@ -79,10 +80,10 @@ def read(path: str, side: int, name: str = "", budget: Budget = BUDGET
     except MemoryError:
         return _no(Message("reader.no_memory", name=name))
     except (OSError, ValueError) as error:
-        return _no(Message("picture.unreadable", name=name, why=why(error)))
-    except Exception as error:  # a fault of ours, told as one: the files after it are read
-        fault = f"{type(error).__name__}: {error}"
-        return _no(Message("reader.fault", name=name, why=fault))
+        return _no(Message("picture.unreadable", name=name, why=reason(error)))
+    except Exception:  # a fault of ours, told as one: the files after it are read
+        head, _ = _no(Message("reader.fault", name=name))
+        return {**head, "fault": traceback.format_exc()}, b""
 
 
 def _read(path: str, side: int, name: str, budget: Budget) -> tuple[dict[str, Any], bytes]:

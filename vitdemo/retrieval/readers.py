@@ -6,6 +6,7 @@ which for the app means Gradio and torch in each of them, and they outlive a par
 
 import functools
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -25,11 +26,13 @@ from vitdemo.errors import BusyError
 from vitdemo.file_names import on_disk
 from vitdemo.pixel_budget import BUDGET, Share
 from vitdemo.preprocess import Picture
+from vitdemo.reasons import reason
 from vitdemo.retrieval.reader import FRAMES, HASH_ONLY
-from vitdemo.retrieval.walk import why
 from vitdemo.texts import Message, as_json, from_json, language
 from vitdemo.video import file_of, frame_path, is_video
 from vitdemo.wanted import for_a_thread
+
+log = logging.getLogger(__name__)
 
 AHEAD = 8  # files that each process may be ahead of what is asked for
 AHEAD_WHOLE = 2  # the same where pictures are wanted whole: they may be large
@@ -151,12 +154,15 @@ class _Process:
                 started = self._running is not None
                 self.stop()
                 if not started:
-                    return Reading(error=Message("reader.not_started", name=path, why=why(error)))
+                    return Reading(error=Message("reader.not_started", name=path,
+                                                 why=reason(error)))
                 if stuck.is_set():
                     return Reading(error=Message("reader.stuck", name=path,
                                                  seconds=f"{PATIENCE:.0f}"))
         else:
             return Reading(error=Message("reader.ended", name=path))
+        if "fault" in head:
+            log.error("a fault in reading a picture:\n%s", head["fault"])
         if "error" in head:
             return Reading(error=from_json(head["error"]), broken=head["broken"])
         if side == HASH_ONLY:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitdemo.file_names import on_disk
+from vitdemo.reasons import reason
 from vitdemo.texts import phrase
 from vitdemo.video import file_of
 
@@ -75,5 +76,5 @@ def _reason(folder: str, paths: Sequence[str]) -> str:
                    "no_folder" if os.path.lexists(real) else "gone")
             return phrase(f"vanished.{key}", place=place)
         except OSError as error:
-            return phrase("vanished.closed", place=place, why=error.strerror)
+            return phrase("vanished.closed", place=place, why=reason(error))
     return ""

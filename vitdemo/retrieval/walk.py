@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vitdemo.errors import PictureError
 from vitdemo.file_names import as_text, is_text, on_disk, shown
+from vitdemo.reasons import reason
 from vitdemo.retrieval.beside import Beside
 from vitdemo.texts import phrase
 from vitdemo.video import SUFFIXES as VIDEOS
@@ -86,12 +87,7 @@ class Tree:
     def close(self, place: str, error: Exception) -> None:
         """Note a folder that cannot be opened."""
         self.closed.append(place)
-        self.skip(place, phrase("folder.closed", why=why(error)))
-
-
-def why(error: Exception) -> str:
-    """What the system says of an error."""
-    return shown(str(getattr(error, "strerror", None) or error))
+        self.skip(place, phrase("folder.closed", why=reason(error)))
 
 
 def absolute(folders: Sequence[str | Path], or_gone: bool = False) -> list[Path]:
@@ -124,7 +120,7 @@ def _no_folder(place: str, or_gone: bool) -> str:
         key = "folder.dead_link" if os.path.islink(real) else "folder.gone"
         return "" if or_gone else phrase(key, name=place)
     except (OSError, ValueError) as error:
-        return phrase("folder.shut", name=shown(place), why=why(error))
+        return phrase("folder.shut", name=shown(place), why=reason(error))
 
 
 def look_through(folders: Sequence[Path],
@@ -193,7 +189,7 @@ def _look(place: str, tree: Tree, kinds: frozenset[str], passed_over: Counter[st
             is_folder = entry.is_dir()
         except OSError as error:  # a link, as to a network drive that does not answer
             tree.closed.append(path)
-            tree.skip(path, phrase("folder.not_looked_at", why=why(error)))
+            tree.skip(path, phrase("folder.not_looked_at", why=reason(error)))
             continue
         if is_folder:
             folders.append(path)
@@ -251,7 +247,7 @@ def _take(path: str, link: bool, tree: Tree) -> bool:
     except FileNotFoundError:
         tree.skip(path, phrase("folder.file_dead_link", path=path))
     except (OSError, ValueError) as error:
-        tree.skip(path, phrase("folder.file_shut", path=path, why=why(error)))
+        tree.skip(path, phrase("folder.file_shut", path=path, why=reason(error)))
     else:
         tree.files[path] = State(status.st_size, status.st_mtime)
         return True

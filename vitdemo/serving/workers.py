@@ -5,6 +5,7 @@ is what the local readers give, with the vector or the description in it. The fi
 same paths on all machines.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from vitdemo.errors import ServingError
 from vitdemo.retrieval.readers import Readers, Reading
 from vitdemo.serving.replicas import connect_ray
 from vitdemo.serving.wire import fingerprint, pack, unpack
+
+log = logging.getLogger(__name__)
 
 FILES = 64  # that a worker is given at a time
 MEGAPIXELS = 64  # of the pictures that it works on as one batch
@@ -100,4 +103,5 @@ class RayReaders(Readers):
                 compute=data.ActorPoolStrategy(size=count),
                 **{"num_gpus": 1} if gpu else {"num_cpus": share}).iter_rows()
         except ray.exceptions.RayError as error:
-            raise ServingError("serving.worker", why=str(error).strip().splitlines()[-1]) from error
+            log.error("a fault of a worker: %s", error)
+            raise ServingError("serving.worker") from error

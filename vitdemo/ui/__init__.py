@@ -1,6 +1,5 @@
 """The app's pages, on Gradio: `build_ui` lays them out over an engine."""
 
-import html
 from dataclasses import replace
 from typing import Any
 
@@ -8,9 +7,9 @@ import gradio as gr
 from gradio.context import Context as ids
 
 from vitdemo.engine import Engine
-from vitdemo.records import ModelInfo
 from vitdemo.retrieval.read_only import OwnersPictures
 from vitdemo.texts import DEFAULT, LANGUAGES, phrase, speaking
+from vitdemo.ui import markup
 from vitdemo.ui.api import build_api
 from vitdemo.ui.blocks import AppBlocks
 from vitdemo.ui.camera_notice import camera_notice
@@ -171,14 +170,10 @@ def _header(context: Context) -> str:
         ("frame.fits", "match"), ("frame.maps", "explain")) if task not in info.tasks]
     if context.can("explain") and not info.tasks & {"caption", "match"}:
         lacking.append(("tab.compare", "caption"))
-    off = "".join(f"<li>{html.escape(_missing(info, *one))}</li>" for one in lacking)
+    off = markup.items(phrase("frame.off", what=phrase(key), model=info.name,
+                              why=info.why_not(task)) for key, task in lacking)
     buttons = switch(phrase("chooser.title", name=info.name))
     return (
         f'<header class="vt-header">{buttons}<h1>vitdemo</h1>'
-        f'<p>{html.escape(phrase("frame.purpose"))}</p>'
+        f'<p>{markup.said("frame.purpose")}</p>'
         f'{f"""<ul class="vt-off">{off}</ul>""" if off else ""}</header>')
-
-
-def _missing(info: ModelInfo, key: str, task: str) -> str:
-    return phrase("frame.off", what=phrase(key), model=info.name,
-                  why=info.missing.get(task) or phrase("task.not_made_for_it"))

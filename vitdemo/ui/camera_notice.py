@@ -1,10 +1,9 @@
 """What is said where the camera cannot be used."""
 
-import html
-
 import gradio as gr
 
-from vitdemo.texts import phrase
+from vitdemo.ui import markup
+from vitdemo.ui.components import html_output
 
 # Gradio says nothing where a person, a rule or the device refuses the camera.
 CAMERA = """
@@ -33,8 +32,8 @@ if (devices?.getUserMedia) {
 def camera_notice() -> gr.HTML:
     """Lay out what tells a person that there is no camera, and what to do."""
     reasons = "".join(
-        f' data-{name}="{html.escape(phrase(f"camera.{key}"))}"' for name, key in
+        f' data-{name}="{markup.said(f"camera.{key}")}"' for name, key in
         (("-not-allowed-error", "refused"), ("-not-found-error", "none"),
          ("-insecure", "insecure"), ("other", "other")))
-    return gr.HTML(f'<p class="vt-error vt-camera" role="alert" hidden{reasons}></p>',
-                   js_on_load=CAMERA, apply_default_css=False)
+    return html_output(f'<p class="vt-error vt-camera" role="alert" hidden{reasons}></p>',
+                       js_on_load=CAMERA)

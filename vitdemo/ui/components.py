@@ -35,7 +35,6 @@ MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 8}
 PRIVATE: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 QUIET: dict[str, Any] = {**PRIVATE, "queue": False}
 Failed = Callable[[Exception, tuple[Any, ...]], Any]
-THUMBNAIL = 240  # longest side of an example in a list, in pixels
 
 
 @dataclass(frozen=True)
@@ -245,23 +244,23 @@ def drop_refused(event: Any, refused: PageValue, *pictures: gr.Image) -> Any:
                       js=DROP.replace("NAME", f"of{pictures[0]._id}"))
 
 
-def read_picture(path: str | None, missing: str = "picture.choose") -> Picture:
+def read_picture(path: str | None) -> Picture:
     """Open a field's picture.
 
     Raises:
         PictureError: there is none, or it cannot be used.
     """
-    return open_picture(uploaded(path, missing), name=os.path.basename(path or ""))
+    return open_picture(uploaded(path), name=os.path.basename(path or ""))
 
 
-def uploaded(path: str | None, missing: str = "picture.choose") -> str:
+def uploaded(path: str | None) -> str:
     """The path of a field's picture.
 
     Raises:
         PictureError: there is none, or it is gone.
     """
     if not path:
-        raise PictureError(missing)
+        raise PictureError("picture.choose")
     if not os.path.exists(file_of(path)):
         raise PictureError("picture.deleted")
     return path
@@ -306,7 +305,7 @@ def readable_examples(folder: Path | None) -> tuple[Path, ...]:
         if path.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
             continue
         try:
-            open_small(path, THUMBNAIL)
+            open_small(path, 1)  # to see that it can be read
             found.append(path)
         except PictureError as error:
             log.warning("an example picture is left out: %s", error)

@@ -92,22 +92,19 @@ def write(file: Path, engine: Engine, photo: Picture, result: Result, name: str)
     Raises:
         PictureError: the file cannot be written.
     """
-    others, shares = list(result.others.values()), list(result.shares.values())
-    evidence = list(result.evidence.values())
     info = engine.info.behind(result.maps[-1])
     answer = result.said if isinstance(result.said, Answer) else None
-    probability = answer.probability if answer else None
+    told: dict[str, Any] = {
+        "others": list(result.others.values()), "evidence": list(result.evidence.values()),
+        "shares": list(result.shares.values()), "settings": result.settings, "name": name,
+        "probability": answer.probability if answer else None}
     if file.suffix == ".csv":
-        report.write_csv(file, result.maps, others)
+        report.write_csv(file, result.maps, told["others"])
     elif file.suffix == ".json":
-        report.write_json(file, result.maps, info, others=others, evidence=evidence,
-                          shares=shares, settings=result.settings, name=name,
-                          probability=probability)
+        report.write_json(file, result.maps, info, **told)
     else:
-        report.write_html(file, photo, result.maps, info, others=others,
-                          evidence=evidence, shares=shares, settings=result.settings,
-                          answers=answer.runners_up if answer else (), name=name,
-                          probability=probability)
+        report.write_html(file, photo, result.maps, info, **told,
+                          answers=answer.runners_up if answer else ())
 
 
 def file_name(stem: str) -> str:

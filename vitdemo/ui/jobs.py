@@ -32,10 +32,6 @@ class Job(Generic[Now]):
         """Ask the work to end; it may take a moment to."""
         self.stopped = True
 
-    def cancelled(self) -> bool:
-        """Whether it was asked to end."""
-        return self.stopped
-
     def tell(self, now: Now) -> None:
         """To be called by the work, with how far it is.
 

@@ -16,6 +16,7 @@ from starlette.types import Message, Send
 
 from vitdemo import viewer
 from vitdemo.texts import LANGUAGES, best_language, catalogue, language, phrase
+from vitdemo.ui import markup
 
 COOKIE = "vitdemo_language"
 # A Space is shown in a frame of another site, where only such a cookie is kept.
@@ -55,7 +56,7 @@ def switch(model: str) -> str:
         f'<button type="button" lang="{catalogue(code)["language.tag"]}" data-language="{code}" '
         f'aria-pressed="{str(code == language()).lower()}">'
         f'{html.escape(str(catalogue(code)["language.name"]))}</button>' for code in LANGUAGES)
-    name = html.escape(phrase("language.switch"))
+    name = markup.said("language.switch")
     way = f'<button type="button" class="vt-to-model" data-model>{html.escape(model)}</button>'
     return (f'<div class="vt-languages">{way}<div role="group" aria-label="{name}">{buttons}</div>'
             "</div>")

@@ -149,7 +149,7 @@ def read_query(params: Mapping[str, str], languages: Sequence[str], methods: Seq
             _check({**view, name: read})
         except WRONG as error:
             complaints.append(phrase("link.setting", name=name, value=shortened(value, SHOWN),
-                                     why=shortened(str(error), 200)))
+                                     why=shortened(error, 200)))
         else:
             view |= {name: read} if read != "" else {}
     return view, complaints + [phrase("link.other", name=shortened(name, SHOWN))

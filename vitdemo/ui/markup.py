@@ -2,18 +2,29 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from gradio.processing_utils import save_bytes_to_cache
 
 from vitdemo import viewer
+from vitdemo.overlay import percent
 from vitdemo.preprocess import open_small
 from vitdemo.texts import phrase
 from vitdemo.ui.session import uploads_root
 
 THUMBNAIL = 240  # longest side of an example in a list, in pixels
+
+
+def said(key: str, /, **values: object) -> str:
+    """A sentence of the catalogue, as HTML."""
+    return html.escape(phrase(key, **values))
+
+
+def items(texts: Iterable[object]) -> str:
+    """The items of a list, as HTML."""
+    return "".join(f"<li>{html.escape(str(text))}</li>" for text in texts)
 
 
 def notice(wrong: object) -> str:
@@ -41,15 +52,15 @@ def heading(text: str) -> str:
     return f'<h2 class="vt-heading">{html.escape(text)}</h2>'
 
 
-def bars(rows: Sequence[tuple[str, float]], label: str, best_large: bool = False,
-         chosen: int | None = None) -> str:
-    """Texts with a value 0..1 each, as horizontal bars in HTML; nan is a value that is not there.
+def bars(rows: Sequence[tuple[str, float]], label: str, chosen: int | None = None) -> str:
+    """Texts with a value 0..1 each, as horizontal bars in HTML, the first one large; nan is a value
+    that is not there.
 
     Where ``chosen`` is given, each is a button with its ``data-index``, and that one is pressed.
     """
     items = []
     for place, (text, value) in enumerate(rows):
-        name = "vt-row vt-best" if best_large and place == 0 else "vt-row"
+        name = "vt-row vt-best" if place == 0 else "vt-row"
         tag, more = "div", ""
         if chosen is not None:
             tag, more = "button", (f' type="button" data-index="{place}" '
@@ -67,15 +78,6 @@ def bar(value: float) -> str:
             f'aria-hidden="true"><span class="vt-fill" style="width:{width:.1f}%"></span></span>')
 
 
-def percent(value: float) -> str:
-    """0.1234 -> "12%"; small ones keep a digit; nan is a dash."""
-    if math.isnan(value):
-        return "–"
-    if 0 < value < 0.0005:
-        return phrase("percent.under_01")
-    return f"{100 * value:.1f}%" if value < 0.0995 else f"{100 * value:.0f}%"
-
-
 def progress(text: str, done: int, total: int) -> str:
     """A sentence and a bar; one that only moves where the end is not known."""
     ends = f' value="{done}" max="{total}"' if total else ""
@@ -91,12 +93,11 @@ def report(sentences: Sequence[str], left_out: Sequence[str] = (),
     for reasons, what, state in ((left_out, "left_out", " open"), (notes, "noted", "")):
         if not reasons:
             continue
-        items = "".join(f"<li>{html.escape(reason)}</li>" for reason in reasons[:50])
         more = len(reasons) - 50
-        items += f'<li>{phrase("gallery.more", count=more)}</li>' if more > 0 else ""
-        head = html.escape(phrase(f"gallery.{what}", count=len(reasons)))
+        told = [*reasons[:50], *([phrase("gallery.more", count=more)] if more > 0 else [])]
+        head = said(f"gallery.{what}", count=len(reasons))
         lines.append(f"<details{state}><summary>{head}</summary>"
-                     f"<ul>{items}</ul></details>")
+                     f"<ul>{items(told)}</ul></details>")
     return f'<div class="vt-report" role="status">{"".join(lines)}</div>'
 
 

@@ -124,8 +124,7 @@ def _abilities(info: ModelInfo) -> str:
         lines.append(phrase("chooser.parts", shares=phrase("list.apart").join(
             phrase("chooser.share", task=phrase(f"task.{task}"), name=info.doing(task).name)
             for task in ALL_TASKS if task in info.tasks and task != "explain")))
-    lines += [phrase("chooser.cannot", what=phrase(f"task.{task}"),
-                     why=info.missing.get(task) or phrase("task.not_made_for_it"))
+    lines += [phrase("chooser.cannot", what=phrase(f"task.{task}"), why=info.why_not(task))
               for task in ALL_TASKS if task not in info.tasks]
     lines.append(phrase("chooser.revision", revision=info.revision))
     return markup.hints(lines)

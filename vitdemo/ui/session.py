@@ -107,8 +107,7 @@ class Sessions:
                     root.mkdir(parents=True, exist_ok=True)
                     held.own = Path(tempfile.mkdtemp(prefix="keep-", dir=root))
                 except OSError as error:
-                    raise PictureError("frame.not_written",
-                                       why=error.strerror or error) from error
+                    raise PictureError("frame.not_written", why=error) from error
                 held.folders.add(held.own)
                 self._folders[held.own] = _Folder(self._clock())
             return held.own

@@ -22,7 +22,6 @@ from vitdemo.words import clean_text, unread_note
 Said = Caption | Answer | str
 
 
-
 @dataclass
 class Result:
     """One finished text with its maps, and everything that was found out about them since.
@@ -55,9 +54,9 @@ class Result:
         return {"id": self.id, "patch": viewer.patch(self.maps, **parts),
                 "patch_message": message, "patch_busy": busy}
 
-    def evidence_patch(self, message: str = "", busy: bool = False) -> dict[str, Any]:
+    def evidence_patch(self, busy: bool = False) -> dict[str, Any]:
         """All evidence so far, with how much the picture counted."""
-        return self.patch(message, busy, evidence=list(self.evidence.values()),
+        return self.patch(busy=busy, evidence=list(self.evidence.values()),
                           shares=list(self.shares.values()))
 
 

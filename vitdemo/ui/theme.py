@@ -20,9 +20,7 @@ def theme() -> gr.themes.Base:
     return made.set(
         body_background_fill="white",
         body_background_fill_dark="*neutral_950",
-        body_text_color="*neutral_800",
         body_text_color_subdued="*neutral_600",
-        body_text_color_subdued_dark="*neutral_400",
         block_background_fill="white",
         block_background_fill_dark="*neutral_900",
         block_label_text_color="*neutral_700",
@@ -31,11 +29,9 @@ def theme() -> gr.themes.Base:
         block_title_text_color_dark="*neutral_300",
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_400",
-        block_shadow="none",
         color_accent="*primary_700",
         input_border_width="1px",
         border_color_primary="*neutral_300",
-        border_color_primary_dark="*neutral_700",
         checkbox_border_color="*neutral_500",
         checkbox_border_color_dark="*neutral_400",
         checkbox_border_color_hover="*neutral_600",
@@ -46,13 +42,9 @@ def theme() -> gr.themes.Base:
         input_placeholder_color_dark="*neutral_400",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_700",
-        button_primary_text_color="white",
         button_secondary_background_fill="*neutral_100",
         button_secondary_background_fill_hover="*neutral_200",
         button_secondary_background_fill_dark="*neutral_800",
-        button_secondary_background_fill_hover_dark="*neutral_700",
     )
 
 

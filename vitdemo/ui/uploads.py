@@ -47,7 +47,10 @@ async def upload(request: Request) -> Response:
         whole = bool(files)
         return JSONResponse(files)
     except MultiPartException as error:
-        return PlainTextResponse(error.message, 413 if "maximum allowed" in error.message else 400)
+        if "maximum allowed" not in error.message:
+            return PlainTextResponse(NO_FORM, 400)
+        most = LIMITS.upload_bytes // 2**20
+        return PlainTextResponse(phrase("upload.large_file", most=most), 413)
     except (TypeError, AttributeError):  # a field that is no file
         return PlainTextResponse(NO_FORM, 400)
     except NoRoom:

@@ -135,6 +135,10 @@ def _whole(value: object) -> int:
     return value
 
 
+def _refused(error: Exception, result_id: Any) -> Patch:
+    return {"id": result_id, "patch_message": str(error), "patch_busy": False}
+
+
 def tie_requests(context: Context, view: gr.HTML, panel: Panel, picture: Any) -> None:
     """Tie the viewer's requests to their answers.
 
@@ -146,7 +150,7 @@ def tie_requests(context: Context, view: gr.HTML, panel: Panel, picture: Any) ->
         yield from serve(context.engine, desk, read_picture(path), carried(event))
 
     def failed(error: Exception, given: tuple[Any, ...]) -> Patch:
-        return {"id": carried(given[2]).get("id"), "patch_message": str(error), "patch_busy": False}
+        return _refused(error, carried(given[2]).get("id"))
 
     panel.join(view.ask, request, [picture], [view], failed, **LONG)
     if context.settings.check_at_once and context.can("explain"):
@@ -163,8 +167,6 @@ def check_after(context: Context, event: Any, view: gr.HTML, panel: Panel, pictu
             yield from follow_up(context.engine, desk, read_picture(path))
 
     def failed(error: Exception, given: tuple[Any, ...]) -> Patch:
-        result = given[0].result
-        return {"id": result.id if result else "", "patch_message": str(error),
-                "patch_busy": False}
+        return _refused(error, given[0].result.id if given[0].result else "")
 
     panel.follow(event, follow, [picture], [view], failed, **BACKGROUND)

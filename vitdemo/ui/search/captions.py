@@ -4,7 +4,6 @@ They are kept as rows of `metadata.jsonl`, which training reads: those of a fold
 pictures, those of uploads in a file to download.
 """
 
-import html
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -257,5 +256,5 @@ def _told(report: DescribeReport | None, shown: Described) -> str:
         return markup.report([phrase("captions.stopped", count=len(shown.rows))])
     lines = [phrase("captions.done", count=report.described, unchanged=report.unchanged)]
     if shown.folder is not None:
-        lines.append(html.escape(phrase("captions.where", file=shown.folder / ROWS)))
+        lines.append(markup.said("captions.where", file=shown.folder / ROWS))
     return markup.report(lines, *left_out(report))

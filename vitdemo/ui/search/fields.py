@@ -82,12 +82,6 @@ def filter_fields(context: Context) -> dict[str, Any]:
     return fields
 
 
-def order_field() -> gr.Checkbox:
-    """Whether the newest of the best hits come first."""
-    return gr.Checkbox(False, label=phrase("search.newest"), container=False, min_width=130,
-                       elem_id="search-newest")
-
-
 def expert_fields(context: Context) -> tuple[gr.Slider, dict[str, Any]]:
     """Lay out how much a picture weighs, and how hits are shown."""
     weight = gr.Slider(0.1, 3, 1, step=0.1, label=phrase("search.picture_weight"),

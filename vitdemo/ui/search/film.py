@@ -1,7 +1,6 @@
 """The video of a hit, beneath its map: a player that begins at the hit's second, and a strip of the
 video's frames with the map of a word of the query, or of the frame's caption, over time."""
 
-import base64
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from PIL import Image
 from vitdemo import viewer
 from vitdemo.errors import TextError
 from vitdemo.film_strip import TILE, Moment, Strip, film_strip
-from vitdemo.overlay import summarise
+from vitdemo.overlay import percent, summarise
 from vitdemo.preprocess import open_picture
 from vitdemo.texts import phrase
 from vitdemo.ui import markup
-from vitdemo.ui.components import Context, carried
+from vitdemo.ui.components import Context, carried, html_output
 from vitdemo.ui.line import LONG
 from vitdemo.ui.search.state import Search
 from vitdemo.ui.tabs.describe import first_language
@@ -36,8 +35,8 @@ element.addEventListener("click", (event) => {
     player.scrollIntoView({ block: "nearest" });
   } else if (given.text !== undefined) {
     trigger("strip", { text: given.text });
-  } else if (given.word !== undefined) {
-    word = given.word;
+  } else if (given.index !== undefined) {
+    word = given.index;
     trigger("strip", { word: Number(word) });
   }
 });
@@ -46,7 +45,7 @@ watch("value", () => {
   const now = element.querySelector("img") !== null;
   if (now && !there) element.scrollIntoView({ block: "nearest" });
   there = now;
-  const pressed = word === null ? null : element.querySelector(`[data-word="${word}"]`);
+  const pressed = word === null ? null : element.querySelector(`[data-index="${word}"]`);
   if (pressed && document.activeElement === document.body) pressed.focus({ preventScroll: true });
 });
 """
@@ -78,10 +77,9 @@ class Film:
 
 def build_film() -> Film:
     """Lay them out; within the sheet."""
-    def part(name: str) -> gr.HTML:
-        return gr.HTML("", js_on_load=CLICKS, apply_default_css=False, elem_id=name)
-
-    return Film(part("search-film"), part("search-strip"), Panel.of(Strips()))
+    player, strip = (html_output(elem_id=name, js_on_load=CLICKS)
+                     for name in ("search-film", "search-strip"))
+    return Film(player, strip, Panel.of(Strips()))
 
 
 def film_html(context: Context, path: str, sentence: str) -> str:
@@ -93,7 +91,7 @@ def film_html(context: Context, path: str, sentence: str) -> str:
         return player
     buttons = "".join(
         f'<button type="button" data-text="{name}">'
-        f'{html.escape(phrase(f"search.film.{name}", text=sentence))}</button>'
+        f'{markup.said(f"search.film.{name}", text=sentence)}</button>'
         for name, there in asks.items() if there)
     return f'{player}<div class="vt-chips">{buttons}</div>'
 
@@ -106,7 +104,7 @@ def tie_film(context: Context, film: Film, path: gr.State, search: gr.State) -> 
              ) -> Iterator[str]:
         asked = carried(event)
         if "text" in asked and second_of(frame) is not None:
-            yield f'<p class="vt-hint" role="status">{_said("making")}</p>'
+            yield markup.status(phrase("search.film.making"))
             text, written = held.list.query.sentence, asked["text"] == "caption"
             if written:
                 text = engine.caption(open_picture(frame, name=called(frame)),
@@ -129,31 +127,23 @@ def strip_html(strip: Strip, text: str, word: int, caption: bool = False) -> str
     """The frames with the map of a word by its number from 1, of all words where it is 0, and the
     words to choose from. ``caption`` says that the model wrote the text."""
     names = [phrase("search.film.all"), *strip.words]
-    chips = "".join(f'<button type="button" data-word="{place}" '
-                    f'aria-pressed="{str(place == word).lower()}">{html.escape(name)}</button>'
-                    for place, name in enumerate(names))
+    chips = markup.chips(names, phrase("search.film.words"), word)
     items = "".join(_tile(moment, tile, word or None)
                     for moment, tile in zip(strip.moments, strip.tiles(word or None), strict=True))
     about = phrase("search.film.about_caption" if caption else "search.film.about", text=text)
     label = phrase("search.film.label", word=names[word])
-    return (f'<p class="vt-hint" role="status">{html.escape(about)}</p>'
-            f'<div class="vt-chips" role="group" aria-label="{_said("words")}">{chips}</div>'
+    return (f'{markup.status(about)}{chips}'
             f'<ol class="vt-hits" aria-label="{html.escape(label)}">{items}</ol>')
 
 
 def _tile(moment: Moment, tile: Image.Image, word: int | None) -> str:
     """A frame as a button, on which the player is wound."""
-    time, fits = clock(moment.second), markup.percent(moment.match)
+    time, fits = clock(moment.second), percent(moment.match)
     maps = moment.explanation
     where = summarise(moment.map_of(word), maps.boxes, maps.picture_size).sentence()
-    alt = html.escape(phrase("search.film.frame", time=time, fits=fits, where=where))
-    data = base64.b64encode(viewer.jpeg(tile, TILE)).decode("ascii")
+    alt = markup.said("search.film.frame", time=time, fits=fits, where=where)
     return (f'<li><button type="button" class="vt-hit" data-second="{moment.second:g}">'
             f'<img style="aspect-ratio:{tile.width}/{tile.height}" '
-            f'src="data:image/jpeg;base64,{data}" alt="{alt}">'
+            f'src="{viewer.data_url(tile, TILE)}" alt="{alt}">'
             f'<span class="vt-score" aria-hidden="true"><span>{time}</span><span>{fits}</span>'
             '</span></button></li>')
-
-
-def _said(key: str) -> str:
-    return html.escape(phrase(f"search.film.{key}"))

@@ -8,6 +8,7 @@ import gradio as gr
 
 from vitdemo.config import LIMITS
 from vitdemo.errors import BusyError, PictureError
+from vitdemo.overlay import percent
 from vitdemo.records import Hit
 from vitdemo.retrieval.filters import Filters
 from vitdemo.retrieval.metadata import told_day
@@ -60,14 +61,14 @@ def page_html(hits: HitList, thumbnails: Thumbnails, why: bool, versus: bool,
     groups = hits.shown()
     asked = "".join(f"<span> · {html.escape(one)}</span>" for one in filters_told(hits.filters))
     date = (f'<button type="button" class="vt-chip" data-act="undate" '
-            f'title="{html.escape(phrase("search.hits.undate"))}">{hits.query.date} '
+            f'title="{markup.said("search.hits.undate")}">{hits.query.date} '
             '<span aria-hidden="true">×</span></button>') if hits.query.date else ""
-    told = html.escape(phrase("search.hits.looked_for", what=hits.query.understood()))
+    told = markup.said("search.hits.looked_for", what=hits.query.understood())
     parts = [f'<p class="vt-understood"><span>{told}</span>{date}{asked}</p>',
              markup.hints(hits.missed)]
     if not groups:
         key = "search.hits.none_fits_filters" if hits.filters else "search.hits.no_pictures"
-        return "".join(parts) + f'<p class="vt-empty">{html.escape(phrase(key))}</p>'
+        return "".join(parts) + f'<p class="vt-empty">{markup.said(key)}</p>'
     first = (hits.page - 1) * hits.wish.size + 1
     order = joined((_order(hits, first, len(groups)),
                     phrase("search.hits.older") if hits.lacks_texts() else ""))
@@ -103,21 +104,21 @@ def _item(group: list[Hit], image: bytes | PictureError | None, chosen: bool, wh
 
 def _scores(hit: Hit) -> str:
     """How near it is and, where that is known, whether it fits, each with its label."""
-    near = html.escape(phrase("search.hits.similarity", value=f"{hit.score:.2f}"))
-    about = html.escape(phrase("search.hits.similarity_about"))
+    near = markup.said("search.hits.similarity", value=f"{hit.score:.2f}")
+    about = markup.said("search.hits.similarity_about")
     parts = f'<span title="{about}">{near}</span>'
     if not math.isnan(hit.match):
         key = {True: "fits", False: "fits_less", None: "match"}[hit.fits]
-        about = html.escape(phrase("search.hits.match_about", percent=markup.percent(hit.match)))
-        fits = html.escape(phrase(f"search.hits.{key}", percent=markup.percent(hit.match)))
+        about = markup.said("search.hits.match_about", percent=percent(hit.match))
+        fits = markup.said(f"search.hits.{key}", percent=percent(hit.match))
         parts += f'<span class="vt-{key}" title="{about}">{fits}</span>'
     if hit.told > 0:
-        parts += f'<span class="vt-fits">{html.escape(phrase("search.hits.told"))}</span>'
+        parts += f'<span class="vt-fits">{markup.said("search.hits.told")}</span>'
     return f'<span class="vt-score">{parts}</span>'
 
 
 def _act(id_: str, act: str, **values: object) -> str:
-    text = html.escape(phrase(f"search.hits.{act}", **values))
+    text = markup.said(f"search.hits.{act}", **values)
     return (f'<button type="button" class="vt-act" data-id="{id_}" data-act="{act}">{text}'
             "</button>")
 
@@ -128,7 +129,7 @@ def image_html(image: bytes | PictureError | None, name: str) -> str:
         return '<span class="vt-gone" aria-hidden="true"></span>'
     if isinstance(image, PictureError):  # deleted or changed since it was indexed, or no memory
         key = "search.hits.no_memory" if isinstance(image, BusyError) else "search.hits.gone"
-        return f'<span class="vt-gone">{html.escape(phrase(key))}</span>'
+        return f'<span class="vt-gone">{markup.said(key)}</span>'
     data = base64.b64encode(image).decode("ascii")
     return f'<img src="data:image/jpeg;base64,{data}" alt="{name}">'
 
@@ -175,13 +176,8 @@ def verdict_html(hits: HitList) -> str:
                      html.escape(words))
     if moved and fitting != 0:  # of what does not fit no order is better
         parts.append('<button type="button" class="vt-chip" data-act="accept">'
-                     f'{html.escape(phrase("search.hits.moved", count=moved))}</button>')
+                     f'{markup.said("search.hits.moved", count=moved)}</button>')
     return f'<p class="vt-hint" role="status">{" ".join(parts)}</p>' if parts else ""
-
-
-def looking_html(done: int, total: int) -> str:
-    """How far the second look is."""
-    return markup.status(phrase("search.hits.looking", done=done, total=total))
 
 
 def pager_text(hits: HitList) -> str:

@@ -228,7 +228,7 @@ def _tie_folder(sources: Sources, job: gr.State, search_in: gr.Textbox) -> None:
                                     count=0), 0, 0),
                gr.update(visible=True), gr.skip(), gr.update(visible=False), ())
         report, count = yield from followed(running, lambda: galleries.index(
-            places, lambda now: setattr(running, "now", now), running.cancelled, prune),
+            places, lambda now: setattr(running, "now", now), lambda: running.stopped, prune),
             lambda now: (reading_html(now), *[gr.skip()] * 4))
         yield (indexed_html(report, count, galleries.lasting), gr.update(visible=False),
                gr.skip() if prune else str(places[0]), gr.update(visible=bool(report.vanished)),

@@ -8,6 +8,7 @@ import gradio as gr
 from vitdemo import viewer
 from vitdemo.config import LIMITS
 from vitdemo.errors import TextError
+from vitdemo.preprocess import Picture
 from vitdemo.records import Match
 from vitdemo.retrieval.lines import rank_lines
 from vitdemo.texts import phrase
@@ -63,6 +64,10 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
     ranked = gr.State(())  # the sentences on screen, best first
     refused = PageValue("")
 
+    def finish(desk: Desk, photo: Picture, text: str) -> dict[str, Any]:
+        return desk.finish(context.engine, photo, {"picture": viewer.display(photo)}, text, text,
+                           checking=context.settings.check_at_once)
+
     def fits(desk: Desk, turn: Turn, request: gr.Request, path: str | None, text: str
              ) -> Iterator[tuple[Any, ...]]:
         photo = read_picture(path)
@@ -73,10 +78,7 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
         table = match_bars(found, 0 if explained else None, len(lines))
         yield table, {}, found, ""
         if explained:
-            shown = {"picture": viewer.display(photo)}
-            best = found[0].text
-            yield table, desk.finish(context.engine, photo, shown, best, best,
-                                     checking=context.settings.check_at_once), found, ""
+            yield table, finish(desk, photo, found[0].text), found, ""
 
     def take(desk: Desk, turn: Turn, request: gr.Request, path: str | None
              ) -> Iterator[tuple[Any, ...]]:
@@ -89,10 +91,8 @@ def _tie(context: Context, place: Place, parts: tuple[Any, ...]) -> None:
         place = place_of(event, len(found))
         if context.can("explain"):
             photo, text = read_picture(path), found[place].text
-            shown = {"picture": viewer.display(photo)}
-            yield match_bars(found, place), {**shown, "writing": text}
-            yield match_bars(found, place), desk.finish(
-                context.engine, photo, shown, text, text, checking=context.settings.check_at_once)
+            yield match_bars(found, place), {"picture": viewer.display(photo), "writing": text}
+            yield match_bars(found, place), finish(desk, photo, text)
 
     def failed(error: Exception, given: tuple[Any, ...]) -> tuple[Any, ...]:
         return markup.notice(error), {}, (), refusal(error, given[3])
@@ -134,5 +134,4 @@ def match_bars(ranked: Sequence[Match], chosen: int | None = None, given: int = 
     notes = markup.hints([best, choose, *unread_notes([match.text for match in ranked],
                                        [match.unread for match in ranked])])
     title = phrase("fits.title")
-    return (markup.heading(title) + notes
-            + markup.bars(rows, title, best_large=True, chosen=chosen))
+    return markup.heading(title) + notes + markup.bars(rows, title, chosen)

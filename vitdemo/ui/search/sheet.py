@@ -4,12 +4,12 @@ It is there at the click, with a word while the map is made; Escape closes it, a
 the next hit from there.
 """
 
-import html
 from typing import Any
 
 import gradio as gr
 
-from vitdemo.texts import phrase
+from vitdemo.ui import markup
+from vitdemo.ui.components import html_output
 
 # The values that come from the server: {"note"}, and {"shows", "title"} where no hit was clicked.
 SCRIPT = """
@@ -90,18 +90,16 @@ watch("value", () => {
 def sheet_head() -> gr.HTML:
     """Its title, the word on what is being made, and the buttons."""
     def button(part: str, sign: str) -> str:
-        name = html.escape(phrase(f"search.sheet.{part}"))
+        name = markup.said(f"search.sheet.{part}")
         return (f'<button type="button" data-part="{part}" title="{name}" aria-label="{name}">'
                 f'<span aria-hidden="true">{sign}</span></button>')
 
-    making = html.escape(phrase("search.sheet.making"))
-    comparing = html.escape(phrase("search.sheet.comparing"))
+    making, comparing = map(markup.said, ("search.sheet.making", "search.sheet.comparing"))
     template = (f'<div class="vt-sheet-head" data-why="{making}" data-versus="{comparing}">'
                 '<strong data-part="title"></strong>'
                 '<span class="vt-small" data-part="note" role="status"></span>'
                 f'{button("earlier", "‹")}{button("later", "›")}{button("close", "×")}</div>')
-    return gr.HTML(value={}, html_template=template, js_on_load=SCRIPT, apply_default_css=False,
-                   elem_id="search-sheet-head")
+    return html_output({}, "search-sheet-head", html_template=template, js_on_load=SCRIPT)
 
 
 def note(text: str = "", **opens: Any) -> dict[str, Any]:

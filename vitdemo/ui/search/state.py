@@ -127,15 +127,14 @@ class HitList:
     def _fold(self) -> None:
         self.groups = fold(self.ranked(), self.vectors, self.hash_of, self.unfolded)
 
-    def ranked(self, accepted: bool | None = None) -> list[Hit]:
-        """All hits at hand in the order that is shown, or that would be if it were accepted."""
-        accepted = self.accepted if accepted is None else accepted
+    def ranked(self) -> list[Hit]:
+        """All hits at hand in the order that is shown."""
         known = {hit.id: hit for hit in self.looked}
         ranked = [known.get(hit.id, hit) for hit in self.hits]
-        if accepted:
+        if self.accepted:
             ranked[:len(self.looked)] = self.looked
         if self.wish.newest:
-            fitting = accepted and any(hit.fits for hit in self.looked)
+            fitting = self.accepted and any(hit.fits for hit in self.looked)
             best = [hit for hit in ranked[:BEST] if hit.fits or not fitting]
             best.sort(key=lambda hit: str(hit.metadata.get("day", "")), reverse=True)
             ids = {hit.id for hit in best}
@@ -169,10 +168,6 @@ class HitList:
         """Whether pictures of this page were indexed before names and captions counted."""
         return bool(self.gallery and self.query.words and self.gallery.lacks_texts(
             [hit for group in self.shown() for hit in group]))
-
-    def place(self, hit: Hit) -> int:
-        """Where a hit stands in the order that is shown, from 1."""
-        return [one.id for one in self.ranked()].index(hit.id) + 1
 
     def more(self) -> bool:
         """Whether there is a page after this one."""

@@ -37,7 +37,6 @@ from vitdemo.ui.search.fields import (
     expert_fields,
     filter_fields,
     filters_of,
-    order_field,
     query_fields,
     samples_of,
     wish_of,
@@ -46,7 +45,6 @@ from vitdemo.ui.search.galleries import Galleries
 from vitdemo.ui.search.hits import (
     FIRST,
     hits_output,
-    looking_html,
     page_html,
     pager_text,
     verdict_html,
@@ -127,7 +125,8 @@ def _lay_out_results() -> tuple[Results, gr.Checkbox]:
     """The hits, and the field for their order."""
     with gr.Row(elem_id="search-bar"):
         note = hits_output("", elem_id="search-note")
-        newest = order_field()
+        newest = gr.Checkbox(label=phrase("search.newest"), container=False, min_width=130,
+                             elem_id="search-newest")
     hits = hits_output(markup.empty(phrase("search.start")), elem_id="search-hits")
     with gr.Row(elem_classes="vt-pager"):
         earlier = gr.Button(phrase("search.earlier"), size="sm", visible=False, min_width=80,
@@ -310,7 +309,8 @@ class _Search:
             job: Job[tuple[int, int]] = Job()
             looked = yield from followed(
                 job, lambda: self.reranker.order(best, query, progress=job.count),
-                lambda far: (gr.skip(), looking_html(*far), *[gr.skip()] * 3))
+                lambda far: (gr.skip(), markup.status(phrase("search.hits.looking", done=far[0],
+                                                             total=far[1])), *[gr.skip()] * 3))
             hits = replace(found)
             hits.looked_at(list(looked))
             search.show(hits)

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from vitdemo import viewer
+from vitdemo.overlay import percent
 from vitdemo.preprocess import open_picture, open_pictures
 from vitdemo.records import Hit
 from vitdemo.retrieval.query import Query
@@ -167,9 +168,9 @@ def parts_html(found: Why, hit: Hit) -> str:
     most = max((abs(part.loss) for part in found.parts if not math.isnan(part.loss)), default=1.0)
     for part in found.parts:
         rows.append(_row(_name(part.text, part.weight), _signed(part.loss), part.loss, most))
-    head = html.escape(phrase("search.why.parts", score=f"{found.score:.3f}"))
+    head = markup.said("search.why.parts", score=f"{found.score:.3f}")
     match = "" if math.isnan(hit.match) else phrase("search.why.match",
-                                                    percent=markup.percent(hit.match))
+                                                    percent=percent(hit.match))
     about = html.escape(joined((phrase("search.why.about"), match)))
     return (f'<details class="vt-parts"><summary>{head}</summary>'
             f'<ul class="vt-bars">{"".join(rows)}</ul><p class="vt-hint">{about}</p></details>')
@@ -179,8 +180,8 @@ def said_html(query: Query, hit: Hit, folders: bool = True) -> str:
     """What of the words stands in what is written about a hit, each once and with its place; the
     names of folders only where ``folders`` says so."""
     said = said_of([word for word in query.words if word.weight > 0], hit.path, hit.metadata)
-    lines = "".join(f"<li>{html.escape(phrase(f'search.why.{one.source}', text=one.text))}</li>"
-                    for one in dict.fromkeys(said) if folders or one.source != "folder")
+    lines = markup.items(phrase(f"search.why.{one.source}", text=one.text)
+                         for one in dict.fromkeys(said) if folders or one.source != "folder")
     return f'<ul class="vt-said">{lines}</ul>' if lines else ""
 
 
@@ -222,7 +223,7 @@ def verdict_html(found: WhyNot, best: Hit, name: str) -> str:
     return (f'<section class="vt-parts" role="status"><p>{html.escape(where)} '
             f'{html.escape(compared)}</p>'
             '<table class="vt-table"><thead><tr><th scope="col" class="vt-first">'
-            f'{html.escape(phrase("search.why.part"))}</th>'
+            f'{markup.said("search.why.part")}</th>'
             f'<th scope="col">{html.escape(called(best.path))}</th>'
             f'<th scope="col">{html.escape(name)}</th></tr></thead><tbody>{body}</tbody></table>'
             "</section>")
@@ -230,5 +231,5 @@ def verdict_html(found: WhyNot, best: Hit, name: str) -> str:
 
 def _signed(loss: float) -> str:
     if math.isnan(loss):
-        return html.escape(phrase("search.why.all"))
+        return markup.said("search.why.all")
     return f"{'+' if loss >= 0 else '−'}{abs(loss):.3f}"

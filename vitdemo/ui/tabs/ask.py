@@ -115,5 +115,4 @@ def answer_bars(answer: Answer) -> str:
     rows = [(answer.text, answer.probability),
             *((rival.text, rival.probability) for rival in answer.runners_up
               if rival.probability >= LEAST)]
-    return markup.heading(phrase("ask.sure")) + markup.bars(rows, phrase("ask.answers"),
-                                                            best_large=True)
+    return markup.heading(phrase("ask.sure")) + markup.bars(rows, phrase("ask.answers"))

@@ -165,7 +165,7 @@ def _tie(context: Context, tab: gr.Tab, pictures: tuple[Any, ...], parts: dict[s
     panel = Panel.of(Comparison())
     names = list(parts)
 
-    def start(here: Comparison, first: str | None, second: str | None, *values: Any
+    def start(here: Comparison, turn: Turn, first: str | None, second: str | None, *values: Any
               ) -> Iterator[list[Any]]:
         """Compare; the outputs are the view, both pictures, and the fields as they are seen."""
         # A field that was never touched is None.
@@ -193,10 +193,10 @@ def _tie(context: Context, tab: gr.Tab, pictures: tuple[Any, ...], parts: dict[s
             here.taken = first = shared
         elif first and here.shown == tuple(value or "" for value in values):
             return  # it is there already
-        yield from start(here, *filled(first, second, *values))
+        yield from start(here, turn, *filled(first, second, *values))
 
     def change(here: Comparison, turn: Turn, *given: Any) -> Iterator[list[Any]]:
-        yield from start(here, *filled(*given))
+        yield from start(here, turn, *filled(*given))
 
     def filled(first: str | None, second: str | None, what: str, *values: Any) -> tuple[Any, ...]:
         """The same with examples in the place of pictures that are missing."""
@@ -207,14 +207,11 @@ def _tie(context: Context, tab: gr.Tab, pictures: tuple[Any, ...], parts: dict[s
                                      if Path(path).name != Path(str(first)).name), None)
         return first, second, what, *values
 
-    def compare(here: Comparison, turn: Turn, *given: Any) -> Iterator[list[Any]]:
-        yield from start(here, *given)
-
     def example(here: Comparison, turn: Turn, event: gr.EventData, first: str | None,
                 second: str | None, *values: Any) -> Iterator[list[Any]]:
         path = str(context.examples[place_of(event, len(context.examples))])
         pair = (first, path) if values[0] == "pictures" and first else (path, second)
-        yield from start(here, *pair, *values)
+        yield from start(here, turn, *pair, *values)
 
     inputs = [left, right, *parts.values()]
     outputs = [view, left, right, *(parts[name] for name in names[1:])]
@@ -229,7 +226,7 @@ def _tie(context: Context, tab: gr.Tab, pictures: tuple[Any, ...], parts: dict[s
 
     panel.act(tab.select, open_tab, [pictures[0], *inputs], outputs, failed, **MODEL)
     panel.act(parts["what"].input, change, inputs, outputs, failed, **MODEL)
-    panel.act(changes, compare, inputs, outputs, failed, api_name="compare", **MODEL)
+    panel.act(changes, start, inputs, outputs, failed, api_name="compare", **MODEL)
     panel.act(examples.click, example, inputs, outputs, failed, **MODEL)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from vitdemo import viewer
-from vitdemo.overlay import draw
+from vitdemo.overlay import draw, percent
 from vitdemo.preprocess import Picture
 from vitdemo.records import Caption, Explanation, PictureShare
 from vitdemo.report import CAN, CANNOT
@@ -59,8 +59,7 @@ def end() -> str:
     """What a map can and cannot say."""
     parts = []
     for key, caveats in (("report.can", CAN), ("report.cannot", CANNOT)):
-        items = "".join(f"<li>{html.escape(phrase(caveat))}</li>" for caveat in caveats)
-        parts.append(f"<h3>{html.escape(phrase(key))}</h3><ul>{items}</ul>")
+        parts.append(f"<h3>{markup.said(key)}</h3><ul>{markup.items(map(phrase, caveats))}</ul>")
     return "".join(parts)
 
 
@@ -88,9 +87,9 @@ def map_of(subject: Subject, maps: Explanation, word: int) -> Image.Image:
 def anyway(subject: Subject, share: PictureShare) -> str:
     """Each word's probability on the picture and on a grey one."""
     if not isinstance(subject.said, Caption):
-        return markup.status(phrase("tour.fits", here=markup.percent(share.probability[0]),
-                                    grey=markup.percent(share.blank[0])), "vt-note")
-    heads = "".join(f'<th scope="col">{html.escape(phrase(f"tour.column.{name}"))}</th>'
+        return markup.status(phrase("tour.fits", here=percent(share.probability[0]),
+                                    grey=percent(share.blank[0])), "vt-note")
+    heads = "".join(f'<th scope="col">{markup.said(f"tour.column.{name}")}</th>'
                     for name in ("word", "here", "grey"))
     rows = [('<tr class="vt-anyway">' if marked else "<tr>")
             + f'<th scope="row"><bdi>{html.escape(word)}</bdi></th><td>{markup.bar(here)}</td>'
@@ -108,6 +107,6 @@ def numbers(words: Sequence[str], similarity: Sequence[float]) -> str:
     """How like each word's two maps are, from -1 to 1, for experts."""
     rows = "".join(f'<tr><th scope="row"><bdi>{html.escape(word)}</bdi></th><td>{value:.2f}</td>'
                    "</tr>" for word, value in zip(words, similarity, strict=True))
-    return (f"<details><summary>{html.escape(phrase('tour.experts'))}</summary>"
-            f"<p>{html.escape(phrase('tour.likeness'))}</p>"
+    return (f"<details><summary>{markup.said('tour.experts')}</summary>"
+            f"<p>{markup.said('tour.likeness')}</p>"
             f'<table class="vt-likely"><tbody>{rows}</tbody></table></details>')

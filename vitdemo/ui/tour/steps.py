@@ -19,9 +19,10 @@ from vitdemo.attention.masking import blank_picture, blurred_pictures
 from vitdemo.cache import LRU
 from vitdemo.engine import Engine
 from vitdemo.errors import TaskError, VitDemoError
+from vitdemo.overlay import percent
 from vitdemo.preprocess import open_picture
 from vitdemo.records import Caption, WhatIf
-from vitdemo.texts import LANGUAGES, Message, language, phrase, speaking
+from vitdemo.texts import LANGUAGES, language, phrase, speaking
 from vitdemo.ui import markup
 from vitdemo.ui.tabs.describe import first_language
 from vitdemo.ui.tour.parts import (
@@ -194,11 +195,11 @@ def _trial(subject: Subject, found: WhatIf, word: str) -> str:
              (blurred[0], phrase("tour.strongest"), found.after, found.probability_after),
              (blurred[1], phrase("tour.chance"), found.after_random, found.probability_random))
     return figures(*((image, name, phrase("tour.trial", text=text, what=what,
-                                          chance=markup.percent(chance)))
+                                          chance=percent(chance)))
                      for image, name, text, chance in cells))
 
 
 def left_out(engine: Engine, task: str) -> TaskError:
     """Why a step is left out."""
     return TaskError(f"tour.left_out.{task}", model=engine.info.name,
-                     why=engine.info.missing.get(task) or Message("task.not_made_for_it"))
+                     why=engine.info.why_not(task))

@@ -1,7 +1,6 @@
 """The tab Tour: what a map is, and four ways to doubt it, on an example picture."""
 
-import html
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -53,12 +52,12 @@ class Visit(Turns):
 
 def build_invitation(context: Context) -> gr.HTML:
     """Lay out the offer of the tour to who comes for the first time."""
-    words, take, dismiss = (html.escape(phrase(f"tour.{name}"))
+    words, take, dismiss = (markup.said(f"tour.{name}")
                             for name in ("invitation", "take", "dismiss"))
-    return gr.HTML(
+    return html_output(
         f'<p class="vt-invitation" hidden>{words} <button type="button" value="take">{take}'
         f'</button> <button type="button" value="dismiss" aria-label="{dismiss}" '
-        f'title="{dismiss}">×</button></p>', js_on_load=INVITE, apply_default_css=False,
+        f'title="{dismiss}">×</button></p>', js_on_load=INVITE,
         visible=bool(context.examples))
 
 
@@ -98,13 +97,12 @@ def build_tour(context: Context, guide: Guide, invitation: gr.HTML, tab: gr.Tab,
         if not here.begun:
             yield from run(here)
 
-    def go_back(here: Visit, turn: Turn) -> Iterator[list[Any]]:
-        here.step = max(0, here.step - 1)
-        yield from run(here)
+    def move(by: int) -> Callable[..., Iterator[list[Any]]]:
+        def moved(here: Visit, turn: Turn) -> Iterator[list[Any]]:
+            here.step = min(LAST, max(0, here.step + by))
+            yield from run(here)
 
-    def go_on(here: Visit, turn: Turn) -> Iterator[list[Any]]:
-        here.step = min(LAST, here.step + 1)
-        yield from run(here)
+        return moved
 
     def jump(here: Visit, turn: Turn, event: gr.EventData) -> Iterator[list[Any]]:
         here.step = place_of(event, LAST + 1)
@@ -121,7 +119,7 @@ def build_tour(context: Context, guide: Guide, invitation: gr.HTML, tab: gr.Tab,
         guide.step(min(LAST, here.step + 1), context.examples[here.picture])
         yield gr.skip()
 
-    for event, handler in ((tab.select, begin), (back.click, go_back), (forth.click, go_on),
+    for event, handler in ((tab.select, begin), (back.click, move(-1)), (forth.click, move(1)),
                            (top.click, jump), (again.click, choose), (chosen.click, another)):
         step = panel.act(event, handler, [], parts, failed, **LONG)
         step.then(None, js=TO_TOP)
@@ -135,11 +133,11 @@ def heading(step: int) -> str:
     rows = []
     for number, name in enumerate(STEPS):
         here = ' aria-current="step"' if number == step else ""
-        title = html.escape(phrase(f"tour.{name}.title"))
+        title = markup.said(f"tour.{name}.title")
         rows.append(f'<li><button type="button" data-index="{number}"{here} aria-label="{title}" '
                     f'title="{title}">{number + 1}</button></li>')
-    title, text = (html.escape(phrase(f"tour.{STEPS[step]}.{part}")) for part in ("title", "text"))
-    return (f'<nav aria-label="{html.escape(phrase("tour.steps"))}"><ol class="vt-steps">'
+    title, text = (markup.said(f"tour.{STEPS[step]}.{part}") for part in ("title", "text"))
+    return (f'<nav aria-label="{markup.said("tour.steps")}"><ol class="vt-steps">'
             f'{"".join(rows)}</ol></nav><h2 class="vt-title">{title}</h2><p>{text}</p>')
 
 
