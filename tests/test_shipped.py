@@ -21,9 +21,9 @@ from vitdemo.ui.tabs.opening import Opening
 
 ROOT = Path(__file__).parent.parent
 SHOWN = {  # what a sample query is to find
-    "something that swims": {"turtle-mistake", "surfer"}, "a pet": {"cat"},
+    "something that swims": {"turtle-mistake", "surfer"}, "a hot drink": {"coffee"},
     "yellow cars": {"taxis"}, "flying": {"airplane"},
-    "喝的东西": {"coffee"}, "黄色的车": {"taxis"}, "在水里": {"turtle-mistake", "surfer"},
+    "喝的东西": {"coffee"}, "黄色的车": {"taxis"}, "游泳": {"turtle-mistake", "surfer"},
     "天空": {"airplane"}}
 
 
@@ -57,8 +57,8 @@ def test_the_weights_know_how_well_they_say_yes_and_no(engine: Engine) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("code", "name", "proved"), [("en", "surfer", True),
-                                                      ("zh", "taxis", False)])
+@pytest.mark.parametrize(("code", "name", "proved"), [("en", "taxis", True),
+                                                      ("zh", "surfer", False)])
 def test_the_page_opens_with_what_convinces(engine: Engine, code: str, name: str, proved: bool
                                             ) -> None:
     context = Context(engine, Settings(open_with_result=True), Sessions(),

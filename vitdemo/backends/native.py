@@ -41,7 +41,7 @@ from vitdemo.tokens import TextTokenizer
 from vitdemo.words import content_words
 
 _MATCH_WEIGHT = 0.5  # of a match logit that is measured against a bank
-_FIT = (7.0, 1.0, -4.7)  # see `ModelInfo.fit` and docs/benchmarks.md; with a bank, too
+_FIT = (7.0, 1.0, -5.2)  # see `ModelInfo.fit` and docs/benchmarks.md; with a bank, too
 TOGETHER = 16  # texts written as one batch
 _MEMORIES = TOGETHER  # of captions written last, kept for their maps
 # Pictures in one pass of the backbone. On a CPU the activations of more leave its cache.

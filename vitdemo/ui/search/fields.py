@@ -19,8 +19,8 @@ ANY = "any"
 SETTINGS = ("folder", "after", "before", *PIXELS, "orientation", "camera", "newest", "size",
             "second")
 QUERIES = {
-    "en": ["something that swims", "a pet", "yellow cars", "flying"],
-    "zh": ["喝的东西", "黄色的车", "在水里", "天空"],
+    "en": ["something that swims", "a hot drink", "yellow cars", "flying"],
+    "zh": ["喝的东西", "黄色的车", "游泳", "天空"],
 }
 
 
