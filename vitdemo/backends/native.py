@@ -100,7 +100,7 @@ class NativeBackend(Backend):
             else {}
         methods = METHODS if model.region_head is not None else WITHOUT_REGIONS
         self.info = ModelInfo(name=name, family="native", revision=revision,
-                              tasks=frozenset(ALL_TASKS) - missing.keys(),
+                              tasks=frozenset(ALL_TASKS).difference(missing),
                               languages=tuple(LANGUAGES),
                               dimension=model.config.embedding_width, missing=missing,
                               methods=() if missing else methods,
