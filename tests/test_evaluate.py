@@ -125,7 +125,7 @@ class Planted:
         return np.eye(len(self.rows), dtype=np.float32)[places]
 
     def captions(self, features: list[Row | None], places: Sequence[int], language: str,
-                 instruction: str = "") -> list[str]:
+                 instruction: str = "describe") -> list[str]:
         return [(row.captions if language == "en" else row.captions_zh)[0]
                 for row in (features[i] for i in places) if row]
 

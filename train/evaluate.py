@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from train.evaluation.vqa_metrics import (
 from vitdemo.allocator import keep_freed_memory
 from vitdemo.config import Decoding
 from vitdemo.device import pick
-from vitdemo.instructions import known, taught
+from vitdemo.instructions import known
 from vitdemo.models.checkpoint import FILES, Checkpoint, load_checkpoint
 from vitdemo.models.names import read_names
 
@@ -63,15 +63,15 @@ class Parts:
     made: bool = False  # yes/no questions made from captions
     retrieval: bool = True  # vectors of all sentences and names, and what they find
     ablate: bool = False  # every question with parts of the model switched off too
-    instructions: tuple[str, ...] = ()  # keys of those that are followed too, beside "describe"
+    instructions: tuple[str, ...] = ("describe",)  # keys of those that are followed
 
 
 @dataclass
 class _Said:
     """Everything the model said about one split."""
 
-    captions: dict[str, list[str]]  # for the rows that have captions in the language
-    steered: dict[str, dict[str, list[str]]]  # language -> instruction -> texts of those rows
+    # language -> instruction -> texts of the rows that have captions in the language
+    texts: dict[str, dict[str, list[str]]]
     vectors: np.ndarray  # (rows, E)
     kept: list[Any]  # of each picture what `match_logits` takes; empty where nothing is matched
     answers: dict[str, list[str]]  # what was asked -> answers in the order of the rows
@@ -99,14 +99,14 @@ def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts
         references = [split.rows[i].texts(language) for i in places]
         if not any(caption_words(text) for of_row in references for text in of_row):
             continue
-        scores = caption_scores(said.captions[language], references, language)
+        captions = said.texts[language]["describe"]
+        scores = caption_scores(captions, references, language)
         everyone = [split.rows[i].captions + split.rows[i].captions_zh for i in places]
         figures.setdefault("caption", {})[language] = {
-            **scores, **fault_figures(said.captions[language], everyone), "pictures": len(places)}
-        if parts.instructions:
+            **scores, **fault_figures(captions, everyone), "pictures": len(places)}
+        if len(parts.instructions) > 1:
             figures.setdefault("instructions", {})[language] = steering_figures(
-                [split.rows[i] for i in places], language,
-                {"describe": said.captions[language], **said.steered[language]})
+                [split.rows[i] for i in places], language, said.texts[language])
         if parts.retrieval:
             figures.setdefault("retrieval", {})[language] = _retrieval(
                 predictor, said, places, references, language, parts.rerank,
@@ -127,8 +127,7 @@ def evaluate_split(predictor: ModelPredictor, split: Split, parts: Parts = Parts
 def _predict(predictor: ModelPredictor, split: Split, parts: Parts,
              made: dict[str, list[YesNo]], quiet: bool) -> _Said:
     rows, others = split.rows, wrong_pictures(split.rows) if parts.wrong_picture else {}
-    said = _Said({language: [] for language in LANGUAGES},
-                 {language: {key: [] for key in parts.instructions} for language in LANGUAGES},
+    said = _Said({language: {key: [] for key in parts.instructions} for language in LANGUAGES},
                  np.zeros((0, 0)), [], {}, {})
     asks, switched_off = _asks(rows, parts, made, others), {}
     if parts.ablate:
@@ -143,10 +142,8 @@ def _predict(predictor: ModelPredictor, split: Split, parts: Parts,
             for language in LANGUAGES:
                 wanted = [i for i, place in enumerate(places) if rows[place].texts(language)]
                 if wanted:
-                    said.captions[language] += predictor.captions(features, wanted, language)
-                    for key, written in said.steered[language].items():
-                        written += predictor.captions(features, wanted, language,
-                                                      taught()[language][key][0])
+                    for key, written in said.texts[language].items():
+                        written += predictor.captions(features, wanted, language, key)
             vectors.append(predictor.embed_pictures(features))
             if parts.rerank:
                 said.kept += predictor.keep(features)
@@ -242,10 +239,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     predictor = ModelPredictor(checkpoint.model, checkpoint.tokenizer, beams=arguments.beams,
                                batch=arguments.batch)
     parts = Parts(arguments.blank, arguments.wrong_picture, arguments.shuffled, arguments.rerank,
-                  arguments.made, ablate=arguments.ablate, instructions=() if not
-                  arguments.instructions else tuple(
-                      key for key in known(checkpoint.meta.get("instructions"))
-                      if key != "describe"))
+                  arguments.made, ablate=arguments.ablate)
+    if arguments.instructions:
+        parts = replace(parts, instructions=known(checkpoint.meta.get("instructions")))
     started = time.time()
     figures: dict[str, Any] = {}
     timed: tuple[Row, ...] = ()

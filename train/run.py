@@ -271,8 +271,7 @@ class Run:
         if self.chief:
             best = None if math.isinf(self.best) else self.best
             save_state(self.out, self.model, self.optimizer, self.average,
-                       {"step": self.step, "best": best,
-                        "finished": finished, **self.kept})
+                       {"step": self.step, "best": best, "finished": finished, **self.kept})
         self.accelerator.wait_for_everyone()
         self.saved = self.step
 

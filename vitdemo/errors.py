@@ -9,8 +9,7 @@ class VitDemoError(Exception):
 
     It is made of a key of the catalogue and its values, which may be errors themselves: of one that
     is not ours the catalogue's reason is told. ``str`` words it in the language of whoever is shown
-    it. Errors that only a developer or somebody who
-    trains can meet are English sentences instead.
+    it. Errors that only a developer or somebody who trains can meet are English sentences instead.
     """
 
     def __init__(self, key: str | Message, /, **values: object) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdemo.config import Decoding
-from vitdemo.instructions import default_instruction
+from vitdemo.instructions import taught
 from vitdemo.models.answering import ANSWER_TOKENS, answer_beams
 from vitdemo.models.inference import Inference, Seen
 from vitdemo.models.vlm import VLM
@@ -100,10 +100,9 @@ class ModelPredictor:
         return self.inference.embed_texts(texts, progress).float().cpu().numpy()
 
     def captions(self, features: Tensor, places: Sequence[int], language: str,
-                 instruction: str = "") -> list[str]:
-        """A raw description of each of these pictures, by the default instruction or another."""
-        return self.inference.captions(features[list(places)],
-                                       instruction or default_instruction(language),
+                 instruction: str = "describe") -> list[str]:
+        """What is said of each of these pictures, raw, by the instruction with this key."""
+        return self.inference.captions(features[list(places)], taught()[language][instruction][0],
                                        language, self.caption_decoding)
 
     def answers(self, features: Tensor, places: Sequence[int],

@@ -58,17 +58,17 @@ def bars(rows: Sequence[tuple[str, float]], label: str, chosen: int | None = Non
 
     Where ``chosen`` is given, each is a button with its ``data-index``, and that one is pressed.
     """
-    items = []
+    lines = []
     for place, (text, value) in enumerate(rows):
         name = "vt-row vt-best" if place == 0 else "vt-row"
         tag, more = "div", ""
         if chosen is not None:
             tag, more = "button", (f' type="button" data-index="{place}" '
                                    f'aria-pressed="{str(place == chosen).lower()}"')
-        items.append(
+        lines.append(
             f'<li><{tag} class="{name}"{more}><span class="vt-what">{html.escape(text)}</span>'
             f'{bar(value)}</{tag}></li>')
-    return f'<ol class="vt-bars" aria-label="{html.escape(label)}">{"".join(items)}</ol>'
+    return f'<ol class="vt-bars" aria-label="{html.escape(label)}">{"".join(lines)}</ol>'
 
 
 def bar(value: float) -> str:
